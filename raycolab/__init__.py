@@ -1,0 +1,1 @@
+"""One real Ray cluster out of a handful of notebook sessions, and a hyperparameter sweep on it."""

@@ -1,0 +1,166 @@
+"""The values a sweep is made of: trials, their states, outcomes and database rows.
+
+Plain frozen data shared by the search, the scheduler, the worker side and the store. Nothing here decides or does I/O.
+Times are seconds since the Unix epoch, UTC; durations are seconds.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+__all__ = [
+    "FINAL_STATES",
+    "AttemptRow",
+    "Config",
+    "ErrorKind",
+    "Failure",
+    "Metric",
+    "Outcome",
+    "Scalar",
+    "SweepRow",
+    "SweepState",
+    "TrialRow",
+    "TrialState",
+]
+
+Scalar = bool | int | float | str | None
+"""What a configuration or a metric holds: JSON scalars, NaN and infinities included."""
+
+Config = Mapping[str, Scalar]
+"""One configuration, flat; nested names are joined by "/" (`optimizer/lr`)."""
+
+
+class TrialState(enum.StrEnum):
+    """Where a trial stands; the last five are final."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    COMPLETE = "COMPLETE"
+    PRUNED = "PRUNED"
+    FAILED = "FAILED"
+    LOST = "LOST"
+    CANCELLED = "CANCELLED"
+
+
+FINAL_STATES = frozenset(
+    {TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED, TrialState.LOST, TrialState.CANCELLED}
+)
+
+
+class SweepState(enum.StrEnum):
+    """Where a sweep stands: declared, waiting for its turn, at work, or at rest."""
+
+    DECLARED = "DECLARED"
+    QUEUED = "QUEUED"
+    RUNNING = "RUNNING"
+    PAUSED = "PAUSED"
+    HELD = "HELD"  # only trials of held models are left
+    STOPPED = "STOPPED"
+    CANCELLED = "CANCELLED"
+    COMPLETE = "COMPLETE"
+
+
+class ErrorKind(enum.StrEnum):
+    """Why a trial did not complete."""
+
+    EXCEPTION = "exception"
+    SETUP = "setup"
+    TIMEOUT = "timeout"
+    OOM = "oom"
+    BAD_RETURN = "bad_return"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """The number a sweep optimises: its name and `mode`, "max" or "min"."""
+
+    name: str
+    mode: str = "max"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What went wrong in a trial, with papermill's field names for an exception in a notebook."""
+
+    kind: ErrorKind
+    ename: str
+    evalue: str
+    traceback: str = ""  # plain text, cells named by number
+    cell_index: int | None = None  # counted over all cells of MAIN, from 0, as nbformat does
+
+    @property
+    def summary(self) -> str:
+        """One line: `ValueError: bad (cell 7)`."""
+        text = f"{self.ename}: {self.evalue}" if self.evalue else self.ename
+        first = text.strip().splitlines()[0] if text.strip() else self.kind.value
+        return first if self.cell_index is None else f"{first} (cell {self.cell_index})"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one execution of a trial ended: COMPLETE or PRUNED with metrics, or FAILED with a failure."""
+
+    state: TrialState
+    metrics: Mapping[str, Scalar] = field(default_factory=dict)
+    failure: Failure | None = None
+    started_at: float = 0.0
+    ended_at: float = 0.0
+    output: str = ""  # the last lines the trial printed
+
+
+@dataclass(frozen=True, slots=True)
+class TrialRow:
+    """One row of the `trials` table."""
+
+    number: int  # counted from 0 in its sweep, for life
+    model: str
+    dataset: str
+    config: Config | None  # None until the search proposes one
+    state: TrialState = TrialState.PENDING
+    metrics: Mapping[str, Scalar] = field(default_factory=dict)
+    node: str | None = None
+    attempts: int = 0
+    started_at: float | None = None
+    ended_at: float | None = None
+    error_kind: ErrorKind | None = None
+    error: str | None = None  # one line
+    traceback: str | None = None
+    cell_index: int | None = None
+    output: str | None = None
+    same_as: int | None = None  # number of the earlier trial with this very configuration
+
+    @property
+    def duration_s(self) -> float | None:
+        """Seconds from start to end, or None while there is no end."""
+        return None if self.started_at is None or self.ended_at is None else self.ended_at - self.started_at
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRow:
+    """One row of the `attempts` table: one try at a trial on one node."""
+
+    trial: int  # the trial's number
+    number: int  # counted from 1 in its trial
+    node: str
+    outcome: str  # RUNNING while it runs; then COMPLETE PRUNED FAILED LOST CANCELLED
+    started_at: float
+    ended_at: float | None = None
+    reason: str | None = None  # why it was lost or failed, one line
+
+
+@dataclass(frozen=True, slots=True)
+class SweepRow:
+    """One row of the `sweeps` table: the declaration, frozen, and where the sweep stands."""
+
+    id: int
+    name: str
+    state: SweepState
+    spec: str  # canonical JSON of the SweepSpec
+    main: str | None  # JSON of the frozen MAIN, None for a sweep without one
+    spec_fingerprint: str
+    code_fingerprint: str | None
+    created_at: float
+    versions: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""Relays TCP between machines that can only dial out: a hub, agents, one WebSocket each."""

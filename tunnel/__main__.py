@@ -1,0 +1,7 @@
+"""`python -m tunnel`."""
+
+from tunnel.cli import main
+
+__all__: list[str] = []
+
+raise SystemExit(main())

@@ -1,0 +1,105 @@
+"""One attempt to reach a hub: WebSocket, inner TLS, HELLO, WELCOME. Whether to try again is the agent's to decide."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+
+from websockets.asyncio.client import ClientConnection, connect, unix_connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+
+from tunnel.address import JoinAddress
+from tunnel.errors import Refused, RemoteProtocolError, TunnelError
+from tunnel.frames import Frame, FrameType, decode_json, encode_header, encode_json
+from tunnel.gate import PATH
+from tunnel.handshake import Hello, Welcome
+from tunnel.secure import SecureSession, prove
+from tunnel.transport import MAX_MESSAGE, WRITE_LIMIT, Carrier
+
+__all__ = ["Transient", "dial"]
+
+ATTEMPT_S = 15.0  # for one whole attempt
+
+
+class Transient(TunnelError):  # noqa: N818 - it says what it is to the agent, and no one else meets it
+    """This attempt did not reach the hub; another one may. The text says what happened, without a secret."""
+
+
+async def dial(address: JoinAddress, hello: Hello, timeout_s: float) -> tuple[Welcome, Carrier]:
+    """Reach the hub at `address` once; raises Transient, PinMismatch or Refused."""
+    websocket: ClientConnection | None = None
+    try:
+        async with asyncio.timeout(min(timeout_s, ATTEMPT_S)):
+            websocket = await _connect(address)
+            return await _greet(websocket, address, hello)
+    except TimeoutError as error:
+        await _drop(websocket)
+        raise Transient("it does not answer") from error
+    except InvalidStatus as error:
+        code = error.response.headers.get("Ngrok-Error-Code", "")
+        raise Transient(f"HTTP {error.response.status_code} {code}".strip()) from error
+    except (OSError, InvalidHandshake, InvalidURI, ConnectionClosed, RemoteProtocolError) as error:
+        await _drop(websocket)
+        raise Transient(str(error) or type(error).__name__) from error
+    except BaseException:
+        await _drop(websocket)
+        raise
+
+
+async def _connect(address: JoinAddress) -> ClientConnection:
+    logger = logging.getLogger("tunnel.websockets")
+    # ping_interval: links have their own pings. The header spares a node ngrok's page for browsers.
+    headers = {"ngrok-skip-browser-warning": "1"}
+    path = address.unix_path
+    if path is not None:
+        return await unix_connect(
+            path,
+            f"ws://localhost{PATH}",
+            compression=None,
+            max_size=MAX_MESSAGE,
+            ping_interval=None,
+            write_limit=WRITE_LIMIT,
+            close_timeout=2,
+            logger=logger,
+        )
+    return await connect(
+        address.url.rstrip("/") + PATH,
+        additional_headers=headers,
+        compression=None,
+        max_size=MAX_MESSAGE,
+        ping_interval=None,
+        write_limit=WRITE_LIMIT,
+        close_timeout=2,
+        logger=logger,
+    )
+
+
+async def _greet(websocket: ClientConnection, address: JoinAddress, hello: Hello) -> tuple[Welcome, Carrier]:
+    carrier = Carrier(websocket, SecureSession.client(address.pin))
+    frames = await carrier.handshake()
+    challenge = await _one(carrier, frames, FrameType.CHALLENGE)
+    proven = dataclasses.replace(hello, proof=prove(address.secret, address.pin, challenge.payload))
+    payload = encode_json(FrameType.HELLO, proven.to_json())
+    await carrier.send(encode_header(FrameType.HELLO, len(payload)) + payload)
+    answer = await _one(carrier, [], FrameType.WELCOME)
+    welcome = Welcome.from_json(decode_json(answer), hello.namespace)
+    carrier.compress()
+    return welcome, carrier
+
+
+async def _one(carrier: Carrier, frames: list[Frame], kind: FrameType) -> Frame:
+    """The single frame the hub says next, of this kind; Refused when it says no."""
+    while not frames:
+        frames = await carrier.receive()
+    if len(frames) == 1 and frames[0].type is FrameType.REFUSED:
+        body = decode_json(frames[0])
+        raise Refused(str(body.get("code", "")), str(body.get("message", "")))
+    if len(frames) != 1 or frames[0].type is not kind:
+        raise RemoteProtocolError(f"something else than one {kind.name}")
+    return frames[0]
+
+
+async def _drop(websocket: ClientConnection | None) -> None:
+    if websocket is not None:
+        websocket.transport.abort()

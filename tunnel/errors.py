@@ -1,0 +1,129 @@
+"""Every error of the tunnel, as one tree; each one carries its data and reads as a sentence for a person.
+
+    TunnelError
+    ├── LocalProtocolError     we called our own code in an order or with values it does not allow
+    ├── RemoteProtocolError    the peer sent what the protocol does not allow
+    ├── AddressError           a join address cannot be read (also a ValueError)
+    ├── IdentityError          a hub's stored identity cannot be read (also a ValueError)
+    ├── PinMismatch            the hub's certificate is not the one the join address names
+    ├── Refused                the hub answered the handshake with no: `code` says why
+    ├── LinkLost               a link ended and will not come back
+    ├── HubUnreachable         nothing that speaks for the hub could be reached
+    └── PortTaken              an address and port that must be listened on are in use
+
+A LocalProtocolError is a bug on this side; every other one can be met by a person who did nothing wrong.
+"""
+
+# ruff: noqa: N818 - PinMismatch, Refused, LinkLost, HubUnreachable and PortTaken say what happened, as websockets' do.
+
+from __future__ import annotations
+
+__all__ = [
+    "AddressError",
+    "HubUnreachable",
+    "IdentityError",
+    "LinkLost",
+    "LocalProtocolError",
+    "PinMismatch",
+    "PortTaken",
+    "Refused",
+    "RemoteProtocolError",
+    "TunnelError",
+]
+
+
+class TunnelError(Exception):
+    """Base of everything the tunnel raises on purpose."""
+
+
+class LocalProtocolError(TunnelError):
+    """This side misused an API: nothing was sent, and the caller has a bug."""
+
+
+class RemoteProtocolError(TunnelError):
+    """The peer broke the protocol: its WebSocket is to be closed, nothing it sent since is to be believed."""
+
+
+class AddressError(TunnelError, ValueError):
+    """A join address cannot be read; the text says how it is damaged and where to get a good one."""
+
+
+class IdentityError(TunnelError, ValueError):
+    """A hub's stored key, certificate and secret cannot be read, or do not belong together."""
+
+
+class PinMismatch(TunnelError):
+    """The hub's certificate is not the one the join address names; nothing was told to it.
+
+    `expected` and `seen` are the SHA-256 of the two certificates (32 bytes each, not secret).
+    """
+
+    def __init__(self, expected: bytes, seen: bytes) -> None:
+        super().__init__(expected, seen)
+        self.expected = expected
+        self.seen = seen
+
+    def __str__(self) -> str:
+        return (
+            "The certificate at this address is not the one the join address names: either the address is "
+            "from an earlier head, or someone stands in between. Nothing was told to it. Ask the head for "
+            "its current join address."
+        )
+
+
+class Refused(TunnelError):
+    """The hub answered the handshake with no.
+
+    `code` is for programs: "secret" (wrong secret), "version" or another one of the application's own, "full"
+    (no room for another node), "unknown-link" (the hub cannot resume this link), "protocol" (the hub could
+    not understand the handshake). `message` is the hub's sentence for a person.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(code, message)
+        self.code = code
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message or f"The hub refused this node ({self.code}). Ask whoever runs the head."
+
+
+class LinkLost(TunnelError):
+    """A link ended for good: its streams are reset, and only a new link can take its place."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"The link to the hub is lost: {self.reason}."
+
+
+class HubUnreachable(TunnelError):
+    """Nothing that speaks for the hub could be reached at `url` (no secret in it); `reason` says why."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(url, reason)
+        self.url = url
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return (
+            f"The hub at {self.url} cannot be reached: {self.reason}. Check that the head is running and "
+            "that this machine can open that address, then try again."
+        )
+
+
+class PortTaken(TunnelError):
+    """`address`:`port` must be listened on here and another program has it."""
+
+    def __init__(self, address: str, port: int) -> None:
+        super().__init__(address, port)
+        self.address = address
+        self.port = port
+
+    def __str__(self) -> str:
+        return (
+            f"Port {self.port} of {self.address} is in use by another program on this machine. "
+            f"End that program (`ss -ltnp 'sport = :{self.port}'` names it), then try again."
+        )

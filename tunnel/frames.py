@@ -1,0 +1,202 @@
+"""Frames: the unit of everything that crosses a link, and the only code that knows their bytes.
+
+A frame is a 12-byte header and at most 64 KiB of payload; `PROTOCOL.md` is the same in prose.
+
+     0               1               2               3
+    +---------------+-----------------------------------------------+
+    |     type      |                payload length                 |
+    +---------------+-----------------------------------------------+
+    |                           stream id                           |
+    +----------------------------------------------------------------+
+    |            link sequence, low 32 bits (0: unsequenced)         |
+    +----------------------------------------------------------------+
+
+Nothing here knows what a frame means to a link; the parser checks only what can be checked of one frame alone.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import struct
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from tunnel.errors import LocalProtocolError, RemoteProtocolError
+
+__all__ = [
+    "HEADER_SIZE",
+    "MAX_JSON",
+    "MAX_PAYLOAD",
+    "SEQUENCED",
+    "SEQUENCE_MASK",
+    "Frame",
+    "FrameParser",
+    "FrameType",
+    "ResetCode",
+    "decode_json",
+    "encode_header",
+    "encode_json",
+    "pack_count",
+    "pack_open",
+    "pack_pair",
+    "unpack_count",
+    "unpack_open",
+    "unpack_pair",
+]
+
+MAX_PAYLOAD = 64 * 1024
+MAX_JSON = 48 * 1024  # a JSON payload, so that a handshake of a stranger stays small
+SEQUENCE_MASK = 0xFFFFFFFF
+
+_HEADER = struct.Struct("!III")
+_COUNT = struct.Struct("!Q")
+_PAIR = struct.Struct("!II")
+_OPEN = struct.Struct("!HH")
+
+HEADER_SIZE = _HEADER.size
+
+
+class FrameType(enum.IntEnum):
+    """What a frame is; the payload of each is named beside it."""
+
+    CHALLENGE = 1  # hub -> agent, 32 random bytes
+    HELLO = 2  # agent -> hub, JSON
+    WELCOME = 3  # hub -> agent, JSON
+    REFUSED = 4  # hub -> agent, JSON {"code", "message"}
+    ACK = 8  # count of sequenced frames received, u64
+    PING = 9  # token u32, the sender's last round trip in microseconds u32
+    PONG = 10  # the PING's payload
+    GOODBYE = 11  # JSON {"reason", "final"}: the link is over
+    OPEN = 16  # target node u16, target port u16
+    OPENED = 17  # empty: the far end is connected
+    CREDIT = 18  # bytes the stream may send on top of what it may already, u64
+    RESET = 19  # ResetCode u64: the stream is over in both directions, at once
+    ROSTER = 20  # JSON: who is there, who listens for whom
+    MESSAGE = 21  # JSON of the application, stream 0
+    DATA = 24  # bytes of a stream
+    FINISH = 25  # empty: no more DATA from this side
+
+
+SEQUENCED = frozenset(kind for kind in FrameType if kind >= FrameType.OPEN)
+
+_KNOWN = {int(kind): kind for kind in FrameType}
+_FIXED_SIZE = {
+    FrameType.CHALLENGE: 32,
+    FrameType.ACK: _COUNT.size,
+    FrameType.PING: _PAIR.size,
+    FrameType.PONG: _PAIR.size,
+    FrameType.OPEN: _OPEN.size,
+    FrameType.OPENED: 0,
+    FrameType.CREDIT: _COUNT.size,
+    FrameType.RESET: _COUNT.size,
+    FrameType.FINISH: 0,
+}
+
+
+class ResetCode(enum.IntEnum):
+    """Why a stream was reset."""
+
+    CONNECTION = 1  # the TCP connection at the other end was reset
+    REFUSED = 2  # nothing accepts connections at the target's port
+    UNREACHABLE = 3  # no such node, or the port is not in its block
+    LOST = 4  # the other node is gone
+    LIMIT = 5  # too many streams
+
+
+class Frame(NamedTuple):
+    """One frame as parsed; `sequence` is the low 32 bits of the link's count, 0 for an unsequenced frame."""
+
+    type: FrameType
+    stream: int = 0
+    sequence: int = 0
+    payload: bytes = b""
+
+
+def encode_header(kind: FrameType, length: int, stream: int = 0, sequence: int = 0) -> bytes:
+    """The 12 bytes before a payload of `length` bytes."""
+    if length > MAX_PAYLOAD:
+        raise LocalProtocolError(f"a payload of {length} bytes is over the limit of {MAX_PAYLOAD}")
+    return _HEADER.pack(kind << 24 | length, stream, sequence & SEQUENCE_MASK)
+
+
+class FrameParser:
+    """Turns bytes, cut anywhere, into frames; holds at most one frame that has not yet come whole."""
+
+    def __init__(self) -> None:
+        self._rest = b""  # the start of a frame whose end has not come
+
+    def receive(self, data: bytes) -> list[Frame]:
+        """The frames that `data` completes; RemoteProtocolError for anything that is not a frame."""
+        if self._rest:
+            data = self._rest + data
+        frames: list[Frame] = []
+        at, end = 0, len(data)
+        while end - at >= HEADER_SIZE:
+            word, stream, sequence = _HEADER.unpack_from(data, at)
+            length = word & 0xFFFFFF
+            kind = _KNOWN.get(word >> 24)
+            if kind is None:
+                raise RemoteProtocolError(f"unknown frame type {word >> 24}")
+            if length > MAX_PAYLOAD or _FIXED_SIZE.get(kind, length) != length:
+                raise RemoteProtocolError(f"a {kind.name} frame of {length} bytes")
+            stop = at + HEADER_SIZE + length
+            if stop > end:
+                break
+            frames.append(Frame(kind, stream, sequence, data[stop - length : stop]))
+            at = stop
+        self._rest = data[at:]
+        return frames
+
+
+def encode_json(kind: FrameType, value: Mapping[str, Any]) -> bytes:
+    """A JSON payload for a frame of `kind`; LocalProtocolError when it is too large to send."""
+    payload = json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    if len(payload) > MAX_JSON:
+        raise LocalProtocolError(f"a {kind.name} of {len(payload)} bytes is over the limit of {MAX_JSON}")
+    return payload
+
+
+def decode_json(frame: Frame) -> dict[str, Any]:
+    """The JSON object in a frame's payload; RemoteProtocolError when there is none."""
+    if len(frame.payload) > MAX_JSON:
+        raise RemoteProtocolError(f"a {frame.type.name} of {len(frame.payload)} bytes")
+    try:
+        value = json.loads(frame.payload)
+    except (ValueError, RecursionError) as error:
+        raise RemoteProtocolError(f"a {frame.type.name} that is not JSON") from error
+    if not isinstance(value, dict):
+        raise RemoteProtocolError(f"a {frame.type.name} that is not a JSON object")
+    return value
+
+
+def pack_count(count: int) -> bytes:
+    """The payload of ACK, CREDIT and RESET."""
+    return _COUNT.pack(count)
+
+
+def unpack_count(frame: Frame) -> int:
+    """The number in an ACK, CREDIT or RESET."""
+    return int(_COUNT.unpack(frame.payload)[0])
+
+
+def pack_pair(token: int, value: int) -> bytes:
+    """The payload of PING and PONG."""
+    return _PAIR.pack(token & SEQUENCE_MASK, min(value, SEQUENCE_MASK))
+
+
+def unpack_pair(frame: Frame) -> tuple[int, int]:
+    """Token and round trip (microseconds) of a PING or PONG."""
+    token, value = _PAIR.unpack(frame.payload)
+    return token, value
+
+
+def pack_open(node: int, port: int) -> bytes:
+    """The payload of OPEN."""
+    return _OPEN.pack(node, port)
+
+
+def unpack_open(frame: Frame) -> tuple[int, int]:
+    """Target node and port of an OPEN."""
+    node, port = _OPEN.unpack(frame.payload)
+    return node, port

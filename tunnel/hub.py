@@ -1,0 +1,353 @@
+"""The hub: accepts WebSockets, keeps the links, switches streams between nodes, and is node 1 itself.
+
+The driver around `Roster`, `Router` and one `Link` per agent; `gate` decides who gets in. An application (raycolab's
+head, or the command line) hears what happens through `HubApplication` and talks to agents with `message`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from websockets.asyncio.server import Server
+
+from tunnel.errors import PortTaken, Refused, TunnelError
+from tunnel.events import Event, LinkOver, MessageReceived, RosterReceived
+from tunnel.frames import ResetCode
+from tunnel.gate import Gate, Listen, Visitor
+from tunnel.handshake import Hello, Welcome
+from tunnel.link import Link
+from tunnel.machine import busy_ports, namespace_id, raise_file_limit
+from tunnel.nodes import HUB, Node, NodeId, Roster
+from tunnel.router import Port, Router, StreamEvent
+from tunnel.secure import HubIdentity
+from tunnel.sockets import LocalPort
+from tunnel.transport import Carrier, Wake, carry
+
+__all__ = ["GRACE_S", "Hub", "HubApplication", "Peer"]
+
+GRACE_S = 120.0
+PARTING_S = 2.0  # how long a node that is told to go may take to close its WebSocket
+
+log = logging.getLogger("tunnel.hub")
+
+
+class HubApplication(Protocol):
+    """What the program around a hub is asked and told; all calls are on the hub's event loop and return at once."""
+
+    def admit(self, application: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Look at a newcomer's own object and answer with ours; raises Refused to turn it away."""
+
+    def node_joined(self, node: Node) -> None:
+        """A node has a number and ports; not everyone listens for it yet."""
+
+    def node_ready(self, node: Node) -> None:
+        """Every node can reach this one and it can reach every node."""
+
+    def node_left(self, node: Node, reason: str) -> None:
+        """A node is gone for good."""
+
+    def message(self, node: Node, body: Mapping[str, Any]) -> None:
+        """An agent's application sent this."""
+
+
+@dataclass(slots=True, eq=False)
+class Peer:
+    """An agent as the hub knows it."""
+
+    node: Node
+    link: Link
+    link_id: str
+    instance: str
+    wake: Wake = field(default_factory=Wake)
+    carrier: Carrier | None = None  # None while the agent is away
+    carrying: asyncio.Task[str] | None = None
+    expiry: asyncio.TimerHandle | None = None
+    over: LinkOver | None = None  # the agent said goodbye
+    # Of carriers that ended; status adds the current one's.
+    bytes_sent: int = 0
+    bytes_received: int = 0
+
+    @property
+    def traffic(self) -> tuple[int, int]:
+        """Bytes of WebSocket messages sent to and received from this agent."""
+        carrier = self.carrier
+        if carrier is None:
+            return self.bytes_sent, self.bytes_received
+        return self.bytes_sent + carrier.bytes_sent, self.bytes_received + carrier.bytes_received
+
+
+class Hub:
+    """Node 1 and the switch in the middle."""
+
+    def __init__(
+        self,
+        identity: HubIdentity,
+        application: HubApplication,
+        *,
+        ports: int,
+        name: str = "hub",
+        prefix: str = "node",
+        grace_s: float = GRACE_S,
+    ) -> None:
+        self.incarnation = secrets.token_hex(8)
+        self._identity = identity
+        self._application = application
+        self._grace_s = grace_s
+        self._roster = Roster(prefix=prefix)
+        self._router = Router(self._route)
+        self._local = LocalPort(self._from_sockets)
+        self._peers: dict[NodeId, Peer] = {}
+        self._gate = Gate(identity, self._welcome)
+        self._server: Server | None = None
+        self._chores: asyncio.Queue[tuple[list[Node], list[NodeId]]] = asyncio.Queue()
+        self._chore_task: asyncio.Task[None] | None = None
+        self.node = self._roster.join(name=name, ports=ports, namespace=namespace_id(), busy=busy_ports())
+        self._local.become(self.node)
+        self._roster.newly_ready()
+
+    # For the application.
+
+    @property
+    def peers(self) -> list[Peer]:
+        """The agents, in order of joining."""
+        return list(self._peers.values())
+
+    async def start(self, listen: Listen) -> Listen:
+        """Accept agents at `listen`; returns the address that was bound. PortTaken when it is in use."""
+        raise_file_limit()
+        self._chore_task = asyncio.create_task(self._do_chores())
+        self._server, bound = await self._gate.open(listen)
+        return bound
+
+    def message(self, node_id: NodeId, body: Mapping[str, Any]) -> None:
+        """Send an object to a node's application; nothing happens when the node is gone."""
+        peer = self._peers.get(node_id)
+        if peer is not None:
+            peer.link.message(body)
+            peer.wake.set()
+
+    async def probe(self, node_id: NodeId, port: int, timeout_s: float = 10.0) -> ResetCode | None:
+        """Dial a node's port from here, through the mesh; None when it accepted."""
+        return await self._local.probe(node_id, port, timeout_s)
+
+    async def remove(self, node_id: NodeId, reason: str) -> None:
+        """Send a node away for good."""
+        peer = self._peers.get(node_id)
+        if peer is not None:
+            await self._part(peer, reason, final=True)
+
+    async def close(self, reason: str, *, final: bool) -> None:
+        """Stop; `final` tells the agents that the hub does not come back."""
+        await asyncio.gather(*(self._part(peer, reason, final=final) for peer in self.peers))
+        if self._server is not None:
+            self._server.close()
+            await self._server.wait_closed()
+        await self._gate.close()
+        if self._chore_task is not None:
+            self._chore_task.cancel()
+            await asyncio.gather(self._chore_task, return_exceptions=True)
+        await self._local.close()
+
+    # Links.
+
+    async def _welcome(self, visitor: Visitor) -> None:
+        """A visitor proved the secret: carry on its link or begin one, until its WebSocket ends."""
+        hello = visitor.hello
+        ours = self._application.admit(hello.application)
+        if hello.resume is None:
+            peer = self._admit(hello)
+        else:
+            peer = await self._take_back(hello.resume.link, hello.instance)
+        try:
+            await visitor.answer(
+                Welcome(
+                    link=peer.link_id,
+                    node=peer.node,
+                    incarnation=self.incarnation,
+                    grace_s=self._grace_s,
+                    received=peer.link.received_count,
+                    application=ours,
+                )
+            )
+            if hello.resume is not None:
+                self._act(peer, peer.link.resume(hello.resume.received, time.monotonic()))
+            self._carry(peer, visitor.carrier)
+        except BaseException:
+            self._outage(peer, "it went away during the handshake")
+            raise
+        if peer.carrying is not None:
+            await asyncio.wait({peer.carrying})
+
+    def _admit(self, hello: Hello) -> Peer:
+        node = self._roster.join(name=hello.name, ports=hello.ports, namespace=hello.namespace, busy=hello.busy)
+        link = Link(initiator=False, now=time.monotonic())
+        peer = Peer(node, link, secrets.token_hex(16), hello.instance)
+        self._peers[node.id] = peer
+        log.info("%s joined as node %d", node.name, node.id)
+        self._application.node_joined(node)
+        self._reorder()
+        return peer
+
+    async def _take_back(self, link_id: str, instance: str) -> Peer:
+        """The peer whose link this is, freed from the WebSocket it had."""
+        for peer in self.peers:
+            same = secrets.compare_digest(peer.link_id.encode(), link_id.encode())
+            if same and peer.instance == instance and peer.link.lost is None and peer.over is None:
+                if peer.carrying is not None:
+                    peer.carrying.cancel()
+                    await asyncio.wait({peer.carrying})
+                log.info("%s is back", peer.node.name)
+                return peer
+        raise Refused("unknown-link", "This link is gone: the hub was restarted, or the grace period is over.")
+
+    def _carry(self, peer: Peer, carrier: Carrier) -> None:
+        if peer.expiry is not None:
+            peer.expiry.cancel()
+            peer.expiry = None
+        peer.carrier = carrier
+        peer.carrying = asyncio.create_task(carry(peer.link, carrier, peer.wake, lambda e: self._act(peer, e)))
+        peer.carrying.add_done_callback(lambda task: self._carried(peer, carrier, task))
+
+    def _carried(self, peer: Peer, carrier: Carrier, task: asyncio.Task[str]) -> None:
+        """A WebSocket of a peer ended."""
+        if task.cancelled():
+            reason = "another WebSocket took over"
+        elif (error := task.exception()) is not None:
+            if not isinstance(error, TunnelError):
+                log.error("%s: a bug", peer.node.name, exc_info=error)
+            peer.link.lost = peer.link.lost or str(error)
+            reason = str(error)
+        else:
+            reason = task.result()
+        if peer.carrier is carrier:
+            peer.bytes_sent, peer.bytes_received = peer.traffic
+            peer.carrier = None
+            self._outage(peer, reason)
+
+    def _outage(self, peer: Peer, reason: str) -> None:
+        """A peer has no WebSocket: it has the grace period to come back, unless it meant to go."""
+        if self._peers.get(peer.node.id) is not peer or peer.carrier is not None:
+            return
+        if peer.over is not None or peer.link.lost is not None:
+            self._forget(peer, peer.over.reason if peer.over is not None else reason)
+        elif peer.expiry is None:
+            log.info("%s is away: %s", peer.node.name, reason)
+            loop = asyncio.get_running_loop()
+            text = f"it was away for {self._grace_s:.0f} s"
+            peer.expiry = loop.call_later(self._grace_s, self._forget, peer, text)
+
+    def _forget(self, peer: Peer, reason: str) -> None:
+        """A node is gone for good: reset its streams and tell everybody."""
+        if self._peers.get(peer.node.id) is not peer:
+            return
+        del self._peers[peer.node.id]
+        if peer.expiry is not None:
+            peer.expiry.cancel()
+        log.info("%s left: %s", peer.node.name, reason)
+        self._roster.leave(peer.node.id)
+        for port in self._router.remove(peer.link):
+            self._wake(port)
+        self._application.node_left(peer.node, reason)
+        self._reorder()
+
+    async def _part(self, peer: Peer, reason: str, *, final: bool) -> None:
+        peer.link.goodbye(reason, final=final)
+        peer.over = LinkOver(reason, final)
+        peer.wake.set()
+        if peer.carrying is not None:
+            await asyncio.wait({peer.carrying}, timeout=PARTING_S)
+            peer.carrying.cancel()
+            await asyncio.wait({peer.carrying})
+        self._forget(peer, reason)
+
+    # Streams.
+
+    def _route(self, entry: Port, node: int, port: int) -> Port | None:
+        if node == HUB:
+            return None if entry is self._local else self._local
+        peer = self._peers.get(NodeId(node))
+        return None if peer is None or peer.link is entry else peer.link
+
+    def _from_sockets(self, event: StreamEvent) -> None:
+        self._wake(self._router.receive(self._local, event))
+
+    def _act(self, peer: Peer, events: list[Event]) -> None:
+        for event in events:
+            if isinstance(event, RosterReceived):
+                self._on_roster(peer, event.body)
+            elif isinstance(event, MessageReceived):
+                self._application.message(peer.node, event.body)
+            elif isinstance(event, LinkOver):
+                peer.over = event
+            else:
+                self._wake(self._router.receive(peer.link, event))
+
+    def _wake(self, port: Port | None) -> None:
+        if port is not None and port is not self._local:
+            for peer in self._peers.values():
+                if peer.link is port:
+                    peer.wake.set()
+                    return
+
+    # The roster.
+
+    def _on_roster(self, peer: Peer, body: Mapping[str, Any]) -> None:
+        for node_id in body.get("listening", ()):
+            if isinstance(node_id, int):
+                self._roster.listening(peer.node.id, node_id)
+        taken = body.get("taken")
+        if isinstance(taken, Mapping) and isinstance(node_id := taken.get("node"), int):
+            port = taken.get("port")
+            self._unreachable(NodeId(node_id), f"port {port} is in use by another program where {peer.node.name} runs")
+        self._announce_ready()
+
+    def _unreachable(self, node_id: NodeId, why: str) -> None:
+        """Somebody cannot listen for a newcomer, so the newcomer cannot be part of the mesh."""
+        peer = self._peers.get(node_id)
+        if peer is not None and peer.over is None:
+            reason = f"{peer.node.name} cannot join: {why}; end that program, then join again"
+            peer.link.goodbye(reason, final=True)
+            peer.over = LinkOver(reason, True)
+            peer.wake.set()
+
+    def _reorder(self) -> None:
+        """Tell everybody for whom to listen from now on."""
+        for node_id, start, stop in self._roster.orders():
+            if node_id == HUB:
+                self._chores.put_nowait((start, stop))
+                continue
+            blocks = [{"node": node.id, "first": node.block.first, "count": node.block.count} for node in start]
+            peer = self._peers[node_id]
+            peer.link.roster({"listen": blocks, "unlisten": stop})
+            peer.wake.set()
+        self._announce_ready()
+
+    def _announce_ready(self) -> None:
+        for node in self._roster.newly_ready():
+            peer = self._peers.get(node.id)
+            if peer is not None:
+                peer.link.roster({"ready": True})
+                peer.wake.set()
+                self._application.node_ready(node)
+
+    async def _do_chores(self) -> None:
+        """Listen here for other nodes, one order after the other."""
+        while True:
+            start, stop = await self._chores.get()
+            for node_id in stop:
+                self._local.unlisten(node_id)
+            for node in start:
+                with contextlib.suppress(KeyError):
+                    try:
+                        await self._local.listen(node.id, node.block)
+                        self._roster.listening(HUB, node.id)
+                    except PortTaken as error:
+                        self._unreachable(node.id, f"port {error.port} is in use by another program where the hub runs")
+            self._announce_ready()

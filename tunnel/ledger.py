@@ -1,0 +1,119 @@
+"""What was sent and not acknowledged, and what was received: the counting that lets a link outlive its WebSockets.
+
+Each sequenced frame has a number, counted from 1 over the whole life of the link; a frame carries its low 32 bits.
+Both ends keep every frame until the other acknowledges it. After a reconnect each end says how many it received,
+and the other repeats the rest, so each frame arrives once and in order. The memory this takes is bounded by
+`link.FLIGHT` for stream bytes and by what the windows allow for the rest.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
+
+from tunnel.errors import RemoteProtocolError
+from tunnel.frames import HEADER_SIZE, SEQUENCE_MASK, Frame, FrameType, encode_header, pack_count
+from tunnel.stream import StreamId
+
+__all__ = ["ACK_BYTES", "ACK_DELAY_S", "Encoded", "Ledger"]
+
+ACK_BYTES = 8 * 1024  # acknowledge at once after so many bytes,
+ACK_DELAY_S = 0.25  # and after this long in any case
+
+Encoded = tuple[bytes, bytes | memoryview]
+"""Header and payload of a frame on its way out."""
+
+
+class _Sent(NamedTuple):
+    header: bytes
+    payload: bytes | memoryview
+    stream: StreamId
+    size: int  # bytes of DATA in it, 0 for any other frame
+
+
+class Ledger:
+    """The sequence numbers of one end of a link."""
+
+    def __init__(self) -> None:
+        self.received_count = 0  # sequenced frames received
+        self.flight = 0  # bytes of DATA sent and not acknowledged
+        self.ack_at: float | None = None  # when an ACK must go at the latest
+        self._sent: deque[_Sent] = deque()  # not acknowledged, oldest first
+        self._replay: deque[_Sent] = deque()  # the newest part of _sent that a resumption must still repeat
+        self._sent_count = 0  # frames numbered so far
+        self._acked_count = 0  # of those, acknowledged by the peer
+        self._ack_owed = 0  # bytes received since our last ACK
+
+    @property
+    def unacknowledged(self) -> bool:
+        """Something sent is still to be acknowledged."""
+        return bool(self._sent)
+
+    @property
+    def replaying(self) -> bool:
+        """A resumption still has frames to repeat."""
+        return bool(self._replay)
+
+    @property
+    def ack_due(self) -> bool:
+        """An ACK should go even if there is nothing else to say."""
+        return self._ack_owed >= ACK_BYTES
+
+    @property
+    def ack_useful(self) -> bool:
+        """An ACK can ride along with whatever else is said."""
+        return self._ack_owed > 0
+
+    def number(self, kind: FrameType, stream: StreamId, payload: bytes | memoryview) -> Encoded:
+        """Give a frame its sequence and keep it until it is acknowledged."""
+        self._sent_count += 1
+        count = len(payload) if kind is FrameType.DATA else 0
+        header = encode_header(kind, len(payload), stream, self._sent_count)
+        self._sent.append(_Sent(header, payload, stream, count))
+        self.flight += count
+        return header, payload
+
+    def repeat(self) -> Encoded:
+        """The next frame of the replay."""
+        sent = self._replay.popleft()
+        return sent.header, sent.payload
+
+    def count(self, frame: Frame, now: float) -> None:
+        """A sequenced frame came; RemoteProtocolError when it is not the next one."""
+        self.received_count += 1
+        if frame.sequence != self.received_count & SEQUENCE_MASK:
+            raise RemoteProtocolError(f"frame {frame.sequence} where {self.received_count} is next")
+        self._ack_owed += HEADER_SIZE + len(frame.payload)
+        if self.ack_at is None:
+            self.ack_at = now + ACK_DELAY_S
+
+    def tick(self, now: float) -> None:
+        """Make the ACK due when it was put off long enough."""
+        if self.ack_at is not None and now >= self.ack_at:
+            self._ack_owed = max(self._ack_owed, ACK_BYTES)
+
+    def ack(self) -> Encoded:
+        """The ACK frame that settles what is owed."""
+        self._ack_owed, self.ack_at = 0, None
+        return encode_header(FrameType.ACK, 8), pack_count(self.received_count)
+
+    def acknowledged(self, count: int) -> dict[StreamId, int]:
+        """The peer has `count` of our frames: forget them; returns how many DATA bytes of which stream they held."""
+        if not self._acked_count <= count <= self._sent_count - len(self._replay):
+            raise RemoteProtocolError(f"{count} frames acknowledged of {self._sent_count} sent")
+        delivered: dict[StreamId, int] = {}
+        for _ in range(count - self._acked_count):
+            sent = self._sent.popleft()
+            if sent.size:
+                self.flight -= sent.size
+                delivered[sent.stream] = delivered.get(sent.stream, 0) + sent.size
+        self._acked_count = count
+        return delivered
+
+    def resume(self, peer_received: int) -> dict[StreamId, int]:
+        """A new WebSocket carries on from what the peer has; the rest is to be repeated."""
+        self._replay.clear()
+        delivered = self.acknowledged(peer_received)
+        self._replay.extend(self._sent)
+        self._ack_owed, self.ack_at = 0, None
+        return delivered

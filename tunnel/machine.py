@@ -1,0 +1,49 @@
+"""What the tunnel must know of the machine it runs on; the only module of it that reads /proc or sets limits."""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+from pathlib import Path
+
+from tunnel.nodes import FIRST_PORT, LAST_PORT
+
+__all__ = ["busy_ports", "namespace_id", "raise_file_limit"]
+
+_LISTEN = "0A"  # TCP_LISTEN in /proc/net/tcp (include/net/tcp_states.h)
+
+
+def namespace_id() -> str:
+    """A text that is equal for two processes exactly when they share loopback: boot id and network namespace."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}/{os.stat('/proc/self/ns/net').st_ino}"
+    except OSError:  # not Linux: one host is one loopback
+        return socket.gethostname()
+
+
+def busy_ports() -> frozenset[int]:
+    """Ports that blocks could use and that some program here listens on, at whatever address."""
+    ports: set[int] = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            rows = Path(table).read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for row in rows:
+            fields = row.split()
+            if len(fields) > 3 and fields[3] == _LISTEN:
+                ports.add(int(fields[1].rpartition(":")[2], 16))
+    return frozenset(port for port in ports if FIRST_PORT <= port <= LAST_PORT)
+
+
+def raise_file_limit() -> int:
+    """Allow this process as many open files as the system lets it; returns that number.
+
+    A node listens on every port of every other node: about 50 files for each, and two for each relayed connection.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard

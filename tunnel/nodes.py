@@ -1,0 +1,206 @@
+"""Who is in the mesh: node numbers, addresses, port blocks, and who listens for whom. Sans-I/O.
+
+Node k is 127.77.0.k and owns a block of ports that nobody else uses. The hub is node 1. A program on node k reaches
+node m at 127.77.0.m: there the agent of k listens on m's whole block and relays. Nodes in one network namespace see
+each other's real ports, so they need no listeners for each other, and only the first of them, the namespace's
+*listener*, listens for the nodes elsewhere.
+
+`Roster` is the hub's book: it gives out names, numbers and blocks, says which listeners each agent must have, and
+knows when everyone listens for a newcomer, which is when the newcomer is ready.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import NewType
+
+from tunnel.errors import Refused
+
+__all__ = ["HUB", "Node", "NodeId", "PortBlock", "Roster", "address_of", "block_size", "usable_ports"]
+
+NodeId = NewType("NodeId", int)
+
+HUB = NodeId(1)
+MAX_NODE = 254  # the last octet of an address
+GRAIN = 8  # blocks are a multiple of so many ports
+
+# Below Linux's ephemeral ports (32768-60999, ip_local_port_range), above the ones that programs like by habit.
+FIRST_PORT, LAST_PORT = 10000, 32767
+# Used by Colab's own services, by Ray on every node whatever its flags say, and by Ray Client's servers.
+RESERVED = (
+    range(8080, 8081),
+    range(10001, 10002),
+    range(23000, 24000),
+)
+
+
+def address_of(node: int) -> str:
+    """The loopback address that stands for a node on every machine of the mesh."""
+    return f"127.77.0.{node}"
+
+
+@dataclass(frozen=True, slots=True)
+class PortBlock:
+    """`count` consecutive TCP ports from `first` on."""
+
+    first: int
+    count: int
+
+    @property
+    def ports(self) -> range:
+        """Every port of the block."""
+        return range(self.first, self.first + self.count)
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A member of the mesh."""
+
+    id: NodeId
+    name: str
+    block: PortBlock
+    # Boot id and inode of the network namespace: equal for nodes that see each other's ports.
+    namespace: str
+
+    @property
+    def address(self) -> str:
+        """127.77.0.k."""
+        return address_of(self.id)
+
+
+def block_size(ports: int) -> int:
+    """`ports`, rounded up to what a block can be."""
+    return max(GRAIN, -(-ports // GRAIN) * GRAIN)
+
+
+def usable_ports() -> Iterator[range]:
+    """The stretches of ports that blocks may be cut from."""
+    at = FIRST_PORT
+    for reserved in RESERVED:
+        if reserved.stop <= at:
+            continue
+        if reserved.start > at:
+            yield range(at, reserved.start)
+        at = reserved.stop
+    yield range(at, LAST_PORT + 1)
+
+
+@dataclass(slots=True)
+class _Member:
+    node: Node
+    busy: frozenset[int]  # ports that other programs use where the node runs
+    wanted: set[NodeId] = field(default_factory=set)  # nodes it was told to listen for
+    listening: set[NodeId] = field(default_factory=set)  # nodes it said it listens for
+    ready: bool = False
+
+
+class Roster:
+    """The hub's book of nodes."""
+
+    def __init__(self, *, prefix: str = "node") -> None:
+        self._prefix = prefix
+        self._members: dict[NodeId, _Member] = {}
+        self._joined = 0  # counts the nodes that were given a name of ours
+
+    @property
+    def nodes(self) -> list[Node]:
+        """Everybody present, the hub first."""
+        return [member.node for member in self._members.values()]
+
+    def get(self, node_id: int) -> Node | None:
+        """The node of this number, None when there is none."""
+        member = self._members.get(NodeId(node_id))
+        return None if member is None else member.node
+
+    def join(self, *, name: str | None, ports: int, namespace: str, busy: Iterable[int]) -> Node:
+        """Give a newcomer a number, a name and a block; Refused("full") when there is no room."""
+        taken = frozenset(busy)
+        node_id = next((NodeId(k) for k in range(1, MAX_NODE + 1) if k not in self._members), None)
+        if node_id is None:
+            raise Refused(
+                "full", f"There is no room: {MAX_NODE} nodes are the most one hub can have. Remove one first."
+            )
+        block = self._cut(block_size(ports), taken)
+        node = Node(node_id, self._name(name), block, namespace)
+        self._members[node_id] = _Member(node, taken)
+        return node
+
+    def leave(self, node_id: NodeId) -> Node | None:
+        """Forget a node; its number, name and block are free again."""
+        member = self._members.pop(node_id, None)
+        for other in self._members.values():
+            other.listening.discard(node_id)
+        return None if member is None else member.node
+
+    def orders(self) -> Iterator[tuple[NodeId, list[Node], list[NodeId]]]:
+        """What changed for whom since the last call: (who, nodes to listen for from now on, nodes to stop for)."""
+        hosts = self._listeners()
+        for node_id, member in self._members.items():
+            space = member.node.namespace
+            wanted: set[NodeId] = set()
+            if hosts[space] == node_id:
+                wanted = {other.node.id for other in self._members.values() if other.node.namespace != space}
+            start = [self._members[other].node for other in sorted(wanted - member.wanted)]
+            stop = sorted(member.wanted - wanted)
+            member.wanted = wanted
+            if start or stop:
+                yield node_id, start, stop
+
+    def listening(self, node_id: NodeId, of: int) -> None:
+        """`node_id` says that it listens for the node `of`."""
+        member = self._members.get(node_id)
+        if member is not None and NodeId(of) in member.wanted:
+            member.listening.add(NodeId(of))
+
+    def newly_ready(self) -> list[Node]:
+        """Nodes that became ready since the last call: all others can reach them, and they can reach all others."""
+        nodes = []
+        for member in self._members.values():
+            if not member.ready and self._reachable(member):
+                member.ready = True
+                nodes.append(member.node)
+        return nodes
+
+    def _reachable(self, member: _Member) -> bool:
+        """Every namespace listens for the member's, and the member's namespace for every other node."""
+        hosts = self._listeners()
+        mine = self._members[hosts[member.node.namespace]]
+        for other in self._members.values():
+            if other.node.namespace == member.node.namespace:
+                continue
+            theirs = self._members[hosts[other.node.namespace]]
+            if member.node.id not in theirs.listening or other.node.id not in mine.listening:
+                return False
+        return True
+
+    def _listeners(self) -> dict[str, NodeId]:
+        """The one node of each namespace that listens there for all."""
+        hosts: dict[str, NodeId] = {}
+        for node_id in sorted(self._members):
+            hosts.setdefault(self._members[node_id].node.namespace, node_id)
+        return hosts
+
+    def _name(self, wanted: str | None) -> str:
+        names = {node.name for node in self.nodes}
+        if wanted is not None and wanted not in names:
+            return wanted
+        while True:
+            self._joined += 1
+            name = f"{self._prefix}-{self._joined}"
+            if name not in names:
+                return name
+
+    def _cut(self, count: int, busy: frozenset[int]) -> PortBlock:
+        """The lowest free block of `count` ports that no node and no program on any node uses."""
+        used = set(busy)
+        for member in self._members.values():
+            used.update(member.busy)
+            used.update(member.node.block.ports)
+        for stretch in usable_ports():
+            run = 0
+            for port in stretch:
+                run = 0 if port in used else run + 1
+                if run == count:
+                    return PortBlock(port - count + 1, count)
+        raise Refused("full", f"There is no room for {count} more ports. Remove a node, or join with fewer CPUs.")

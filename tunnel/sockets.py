@@ -1,0 +1,302 @@
+"""The sockets of this machine as a port of the router: listeners for other nodes, dialers to our own ports.
+
+Bytes read from a socket enter the tunnel; at most READ_AHEAD of them per connection may be on their way before the
+next hop has them. Bytes for a socket count as delivered when the kernel took them. A reset in the tunnel is a reset
+here, so that the program sees what it would have seen without a tunnel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import socket
+import struct
+from collections.abc import Callable
+
+from tunnel.errors import PortTaken
+from tunnel.events import StreamAccepted, StreamData, StreamDelivered, StreamFinished, StreamOpened, StreamReset
+from tunnel.frames import ResetCode
+from tunnel.nodes import Node, NodeId, PortBlock, address_of
+from tunnel.router import StreamEvent
+from tunnel.stream import StreamId
+from tunnel.window import Budget
+
+__all__ = ["LocalPort"]
+
+READ_AHEAD = 1024 * 1024
+DIAL_TIMEOUT_S = 10.0
+BACKLOG = 128
+
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, 0 seconds
+
+
+class _Relay(asyncio.Protocol):
+    """One TCP connection of this machine and the stream it is relayed on."""
+
+    def __init__(self, port: LocalPort, stream: StreamId | None) -> None:
+        self._port = port
+        self.stream = stream  # None until an accepted connection is announced
+        self._transport: asyncio.Transport | None = None
+        self._entered = 0  # bytes read here that the next hop does not have yet
+        self._leaving = 0  # bytes written here that the kernel did not take yet
+        self._early: list[bytes] = []  # bytes to write that came before the dial was done; bounded by the window
+        self._finish_wanted = False
+        self._read_done = False
+        self._write_done = False
+        self._over = False  # the router knows that the stream is over, or never heard of it
+
+    # asyncio's side.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(high=0)
+        if self.stream is None:
+            self._port.accepted(self, transport)
+        elif self._over:
+            self._abort()
+        else:
+            self._port.emit(StreamAccepted(self.stream))
+            for data in self._early:
+                transport.write(data)
+            self._early.clear()
+            self._settle()
+            self._finish_if_due()
+
+    def data_received(self, data: bytes) -> None:
+        self._entered += len(data)
+        if self._entered > READ_AHEAD and self._transport is not None:
+            self._transport.pause_reading()
+        if self.stream is not None:
+            self._port.emit(StreamData(self.stream, data))
+
+    def eof_received(self) -> bool:
+        self._read_done = True
+        if self.stream is not None and not self._over:
+            self._port.emit(StreamFinished(self.stream))
+        self._close_if_done()
+        return True
+
+    def resume_writing(self) -> None:
+        self._settle()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.stream is None:
+            return
+        self._port.forget(self.stream)
+        if not self._over and not (self._read_done and self._write_done):
+            self._over = True
+            self._port.emit(StreamReset(self.stream, ResetCode.CONNECTION))
+
+    # The router's side.
+
+    def write(self, data: bytes) -> None:
+        self._leaving += len(data)
+        if self._transport is None:
+            self._early.append(data)
+            return
+        self._transport.write(data)
+        self._settle()
+
+    def finish(self) -> None:
+        self._finish_wanted = True
+        self._finish_if_due()
+
+    def delivered(self, count: int) -> None:
+        paused = self._entered > READ_AHEAD
+        self._entered -= count
+        if paused and self._entered <= READ_AHEAD and self._transport is not None:
+            self._transport.resume_reading()
+
+    def reset(self) -> None:
+        self._over = True
+        self._abort()
+
+    # Both.
+
+    def _settle(self) -> None:
+        """Tell that bytes were delivered, once the kernel has all of them."""
+        if self._leaving and self._transport is not None and not self._transport.get_write_buffer_size():
+            count, self._leaving = self._leaving, 0
+            if self.stream is not None and not self._over:
+                self._port.emit(StreamDelivered(self.stream, count))
+
+    def _finish_if_due(self) -> None:
+        if self._finish_wanted and self._transport is not None and not self._write_done:
+            self._write_done = True
+            if self._transport.can_write_eof() and not self._transport.is_closing():
+                self._transport.write_eof()
+            self._close_if_done()
+
+    def _close_if_done(self) -> None:
+        if self._read_done and self._write_done and self._transport is not None:
+            self._transport.close()
+
+    def _abort(self) -> None:
+        if self._transport is not None:
+            connection = self._transport.get_extra_info("socket")
+            if connection is not None and not self._transport.is_closing():
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            self._transport.abort()
+
+
+class LocalPort:
+    """This machine's sockets, as `router.Port` asks.
+
+    `emit` gets what happens here; it must hand the events to the router. Dials go only to `node`'s own address and
+    only to ports of its block: the mesh reaches nothing else of this machine.
+    """
+
+    def __init__(self, emit: Callable[[StreamEvent], None]) -> None:
+        self.emit = emit
+        self.budget = Budget()
+        self._node: Node | None = None
+        self._relays: dict[StreamId, _Relay] = {}
+        self._probes: dict[StreamId, asyncio.Future[ResetCode | None]] = {}
+        self._listeners: dict[NodeId, list[asyncio.Server]] = {}
+        self._dials: set[asyncio.Task[None]] = set()
+        self._next_stream = 1
+
+    def become(self, node: Node) -> None:
+        """From now on this machine is `node`."""
+        self._node = node
+
+    async def listen(self, node: NodeId, block: PortBlock) -> None:
+        """Listen at another node's address on its whole block; PortTaken, and no listener, when one is in use."""
+        loop = asyncio.get_running_loop()
+        servers: list[asyncio.Server] = []
+        try:
+            for port in block.ports:
+                try:
+                    accept = functools.partial(_Accepted, self, node, port)
+                    servers.append(await loop.create_server(accept, address_of(node), port, backlog=BACKLOG))
+                except OSError as error:
+                    raise PortTaken(address_of(node), port) from error
+        except PortTaken:
+            for server in servers:
+                server.close()
+            raise
+        self._listeners[node] = servers
+
+    def unlisten(self, node: NodeId) -> None:
+        """Stop listening for a node."""
+        for server in self._listeners.pop(node, []):
+            server.close()
+
+    async def probe(self, node: int, port: int, timeout_s: float) -> ResetCode | None:
+        """Open a stream to `node`:`port` and close it; None when something accepted, else why not."""
+        stream = self._take_id()
+        answer: asyncio.Future[ResetCode | None] = asyncio.get_running_loop().create_future()
+        self._probes[stream] = answer
+        try:
+            self.emit(StreamOpened(stream, node, port))
+            code = await asyncio.wait_for(answer, timeout_s)
+        except TimeoutError:
+            code = ResetCode.LOST
+        finally:
+            self._probes.pop(stream, None)
+        self.emit(StreamReset(stream, ResetCode.CONNECTION))
+        return code
+
+    async def close(self) -> None:
+        """Close every listener and connection of ours."""
+        for node in list(self._listeners):
+            self.unlisten(node)
+        for dial in list(self._dials):
+            dial.cancel()
+        await asyncio.gather(*self._dials, return_exceptions=True)
+        self.reset_all()
+
+    def reset_all(self) -> None:
+        """Reset every connection; the listeners stay."""
+        for relay in list(self._relays.values()):
+            relay.reset()
+        self._relays.clear()
+
+    # As a router.Port.
+
+    def open(self, node: int, port: int) -> StreamId | None:
+        """Dial our own `port` for a stream that comes out of the tunnel."""
+        stream = self._take_id()
+        relay = _Relay(self, stream)
+        self._relays[stream] = relay
+        dial = asyncio.get_running_loop().create_task(self._dial(relay, stream, node, port))
+        self._dials.add(dial)
+        dial.add_done_callback(self._dials.discard)
+        return stream
+
+    def assign(self, stream_id: StreamId, budget: Budget) -> None:
+        """A socket's own read-ahead is its window: nothing to charge."""
+
+    def opened(self, stream_id: StreamId) -> None:
+        """The far end is connected; a local program was accepted long before, only a probe waits for this."""
+        probe = self._probes.get(stream_id)
+        if probe is not None and not probe.done():
+            probe.set_result(None)
+
+    def send(self, stream_id: StreamId, data: bytes) -> None:
+        """Write to the stream's socket."""
+        relay = self._relays.get(stream_id)
+        if relay is not None:
+            relay.write(data)
+
+    def finish(self, stream_id: StreamId) -> None:
+        """End the writing half of the stream's socket."""
+        relay = self._relays.get(stream_id)
+        if relay is not None:
+            relay.finish()
+
+    def reset(self, stream_id: StreamId, code: ResetCode) -> None:
+        """Reset the stream's socket."""
+        probe = self._probes.get(stream_id)
+        if probe is not None and not probe.done():
+            probe.set_result(code)
+        relay = self._relays.pop(stream_id, None)
+        if relay is not None:
+            relay.reset()
+
+    def delivered(self, stream_id: StreamId, count: int) -> None:
+        """The next hop has `count` more bytes of what was read here."""
+        relay = self._relays.get(stream_id)
+        if relay is not None:
+            relay.delivered(count)
+
+    # For the relays.
+
+    def accepted(self, relay: _Relay, transport: asyncio.Transport) -> None:
+        """A program of this machine connected to a listener."""
+        assert isinstance(relay, _Accepted)
+        relay.stream = self._take_id()
+        self._relays[relay.stream] = relay
+        self.emit(StreamOpened(relay.stream, relay.target, relay.target_port))
+
+    def forget(self, stream: StreamId) -> None:
+        """A connection is closed."""
+        self._relays.pop(stream, None)
+
+    async def _dial(self, relay: _Relay, stream: StreamId, node: int, port: int) -> None:
+        if self._node is None or node != self._node.id or port not in self._node.block.ports:
+            self._fail(stream, ResetCode.UNREACHABLE)
+            return
+        try:
+            async with asyncio.timeout(DIAL_TIMEOUT_S):
+                await asyncio.get_running_loop().create_connection(lambda: relay, self._node.address, port)
+        except (OSError, TimeoutError):
+            self._fail(stream, ResetCode.REFUSED)
+
+    def _fail(self, stream: StreamId, code: ResetCode) -> None:
+        if self._relays.pop(stream, None) is not None:
+            self.emit(StreamReset(stream, code))
+
+    def _take_id(self) -> StreamId:
+        self._next_stream += 1
+        return StreamId(self._next_stream)
+
+
+class _Accepted(_Relay):
+    """A connection that a program of this machine made toward another node."""
+
+    def __init__(self, port: LocalPort, target: NodeId, target_port: int) -> None:
+        super().__init__(port, None)
+        self.target = target
+        self.target_port = target_port

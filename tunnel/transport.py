@@ -1,0 +1,170 @@
+"""One WebSocket that carries a link for a while: frames -> zstd -> TLS 1.3 -> binary messages, and back.
+
+`Carrier` moves bytes; `carry` connects one to a link until either ends. Before `compress` is called frames travel
+bare inside TLS, so a stranger has no decompressor to feed. After it each WebSocket message holds, inside TLS, the
+length of its frames as u24 and those frames as one flushed zstd block of the direction's single context; the length
+bounds what a lying peer can make us allocate.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import time
+from collections.abc import Callable
+from typing import IO, cast
+
+import zstandard
+from websockets.asyncio.connection import Connection
+from websockets.exceptions import ConnectionClosed
+
+from tunnel.errors import LinkLost, RemoteProtocolError
+from tunnel.events import Event, LinkOver
+from tunnel.frames import MAX_PAYLOAD, Frame, FrameParser
+from tunnel.link import BATCH, Link
+from tunnel.secure import SecureSession
+
+__all__ = ["MAX_MESSAGE", "Carrier", "Wake", "carry"]
+
+MAX_BATCH = BATCH + 2 * MAX_PAYLOAD
+MAX_MESSAGE = 2 * MAX_BATCH  # of a WebSocket message: zstd and TLS add a little
+ZSTD_LEVEL = 1  # passes incompressible bytes at memory speed, and idle chatter is repetitive enough for it
+CLOSE_S = 0.5
+MAX_ZSTD_WINDOW = 1 << 23  # memory a peer's compression settings may cost us
+WRITE_LIMIT = 64 * 1024  # bytes waiting in the WebSocket before its writer is told to wait
+
+Wake = asyncio.Event
+"""Set whenever a link may have something to send."""
+
+
+class _Inbox(io.RawIOBase):
+    """What the decompressor reads from."""
+
+    data = b""
+
+    def read(self, size: int = -1) -> bytes:
+        """All the bytes that came, b"" when there are none; the decompressor asks for more than a message holds."""
+        piece, self.data = self.data, b""
+        return piece
+
+
+class Carrier:
+    """Sends and receives batches of frames over one WebSocket; counts the bytes of its messages."""
+
+    def __init__(self, websocket: Connection, session: SecureSession) -> None:
+        self._websocket = websocket
+        self._session = session
+        self._parser = FrameParser()
+        self._compressor: zstandard.ZstdCompressionObj | None = None
+        self._inbox = _Inbox()
+        self._reader: zstandard.ZstdDecompressionReader | None = None
+        self.bytes_sent = 0
+        self.bytes_received = 0
+
+    async def handshake(self) -> list[Frame]:
+        """Finish the inner TLS handshake; returns frames that came along. Raises PinMismatch, RemoteProtocolError."""
+        await self._flush()
+        plain = b""
+        while not self._session.established:
+            plain += await self._receive_plain()
+            await self._flush()
+        return self._parser.receive(plain)
+
+    def compress(self) -> None:
+        """Both ends agreed: batches are compressed from now on."""
+        self._compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL).compressobj()
+        decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_ZSTD_WINDOW)
+        self._reader = decompressor.stream_reader(cast("IO[bytes]", self._inbox), read_size=MAX_MESSAGE)
+
+    async def send(self, batch: bytes) -> None:
+        """Send frames; returns when the WebSocket takes more."""
+        if self._compressor is not None:
+            stored = self._compressor.compress(batch) + self._compressor.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+            batch = len(batch).to_bytes(3, "big") + stored
+        self._session.send(batch)
+        await self._flush()
+
+    async def receive(self) -> list[Frame]:
+        """The frames of the next message; raises RemoteProtocolError, or ConnectionClosed at the end."""
+        plain = await self._receive_plain()
+        return self._parser.receive(plain if self._reader is None else self._inflate(self._reader, plain))
+
+    async def close(self) -> None:
+        """Close the WebSocket; waits CLOSE_S for the other side's close frame, which a dead one never sends."""
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await self._websocket.close()
+        except TimeoutError:
+            self._websocket.transport.abort()
+
+    def _inflate(self, reader: zstandard.ZstdDecompressionReader, plain: bytes) -> bytes:
+        if not plain:
+            return b""
+        length = int.from_bytes(plain[:3], "big")
+        if length > MAX_BATCH:
+            raise RemoteProtocolError(f"a batch of {length} bytes")
+        self._inbox.data = plain[3:]
+        try:
+            batch = reader.read(length) if length else b""
+        except zstandard.ZstdError as error:
+            raise RemoteProtocolError("a batch that cannot be decompressed") from error
+        if len(batch) != length:
+            raise RemoteProtocolError(f"a batch of {len(batch)} bytes that said {length}")
+        return batch
+
+    async def _receive_plain(self) -> bytes:
+        message = await self._websocket.recv(decode=False)
+        self.bytes_received += len(message)
+        return self._session.receive(message)
+
+    async def _flush(self) -> None:
+        data = self._session.data_to_send()
+        if data:
+            self.bytes_sent += len(data)
+            await self._websocket.send(data)
+
+
+async def carry(link: Link, carrier: Carrier, wake: Wake, act: Callable[[list[Event]], None]) -> str:
+    """Move a link's frames over a carrier until one of them ends; returns why, for a log line.
+
+    `act` gets the link's events as they come. RemoteProtocolError and LinkLost come through.
+    """
+    reading = asyncio.create_task(_read(link, carrier, wake, act))
+    writing = asyncio.create_task(_write(link, carrier, wake))
+    try:
+        done, _ = await asyncio.wait((reading, writing), return_when=asyncio.FIRST_COMPLETED)
+        try:
+            return next(iter(done)).result()
+        except ConnectionClosed:
+            return "the WebSocket closed"
+    finally:
+        for task in (reading, writing):
+            task.cancel()
+        await asyncio.gather(reading, writing, return_exceptions=True)
+
+
+async def _read(link: Link, carrier: Carrier, wake: Wake, act: Callable[[list[Event]], None]) -> str:
+    while True:
+        frames = await carrier.receive()
+        events = link.receive(frames, time.monotonic())
+        act(events)
+        wake.set()
+        for event in events:
+            if isinstance(event, LinkOver):
+                return event.reason
+
+
+async def _write(link: Link, carrier: Carrier, wake: Wake) -> str:
+    while True:
+        wake.clear()
+        if link.lost is not None:
+            raise LinkLost(link.lost)
+        while batch := link.data_to_send(time.monotonic()):
+            await carrier.send(batch)
+        delay_s = link.next_deadline() - time.monotonic()
+        try:
+            async with asyncio.timeout(max(delay_s, 0)):
+                await wake.wait()
+        except TimeoutError:
+            if not link.tick(time.monotonic()):
+                return "the other end is silent"
