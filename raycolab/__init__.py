@@ -1,1 +1,75 @@
-"""One real Ray cluster out of a handful of notebook sessions, and a hyperparameter sweep on it."""
+"""One real Ray cluster out of a handful of notebook sessions, and a hyperparameter sweep on it.
+
+    head = raycolab.start_head()            in one notebook; prints the join address
+    raycolab.join("tunnel+wss://...")       in the others
+    results = raycolab.declare("name", main="MAIN.ipynb", models={...}, datasets=[...]).run()
+
+Names are imported when they are first used, so `import raycolab` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from raycolab.cluster import Head, attach, join, leave, start_head
+    from raycolab.errors import RaycolabError
+    from raycolab.examples import example_path
+    from raycolab.space import (
+        choice,
+        grid_search,
+        integer,
+        lograndint,
+        loguniform,
+        quniform,
+        randint,
+        randn,
+        uniform,
+    )
+    from raycolab.sweep import Sweep, declare, find
+
+__all__ = [
+    "Head",
+    "RaycolabError",
+    "Sweep",
+    "attach",
+    "choice",
+    "declare",
+    "example_path",
+    "find",
+    "grid_search",
+    "integer",
+    "join",
+    "leave",
+    "lograndint",
+    "loguniform",
+    "quniform",
+    "randint",
+    "randn",
+    "start_head",
+    "uniform",
+]
+
+_HOMES = {
+    "Head": "cluster",
+    "RaycolabError": "errors",
+    "Sweep": "sweep",
+    "attach": "cluster",
+    "declare": "sweep",
+    "example_path": "examples",
+    "find": "sweep",
+    "join": "cluster",
+    "leave": "cluster",
+    "start_head": "cluster",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'raycolab' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"raycolab.{_HOMES.get(name, 'space')}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -9,7 +9,8 @@ Errors of the tunnel itself are in `tunnel.errors`; raycolab translates the ones
     │   ├── SpaceError                 a search space is malformed or does not fit `compute`
     │   ├── SweepFileError             a sweep file's key or value is wrong
     │   ├── SweepChangedError          the declared sweep contradicts the stored one of that name
-    │   └── UnknownSweepError          no sweep of that name
+    │   ├── UnknownSweepError          no sweep of that name
+    │   └── UnknownNodeError           no node of that name
     └── ClusterError               3   the cluster could not be reached or used
         ├── NoHeadError                no head is running for this data directory
         ├── JoinError                  the head refused this joiner, or its address is wrong
@@ -28,6 +29,7 @@ __all__ = [
     "SpaceError",
     "SweepChangedError",
     "SweepFileError",
+    "UnknownNodeError",
     "UnknownSweepError",
     "UsageError",
 ]
@@ -63,6 +65,10 @@ class SweepChangedError(UsageError):
 
 class UnknownSweepError(UsageError):
     """No sweep of this name is in the database."""
+
+
+class UnknownNodeError(UsageError):
+    """No node of this name is in the cluster."""
 
 
 class ClusterError(RaycolabError):

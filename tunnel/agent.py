@@ -86,7 +86,7 @@ class Agent:
         self._wake = Wake()
         self._over: LinkOver | None = None
         self._is_ready = False
-        self._chores: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
+        self._orders: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
         self._leaving = asyncio.Event()
 
     # For the application.
@@ -136,24 +136,24 @@ class Agent:
         self._link = Link(initiator=True, now=time.monotonic())
         self._over = None
         self._is_ready = False
-        self._chores = asyncio.Queue()
+        self._orders = asyncio.Queue()
         self._local.become(welcome.node)
         self._application.joined(welcome)
-        chores = asyncio.create_task(self._do_chores(self._link))
+        following = asyncio.create_task(self._follow_orders(self._link))
         try:
-            over = await self._keep(self._link, welcome, carrier, chores)
+            over = await self._keep(self._link, welcome, carrier, following)
         finally:
-            chores.cancel()
-            await asyncio.gather(chores, return_exceptions=True)
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
             self._router.remove(self._link)
             await self._local.close()
             self._link = None
         self._application.left(over.reason)
         return over
 
-    async def _keep(self, link: Link, welcome: Welcome, carrier: Carrier, chores: asyncio.Task[None]) -> LinkOver:
+    async def _keep(self, link: Link, welcome: Welcome, carrier: Carrier, following: asyncio.Task[None]) -> LinkOver:
         while True:
-            over = await self._carry(link, carrier, chores)
+            over = await self._carry(link, carrier, following)
             if over is not None:
                 return over
             try:
@@ -166,14 +166,14 @@ class Agent:
             self._act(link.resume(resumed.received, time.monotonic()))
             self._application.link(True, "")
 
-    async def _carry(self, link: Link, carrier: Carrier, chores: asyncio.Task[None]) -> LinkOver | None:
+    async def _carry(self, link: Link, carrier: Carrier, following: asyncio.Task[None]) -> LinkOver | None:
         """Use one WebSocket until it ends; the LinkOver when the link ended with it."""
         carrying = asyncio.create_task(carry(link, carrier, self._wake, self._act))
         leaving = asyncio.create_task(self._leaving.wait())
         try:
-            await asyncio.wait({carrying, leaving, chores}, return_when=asyncio.FIRST_COMPLETED)
-            if chores.done():
-                chores.result()  # raises PortTaken
+            await asyncio.wait({carrying, leaving, following}, return_when=asyncio.FIRST_COMPLETED)
+            if following.done():
+                following.result()  # raises PortTaken
             if leaving.done() and not carrying.done():
                 link.goodbye("it left", final=True)
                 self._wake.set()
@@ -251,12 +251,12 @@ class Agent:
             self._is_ready = True
             self._application.ready()
         else:
-            self._chores.put_nowait(body)
+            self._orders.put_nowait(body)
 
-    async def _do_chores(self, link: Link) -> None:
+    async def _follow_orders(self, link: Link) -> None:
         """Listen as the hub says, one order after the other; PortTaken when that cannot be from the start."""
         while True:
-            body = await self._chores.get()
+            body = await self._orders.get()
             for node_id in body.get("unlisten", ()):
                 self._local.unlisten(NodeId(node_id))
             listening = []

@@ -22,9 +22,9 @@ from typing import Any
 from tunnel.address import JoinAddress, unix_url
 from tunnel.agent import Agent
 from tunnel.errors import TunnelError
-from tunnel.gate import Listen, TcpListen, UnixListen
 from tunnel.handshake import Welcome
 from tunnel.hub import Hub
+from tunnel.listen import Listen, TcpListen, UnixListen
 from tunnel.nodes import Node
 from tunnel.secure import HubIdentity
 
@@ -73,7 +73,7 @@ class _HubVoice:
     def admit(self, application: Mapping[str, Any]) -> Mapping[str, Any]:
         return {}
 
-    def node_joined(self, node: Node) -> None:
+    def node_joined(self, node: Node, application: Mapping[str, Any]) -> None:
         _say("joined", **_node_fields(node))
 
     def node_ready(self, node: Node) -> None:
@@ -109,7 +109,7 @@ async def _hub(options: argparse.Namespace) -> None:
     identity = _identity(options.identity)
     hub = Hub(identity, _HubVoice(), ports=options.ports, grace_s=options.grace)
     bound = await hub.start(_listen(options.listen))
-    url = options.url or (unix_url(bound.path) if isinstance(bound, UnixListen) else f"ws://{bound.host}:{bound.port}")
+    url = options.url or (unix_url(str(bound.path)) if isinstance(bound, UnixListen) else f"ws://{bound}")
     address = JoinAddress(url, identity.pin, identity.secret)
     _say("hub", join_address=address.text, **_node_fields(hub.node))
     await _told_to_stop()
@@ -145,7 +145,7 @@ def _address(text: str | None) -> JoinAddress:
 
 def _listen(text: str) -> Listen:
     if "/" in text:
-        return UnixListen(str(Path(text).absolute()))
+        return UnixListen(Path(text).absolute())
     host, _, port = text.rpartition(":")
     return TcpListen(host.strip("[]") or "127.0.0.1", int(port))
 

@@ -11,7 +11,6 @@ import errno
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any
 
 from websockets.asyncio.server import Server, ServerConnection, serve, unix_serve
@@ -21,10 +20,11 @@ from websockets.http11 import Request, Response
 from tunnel.errors import PortTaken, Refused, RemoteProtocolError
 from tunnel.frames import FrameType, decode_json, encode_header, encode_json
 from tunnel.handshake import Hello, Welcome
+from tunnel.listen import Listen, TcpListen, UnixListen
 from tunnel.secure import HubIdentity, SecureSession, make_challenge, proof_holds, server_context
 from tunnel.transport import MAX_MESSAGE, WRITE_LIMIT, Carrier
 
-__all__ = ["PATH", "Gate", "Listen", "TcpListen", "UnixListen", "Visitor"]
+__all__ = ["PATH", "Gate", "Visitor"]
 
 PATH = "/tunnel"
 STRANGERS = 64
@@ -32,24 +32,6 @@ HANDSHAKE_S = 10.0
 WRONG_SECRET = "The secret in this join address is not the head's. Ask the head for its current join address."
 
 log = logging.getLogger("tunnel.gate")
-
-
-@dataclass(frozen=True, slots=True)
-class TcpListen:
-    """A TCP address; port 0 lets the system choose."""
-
-    host: str
-    port: int
-
-
-@dataclass(frozen=True, slots=True)
-class UnixListen:
-    """The path of a unix socket."""
-
-    path: str
-
-
-Listen = TcpListen | UnixListen
 
 
 class Visitor:
@@ -90,12 +72,12 @@ class Gate:
         }
         try:
             if isinstance(listen, UnixListen):
-                return await unix_serve(self._serve, listen.path, **options), listen
+                return await unix_serve(self._serve, str(listen.path), **options), listen
             server = await serve(self._serve, listen.host, listen.port, **options)
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise
-            at = (listen.host, listen.port) if isinstance(listen, TcpListen) else (listen.path, 0)
+            at = (listen.host, listen.port) if isinstance(listen, TcpListen) else (str(listen.path), 0)
             raise PortTaken(*at) from error
         return server, TcpListen(listen.host, next(iter(server.sockets)).getsockname()[1])
 

@@ -20,9 +20,10 @@ from websockets.asyncio.server import Server
 from tunnel.errors import PortTaken, Refused, TunnelError
 from tunnel.events import Event, LinkOver, MessageReceived, RosterReceived
 from tunnel.frames import ResetCode
-from tunnel.gate import Gate, Listen, Visitor
+from tunnel.gate import Gate, Visitor
 from tunnel.handshake import Hello, Welcome
 from tunnel.link import Link
+from tunnel.listen import Listen
 from tunnel.machine import busy_ports, namespace_id, raise_file_limit
 from tunnel.nodes import HUB, Node, NodeId, Roster
 from tunnel.router import Port, Router, StreamEvent
@@ -44,8 +45,8 @@ class HubApplication(Protocol):
     def admit(self, application: Mapping[str, Any]) -> Mapping[str, Any]:
         """Look at a newcomer's own object and answer with ours; raises Refused to turn it away."""
 
-    def node_joined(self, node: Node) -> None:
-        """A node has a number and ports; not everyone listens for it yet."""
+    def node_joined(self, node: Node, application: Mapping[str, Any]) -> None:
+        """A node has a number and ports; not everyone listens for it yet. `application` is what `admit` saw."""
 
     def node_ready(self, node: Node) -> None:
         """Every node can reach this one and it can reach every node."""
@@ -106,8 +107,8 @@ class Hub:
         self._peers: dict[NodeId, Peer] = {}
         self._gate = Gate(identity, self._welcome)
         self._server: Server | None = None
-        self._chores: asyncio.Queue[tuple[list[Node], list[NodeId]]] = asyncio.Queue()
-        self._chore_task: asyncio.Task[None] | None = None
+        self._orders: asyncio.Queue[tuple[list[Node], list[NodeId]]] = asyncio.Queue()
+        self._following: asyncio.Task[None] | None = None
         self.node = self._roster.join(name=name, ports=ports, namespace=namespace_id(), busy=busy_ports())
         self._local.become(self.node)
         self._roster.newly_ready()
@@ -122,7 +123,7 @@ class Hub:
     async def start(self, listen: Listen) -> Listen:
         """Accept agents at `listen`; returns the address that was bound. PortTaken when it is in use."""
         raise_file_limit()
-        self._chore_task = asyncio.create_task(self._do_chores())
+        self._following = asyncio.create_task(self._follow_orders())
         self._server, bound = await self._gate.open(listen)
         return bound
 
@@ -150,9 +151,9 @@ class Hub:
             self._server.close()
             await self._server.wait_closed()
         await self._gate.close()
-        if self._chore_task is not None:
-            self._chore_task.cancel()
-            await asyncio.gather(self._chore_task, return_exceptions=True)
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.gather(self._following, return_exceptions=True)
         await self._local.close()
 
     # Links.
@@ -191,7 +192,7 @@ class Hub:
         peer = Peer(node, link, secrets.token_hex(16), hello.instance)
         self._peers[node.id] = peer
         log.info("%s joined as node %d", node.name, node.id)
-        self._application.node_joined(node)
+        self._application.node_joined(node, hello.application)
         self._reorder()
         return peer
 
@@ -321,7 +322,7 @@ class Hub:
         """Tell everybody for whom to listen from now on."""
         for node_id, start, stop in self._roster.orders():
             if node_id == HUB:
-                self._chores.put_nowait((start, stop))
+                self._orders.put_nowait((start, stop))
                 continue
             blocks = [{"node": node.id, "first": node.block.first, "count": node.block.count} for node in start]
             peer = self._peers[node_id]
@@ -337,10 +338,10 @@ class Hub:
                 peer.wake.set()
                 self._application.node_ready(node)
 
-    async def _do_chores(self) -> None:
+    async def _follow_orders(self) -> None:
         """Listen here for other nodes, one order after the other."""
         while True:
-            start, stop = await self._chores.get()
+            start, stop = await self._orders.get()
             for node_id in stop:
                 self._local.unlisten(node_id)
             for node in start:

@@ -12,6 +12,7 @@ import functools
 import socket
 import struct
 from collections.abc import Callable
+from typing import cast
 
 from tunnel.errors import PortTaken
 from tunnel.events import StreamAccepted, StreamData, StreamDelivered, StreamFinished, StreamOpened, StreamReset
@@ -48,17 +49,16 @@ class _Relay(asyncio.Protocol):
     # asyncio's side.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.set_write_buffer_limits(high=0)
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but its bases
+        self._transport.set_write_buffer_limits(high=0)
         if self.stream is None:
-            self._port.accepted(self, transport)
+            self._port.accepted(self)
         elif self._over:
             self._abort()
         else:
             self._port.emit(StreamAccepted(self.stream))
             for data in self._early:
-                transport.write(data)
+                self._transport.write(data)
             self._early.clear()
             self._settle()
             self._finish_if_due()
@@ -263,7 +263,7 @@ class LocalPort:
 
     # For the relays.
 
-    def accepted(self, relay: _Relay, transport: asyncio.Transport) -> None:
+    def accepted(self, relay: _Relay) -> None:
         """A program of this machine connected to a listener."""
         assert isinstance(relay, _Accepted)
         relay.stream = self._take_id()

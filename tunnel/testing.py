@@ -19,9 +19,11 @@ import math
 import os
 import socket
 import sys
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import cast
 
 __all__ = ["Edge", "EdgeStats", "FakeClock", "Wire"]
 
@@ -44,12 +46,9 @@ class FakeClock:
     def __call__(self) -> float:
         return self.now
 
-    def advance(self, seconds: float) -> float:
-        """Let `seconds` pass; the new time."""
-        if seconds < 0:
-            raise ValueError(f"time does not run backwards: {seconds}")
+    def advance(self, seconds: float) -> None:
+        """Let `seconds` pass."""
         self.now += seconds
-        return self.now
 
 
 class Wire:
@@ -87,8 +86,8 @@ class Wire:
 
     def push(self, data: bytes, now: float) -> None:
         """Take `data` from the sender; b"" is the end of what it sends."""
-        size = len(data) if self.rate is None else CHUNK_BYTES
-        for start in range(0, max(1, len(data)), max(1, size)):
+        size = CHUNK_BYTES if self.rate is not None else max(1, len(data))
+        for start in range(0, max(1, len(data)), size):
             self._backlog.append((now, data[start : start + size]))
         self._backlog_bytes += len(data)
 
@@ -127,9 +126,7 @@ class Wire:
         self._free_at = max(self._free_at, pushed_at)
         if self.rate is not None:
             self._free_at += len(chunk) / self.rate
-        due = self._free_at + self.delay_s
-        if self._flight:
-            due = max(due, self._flight[-1][0])
+        due = max(self._free_at + self.delay_s, self._flight[-1][0] if self._flight else 0.0)
         self._flight.append((due, chunk))
         self._flight_bytes += len(chunk)
 
@@ -172,9 +169,8 @@ class Edge:
         self._capture_bytes = capture_bytes
         self._server: asyncio.Server | None = None
         self._sides: set[_Side] = set()  # both sockets of every open connection
-        self._dials: dict[_Side, asyncio.Task[None]] = {}
-        self._passable = asyncio.Event()  # cleared during a blackhole
-        self._passable.set()
+        self.passable = asyncio.Event()  # cleared during a blackhole
+        self.passable.set()
         self._refusing = False
         self._connections = 0
         self._bytes = {"up": 0, "down": 0}
@@ -183,21 +179,21 @@ class Edge:
         loop = asyncio.get_running_loop()
         path, host, port = _endpoint(self.listening)
         if path is not None:
-            self._server = await loop.create_unix_server(self._downstream_side, path)
+            self._server = await loop.create_unix_server(self._side, path)
         else:
-            self._server = await loop.create_server(self._downstream_side, host, port, family=socket.AF_INET)
+            self._server = await loop.create_server(self._side, host, port, family=socket.AF_INET)
             self.listening = f"{host}:{self._server.sockets[0].getsockname()[1]}"
         return self
 
     async def __aexit__(self, *_: object) -> None:
         assert self._server is not None
         self._server.close()
+        self._refusing = True
+        dials = [side.dial for side in self._sides if side.dial is not None]
         self.cut()
-        await asyncio.gather(*self._dials.values(), return_exceptions=True)
-        while self._sides:  # each takes itself out as its socket closes
-            await asyncio.sleep(0)
-        path, _, _ = _endpoint(self.listening)
-        if path is not None:
+        await asyncio.sleep(0)  # an aborted socket reports itself closed in the loop's next turn
+        await asyncio.gather(*dials, return_exceptions=True)
+        if (path := _endpoint(self.listening)[0]) is not None:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
 
@@ -215,106 +211,190 @@ class Edge:
             side.flow()
 
     def cut(self) -> None:
-        """Reset every connection now, with all that is under way; new ones are welcome."""
-        for side in list(self._sides):
+        """Close every connection now, with all that is under way; new ones are welcome."""
+        for side in self._sides:
             side.abort()
-        for dial in self._dials.values():
-            dial.cancel()
 
     def blackhole(self, on: bool) -> None:
         """Keep every connection and pass nothing; new ones hang, unanswered and unseen by the hub, until it ends."""
         if on:
-            self._passable.clear()
+            self.passable.clear()
         else:
-            self._passable.set()
+            self.passable.set()
         for side in list(self._sides):
             side.flow()
 
     def refuse(self, on: bool) -> None:
-        """Reset new connections as soon as they come; those that are there stay."""
+        """Close new connections as soon as they come; those that are there stay."""
         self._refusing = on
-
-    @property
-    def passable(self) -> bool:
-        """False during a blackhole."""
-        return self._passable.is_set()
 
     @property
     def stats(self) -> EdgeStats:
         """Counts so far."""
-        return EdgeStats(
-            connections=self._connections,
-            open=sum(side.direction == "up" for side in self._sides),
-            bytes_up=self._bytes["up"],
-            bytes_down=self._bytes["down"],
-            held_bytes=sum(side.wire.held_bytes for side in self._sides),
-        )
+        nodes = sum(side.direction == "up" for side in self._sides)
+        held_bytes = sum(side.wire.held_bytes for side in self._sides)
+        return EdgeStats(self._connections, nodes, self._bytes["up"], self._bytes["down"], held_bytes)
 
     def saw(self, direction: str, data: bytes) -> None:
-        """Count, and keep what `capture_bytes` asks for."""
+        """Count bytes that were read, and keep what `capture_bytes` asks for."""
         self._bytes[direction] += len(data)
         self.captured += data[: self._capture_bytes - len(self.captured)]
 
     def opened(self, side: _Side) -> None:
-        """A socket is open: a node's, for which the hub is dialed now, or the hub's."""
-        if side.direction == "up":
-            if self._refusing:
-                side.abort()
-                return
-            self._connections += 1
-            self._dials[side] = asyncio.get_running_loop().create_task(self._dial(side))
+        """A socket is open: the hub's, or a node's, for which the hub is to be dialed now."""
+        if self._refusing and side.other is None:
+            side.abort()
+            return
         self._sides.add(side)
+        if side.other is None:
+            self._connections += 1
+            side.dial = asyncio.get_running_loop().create_task(self._dial(side))
 
-    def closed(self, side: _Side) -> None:
-        """A socket is closed."""
-        self._sides.discard(side)
-        if side in self._dials and side.other is None:
-            self._dials[side].cancel()
-
-    def _wire(self) -> Wire:
-        return Wire(self._delay_s, self._rate, self._buffer_bytes)
-
-    def _downstream_side(self) -> _Side:
-        return _Side(self, "up", self._wire(), None)
+    def closed(self, *sides: _Side | None) -> None:
+        """A whole connection is gone: both sockets, or the node's whose hub was never reached."""
+        self._sides.difference_update(sides)
 
     async def _dial(self, side: _Side) -> None:
         """Connect to the hub on behalf of the node at `side`."""
         loop = asyncio.get_running_loop()
         path, host, port = _endpoint(self._to)
+        await self.passable.wait()
         try:
-            await self._passable.wait()
             if path is not None:
-                await loop.create_unix_connection(lambda: _Side(self, "down", self._wire(), side), path)
+                await loop.create_unix_connection(lambda: self._side(side), path)
             else:
-                await loop.create_connection(lambda: _Side(self, "down", self._wire(), side), host, port)
+                await loop.create_connection(lambda: self._side(side), host, port)
         except OSError:
             side.abort()  # no hub: ngrok's edge would answer ERR_NGROK_8012 and close
-        finally:
-            del self._dials[side]
+
+    def _side(self, other: _Side | None = None) -> _Side:
+        return _Side(self, Wire(self._delay_s, self._rate, self._buffer_bytes), other)
 
 
 class _Side(asyncio.Protocol):
-    """One socket of a connection: what it reads goes through its wire and out of the other side's socket."""
+    """One socket of a connection: what it reads, and at last its close, goes through its wire to the other side."""
 
-    def __init__(self, edge: Edge, direction: str, wire: Wire, other: _Side | None) -> None:
-        self.edge = edge
-        self.direction = direction  # of what is read here: "up" from a node, "down" from the hub
+    def __init__(self, edge: Edge, wire: Wire, other: _Side | None) -> None:
+        self.direction = "up" if other is None else "down"  # where what is read here goes
         self.wire = wire
-        self.other = other  # None at a node's side until the hub is dialed
-        self._transport: asyncio.Transport | None = None
-        self._writable = True
-        self._read_ended = False
-        self._write_ended = False
-        self._lost: Exception | None = None  # why this socket is gone, when it was not closed in peace
+        self.other = other  # at a node's side None until the hub is dialed
+        self.dial: asyncio.Task[None] | None = None  # at a node's side, reaching the hub for it
+        self.gone = False
+        self._edge = edge
+        self._transport: asyncio.Transport  # from connection_made on, before which nothing here is called
+        self._writable = True  # False while its peer reads too slowly
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        sock = transport.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SOCKET_BUFFER_BYTES)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER_BYTES)
-        self.edge.opened(self)
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
+        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, option, _SOCKET_BUFFER_BYTES)
+        self._edge.opened(self)
         if self.other is not None:
             self.other.other = self
             self.other.flow()
+
+    def data_received(self, data: bytes) -> None:
+        self._edge.saw(self.direction, data)
+        self.wire.push(data, time.monotonic())
+        self.flow()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.gone = True
+        if self.dial is not None:
+            self.dial.cancel()
+        if self.other is None or self.other.gone:
+            self._edge.closed(self, self.other)
+            return
+        self.wire.push(b"", time.monotonic())
+        self.flow()
+
+    def pause_writing(self) -> None:
+        self._writable = False
+
+    def resume_writing(self) -> None:
+        self._writable = True
+        if self.other is not None:
+            self.other.flow()
+
+    def abort(self) -> None:
+        """Close this socket at once, with what it holds."""
+        self._transport.abort()
+
+    def flow(self) -> None:
+        """Hand on what is due, read on or stop reading, and come back when more is due."""
+        now = time.monotonic()  # uvloop's own clock is coarse
+        if self._timer is not None:
+            self._timer.cancel()
+        target = self.other
+        if target is None or target.gone or not target._writable or not self._edge.passable.is_set():
+            self.wire.stop()
+        else:
+            self.wire.go(now)
+            target._write(self.wire.pop(now))
+        (self._transport.pause_reading if self.wire.full else self._transport.resume_reading)()
+        deadline = self.wire.next_deadline()
+        self._timer = None
+        if deadline < math.inf:
+            self._timer = asyncio.get_running_loop().call_later(max(0.0, deadline - now), self.flow)
+
+    def _write(self, chunks: list[bytes]) -> None:
+        self._transport.write(b"".join(chunks))
+        if b"" in chunks:
+            self._transport.close()
+
+
+def _endpoint(text: str) -> tuple[str | None, str, int]:
+    """(path, "", 0) of unix:/path, (None, host, port) of HOST:PORT."""
+    if text.startswith("unix:"):
+        return "/" + text.removeprefix("unix:").lstrip("/"), "", 0
+    host, _, port = text.rpartition(":")
+    return None, host, int(port)
+
+
+def _obey(edge: Edge, line: str) -> str:
+    """Do what one control line says; the answer to write, or nothing."""
+    match line.split():
+        case ["cut"]:
+            edge.cut()
+        case ["blackhole", "on" | "off" as state]:
+            edge.blackhole(state == "on")
+        case ["refuse", "on" | "off" as state]:
+            edge.refuse(state == "on")
+        case ["delay", seconds]:
+            edge.set_delay(float(seconds))
+        case ["rate", rate]:
+            edge.set_rate(None if rate == "none" else float(rate))
+        case ["stats"]:
+            return json.dumps(asdict(edge.stats)) + "\n"
+        case _:
+            return json.dumps({"error": f"unknown line: {line.strip()}"}) + "\n"
+    return ""
+
+
+async def _run(arguments: argparse.Namespace) -> None:
+    lines = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
+    given = vars(arguments)
+    async with Edge(given.pop("listen"), given.pop("to"), **given) as edge:
+        sys.stdout.write(json.dumps({"listening": edge.listening}) + "\n")
+        sys.stdout.flush()
+        while line := await lines.readline():
+            sys.stdout.write(_obey(edge, line.decode()))
+            sys.stdout.flush()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one edge until stdin ends."""
+    parser = argparse.ArgumentParser(prog="python -m tunnel.testing", description="A bad network in front of a hub.")
+    for option in ("--listen", "--to"):
+        parser.add_argument(option, required=True, metavar="unix:/PATH|HOST:PORT")
+    parser.add_argument("--delay", dest="delay_s", type=float, default=0.0, metavar="SECONDS", help="one way")
+    parser.add_argument("--rate", type=float, metavar="BYTES_PER_S", help="each direction of each connection")
+    parser.add_argument("--buffer", dest="buffer_bytes", type=int, default=BUFFER_BYTES, metavar="BYTES")
+    asyncio.run(_run(parser.parse_args(arguments)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""An exception of MAIN as a person wants to read it: plain text, cells by number, the line with an arrow.
+
+Frames of the notebook are shown with their source; those of raycolab and IPython, and everything before the first
+frame of the notebook, are left out. All of it is bounded. Nothing here decides what kind of failure it was.
+"""
+
+from __future__ import annotations
+
+import linecache
+import re
+import textwrap
+import traceback
+from pathlib import Path
+from types import TracebackType
+
+import raycolab
+
+__all__ = ["cell_code_name", "cell_of", "describe", "shortened", "traceback_text"]
+
+MAX_TRACEBACK_CHARS = 16_000
+MAX_EVALUE_CHARS = 2_000
+_MAX_LINE_CHARS = 300  # of one line of source
+_MAX_CHAIN = 5  # exceptions shown of a chain of causes
+_FRAMES_AT_HEAD, _FRAMES_AT_TAIL = 10, 20  # of a recursion
+_CONTEXT_LINES = 3  # of a cell, above and below the line
+
+_CODE_NAME = re.compile(r"\Acell (\d+)\Z")
+_OWN_FOLDER = str(Path(raycolab.__file__).parent) + "/"
+_CAUSED = "\nThe above exception was the direct cause of the following exception:\n\n"
+_DURING = "\nDuring handling of the above exception, another exception occurred:\n\n"
+
+
+def cell_code_name(index: int) -> str:
+    """The file name that cell's code is compiled under."""
+    return f"cell {index}"
+
+
+def cell_of(error: BaseException) -> int | None:
+    """The number of the innermost cell the exception came through, or None."""
+    found: int | None = None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if (match := _CODE_NAME.match(frame.f_code.co_filename)) is not None:
+            found = int(match[1])
+    return found
+
+
+def shortened(text: str, limit: int) -> str:
+    """`text` within `limit` characters or little more: head and tail, and between them how much was left out."""
+    if len(text) <= limit:
+        return text
+    head, tail = text[: limit // 2], text[-limit // 2 :]
+    return f"{head}\n... {len(text) - limit:,} characters left out ...\n{tail}"
+
+
+def describe(error: BaseException) -> tuple[str, str]:
+    """The name and the message of an exception, bounded; a message that cannot be made says so."""
+    try:
+        message = str(error)
+    except Exception:  # the user's __str__ may raise anything
+        message = "<the exception has no printable message>"
+    return type(error).__name__, shortened(message, MAX_EVALUE_CHARS)
+
+
+def traceback_text(error: BaseException) -> str:
+    """The exception with its causes, oldest first, as plain bounded text."""
+    parts = [_one(error)]
+    seen = {id(error)}
+    current = error
+    while len(parts) < _MAX_CHAIN:
+        if current.__cause__ is not None:
+            older, link = current.__cause__, _CAUSED
+        elif current.__context__ is not None and not current.__suppress_context__:
+            older, link = current.__context__, _DURING
+        else:
+            break
+        if id(older) in seen:
+            break
+        seen.add(id(older))
+        parts.append(_one(older) + link)
+        current = older
+    return shortened("".join(reversed(parts)), MAX_TRACEBACK_CHARS)
+
+
+def _one(error: BaseException) -> str:
+    """One exception without its causes."""
+    frames = _shown_frames(error.__traceback__)
+    left_out = len(frames) - _FRAMES_AT_HEAD - _FRAMES_AT_TAIL
+    texts = [_frame(*frame) for frame in (frames if left_out <= 0 else frames[:_FRAMES_AT_HEAD])]
+    if left_out > 0:
+        texts.append(f"  ... {left_out} frames left out ...\n")
+        texts += [_frame(*frame) for frame in frames[-_FRAMES_AT_TAIL:]]
+    head = "Traceback (most recent call last):\n" if texts else ""
+    inner = error.exceptions[:_MAX_CHAIN] if isinstance(error, BaseExceptionGroup) else ()
+    grouped = "".join(f"\nOne of them:\n{textwrap.indent(_one(item), '  ')}" for item in inner)
+    return head + "".join(texts) + _last_lines(error) + grouped
+
+
+def _shown_frames(trace: TracebackType | None) -> list[tuple[str, int, str]]:
+    """(file, line, function) of every frame worth showing, from the notebook's first on."""
+    frames = [
+        (frame.f_code.co_filename, line, frame.f_code.co_name)
+        for frame, line in traceback.walk_tb(trace)
+        if not _is_machinery(frame.f_code.co_filename)
+    ]
+    first = next((place for place, (file, _, _) in enumerate(frames) if _CODE_NAME.match(file)), None)
+    return frames if first is None else frames[first:]
+
+
+def _is_machinery(file: str) -> bool:
+    return file.startswith(_OWN_FOLDER) or "/site-packages/IPython/" in file
+
+
+def _frame(file: str, line: int, function: str) -> str:
+    place = f"  {file}, line {line}" if _CODE_NAME.match(file) else f'  File "{file}", line {line}'
+    inside = "" if function.startswith(("<module", "<cell line")) else f", in {function}"
+    if _CODE_NAME.match(file):
+        return f"{place}{inside}\n{_excerpt(file, line)}"
+    source = linecache.getline(file, line).strip()
+    return f"{place}{inside}\n" + (f"    {source[:_MAX_LINE_CHARS]}\n" if source else "")
+
+
+def _excerpt(file: str, line: int) -> str:
+    """The lines of a cell around `line`, numbered, with an arrow at it."""
+    lines = linecache.getlines(file)
+    first, last = max(1, line - _CONTEXT_LINES), min(len(lines), line + _CONTEXT_LINES)
+    rows = []
+    for number in range(first, last + 1):
+        arrow = "---->" if number == line else "     "
+        rows.append(f"    {arrow} {number:>3} {lines[number - 1].rstrip()[:_MAX_LINE_CHARS]}".rstrip() + "\n")
+    return "".join(rows)
+
+
+def _last_lines(error: BaseException) -> str:
+    """What Python prints below the frames: the message, the notes, and for a SyntaxError its line."""
+    text = ""
+    if isinstance(error, SyntaxError) and _CODE_NAME.match(error.filename or "") and error.lineno is not None:
+        text = f"  {error.filename}, line {error.lineno}\n{_excerpt(str(error.filename), error.lineno)}"
+        return text + f"{type(error).__name__}: {error.msg}\n"
+    name, message = describe(error)
+    text = f"{name}: {message}\n" if message else f"{name}\n"
+    return text + "".join(f"{note}\n" for note in getattr(error, "__notes__", ()))

@@ -1,0 +1,279 @@
+"""The command line: `raycolab demo head join submit status results down`.
+
+Each command is a thin client of the same functions a notebook calls. With `--json` stdout carries only JSON and the
+rest goes to stderr. Exit codes: 0 done, 1 some trial FAILED, LOST or CANCELLED, 2 what was typed or written is wrong,
+3 the cluster cannot be reached or used, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from raycolab.errors import RaycolabError, UsageError
+
+__all__ = ["main"]
+
+_NOT_DONE = ("failed", "lost", "cancelled")
+
+
+def main() -> NoReturn:
+    """Run the command line and end the process with the contract's exit code."""
+    try:
+        code = cli.main(standalone_mode=False)
+    except RaycolabError as error:
+        _say(str(error))
+        code = error.exit_code
+    except click.exceptions.Abort:
+        code = 130
+    except click.ClickException as error:
+        error.show()
+        code = 2
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _data_dir_option(command: Any) -> Any:
+    return click.option(
+        "--data-dir",
+        metavar="DIR",
+        help="Where identity and database lie (default: RAYCOLAB_DATA_DIR or ~/.raycolab).",
+    )(command)
+
+
+def _json_option(command: Any) -> Any:
+    return click.option("--json", "as_json", is_flag=True, help="Only JSON on stdout.")(command)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="raycolab")
+def cli() -> None:
+    """A handful of notebook tabs become one Ray cluster and run a hyperparameter sweep on it."""
+
+
+@cli.command()
+@click.option("--joiners", type=click.IntRange(0, 20), default=2, show_default=True, help="Joiners beside the head.")
+@click.option("--jobs-per-pair", type=click.IntRange(1), default=5, show_default=True, help="Trials per pair.")
+@_json_option
+@_data_dir_option
+def demo(joiners: int, jobs_per_pair: int, as_json: bool, data_dir: str | None) -> int:
+    """Run the example's sweep on a whole cluster on this machine: isolated sessions, real Ray, a fresh data directory."""
+    from raycolab.data_dir import DataDir
+    from raycolab.demo import run_demo
+
+    folder = DataDir(data_dir or tempfile.mkdtemp(prefix="raycolab-demo-"))
+    done = run_demo(folder, joiners=joiners, jobs_per_pair=jobs_per_pair, say=_say)
+    results = done.sweep.results
+    counts = results.counts()
+    failed = counts["failed"] + counts["lost"]
+    if as_json:
+        nodes = {node: sum(row.node == node for row in results.rows if row.attempts) for node in done.nodes}
+        summary = {"trials": len(results), "complete": counts["complete"], "failed": failed, "nodes": nodes}
+        click.echo(json.dumps({**summary, "seconds": round(done.seconds, 2), "database": done.sweep.database}))
+    else:
+        _print_results(done.sweep, nodes=len(done.nodes), head_slots=1)
+        if done.note:
+            click.echo(done.note)
+    return 1 if failed else 0
+
+
+@cli.command()
+@click.option("--provider", type=click.Choice(["auto", "ngrok", "direct", "unix"]), default="auto", show_default=True)
+@click.option("--listen", metavar="HOST:PORT|PATH", help="Where the hub accepts joiners.")
+@click.option("--url", help="What joiners dial, when it differs from --listen.")
+@click.option("--num-cpus", type=click.IntRange(1, 256), help="CPUs for trials (default: all).")
+@click.option("--join-address-file", metavar="FILE", help="Write the join address here once joiners can come.")
+@click.option("--new-address", is_flag=True, help="Make earlier join addresses worthless.")
+@_json_option
+@_data_dir_option
+def head(
+    provider: str,
+    listen: str | None,
+    url: str | None,
+    num_cpus: int | None,
+    join_address_file: str | None,
+    new_address: bool,
+    as_json: bool,
+    data_dir: str | None,
+) -> None:
+    """Be the head, in the foreground, until interrupted; prints the join address."""
+    from raycolab.cluster import check_capacity
+    from raycolab.data_dir import DataDir
+
+    cpus, gpus = check_capacity(num_cpus, None)
+    options = {
+        "provider": provider,
+        "listen": listen,
+        "url": url,
+        "num_cpus": cpus,
+        "num_gpus": gpus,
+        "join_address_file": None if join_address_file is None else str(Path(join_address_file).absolute()),
+        "new_address": new_address,
+    }
+    _become_supervisor("head", str(DataDir.chosen(data_dir, os.environ).path), options, as_json)
+
+
+@cli.command()
+@click.argument("address", required=False)
+@click.option("--name", help="What this node is called (default: joiner-1, joiner-2, ...).")
+@click.option("--num-cpus", type=click.IntRange(1, 256), help="CPUs for trials (default: all).")
+@click.option("--num-gpus", type=click.IntRange(0, 64), help="GPUs for trials (default: all).")
+@click.option("--give-up", type=click.FloatRange(0), default=1800.0, show_default=True, help="Seconds without a head.")
+@_json_option
+@_data_dir_option
+def join(
+    address: str | None,
+    name: str | None,
+    num_cpus: int | None,
+    num_gpus: int | None,
+    give_up: float,
+    as_json: bool,
+    data_dir: str | None,
+) -> None:
+    """Join this machine to the head at ADDRESS (or @FILE, or RAYCOLAB_JOIN_ADDRESS), until the head ends it."""
+    from raycolab.cluster import check_capacity, read_address
+    from raycolab.data_dir import DataDir
+    from raycolab.launch import ADDRESS_VARIABLE
+
+    text = os.environ.get(ADDRESS_VARIABLE, "") if address is None else address
+    if text.startswith("@"):
+        text = _read_address_file(Path(text[1:]))
+    os.environ[ADDRESS_VARIABLE] = read_address(text).text
+    cpus, gpus = check_capacity(num_cpus, num_gpus)
+    options = {"name": name, "num_cpus": cpus, "num_gpus": gpus, "give_up_s": give_up}
+    _become_supervisor("joiner", str(DataDir.chosen(data_dir, os.environ).path), options, as_json)
+
+
+@cli.command()
+@click.argument("sweep_file")
+@click.option("--output", metavar="FILE", help="Save the results here: .csv, .parquet or .json.")
+@click.option("--no-wait", is_flag=True, help="Return as soon as the head has the sweep.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Replace a value of the sweep file.")
+@_json_option
+@_data_dir_option
+def submit(
+    sweep_file: str, output: str | None, no_wait: bool, overrides: tuple[str, ...], as_json: bool, data_dir: str | None
+) -> int:
+    """Run the sweep of SWEEP_FILE on the head that is running, or go on with it."""
+    from raycolab.cluster import attach
+    from raycolab.sweep import declare_spec
+    from raycolab.sweep_file import load_sweep_file
+
+    if output is not None and Path(output).suffix not in (".csv", ".parquet", ".json"):
+        raise UsageError(f"--output {output}: give a file that ends in .csv, .parquet or .json.")
+    file = load_sweep_file(sweep_file, list(overrides))
+    sweep = declare_spec(file.spec, main=file.main_path, data_dir=data_dir, announce=_say)
+    sweep.start()
+    if no_wait:
+        if as_json:
+            click.echo(json.dumps({"name": sweep.name, "database": sweep.database}))
+        return 0
+    status = sweep.wait_status()
+    results = sweep.results
+    if output is not None:
+        results.save(output)
+    if as_json:
+        click.echo(json.dumps({**status, "database": sweep.database}))
+    else:
+        nodes = attach(data_dir).nodes()
+        _print_results(sweep, nodes=len(nodes), head_slots=nodes[0]["cpus"])
+    if status.get("sentence"):
+        _say(str(status["sentence"]))
+    return 1 if any(status[state] for state in _NOT_DONE) or status["pending"] else 0
+
+
+@cli.command()
+@_json_option
+@_data_dir_option
+def status(as_json: bool, data_dir: str | None) -> None:
+    """Show the nodes and the sweeps of the running cluster."""
+    from rich.console import Console
+
+    from raycolab.cluster import attach
+    from raycolab.display.tables import nodes_table, sweeps_table
+
+    seen = attach(data_dir).status()
+    if as_json:
+        click.echo(json.dumps(seen))
+        return
+    console = Console()
+    console.print(nodes_table(seen["nodes"]))
+    for node in seen["nodes"]:
+        if node.get("warning"):
+            console.print(node["warning"], style="yellow", markup=False)
+    if seen["sweeps"]:
+        console.print()
+        console.print(sweeps_table(seen["sweeps"]))
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--format", "kind", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True)
+@click.option("--best", is_flag=True, help="Only the best trial, as JSON.")
+@_data_dir_option
+def results(name: str, kind: str, best: bool, data_dir: str | None) -> int:
+    """Show the results of the sweep NAME from the database; no cluster need run."""
+    from raycolab.sweep import find
+
+    found = find(name, data_dir=data_dir).results
+    if best:
+        text = found.best_text()
+        if text is None:
+            raise UsageError(f"The sweep {name!r} has no finished trial with a metric yet: wait for one.")
+        click.echo(text)
+    elif kind == "table":
+        from rich.console import Console
+
+        from raycolab.display.tables import results_table
+
+        Console().print(results_table(found))
+    else:
+        click.echo(found.as_text(kind), nl=False)
+    return 0
+
+
+@cli.command()
+@_data_dir_option
+def down(data_dir: str | None) -> None:
+    """End the cluster: every joiner, the head, Ray. The database stays."""
+    from raycolab.cluster import attach
+
+    attach(data_dir).shutdown()
+
+
+def _become_supervisor(role: str, data_dir: str, options: dict[str, Any], as_json: bool) -> NoReturn:
+    """Turn this process into the guard of a supervisor, which carries everything else out."""
+    from raycolab.launch import Task, prepare
+
+    _, command = prepare(Task(role, data_dir, options, "json" if as_json else "text"))
+    os.execv(command[0], command)
+
+
+def _read_address_file(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError as error:
+        raise UsageError(
+            f"The join address file {path} cannot be read ({error.strerror}): name the head's own."
+        ) from error
+
+
+def _print_results(sweep: Any, *, nodes: int, head_slots: int) -> None:
+    """The table, what the cluster was worth, and where the database lies."""
+    from rich.console import Console
+
+    from raycolab.display.tables import results_table
+
+    console = Console()
+    console.print(results_table(sweep.results))
+    console.print(sweep.worth(nodes=nodes, head_slots=head_slots), markup=False, highlight=False, soft_wrap=True)
+    console.print(f"database: {sweep.database}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)

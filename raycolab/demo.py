@@ -1,0 +1,160 @@
+"""`raycolab demo`: the whole of it on one machine. A head and joiners in simulated sessions, real Ray, a real sweep.
+
+Where the system refuses namespaces the same runs as plain processes side by side, and the result says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from raycolab.cluster import Head, attach
+from raycolab.data_dir import DataDir
+from raycolab.errors import ClusterError, UsageError
+from raycolab.examples import example_path
+from raycolab.launch import ADDRESS_VARIABLE
+from raycolab.simulate import Capability, SimulatedSession, probe
+from raycolab.sweep import Sweep, declare_spec
+from raycolab.sweep_file import load_sweep_file
+
+__all__ = ["DemoResult", "run_demo"]
+
+START_S = 120.0  # until the head is joinable, and again until its joiners are up
+END_S = 30.0
+POLL_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class DemoResult:
+    """What the demo did."""
+
+    sweep: Sweep
+    nodes: tuple[str, ...]  # every node of the cluster
+    seconds: float  # from nothing to the last result
+    note: str | None  # what was not as it should be on this machine
+
+
+def run_demo(
+    data_dir: DataDir,
+    *,
+    joiners: int,
+    jobs_per_pair: int,
+    say: Callable[[str], None],
+    progress: Callable[[Mapping[str, Any], list[Mapping[str, Any]]], None] | None = None,
+) -> DemoResult:
+    """Run the example's sweep on a head and `joiners` joiners of one CPU each; `say` gets a line for each step.
+
+    Raises RaycolabError; leaves nothing running, and the database in the data directory.
+    """
+    if find_spec("sklearn") is None:
+        raise UsageError("The demo's MAIN needs scikit-learn: run `pip install 'raycolab[demo]'`, then again.")
+    began = time.monotonic()
+    file = load_sweep_file(example_path("sweep.yaml"), [f"jobs_per_pair={jobs_per_pair}"])
+    with _stage(data_dir) as stage:
+        if stage.note:
+            say(stage.note)
+        say(f"starting a head and {joiners} joiners{'' if stage.note else ', each in a session without a network'}")
+        head = stage.head(data_dir)
+        for _ in range(joiners):
+            stage.joiner(head.join_address)
+        present = head.wait_for_joiners(joiners, timeout=START_S)
+        if len(present) < joiners:
+            raise ClusterError(f"Only {len(present)} of {joiners} joiners came up: {stage.last_words()}")
+        say(f"after {time.monotonic() - began:.0f} s these nodes are up: {', '.join(['head', *present])}")
+        sweep = declare_spec(file.spec, main=file.main_path, data_dir=data_dir.path, announce=say)
+        sweep.start(expect_slots=joiners + 1)
+        sweep.wait(progress=progress)
+        return DemoResult(sweep, ("head", *present), time.monotonic() - began, stage.note)
+
+
+class _Stage:
+    """Where the demo's processes run: each in a session of its own, or, with a note that says why, on this machine."""
+
+    def __init__(
+        self, folder: Path, shared: Sequence[Path], capability: Capability, ending: contextlib.ExitStack
+    ) -> None:
+        refused = f"{capability.reason} The joiners ran as plain processes on this machine."
+        self.note = None if capability.kind else refused
+        self._kind = capability.kind
+        self._folder = folder
+        self._shared = shared
+        self._ending = ending
+        self._logs: list[Path] = []
+
+    def head(self, data_dir: DataDir) -> Head:
+        """Start the head and wait until joiners can come."""
+        address = self._folder / "address"
+        arguments = [
+            *("head", "--provider", "unix", "--listen", str(self._folder / "hub.sock"), "--num-cpus", "1"),
+            *("--join-address-file", str(address), "--data-dir", str(data_dir.path)),
+        ]
+        process = self._start(arguments, {})
+        deadline = time.monotonic() + START_S
+        while not address.exists():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise ClusterError(f"The demo's head did not start: {self.last_words()}")
+            time.sleep(POLL_S)
+        return attach(data_dir.path)
+
+    def joiner(self, address: str) -> None:
+        """Start a joiner."""
+        self._start(["join", "--num-cpus", "1"], {ADDRESS_VARIABLE: address})
+
+    def last_words(self) -> str:
+        """What the processes said last."""
+        texts = [log.read_text(errors="replace").strip().splitlines() for log in self._logs]
+        return next((lines[-1] for lines in reversed(texts) if lines), "nothing was said")
+
+    def _start(self, arguments: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        """Run `raycolab ARGUMENTS`; it ends with the stage."""
+        # The control socket of the head must be seen from outside its session, so the folder is its temporary one too.
+        command = ["env", f"TMPDIR={self._folder}", sys.executable, "-P", "-m", "raycolab", *arguments]
+        if self.note is None:
+            command = self._ending.enter_context(SimulatedSession(shared=self._shared, kind=self._kind)).command(
+                command
+            )
+        log = self._folder / f"{len(self._logs)}.log"
+        self._logs.append(log)
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                command,
+                env={**os.environ, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        self._ending.callback(_end, process)
+        return process
+
+
+@contextlib.contextmanager
+def _stage(data_dir: DataDir) -> Iterator[_Stage]:
+    """A stage whose processes all end with the block."""
+    data_dir.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with contextlib.ExitStack() as ending:
+        folder = Path(tempfile.mkdtemp(prefix="rcd-"))
+        ending.callback(shutil.rmtree, folder, ignore_errors=True)
+        yield _Stage(folder, [data_dir.path, folder], probe(), ending)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ask a process to end, then make it."""
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(END_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -1,0 +1,203 @@
+"""A sweep's progress: a live line on a terminal, one updated in place in a notebook, a line per change when piped.
+
+It only shows, and decides nothing. What it is fed are the sweep and the nodes of `status --json`, see
+`raycolab.status`. Everything goes to stderr, so that stdout can carry results.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from raycolab.wording import duration_text, number_text, tally_text
+
+__all__ = ["SweepProgress", "best_text", "sweep_line", "warning_lines"]
+
+_PLAIN_GAP_S = 1.0
+"""Least time between two plain lines, so that a log of a fast sweep stays a log."""
+
+_REFRESH_HZ = 4
+_REST = frozenset({"PAUSED", "HELD", "STOPPED", "CANCELLED", "QUEUED", "DECLARED"})
+"""States a person must see, or the unmoving count would look like a hang."""
+
+
+class SweepProgress:
+    """Shows one sweep while the block runs: `with SweepProgress() as progress: progress.update(status, nodes)`.
+
+    The last line is printed whatever ends the block. Calls come from one thread.
+    """
+
+    def __init__(self, console: Console | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console = console or Console(stderr=True)
+        self._clock = clock
+        self._started_at = clock()
+        self._sweep: Mapping[str, Any] | None = None
+        self._nodes: Sequence[Mapping[str, Any]] = ()
+        self._told: object = None  # what the last line was about
+        self._surface = _surface(self._console, self._lines, clock)
+
+    def __enter__(self) -> Self:
+        self._started_at = self._clock()
+        self._surface.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._surface.stop()
+
+    def update(self, sweep: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Shows this status from now on."""
+        self._sweep, self._nodes = sweep, nodes
+        told = _worth_a_line(sweep, nodes)
+        if told != self._told:
+            self._told = told
+            self._surface.changed()
+
+    def _lines(self) -> list[str]:
+        if self._sweep is None:
+            return []
+        line = sweep_line(self._sweep, self._nodes, self._clock() - self._started_at)
+        return [line, *warning_lines([self._sweep], self._nodes)]
+
+
+def _worth_a_line(sweep: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]]) -> object:
+    """What is a change to a person: not the ETA, nor what a node computes or has sent."""
+    return {**sweep, "eta_s": None}, len(nodes), warning_lines([sweep], nodes)
+
+
+def sweep_line(sweep: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]], elapsed_s: float) -> str:
+    """`digits  137/480  ok 120  failed 9  running 5  3 nodes  1 min 4 s, 2 min left  best accuracy 0.98 (svc on iris)`."""
+    parts = [str(sweep.get("name", "")), tally_text(sweep)]
+    state = str(sweep.get("state", ""))
+    if state in _REST:
+        parts.append(state.lower())
+    if nodes:
+        parts.append("1 node" if len(nodes) == 1 else f"{len(nodes)} nodes")
+    eta_s = sweep.get("eta_s")
+    elapsed = duration_text(elapsed_s)
+    parts.append(elapsed if eta_s is None else f"{elapsed}, {duration_text(eta_s)} left")
+    if best := best_text(sweep.get("best")):
+        parts.append(f"best {best}")
+    return "  ".join(part for part in parts if part)
+
+
+def best_text(best: Mapping[str, Any] | None) -> str:
+    """`accuracy 0.9833 (svc on iris)` from a status's `best`; "" while there is none."""
+    if best is None:
+        return ""
+    return f"{best['metric']} {number_text(best['value'])} ({best['model']} on {best['dataset']})"
+
+
+def warning_lines(sweeps: Sequence[Mapping[str, Any]], nodes: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The sentences of a status that a person should read: a sweep's `sentence`, a node's `warning`."""
+    told = [f"{sweep['name']}: {sweep['sentence']}" for sweep in sweeps if sweep.get("sentence")]
+    return told + [f"{node['name']}: {node['warning']}" for node in nodes if node.get("warning")]
+
+
+class _Surface(Protocol):
+    """Where the line is shown."""
+
+    def start(self) -> None: ...
+
+    def changed(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+def _surface(console: Console, lines: Callable[[], list[str]], clock: Callable[[], float]) -> _Surface:
+    if console.is_jupyter:
+        return _Notebook(lines)
+    if console.is_terminal:
+        return _Terminal(console, lines)
+    return _Plain(console, lines, clock)
+
+
+class _Terminal:
+    """Lines redrawn in place by rich's own thread, so that the clock goes on between changes."""
+
+    def __init__(self, console: Console, lines: Callable[[], list[str]]) -> None:
+        self._console = console
+        self._lines = lines
+        # stdout belongs to results: rich must not reroute it to this console, which is stderr's.
+        self._live = Live(
+            console=console,
+            get_renderable=lambda: Text("\n".join(lines())),
+            refresh_per_second=_REFRESH_HZ,
+            redirect_stdout=False,
+            transient=True,
+        )
+
+    def start(self) -> None:
+        self._live.start()
+
+    def changed(self) -> None:
+        """Nothing to do: the next redraw shows it."""
+
+    def stop(self) -> None:
+        self._live.stop()
+        for line in self._lines():
+            self._console.print(Text(line))
+
+
+class _Plain:
+    """A plain line per change, at most one in `_PLAIN_GAP_S`, a warning once; the last state is always printed."""
+
+    def __init__(self, console: Console, lines: Callable[[], list[str]], clock: Callable[[], float]) -> None:
+        self._console = console
+        self._lines = lines
+        self._clock = clock
+        self._printed_at: float | None = None
+        self._is_owed = False
+        self._told: list[str] = []  # the warnings of the last print
+
+    def start(self) -> None:
+        """Nothing to show yet."""
+
+    def changed(self) -> None:
+        now = self._clock()
+        self._is_owed = self._printed_at is not None and now - self._printed_at < _PLAIN_GAP_S
+        if not self._is_owed:
+            self._print(now)
+
+    def stop(self) -> None:
+        if self._is_owed:
+            self._print(self._clock())
+
+    def _print(self, now: float) -> None:
+        line, *told = self._lines()
+        for text in (line, *(warning for warning in told if warning not in self._told)):
+            self._console.print(Text(text), soft_wrap=True)
+        self._told = told
+        self._printed_at = now
+        self._is_owed = False
+
+
+class _Notebook:
+    """One output updated in place; it needs a `display_id` and no widgets, so it survives a reload of the page."""
+
+    def __init__(self, lines: Callable[[], list[str]]) -> None:
+        self._lines = lines
+        self._output: Any = None
+
+    def start(self) -> None:
+        """Nothing to show yet."""
+
+    def changed(self) -> None:
+        from IPython.display import display
+
+        data = {"text/plain": "\n".join(self._lines())}
+        if self._output is None:
+            self._output = display(data, raw=True, display_id=True)  # type: ignore[no-untyped-call]  # IPython's
+        else:
+            self._output.update(data, raw=True)
+
+    def stop(self) -> None:
+        if self._output is not None:
+            self.changed()

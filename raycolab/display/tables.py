@@ -1,0 +1,82 @@
+"""Nodes, sweeps and results as rich tables, for `raycolab status` and `raycolab results`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from raycolab.display.progress import best_text, warning_lines
+from raycolab.wording import bytes_text, duration_text, number_text, tally_text
+
+if TYPE_CHECKING:  # `status` must not pay for importing pandas
+    from raycolab.results import Results
+
+__all__ = ["nodes_table", "results_table", "sweeps_table"]
+
+
+def nodes_table(nodes: Sequence[Mapping[str, Any]]) -> Group:
+    """One row per node of `status --json`: where it stands, what it computes, its link; then the warnings."""
+    table = _table("node", "state", "CPUs", "GPUs", "trial", "round trip", "sent", "received")
+    for node in nodes:
+        trial, rtt_ms = node.get("trial"), node.get("rtt_ms")
+        table.add_row(
+            Text(str(node["name"])),
+            Text(str(node.get("state", ""))),
+            _plain(node.get("cpus")),
+            _plain(node.get("gpus")),
+            Text("-" if trial is None else str(trial)),
+            "-" if rtt_ms is None else f"{rtt_ms:.0f} ms",
+            bytes_text(node.get("bytes_sent") or 0),
+            bytes_text(node.get("bytes_received") or 0),
+        )
+    return Group(table, *map(Text, warning_lines([], nodes)))
+
+
+def sweeps_table(sweeps: Sequence[Mapping[str, Any]]) -> Group:
+    """One row per sweep of `status --json`: how far it is, when it will be done, its best; then the sentences."""
+    table = _table("sweep", "state", "trials", "left", "best")
+    for sweep in sweeps:
+        eta_s = sweep.get("eta_s")
+        table.add_row(
+            Text(str(sweep["name"])),
+            Text(str(sweep.get("state", ""))),
+            tally_text(sweep),
+            "-" if eta_s is None else duration_text(eta_s),
+            Text(best_text(sweep.get("best")) or "-"),
+        )
+    return Group(table, *map(Text, warning_lines(sweeps, [])))
+
+
+def results_table(results: Results) -> Group:
+    """Models x datasets with the best of each dataset in bold, then the best trial and the causes of failures."""
+    pivot = results.pivot()
+    metric = results.metric
+    table = _table(f"{metric.name} ({metric.mode})", *map(str, pivot.columns))
+    values = [[float(value) for value in row] for row in pivot.to_numpy()]
+    pick = max if metric.mode == "max" else min
+    finite = [[value for value in column if not math.isnan(value)] for column in zip(*values, strict=True)]
+    best = [pick(column) if column else None for column in finite]
+    for model, row in zip(pivot.index, values, strict=True):
+        cells = [
+            Text("-" if math.isnan(value) else number_text(value), style="bold" if value == top else "")
+            for value, top in zip(row, best, strict=True)
+        ]
+        table.add_row(Text(str(model)), *cells)
+    return Group(Text(results.headline()), table, *(Text(line) for line in results.closing_lines()))
+
+
+def _table(first: str, *others: str) -> Table:
+    """A table whose first column names the row; names are a person's own, so nothing in them is markup."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in (first, *others):
+        table.add_column(Text(name))
+    return table
+
+
+def _plain(count: float | None) -> str:
+    return "-" if count is None else f"{count:g}"

@@ -1,0 +1,48 @@
+"""`python -m raycolab.engine`: start the engine on a running Ray and end once it answers."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+
+import ray
+from ray.exceptions import RayError
+
+from raycolab.engine import ENGINE_NAMESPACE
+from raycolab.engine.start import start_engine
+
+__all__ = ["STORE_VARIABLE", "main"]
+
+STORE_VARIABLE = "RAYCOLAB_STORE_URL"  # not an argument: it may hold a password
+
+_log = logging.getLogger("raycolab.engine")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Attach to Ray, start the actor; 0 when it answers, 3 when Ray or it does not."""
+    parser = argparse.ArgumentParser(prog="python -m raycolab.engine", description=__doc__)
+    parser.add_argument("--ray-address", required=True, help="the GCS, 127.77.0.1:PORT")
+    parser.add_argument("--node-ip", required=True, help="this node's address, 127.77.0.1")
+    parser.add_argument("--control", required=True, help="the supervisor's unix socket")
+    parser.add_argument("--lock-dir", required=True, help="a folder of each node, shared by its slots")
+    given = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        ray.init(
+            address=given.ray_address,
+            _node_ip_address=given.node_ip,
+            namespace=ENGINE_NAMESPACE,
+            log_to_driver=False,
+            configure_logging=False,
+        )
+        start_engine(os.environ[STORE_VARIABLE], given.control, given.lock_dir)
+    except (RayError, ConnectionError, TimeoutError) as error:
+        _log.error("the engine did not start on Ray at %s: %s", given.ray_address, error)
+        return 3
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

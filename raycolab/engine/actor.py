@@ -1,0 +1,271 @@
+"""The engine's actor: takes the slots' calls, runs the sweeps one at a time in order of start, does what people ask.
+
+It holds nothing that is not in the store: killed and started again, it takes up what was at work or waiting. Everything
+runs on the actor's event loop, but for the store's thread and short calls to Ray in threads of the pool.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import ray
+
+from raycolab.engine import at_rest
+from raycolab.engine.cluster_view import live_nodes
+from raycolab.engine.commit import Committer
+from raycolab.engine.control import ControlLine, Message
+from raycolab.engine.progress import SweepNews
+from raycolab.engine.sweep_run import SweepRun
+from raycolab.errors import RaycolabError, UsageError
+from raycolab.mailbox import Batch
+from raycolab.schedule import Finished
+from raycolab.slot_words import Call, End, Reply
+from raycolab.store import Store, open_store
+from raycolab.trial import SweepRow, SweepState
+
+__all__ = ["Engine"]
+
+_log = logging.getLogger(__name__)
+
+_LOOK_AT_NODES_S = 1.0
+_TELL_S = 0.5
+
+T = TypeVar("T")
+
+
+class Engine:
+    """One per cluster; see the module's text."""
+
+    def __init__(self, store_url: str, control: str, lock_dir: str) -> None:
+        """Open the store and begin; runs on the actor's event loop."""
+        self._lock_dir = lock_dir
+        self._self = ray.get_runtime_context().current_actor
+        self._loop = asyncio.get_running_loop()
+        self._committer = Committer(open_store(store_url), self._outage_in_thread)
+        self._control = ControlLine(control, self._obey)
+        # Held while a sweep is taken up or laid down, and while an order is carried out.
+        self._changing = asyncio.Lock()
+        # The sweeps that wait for their turn, each with the slots to wait for.
+        self._queue: dict[str, int | None] = {}
+        self._queued = asyncio.Event()
+        self._current: SweepRun | None = None
+        # Sweeps that are over and whose slots are ending.
+        self._ending: set[SweepRun] = set()
+        # What was last known of the sweeps that are not at work.
+        self._resting: dict[str, SweepNews] = {}
+        self._outage: str | None = None
+        self._tasks = [
+            self._loop.create_task(self._watched(work()))
+            for work in (self._control.run, self._work_off, self._look_at_nodes, self._tell)
+        ]
+
+    async def ping(self) -> str:
+        """Answer once the engine works."""
+        return "raycolab-engine"
+
+    async def sync(self, call: Call) -> Reply:
+        """A slot's call; one that no sweep knows is told to end."""
+        for run in (self._current, *self._ending):
+            if run is not None and run.has(call.slot):
+                return await run.sync(call)
+        received = call.batch.first + len(call.batch.messages) - 1
+        return Reply(Batch(1, (End(),), received), 0.0)
+
+    # ----- its tasks -----
+
+    async def _watched(self, work: Any) -> None:
+        """Run one of the engine's tasks; what ends it unexpectedly is in the log and ends the actor."""
+        try:
+            await work
+        except Exception:
+            # A bug of ours: Ray starts the actor again, which takes up everything from the store.
+            _log.exception("the engine failed")
+            os._exit(1)
+
+    async def _work_off(self) -> None:
+        """Run the sweeps, one at a time."""
+        async with self._changing:
+            for name in await self._stored(at_rest.queued_sweeps):
+                self._enqueue(name, None)
+        while True:
+            await self._queued.wait()
+            run = await self._take_up()
+            if run is not None:
+                await self._lay_down(run, await run.run())
+
+    async def _take_up(self) -> SweepRun | None:
+        """Make the first sweep of the queue the current one; None when it cannot run."""
+        async with self._changing:
+            if not self._queue:
+                self._queued.clear()
+                return None
+            name = next(iter(self._queue))
+            expect_slots = self._queue.pop(name)
+            try:
+                sweep = await self._stored(lambda store: store.existing_sweep(name))
+                rows = await self._stored(lambda store: store.trials(sweep.id))
+                attempts = await self._stored(lambda store: store.attempts(sweep.id))
+                await self._stored(lambda store: store.update_sweep(sweep.id, state=SweepState.RUNNING))
+            except RaycolabError as error:
+                _log.warning("sweep %s cannot run: %s", name, error)
+                self._resting.pop(name, None)
+                return None
+            self._resting.pop(name, None)
+            self._current = SweepRun(self._self, self._committer, sweep, rows, attempts, expect_slots, self._lock_dir)
+            _log.info("sweep %s runs", name)
+            return self._current
+
+    async def _lay_down(self, run: SweepRun, finished: Finished) -> None:
+        """The sweep is over: write its state and let its slots end."""
+        async with self._changing:
+            news = run.news(None)
+            self._resting[run.sweep.name] = replace(news, state=finished.state, eta_s=None, sentence=finished.sentence)
+            self._current = None
+            self._ending.add(run)
+            try:
+                await self._stored(lambda store: store.update_sweep(run.sweep.id, state=finished.state))
+            except RaycolabError as error:
+                _log.warning("sweep %s is over, its state is not stored: %s", run.sweep.name, error)
+        _log.info("sweep %s: %s", run.sweep.name, finished.state)
+        ending = self._loop.create_task(self._watched(run.end_slots()))
+        ending.add_done_callback(lambda _: self._ending.discard(run))
+
+    async def _look_at_nodes(self) -> None:
+        while True:
+            nodes = await asyncio.to_thread(live_nodes)
+            if self._current is not None:
+                self._current.see_nodes(nodes)
+            await asyncio.sleep(_LOOK_AT_NODES_S if self._current is None or nodes else 0.1)
+
+    async def _tell(self) -> None:
+        """Tell the supervisor what changed, twice a second at most."""
+        told: Message = {}
+        while True:
+            news = self._news()
+            if news != told:
+                self._control.tell(news)
+                told = news
+            await asyncio.sleep(_TELL_S)
+
+    def _news(self) -> Message:
+        sweeps = [news.to_json() for news in self._resting.values()]
+        trials: dict[str, str] = {}
+        if self._current is not None:
+            sweeps.append(self._current.news(self._outage).to_json())
+            trials = self._current.trials()
+        return {"progress": {"sweeps": sweeps, "trials": trials}}
+
+    # ----- what people ask -----
+
+    async def _obey(self, message: Message) -> Message | None:
+        """Carry out one line of the supervisor; None for one that wants no answer."""
+        if message.get("op") == "node_lost":
+            if self._current is not None:
+                self._current.lose_node(str(message.get("node")))
+            return None
+        number = message.get("id")
+        try:
+            async with self._changing:
+                await self._order(str(message.get("op")), str(message.get("sweep")), message)
+        except RaycolabError as error:
+            return {"id": number, "ok": False, "error": str(error), "kind": type(error).__name__}
+        self._control.tell(self._news())  # before the answer, so that who asked sees what it changed
+        return {"id": number, "ok": True}
+
+    async def _order(self, op: str, name: str, message: Message) -> None:
+        sweep = await self._stored(lambda store: store.existing_sweep(name))
+        run = self._current if self._current is not None and self._current.sweep.name == name else None
+        match op:
+            case "start":
+                await (self._start(sweep, message.get("expect_slots")) if run is None else self._go_on(run))
+            case "resume":
+                await (self._start(sweep, None) if run is None else self._go_on(run))
+            case "pause":
+                await self._pause(sweep, run)
+            case "stop" | "cancel":
+                await self._end(sweep, run, SweepState.STOPPED if op == "stop" else SweepState.CANCELLED)
+            case "retry":
+                await self._retry(sweep, run, message.get("which"))
+            case _:
+                raise UsageError(f"the engine knows no order {op!r}: this is a defect of raycolab, please report it.")
+
+    async def _start(self, sweep: SweepRow, expect_slots: int | None) -> None:
+        """Put the sweep in the queue, unless it has nothing to do."""
+        if sweep.main is None:
+            raise UsageError(f"sweep {sweep.name!r} was declared without a MAIN: there is nothing workers could run.")
+        if await self._stored(lambda store: at_rest.has_work(store, sweep)):
+            await self._rest(sweep, SweepState.QUEUED, self._waits_for())
+            self._enqueue(sweep.name, expect_slots)
+        else:
+            over = sweep.state in (SweepState.STOPPED, SweepState.CANCELLED)
+            await self._rest(sweep, sweep.state if over else SweepState.COMPLETE, None)
+
+    async def _go_on(self, run: SweepRun) -> None:
+        """Take in trials that were added to the sweep at work, and end its pause."""
+        rows = await self._stored(lambda store: store.trials(run.sweep.id))
+        run.add(rows)
+        run.resume()
+        await self._stored(lambda store: store.update_sweep(run.sweep.id, state=SweepState.RUNNING))
+
+    async def _pause(self, sweep: SweepRow, run: SweepRun | None) -> None:
+        if run is not None:
+            run.pause()
+            await self._stored(lambda store: store.update_sweep(sweep.id, state=SweepState.PAUSED))
+        elif sweep.name in self._queue:
+            del self._queue[sweep.name]
+            await self._rest(sweep, SweepState.PAUSED, None)
+        elif sweep.state is not SweepState.PAUSED:
+            raise UsageError(f"sweep {sweep.name!r} is not running ({sweep.state}): there is nothing to pause.")
+
+    async def _end(self, sweep: SweepRow, run: SweepRun | None, state: SweepState) -> None:
+        if run is not None:
+            run.end(state)
+            return
+        self._queue.pop(sweep.name, None)
+        if await self._stored(lambda store: at_rest.has_work(store, sweep)):
+            await self._stored(lambda store: at_rest.cancel_rows(store, sweep, state, time.time()))
+            await self._rest(sweep, state, None)
+
+    async def _retry(self, sweep: SweepRow, run: SweepRun | None, which: object) -> None:
+        if which not in ("failed", "lost", None):
+            raise UsageError(f"retry takes failed or lost, not {which!r}.")
+        states = at_rest.retried_states(which)
+        if run is not None:
+            run.retry(states)
+        elif await self._stored(lambda store: at_rest.retry_rows(store, sweep, states)):
+            await self._start(sweep, None)
+
+    async def _rest(self, sweep: SweepRow, state: SweepState, sentence: str | None) -> None:
+        """Store the state of a sweep that is not at work, and remember what to tell of it."""
+        if state is not sweep.state:
+            await self._stored(lambda store: store.update_sweep(sweep.id, state=state))
+        row = replace(sweep, state=state)
+        self._resting[sweep.name] = await self._stored(lambda store: at_rest.news_of(store, row, sentence))
+
+    # ----- inside -----
+
+    def _enqueue(self, name: str, expect_slots: int | None) -> None:
+        self._queue.setdefault(name, expect_slots)
+        self._queued.set()
+
+    def _waits_for(self) -> str | None:
+        if self._current is None:
+            return None
+        paused = " (paused)" if self._current.scheduler.is_paused else ""
+        return f"waits for its turn behind {self._current.sweep.name}{paused}"
+
+    async def _stored(self, call: Callable[[Store], T]) -> T:
+        result: T = await asyncio.wrap_future(self._committer.call(call))
+        return result
+
+    def _outage_in_thread(self, sentence: str | None) -> None:
+        self._loop.call_soon_threadsafe(self._note_outage, sentence)
+
+    def _note_outage(self, sentence: str | None) -> None:
+        self._outage = sentence

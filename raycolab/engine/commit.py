@@ -1,0 +1,122 @@
+"""The one thread that writes to the store: what comes within a moment goes into one transaction.
+
+Writes are kept in order. While the database cannot be used (a full disk, a server that is away) they wait and are
+tried again: an outage delays, it loses nothing.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from raycolab.errors import RaycolabError
+from raycolab.schedule import Write
+from raycolab.store import Store, StoreOutageError
+from raycolab.trial import AttemptRow, TrialRow
+
+__all__ = ["Committer", "Done"]
+
+Done = Callable[[int, RaycolabError | None], None]
+"""Told, from the committer's thread, the write_id up to which all is committed, or why it never will be."""
+
+_GATHER_S = 0.02  # a transaction costs an fsync: wait so long for others to share it
+_RETRY_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class _RowsJob:
+    sweep_id: int
+    write: Write
+    done: Done
+
+
+@dataclass(frozen=True, slots=True)
+class _CallJob:
+    call: Callable[[Store], Any]
+    future: Future[Any]
+
+
+class Committer:
+    """Writes rows in groups and runs other calls on the store, all in one thread, in the order they came."""
+
+    def __init__(self, store: Store, trouble: Callable[[str | None], None]) -> None:
+        """`trouble` is told, from the thread, the sentence of an outage and None when it is over."""
+        self._store = store
+        self._trouble = trouble
+        self._jobs: queue.SimpleQueue[_RowsJob | _CallJob] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="raycolab-commit", daemon=True)
+        self._thread.start()
+
+    def write(self, sweep_id: int, write: Write, done: Done) -> None:
+        """Commit these rows, soon."""
+        self._jobs.put(_RowsJob(sweep_id, write, done))
+
+    def call(self, call: Callable[[Store], Any]) -> Future[Any]:
+        """Run this with the store, after all that was given before."""
+        future: Future[Any] = Future()
+        self._jobs.put(_CallJob(call, future))
+        return future
+
+    def _work(self) -> None:
+        waiting: _RowsJob | _CallJob | None = None
+        while True:
+            job = waiting or self._jobs.get()
+            waiting = None
+            if isinstance(job, _CallJob):
+                self._answer(job)
+            else:
+                group, waiting = self._gather(job)
+                self._commit(group)
+
+    def _gather(self, first: _RowsJob) -> tuple[list[_RowsJob], _RowsJob | _CallJob | None]:
+        """The jobs that share a transaction with `first`, and the one after them that does not."""
+        group = [first]
+        until = time.monotonic() + _GATHER_S
+        while True:
+            try:
+                job = self._jobs.get(timeout=max(until - time.monotonic(), 0.0))
+            except queue.Empty:
+                return group, None
+            if isinstance(job, _CallJob) or job.sweep_id != first.sweep_id:
+                return group, job
+            group.append(job)
+
+    def _commit(self, group: list[_RowsJob]) -> None:
+        trials: dict[int, TrialRow] = {}
+        attempts: dict[tuple[int, int], AttemptRow] = {}
+        for job in group:
+            trials.update((row.number, row) for row in job.write.trials)
+            attempts.update(((row.trial, row.number), row) for row in job.write.attempts)
+        rows, tries = list(trials.values()), list(attempts.values())
+        error: RaycolabError | None = None
+        try:
+            self._until_it_works(lambda store: store.write(group[0].sweep_id, rows, tries))
+        except RaycolabError as refused:
+            error = refused
+        group[-1].done(group[-1].write.write_id, error)
+
+    def _answer(self, job: _CallJob) -> None:
+        try:
+            job.future.set_result(self._until_it_works(job.call))
+        # Whatever it is, it is the caller's, and this thread has others to serve.
+        except Exception as error:
+            job.future.set_exception(error)
+
+    def _until_it_works(self, call: Callable[[Store], Any]) -> Any:
+        troubled = False
+        while True:
+            try:
+                result = call(self._store)
+            except StoreOutageError as error:
+                troubled = True
+                self._trouble(str(error))
+                time.sleep(_RETRY_S)
+            else:
+                if troubled:
+                    self._trouble(None)
+                return result

@@ -1,0 +1,115 @@
+"""Trials as columns: the table of results, first as plain lists, then as a pandas data frame.
+
+Built column by column, so 100,000 trials take about a second. The plain lists also feed the JSON form,
+which needs no pandas types. Metric and configuration columns get the narrowest type that holds their values
+and "absent": Int64, float64, boolean, string, and object where kinds are mixed (`max_features` of "sqrt" or
+0.5).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from raycolab.trial import Metric, TrialRow, TrialState
+
+__all__ = ["Columns", "frame", "times", "trial_columns"]
+
+Columns = dict[str, list[Any]]
+"""A column's values by its name; times are seconds since the epoch, absent is None."""
+
+_LEFT: dict[str, Callable[[TrialRow], Any]] = {
+    "model": lambda row: row.model,
+    "dataset": lambda row: row.dataset,
+    "state": lambda row: row.state.value,
+}
+_TIMES: dict[str, Callable[[TrialRow], float | None]] = {
+    "datetime_start": lambda row: row.started_at,
+    "datetime_complete": lambda row: row.ended_at,
+}
+_RIGHT: dict[str, Callable[[TrialRow], Any]] = {
+    "node": lambda row: row.node,
+    "attempts": lambda row: row.attempts,
+    **_TIMES,
+    "duration_s": lambda row: row.duration_s,
+    "error_kind": lambda row: None if row.error_kind is None else row.error_kind.value,
+}
+_TEXTS = ("trial_id", "model", "dataset", "state", "node", "error_kind", "error")
+_FIXED = {"number", "trial_id", "attempts", "duration_s", "error", *_LEFT, *_RIGHT}
+
+
+def trial_columns(rows: Sequence[TrialRow], name: str, metric: Metric) -> Columns:
+    """The contract's columns in its order; `trial_id` is name and number, `sample_experiment-12`.
+
+    The sweep's metric comes first of the metrics. A metric named like another column is found as
+    `metric/<name>`.
+    """
+    columns: Columns = {"number": [row.number for row in rows], "trial_id": [f"{name}-{row.number}" for row in rows]}
+    columns |= {column: [value(row) for row in rows] for column, value in _LEFT.items()}
+    for key in dict.fromkeys([metric.name, *_names(row.metrics for row in rows)]):
+        column = f"metric/{key}" if key in _FIXED or key.startswith("config/") else key
+        columns[column] = [row.metrics.get(key) for row in rows]
+    for key in _names(row.config for row in rows if row.config):
+        columns[f"config/{key}"] = [row.config.get(key) if row.config else None for row in rows]
+    columns |= {column: [value(row) for row in rows] for column, value in _RIGHT.items()}
+    columns["error"] = [row.error or _mark(row, metric) for row in rows]
+    return columns
+
+
+def frame(columns: Columns) -> pd.DataFrame:
+    """A data frame of what `trial_columns` gave, one row per trial."""
+    typed = {name: _typed(name, values) for name, values in columns.items()}
+    return pd.DataFrame(typed, columns=list(columns))
+
+
+def times(seconds: Sequence[float | None]) -> pd.DatetimeIndex:
+    """Seconds since the epoch as datetime64[us, UTC], None as NaT."""
+    absent = np.iinfo(np.int64).min  # how numpy writes NaT
+    micros = np.array([absent if value is None else round(value * 1e6) for value in seconds], dtype=np.int64)
+    return pd.DatetimeIndex(micros.view("datetime64[us]")).tz_localize("UTC")
+
+
+def _names(mappings: Iterable[Any]) -> dict[str, None]:
+    """The union of keys, in the order they are first met."""
+    names: dict[str, None] = {}
+    for mapping in mappings:
+        names.update(dict.fromkeys(mapping))
+    return names
+
+
+def _mark(row: TrialRow, metric: Metric) -> str | None:
+    """What marks a COMPLETE trial that can never be best."""
+    value = row.metrics.get(metric.name)
+    if row.state is TrialState.COMPLETE and isinstance(value, float) and not math.isfinite(value):
+        return f"{metric.name} is {value}: complete, but never best"
+    return None
+
+
+def _typed(name: str, values: list[Any]) -> Any:
+    if name in _TIMES:
+        return times(values)
+    if name in ("number", "attempts"):
+        return np.array(values, dtype=np.int64)
+    if name in _TEXTS:
+        return pd.array(values, dtype="string")
+    return _narrowest(values)
+
+
+def _narrowest(values: list[Any]) -> Any:
+    kinds = {type(value) for value in values if value is not None}
+    try:
+        if kinds == {int}:
+            return pd.array(values, dtype="Int64")
+        if kinds <= {int, float}:
+            return np.array([math.nan if value is None else value for value in values], dtype=np.float64)
+    except OverflowError:  # an integer of more than 64 bits, or past the largest float
+        return pd.Series(values, dtype=object)
+    if kinds == {bool}:
+        return pd.array(values, dtype="boolean")
+    if kinds == {str}:
+        return pd.array(values, dtype="string")
+    return pd.Series(values, dtype=object)

@@ -1,0 +1,319 @@
+"""The provider for a head behind NAT: ngrok's edge takes joiners' WebSockets to the hub, by pyngrok.
+
+This is the only module that imports pyngrok, and it does so when the agent starts. pyngrok would put the
+authtoken in the agent's argv, and the agent repeats a refused one on stderr and in its log; so the token goes
+into a config file of mode 0600, a two-line launcher drops stderr, and pyngrok's copy of the agent's log goes
+nowhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import psutil
+import yaml
+
+from raycolab.errors import ClusterError, RaycolabError, UsageError
+from raycolab.providers.direct import websocket_url
+from raycolab.providers.ngrok_errors import DOMAIN_NOT_OURS, TOKEN_PAGE, ngrok_code, ngrok_sentence
+from tunnel.listen import Listen, TcpListen
+
+if TYPE_CHECKING:
+    from pyngrok.conf import PyngrokConfig
+    from pyngrok.log import NgrokLog
+    from pyngrok.process import NgrokProcess
+
+__all__ = ["NgrokProvider"]
+
+START_TIMEOUT_S = 30  # until ngrok's edge has taken the agent; the agent itself retries without end
+REQUEST_TIMEOUT_S = 15.0  # one request to the agent's local API, which asks the edge
+DOWNLOAD_TIMEOUT_S = 180.0  # of the agent, about 12 MB
+STOP_TIMEOUT_S = 5.0  # the agent tells the edge that it leaves, which frees the address at once
+WATCH_INTERVAL_S = 0.5  # between two looks at whether the agent lives
+ERROR_CHARACTERS = 200  # of an agent's error that a person is shown
+LOG_LINES = 20  # how many of the agent's log lines pyngrok keeps; we read each as it comes
+
+LAUNCHER = """#!/bin/sh
+# Starts the ngrok agent, which repeats a refused authtoken on stderr: that must reach no log.
+unset NGROK_AUTHTOKEN NGROK_API_KEY
+exec {agent} "$@" 2>/dev/null
+"""
+DOWNLOAD = "import sys; from pyngrok import installer; installer.install_ngrok(sys.argv[1])"
+
+
+class NgrokProvider:
+    """An HTTPS endpoint at ngrok for the hub's local port; with the remembered domain where there is one."""
+
+    name = "ngrok"
+
+    def __init__(
+        self,
+        *,
+        token: str,
+        run_dir: Path,
+        url: str | None,
+        remembered: Mapping[str, str],
+        agent_path: Path | None,
+        start_timeout_s: int = START_TIMEOUT_S,
+    ) -> None:
+        if not token:
+            raise UsageError(
+                f"ngrok needs your authtoken: copy it from {TOKEN_PAGE} into the environment variable"
+                " NGROK_AUTHTOKEN,"
+                " or choose --provider direct."
+            )
+        self._token = token
+        self._config_path = run_dir / "ngrok.yml"
+        # pyngrok knows its processes by this path: one of its own for each head.
+        self._launcher = run_dir / "ngrok"
+        self._agent_path = agent_path
+        # What was asked for with --url must be had; what is remembered may be lost (another account, another
+        # plan).
+        self._asked_domain = urlsplit(websocket_url(url)).netloc if url is not None else None
+        self._domain = self._asked_domain or remembered.get("domain")
+        self._start_timeout_s = start_timeout_s
+        self._agent = agent_path  # what the launcher starts
+        self._process: NgrokProcess | None = None
+        self._config: PyngrokConfig | None = None
+        self._established = False  # the agent's session with the edge stood at least once
+        self._last_error = ""  # of the agent, the token taken out
+        self._abandoned = False  # nobody waits for the start any more
+
+    async def prepare(self) -> Listen:
+        """A free loopback port; the agent is there, downloaded if it has to be."""
+        agent = self._agent = self._agent_path or await self._default_agent()
+        if not os.access(agent, os.X_OK):
+            raise UsageError(f"PYNGROK_NGROK_PATH names {agent}, which is no program: correct it, or unset it.")
+        agent_options = {
+            "authtoken": self._token,
+            "inspect_db_size": -1,
+            "update_check": False,
+            "console_ui": False,
+        }
+        _write_private(self._config_path, yaml.safe_dump({"version": 3, "agent": agent_options}), 0o600)
+        _write_private(self._launcher, LAUNCHER.format(agent=shlex.quote(str(agent))), 0o700)
+        return TcpListen("127.0.0.1", 0)
+
+    async def open(self, bound: Listen) -> str:
+        """Start the agent and open the endpoint; raises ClusterError with ngrok's reason as a sentence."""
+        if not isinstance(bound, TcpListen):
+            raise TypeError(f"an ngrok provider needs a TCP address, not {bound}")
+        await self._launch()
+        public_url = await asyncio.to_thread(self._connect, f"http://{bound}")
+        self._domain = urlsplit(public_url).netloc
+        return websocket_url(public_url)
+
+    async def wait_lost(self) -> str:
+        """Return when the agent's process has ended; `open` starts another."""
+        while self._process is not None and self._process.proc.poll() is None:  # noqa: ASYNC110 - no event tells
+            await asyncio.sleep(WATCH_INTERVAL_S)
+        code = ngrok_code(self._last_error)
+        cause = ngrok_sentence(code) if code else None
+        if cause is not None:
+            return cause
+        status = self._process.proc.returncode if self._process is not None else None
+        return f"The ngrok agent ended (exit status {status}): joiners cannot get through until it is started again."
+
+    async def close(self) -> None:
+        """End the agent in peace, which frees its address at once, and remove the file with the token."""
+        if self._process is not None:
+            await asyncio.to_thread(self._stop)
+            self._process = None
+        self._config_path.unlink(missing_ok=True)
+        self._launcher.unlink(missing_ok=True)
+
+    def remember(self) -> dict[str, str]:
+        """The domain, so that a restarted head has the same URL."""
+        return {"domain": self._domain} if self._domain is not None else {}
+
+    async def _default_agent(self) -> Path:
+        """pyngrok's own copy of the agent, downloaded when it is missing."""
+        from pyngrok import conf
+
+        agent = Path(conf.DEFAULT_NGROK_PATH)
+        if os.access(agent, os.X_OK):
+            return agent
+        # In a process of its own: pyngrok prints its progress to stdout and unpacks in a shared temporary
+        # folder.
+        download = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", DOWNLOAD, str(agent)),
+            env={**os.environ, "TMPDIR": str(self._config_path.parent)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            async with asyncio.timeout(DOWNLOAD_TIMEOUT_S):
+                await download.wait()
+        except TimeoutError:
+            pass
+        finally:
+            if download.returncode is None:
+                download.kill()
+                await download.wait()
+        if download.returncode != 0 or not os.access(agent, os.X_OK):
+            raise ClusterError(
+                "The ngrok agent is not on this machine and could not be downloaded: check that this session"
+                " reaches"
+                " the internet, or install ngrok and set PYNGROK_NGROK_PATH to it, or choose --provider"
+                " direct."
+            )
+        return agent
+
+    async def _launch(self) -> None:
+        """Start the agent; pyngrok's own time limit does not hold while it waits for the agent's next line."""
+        self._process, self._established, self._last_error, self._abandoned = None, False, "", False
+        starting = asyncio.create_task(asyncio.to_thread(self._start))
+        try:
+            async with asyncio.timeout(self._start_timeout_s + 1):
+                self._process = await asyncio.shield(starting)
+        except TimeoutError:
+            self._kill_agent()
+            with contextlib.suppress(RaycolabError):
+                await starting
+            raise self._not_ready() from None
+        except asyncio.CancelledError:
+            self._abandoned = True
+            self._kill_agent()
+            starting.add_done_callback(lambda task: task.cancelled() or task.exception())
+            raise
+
+    def _start(self) -> NgrokProcess:
+        """Blocking: start the agent and wait until ngrok's edge has taken it."""
+        from pyngrok import ngrok
+        from pyngrok.conf import PyngrokConfig
+        from pyngrok.exception import PyngrokError
+
+        agent_log = logging.getLogger("pyngrok.process.ngrok")  # it repeats a refused token
+        agent_log.propagate, agent_log.handlers = False, [logging.NullHandler()]
+        self._config = PyngrokConfig(
+            ngrok_path=str(self._launcher),
+            config_path=str(self._config_path),
+            startup_timeout=self._start_timeout_s,
+            request_timeout=REQUEST_TIMEOUT_S,
+            max_logs=LOG_LINES,
+            log_event_callback=self._read_log,
+        )
+        # pyngrok takes it from the environment, and would put it in the agent's argv.
+        self._config.auth_token = None
+        try:
+            process = ngrok.get_ngrok_process(self._config)
+        except (PyngrokError, OSError):
+            # Not `from error`: what ngrok wrote may hold the token, and tracebacks get shown and shared.
+            raise self._not_ready() from None
+        if self._abandoned:
+            ngrok.kill(self._config)
+        return process
+
+    def _connect(self, upstream: str) -> str:
+        """Blocking: open the endpoint, give its public URL; ends the agent when that fails."""
+        from pyngrok import ngrok
+        from pyngrok.exception import PyngrokError
+
+        try:
+            try:
+                return self._endpoint(upstream, self._domain)
+            except PyngrokError as error:
+                if self._asked_domain is not None or _body_code(error) not in DOMAIN_NOT_OURS:
+                    raise
+                return self._endpoint(upstream, None)
+        except (PyngrokError, OSError) as error:
+            ngrok.kill(self._config)
+            raise _refusal(_body_code(error)) from None
+
+    def _endpoint(self, upstream: str, domain: str | None) -> str:
+        from pyngrok import ngrok
+
+        options: dict[str, Any] = {"upstream": {"url": upstream}}
+        if domain is not None:
+            options["url"] = f"https://{domain}"
+        return str(ngrok.connect(name="raycolab", pyngrok_config=self._config, **options).public_url)
+
+    def _read_log(self, log: NgrokLog) -> None:
+        """Every log line of the agent, on pyngrok's threads."""
+        if log.err and log.err != "nil":
+            self._last_error = log.err.replace(self._token, "(authtoken)")
+        elif log.msg and "client session established" in log.msg:
+            self._established, self._last_error = True, ""
+
+    def _not_ready(self) -> ClusterError:
+        """The sentence for an agent that did not start."""
+        code = ngrok_code(self._last_error)
+        if code is not None:
+            return _refusal(code)
+        if self._last_error:
+            return ClusterError(
+                "The ngrok agent could not reach ngrok's service: check that this session reaches the"
+                " internet"
+                " (connect.ngrok-agent.com, port 443), or choose --provider direct. The agent said:"
+                f" {_first_line(self._last_error)}"
+            )
+        what = (
+            "is too old for pyngrok (it needs 3.30 or newer)"
+            if self._established
+            else "ended or stayed silent, so it may be no ngrok agent of version 3"
+        )
+        cure = (
+            "delete that file and start the head again, which downloads the current one"
+            if self._agent_path is None
+            else "set PYNGROK_NGROK_PATH to a current one, or unset it and one is downloaded"
+        )
+        return ClusterError(f"The ngrok agent {self._agent} {what}: {cure}.")
+
+    def _kill_agent(self) -> None:
+        """End an agent that is still starting; pyngrok, which waits for its next log line, then gives up."""
+        for child in psutil.Process().children():
+            with contextlib.suppress(psutil.Error):
+                if str(self._config_path) in child.cmdline():
+                    child.kill()
+
+    def _stop(self) -> None:
+        """Blocking: SIGTERM first."""
+        from pyngrok import ngrok
+
+        if self._process is not None:
+            self._process.proc.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.proc.wait(STOP_TIMEOUT_S)
+        ngrok.kill(self._config)
+
+
+def _refusal(code: str | None) -> ClusterError:
+    """The sentence for ngrok's no."""
+    sentence = ngrok_sentence(code) if code else None
+    if sentence is None and code is not None:
+        page = f"https://ngrok.com/docs/errors/{code.lower()}"
+        sentence = f"ngrok refused with {code}: {page} says what to do; then start the head again."
+    return ClusterError(
+        sentence
+        or "The ngrok agent gave no address in time, and no reason:"
+        " look at https://status.ngrok.com, then start the head again."
+    )
+
+
+def _body_code(error: Exception) -> str | None:
+    """The code in the answer of the agent's local API."""
+    return ngrok_code(str(getattr(error, "body", "")))
+
+
+def _first_line(text: str) -> str:
+    """The first line of an agent's error, whose line breaks come as backslash and letter."""
+    return text.replace("\\r", "").replace("\\n", "\n").strip().partition("\n")[0][:ERROR_CHARACTERS]
+
+
+def _write_private(path: Path, text: str, mode: int) -> None:
+    """Write a file that never had a wider mode than this."""
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with open(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)

@@ -1,0 +1,205 @@
+"""Which waiting trial goes to which slot, how many lie ahead of it, and what is taken back from whom.
+
+1. Lost trials go first, each on a node where it was not lost if one is at work, and with nothing queued behind it:
+   should its slot die, there is no doubt which trial was running.
+2. Then the lowest number of the models that may start (`ModelGuards`).
+3. A slot gets enough ahead to cover its round trip (`Pace`), but no more than its share of what is left.
+4. A slot that finds nothing takes back the last unstarted trial of the slot with the longest way to go to it.
+It changes slots, queues and guards, never a row: rows are `Scheduler`'s through `TrialBook`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from raycolab.schedule.book import TrialBook
+from raycolab.schedule.commands import Assign, Assignment, Revoke
+from raycolab.schedule.guards import ModelGuards, NodeGuards
+from raycolab.schedule.pace import MAX_AHEAD, Pace
+from raycolab.schedule.pending import PendingQueue
+from raycolab.schedule.slots import Held, Slot, SlotBoard, SlotPhase
+
+__all__ = ["Dispatch"]
+
+_ANSWER_DUE_S = 2.0  # a slot that has not answered a revoke by then no longer counts as about to
+
+
+class Dispatch:
+    """The trials that wait, and their way to the slots."""
+
+    def __init__(self, book: TrialBook, slots: SlotBoard, models: ModelGuards, nodes: NodeGuards, pace: Pace) -> None:
+        self._book = book
+        self._slots = slots
+        self._models = models
+        self._nodes = nodes
+        self._pace = pace
+        self._pending = PendingQueue()
+        # Trials that were lost before, with their models, in the order of their loss.
+        self._again: dict[int, str] = {}
+        # Slots that may have room since the last `feed`.
+        self._hungry: dict[str, None] = {}
+        self._last_ticket = 0
+
+    def __iter__(self) -> Iterator[int]:
+        """The numbers of all trials that wait."""
+        yield from self._again
+        yield from self._pending
+
+    # ----- what waits -----
+
+    def add(self, number: int) -> None:
+        """The trial waits."""
+        model = self._book.rows[number].model
+        if self._book.lost_on(number):
+            self._again[number] = model
+        else:
+            self._pending.add(number, model)
+
+    def clear(self) -> None:
+        """Nothing waits any more."""
+        self._again.clear()
+        self._pending.clear()
+
+    def waiting(self) -> dict[str, int]:
+        """How many trials of each model wait."""
+        counts = {model: self._pending.count(model) for model in self._pending.models}
+        for model in self._again.values():
+            counts[model] = counts.get(model, 0) + 1
+        return counts
+
+    # ----- giving out -----
+
+    def hungry(self, slot: Slot) -> None:
+        """The slot may have room."""
+        self._hungry[slot.id] = None
+
+    def all_hungry(self) -> None:
+        """Something changed that may give any slot a trial."""
+        for slot in self._slots.up:
+            self._hungry[slot.id] = None
+
+    def feed(self, now: float) -> list[Assign]:
+        """Fill the slots that may have room, the emptiest first."""
+        hungry, self._hungry = self._hungry, {}
+        known = [slot for slot_id in hungry if (slot := self._slots.get(slot_id)) is not None]
+        slots = sorted((slot for slot in known if self.usable(slot)), key=lambda slot: len(slot.held))
+        if not slots:
+            return []
+        share = self._share()
+        filled = [(slot.id, self._fill(slot, share, now)) for slot in slots]
+        return [Assign(slot_id, tuple(given)) for slot_id, given in filled if given]
+
+    def usable(self, slot: Slot) -> bool:
+        """Whether trials may go to the slot at all."""
+        return slot.phase is SlotPhase.UP and slot.node not in self._nodes.benched
+
+    def _share(self) -> int:
+        """How many trials a slot may hold so that the others get as many."""
+        slots = [slot for slot in self._slots.up if self.usable(slot)]
+        open_count = len(self._again) + sum(len(slot.held) for slot in slots)
+        for model in self._pending.models:
+            if self._models.is_proven(model):
+                open_count += 0 if model in self._models.held else self._pending.count(model)
+            else:
+                open_count += self._models.may_start(model)
+        return max(1, -(-open_count // max(1, len(slots))))
+
+    def _fill(self, slot: Slot, share: int, now: float) -> list[Assignment]:
+        """Give the slot what it should hold more."""
+        given: list[Assignment] = []
+        if any(held.last for held in slot.held.values()):
+            return given
+        unstarted = slot.unstarted
+        ahead_s = sum(self._pace.short_s(held.model) or 0.0 for held in unstarted)
+        ahead = len(unstarted) - (slot.running is None)  # the first of them is as good as running
+        cover_s = self._pace.cover_s(slot.round_trip_s)
+        while not slot.held or (len(slot.held) < share and (ahead < 1 or (ahead < MAX_AHEAD and ahead_s < cover_s))):
+            held = self._next_for(slot)
+            if held is None:
+                break
+            if not slot.held:
+                slot.moved_at = now
+            slot.held[held.ticket] = held
+            given.append(self._assignment(held))
+            short_s = self._pace.short_s(held.model)
+            ahead += 1
+            ahead_s += cover_s if short_s is None else short_s  # while nothing is measured one ahead is enough
+            if held.last:
+                break
+        return given
+
+    def _next_for(self, slot: Slot) -> Held | None:
+        """Take the next trial for this slot out of those that wait; None when there is none for it."""
+        for number, model in self._again.items():
+            if self._models.may_start(model) and not self._elsewhere(slot, self._book.lost_on(number)):
+                del self._again[number]
+                return self._hand_out(number, model, last=True)
+        ready = [
+            model
+            for model in self._pending.models
+            if self._models.may_start(model) and not self._elsewhere(slot, self._models.avoid(model))
+        ]
+        if not ready:
+            return None
+        model = min(ready, key=self._pending.first)
+        return self._hand_out(self._pending.pop(model), model, last=False)
+
+    def _elsewhere(self, slot: Slot, avoid: frozenset[str]) -> bool:
+        """Whether the slot's node is to be avoided and another one is at work."""
+        if slot.node not in avoid:
+            return False
+        return any(other.node not in avoid and self.usable(other) for other in self._slots)
+
+    def _hand_out(self, number: int, model: str, last: bool) -> Held:
+        self._last_ticket += 1
+        self._models.given_out(model, number)
+        return Held(self._last_ticket, number, model, last)
+
+    def _assignment(self, held: Held) -> Assignment:
+        row = self._book.rows[held.number]
+        return Assignment(held.ticket, held.number, held.model, row.dataset, row.config or {})
+
+    # ----- taking back -----
+
+    def take_back(self, slot: Slot, wanted: Iterable[Held], now: float) -> list[Revoke]:
+        """Ask the slot for these trials, but for those already asked for; a dying slot gives nothing back."""
+        asked = [held for held in wanted if held.revoking_since is None]
+        if not asked or slot.phase is not SlotPhase.UP:
+            return []
+        for held in asked:
+            held.revoking_since = now
+        return [Revoke(slot.id, tuple(held.ticket for held in asked))]
+
+    def rob(self, now: float) -> list[Revoke]:
+        """For each slot with nothing to do take one trial back from the slot with the longest way to it."""
+        idle = sum(not slot.held and self.usable(slot) for slot in self._slots)
+        if not idle:
+            return []
+        due = now - _ANSWER_DUE_S
+        idle -= sum(
+            held.revoking_since is not None and held.revoking_since > due
+            for slot in self._slots
+            for held in slot.held.values()
+        )
+        revokes: list[Revoke] = []
+        while idle > 0:
+            victim = max(self._slots.up, key=lambda slot: self._way_to_last(slot, now))
+            if self._way_to_last(victim, now) <= 0:
+                break
+            free = [held for held in victim.unstarted if held.revoking_since is None]
+            revokes += self.take_back(victim, free[-1:], now)
+            idle -= 1
+        return revokes
+
+    def _way_to_last(self, slot: Slot, now: float) -> float:
+        """Seconds the slot will need to its last trial that can be taken back; 0 when taking it is not worth it.
+
+        A slot that has not moved for longer than its trials take is expected to stay so for as long again.
+        """
+        free = [held for held in slot.unstarted if held.revoking_since is None]
+        if not free or (slot.running is None and len(slot.held) == 1 and now - slot.moved_at < _ANSWER_DUE_S):
+            return 0.0
+        before = len(slot.held) - 1
+        work = sum(self._pace.mean_s(held.model) or 1.0 for held in list(slot.held.values())[:before])
+        way = max(work, now - slot.moved_at)
+        return way if way > slot.round_trip_s else 0.0

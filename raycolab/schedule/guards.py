@@ -1,0 +1,127 @@
+"""The guards that keep one mistake from wasting a sweep.
+
+ModelGuards: one smoke trial per model goes first; while none has succeeded, one at a time. The same error
+HOLD_AFTER times running without a success of the model holds it. NodeGuards: a node whose setup fails gets no more
+slots; one that fails BENCH_AFTER trials running, of models that finish elsewhere, gets no more trials. Both only
+judge; `Scheduler` acts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from raycolab.trial import Failure, Outcome, TrialState
+
+__all__ = ["BENCH_AFTER", "HOLD_AFTER", "ModelGuards", "NodeGuards"]
+
+HOLD_AFTER = 10  # equal errors of one model, no success between them
+BENCH_AFTER = 5  # failures on one node, no success between them
+
+_NUMBERS = re.compile(r"[-+]?\d[\w.+-]*")
+
+Cause = tuple[str, str, str, int | None]
+
+
+def cause_of(failure: Failure) -> Cause:
+    """What makes two failures the same error: kind, name, cell, and the message without its numbers."""
+    first = failure.evalue.splitlines()[0] if failure.evalue else ""
+    return failure.kind, failure.ename, _NUMBERS.sub("#", first), failure.cell_index
+
+
+class ModelGuards:
+    """Which models may give out trials."""
+
+    def __init__(self, proven: Iterable[str]) -> None:
+        """`proven` are the models with a success in the store."""
+        self._proven = set(proven)
+        # The one trial out of a model that is not proven.
+        self._smoke: dict[str, int] = {}
+        # The nodes where smoke trials of the model failed: the next one goes elsewhere if it can.
+        self._smoke_failed_on: dict[str, set[str]] = {}
+        # The last error of each model and how often it came running.
+        self._streak: dict[str, tuple[Cause, int]] = {}
+        # The models that are held, with the sentence that says why.
+        self.held: dict[str, str] = {}
+
+    def may_start(self, model: str) -> bool:
+        """Whether one more trial of the model may be given out now."""
+        return model not in self.held and (model in self._proven or model not in self._smoke)
+
+    def is_proven(self, model: str) -> bool:
+        """Whether a trial of the model has succeeded."""
+        return model in self._proven
+
+    def avoid(self, model: str) -> frozenset[str]:
+        """Nodes where the model's smoke trial should not go if another is there."""
+        return frozenset() if model in self._proven else frozenset(self._smoke_failed_on.get(model, ()))
+
+    def given_out(self, model: str, number: int) -> None:
+        """The trial went to a slot."""
+        if model not in self._proven:
+            self._smoke[model] = number
+
+    def came_back(self, model: str, number: int) -> None:
+        """The trial is no longer out: it ended, or was given back."""
+        if self._smoke.get(model) == number:
+            del self._smoke[model]
+
+    def ended(self, model: str, node: str, outcome: Outcome) -> None:
+        """A trial of the model succeeded or failed."""
+        if outcome.failure is None or outcome.state is not TrialState.FAILED:
+            self._proven.add(model)
+            self._smoke.pop(model, None)
+            self._streak.pop(model, None)
+            return
+        self._smoke_failed_on.setdefault(model, set()).add(node)
+        cause = cause_of(outcome.failure)
+        before, times = self._streak.get(model, (cause, 0))
+        times = times + 1 if before == cause else 1
+        self._streak[model] = (cause, times)
+        if times >= HOLD_AFTER:
+            self.held[model] = f"{times} trials of {model} failed running with {outcome.failure.summary}"
+
+    def release(self) -> None:
+        """Give every held model another chance."""
+        self.held.clear()
+        self._streak.clear()
+
+
+class NodeGuards:
+    """Which nodes may get trials and slots."""
+
+    def __init__(self) -> None:
+        # Nodes where setup failed, with the failure.
+        self.setup_failed: dict[str, Failure] = {}
+        # Nodes that failed what others finish, with the sentence.
+        self.benched: dict[str, str] = {}
+        # Models that failed on the node since its last success.
+        self._failed_running: dict[str, list[str]] = {}
+        # Nodes where the model has succeeded.
+        self._succeeded_on: dict[str, set[str]] = {}
+
+    def ended(self, model: str, node: str, failed: bool, others: Iterable[str]) -> str | None:
+        """A trial ended on the node; the sentence when that benches it. `others` are the other nodes at work."""
+        if not failed:
+            self._succeeded_on.setdefault(model, set()).add(node)
+            self._failed_running.pop(node, None)
+            return None
+        running = self._failed_running.setdefault(node, [])
+        running.append(model)
+        if len(running) < BENCH_AFTER or node in self.benched:
+            return None
+        better = set(others).difference(self.benched)
+        if not all(self._succeeded_on.get(each, set()) & better for each in running[-BENCH_AFTER:]):
+            return None
+        self.benched[node] = f"{node} failed {len(running)} trials running that other nodes finish"
+        return self.benched[node]
+
+    def forgive(self, node: str | None = None) -> None:
+        """Forget what is held against a node that is new now, or every bench for failed trials."""
+        if node is None:
+            self.benched.clear()
+            self._failed_running.clear()
+            return
+        self.setup_failed.pop(node, None)
+        self.benched.pop(node, None)
+        self._failed_running.pop(node, None)

@@ -1,0 +1,42 @@
+"""What people want to know of a sweep at work: when it will be done, and what runs where. It changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from raycolab.schedule.dispatch import Dispatch
+from raycolab.schedule.guards import ModelGuards
+from raycolab.schedule.pace import Pace
+from raycolab.schedule.slots import Held, SlotBoard
+from raycolab.trial import TrialRow
+
+__all__ = ["eta_s", "running_on"]
+
+
+def eta_s(dispatch: Dispatch, slots: SlotBoard, models: ModelGuards, pace: Pace, now: float) -> float | None:
+    """Seconds until the sweep is done, as far as measured; held models do not count."""
+    waiting = dispatch.waiting()
+    for model in models.held:
+        waiting.pop(model, None)
+    running: list[tuple[str, float]] = []
+    for slot in slots:
+        for held in slot.held.values():
+            if held.started_at is None:
+                waiting[held.model] = waiting.get(held.model, 0) + 1
+            else:
+                running.append((held.model, now - held.started_at))
+    return pace.eta_s(waiting, running, len(slots.up))
+
+
+def running_on(slots: SlotBoard, rows: Mapping[int, TrialRow]) -> dict[str, TrialRow]:
+    """The trial that started last on each node where one runs."""
+    latest: dict[str, Held] = {}
+    for slot in slots:
+        held = slot.running
+        if held is not None and (slot.node not in latest or _begun(held) > _begun(latest[slot.node])):
+            latest[slot.node] = held
+    return {node: rows[held.number] for node, held in latest.items()}
+
+
+def _begun(held: Held) -> float:
+    return held.started_at or 0.0

@@ -1,0 +1,22 @@
+"""The cluster's state as `raycolab status --json` prints it, put together from what the mesh and the engine know.
+
+    {"nodes": [{"name", "state", "cpus", "gpus", "trial", "rtt_ms", "bytes_sent", "bytes_received", "warning"}],
+     "sweeps": [{"name", "state", "total", "pending", "running", "complete", "pruned", "failed", "lost", "cancelled",
+                 "eta_s", "best", "sentence"}]}
+
+Bytes are those of the WebSocket's messages since the node joined, seen from the node. Sans-I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+__all__ = ["cluster_status"]
+
+
+def cluster_status(nodes: Iterable[Mapping[str, Any]], progress: Mapping[str, Any]) -> dict[str, Any]:
+    """Nodes as the mesh knows them, each with the trial it runs, and the sweeps as the engine last told."""
+    trials = progress.get("trials", {})
+    rows = [{**node, "trial": trials.get(node["name"])} for node in nodes]
+    return {"nodes": rows, "sweeps": list(progress.get("sweeps", ()))}

@@ -1,0 +1,68 @@
+"""What a database's errors mean to a person, as our errors.
+
+SQLite's are told apart by their result codes (https://www.sqlite.org/rescode.html), a server's by their
+DB-API class; never by their text.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
+
+from raycolab.errors import RaycolabError, UsageError
+
+__all__ = ["StoreOutageError", "told"]
+
+
+class StoreOutageError(RaycolabError):
+    """The database cannot be reached or written just now; nothing was written, and the call may be repeated."""
+
+    exit_code = 3
+
+
+_NOT_OPENED = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH})
+_OUTAGES = {
+    sqlite3.SQLITE_FULL: "its disk is full: free some space",
+    sqlite3.SQLITE_BUSY: "another program keeps it locked: end that program",
+    sqlite3.SQLITE_LOCKED: "another program keeps it locked: end that program",
+    sqlite3.SQLITE_IOERR: "its disk fails to read or write: keep the database on a local disk",
+    sqlite3.SQLITE_CANTOPEN: "its file or folder is gone: put it back",
+    sqlite3.SQLITE_READONLY: "its file was moved, deleted or made read-only: put it back",
+}
+
+
+@contextmanager
+def told(where: str, *, opening: bool = False) -> Iterator[None]:
+    """Raises what SQLAlchemy raises in the block as a RaycolabError about the database `where`."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise _translated(error, where, opening) from error
+
+
+def _translated(error: SQLAlchemyError, where: str, opening: bool) -> RaycolabError:
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    reason = " ".join(str(cause).split())
+    code = getattr(cause, "sqlite_errorcode", None)
+    if code is not None:
+        code &= 0xFF  # the primary code; the upper bits only refine it
+    if code == sqlite3.SQLITE_NOTADB:
+        return UsageError(f"{where} is not a SQLite database: name another file, or move this one away.")
+    if code == sqlite3.SQLITE_CORRUPT:
+        return RaycolabError(f"the database {where} is damaged ({reason}): go on from a copy of it.")
+    if opening and code in _NOT_OPENED:
+        return UsageError(
+            f"cannot open the database {where}: {reason}; choose a file you may write to with --data-dir or store=."
+        )
+    if code in _OUTAGES:
+        return StoreOutageError(f"the database {where} cannot be used: {_OUTAGES[code]}.")
+    if isinstance(error, IntegrityError):
+        return RaycolabError(
+            f"the database {where} refused a row ({reason}): its sweep was deleted, or another head writes it too."
+        )
+    if isinstance(error, (OperationalError, InterfaceError)):
+        return StoreOutageError(f"the database {where} cannot be reached: {reason}")
+    return RaycolabError(f"the database {where} answered with an error: {reason}")

@@ -1,0 +1,170 @@
+"""Opening a database: from a URL to an engine that is ours, of our version, or a sentence why not.
+
+SQLite is set up here for a sweep. `journal_mode=WAL`: any number of processes read while one writes.
+`synchronous=FULL`: a commit is on the disk when it returns, so a committed row outlives the process (NORMAL
+would give that too) and a loss of power (NORMAL would not); one fsync per commit is paid for by writing
+rows in batches. A write takes the lock at BEGIN, so it waits for another writer there, at most
+`LOCK_WAIT_S`, and never fails half-way.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, select, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+from raycolab.errors import UsageError
+from raycolab.store.failures import told
+from raycolab.store.tables import METADATA, SCHEMA_VERSION, schema_version
+
+__all__ = ["LOCK_WAIT_S", "open_engine", "shown_url", "sqlite_url", "writing"]
+
+LOCK_WAIT_S = 30.0
+"""How long a reader or writer waits for another process's lock before it is told so."""
+
+_CONNECT_TIMEOUT_S = 10
+_POSTGRES_DRIVERS = {"psycopg": "psycopg", "psycopg2": "psycopg2"}  # SQLAlchemy's name: module
+_SCHEMA_LOCK = 0x7261_7963  # "rayc": the advisory lock under which PostgreSQL's tables are made once
+
+
+def sqlite_url(path: str | os.PathLike[str]) -> str:
+    """The URL of the SQLite database at `path`, made absolute."""
+    return URL.create("sqlite", database=os.path.abspath(path)).render_as_string()
+
+
+def shown_url(engine: Engine) -> str:
+    """What to call the database in a sentence: a file's absolute path, or the URL without its password."""
+    url = engine.url
+    if url.get_backend_name() == "sqlite":
+        return os.path.abspath(url.database or "")
+    return url.render_as_string(hide_password=True)
+
+
+def open_engine(url: str) -> Engine:
+    """An engine for `url` whose tables exist and are of this version, or one sentence as our error."""
+    parsed = _parsed(url)
+    is_sqlite = parsed.get_backend_name() == "sqlite"
+    options = _sqlite_options(parsed) if is_sqlite else _server_options(parsed)
+    try:
+        engine = create_engine(parsed, hide_parameters=True, **options)
+    except NoSuchModuleError as error:
+        name = parsed.drivername
+        cure = "write postgresql://" if name == "postgres" else "write sqlite:/// or postgresql://"
+        raise UsageError(f"'{name}://' is no kind of database SQLAlchemy knows here: {cure}.") from error
+    except ImportError as error:
+        raise UsageError(
+            f"the driver of '{parsed.drivername}://' is not installed ({error}): "
+            "for PostgreSQL run pip install 'psycopg[binary]', then open the store again."
+        ) from error
+    if is_sqlite:
+        event.listen(engine, "connect", _set_up_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    try:
+        with told(shown_url(engine), opening=True):
+            _make_tables(engine)
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """One write transaction: committed whole at the end of the block, or not at all."""
+    with engine.execution_options(raycolab_writes=True).begin() as connection:
+        yield connection
+
+
+def _parsed(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        shown = "this" if "@" in url else repr(url)  # what has an @ may hold a password
+        raise UsageError(
+            f"{shown} is not a database URL: write sqlite:///results.sqlite or postgresql://USER@HOST/NAME."
+        ) from error
+    if parsed.drivername == "postgresql":
+        found = [driver for driver, module in _POSTGRES_DRIVERS.items() if importlib.util.find_spec(module)]
+        if found:
+            parsed = parsed.set(drivername=f"postgresql+{found[0]}")
+    return parsed
+
+
+def _sqlite_options(url: URL) -> dict[str, Any]:
+    path = url.database or ":memory:"
+    if path == ":memory:" or path.startswith("file:"):
+        raise UsageError(f"results must outlive the process, '{path}' would not: write sqlite:///results.sqlite.")
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        # Ours alone from its first byte; -wal and -shm beside it get the same mode from SQLite.
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except FileExistsError as error:
+        if not os.path.exists(path):  # the folder's own name is taken by a file
+            raise UsageError(f"cannot make the folder of {path}: a file is in its place.") from error
+    except OSError as error:
+        raise UsageError(
+            f"cannot create the database {os.path.abspath(path)}: {error.strerror}; "
+            "choose a folder you may write to with --data-dir or store=."
+        ) from error
+    return {"connect_args": {"timeout": LOCK_WAIT_S}}
+
+
+def _server_options(url: URL) -> dict[str, Any]:
+    # A connection that died while idle (the database restarted, a firewall) is replaced unnoticed.
+    options: dict[str, Any] = {"pool_pre_ping": True}
+    if url.get_backend_name() == "postgresql":
+        options["connect_args"] = {"connect_timeout": _CONNECT_TIMEOUT_S}
+    return options
+
+
+def _set_up_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # the driver must not begin transactions by itself, `_begin_sqlite` does
+    for pragma in ("foreign_keys=ON", "journal_mode=WAL", "synchronous=FULL"):
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("raycolab_writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _make_tables(engine: Engine) -> None:
+    with engine.connect() as connection:  # reading first: to look at results never waits for a writer
+        if _is_ours(connection):
+            return
+    with writing(engine) as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SCHEMA_LOCK})
+        if _is_ours(connection):  # somebody was faster
+            return
+        METADATA.create_all(connection, checkfirst=False)
+        connection.execute(schema_version.insert(), {"version": SCHEMA_VERSION})
+
+
+def _is_ours(connection: Connection) -> bool:
+    """Whether our tables are there; UsageError when they are a newer version's or somebody else's."""
+    present = set(inspect(connection).get_table_names())
+    where = shown_url(connection.engine)
+    if schema_version.name in present:
+        version = connection.execute(select(schema_version.c.version)).scalar_one()
+        if version > SCHEMA_VERSION:
+            raise UsageError(
+                f"the database {where} is of a newer raycolab "
+                f"(its tables are version {version}, this one knows {SCHEMA_VERSION}): "
+                "run pip install --upgrade raycolab, or name another database."
+            )
+        return True
+    taken = sorted(present & set(METADATA.tables))
+    if taken:
+        raise UsageError(
+            f"the database {where} already has a table '{taken[0]}' of another program: "
+            "give raycolab a database of its own."
+        )
+    return False

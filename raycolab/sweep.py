@@ -1,0 +1,268 @@
+"""Sweeps as a person declares, runs and reads them.
+
+`declare` checks everything before anything is reached, and freezes MAIN and the spec in the database; `start` asks the
+head's engine to run it; the results are read from the database, while it runs and ever after.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from raycolab.cluster import Head, attach
+from raycolab.data_dir import DataDir
+from raycolab.errors import ClusterError, SweepChangedError, UsageError
+from raycolab.main_notebook import MainNotebook
+from raycolab.search import enumerate_trials
+from raycolab.sweep_change import compare, refuse_contradictions
+from raycolab.sweep_spec import SweepSpec, check_fits
+from raycolab.trial import SweepRow, SweepState, TrialState
+from raycolab.versions import versions
+
+if TYPE_CHECKING:  # pandas and SQLAlchemy take a second to import
+    from raycolab.results import Results
+    from raycolab.store import Store
+
+__all__ = ["AT_REST", "Sweep", "declare", "declare_spec", "find"]
+
+Show = Callable[[Mapping[str, Any], list[Mapping[str, Any]]], None]
+"""What is shown of a running sweep: its object of `status --json`, and the nodes' ones."""
+
+POLL_S = 0.5
+AT_REST = frozenset({SweepState.HELD, SweepState.STOPPED, SweepState.CANCELLED, SweepState.COMPLETE})
+
+
+class Sweep:
+    """One declared sweep; make it with `declare`, or `find` for one that exists."""
+
+    def __init__(self, name: str, data_dir: DataDir, store_url: str) -> None:
+        self.name = name
+        self._data_dir = data_dir
+        self._store_url = store_url
+        self._began = time.time()  # when it was started from here
+
+    def start(self, *, expect_slots: int | None = None) -> Sweep:
+        """Have the head run it and return at once. NoHeadError when no head runs.
+
+        `expect_slots` holds the first trials back until so many slots have loaded MAIN, or a minute has passed.
+        """
+        self._began = time.time()
+        self._head().request("start", sweep=self.name, expect_slots=expect_slots)
+        return self
+
+    def run(self, *, progress: Show | None = None) -> Results:
+        """Run it to its end and return the results, showing progress; interrupting detaches and it goes on."""
+        self.start()
+        return self.wait(progress=progress)
+
+    def wait(self, *, progress: Show | None = None) -> Results:
+        """The results, once the sweep is at rest. Without `progress` a line shows it."""
+        self.wait_status(progress=progress)
+        return self.results
+
+    def wait_status(self, *, progress: Show | None = None) -> Mapping[str, Any]:
+        """The sweep's object of `status --json`, once it is at rest."""
+        from raycolab.display.progress import SweepProgress
+
+        with contextlib.ExitStack() as stack:
+            show = progress or stack.enter_context(SweepProgress()).update
+            try:
+                while True:
+                    status, nodes = self._look()
+                    show(status, nodes)
+                    if SweepState(status["state"]) in AT_REST:
+                        return status
+                    time.sleep(POLL_S)
+            except KeyboardInterrupt:
+                stack.close()
+                print(f"Detached: the sweep goes on. raycolab.find({self.name!r}).wait() shows it again.")  # noqa: T201
+                raise
+
+    def worth(self, *, nodes: int, head_slots: int) -> str:
+        """What the cluster was worth since `start` was called here, and a line that runs the best configuration."""
+        from raycolab.worth import compute_line, worth_line
+
+        results = self.results
+        rows = [row for row in results.rows if row.ended_at is not None and row.ended_at >= self._began]
+        wall_s = max((row.ended_at or 0.0 for row in rows), default=self._began) - self._began
+        lines = [worth_line(rows, nodes=nodes, head_slots=head_slots, wall_s=wall_s)] if rows else []
+        best = results.best_trial
+        if best is not None:
+            with self._store() as store:
+                main = MainNotebook.from_json(store.existing_sweep(self.name).main or "")
+            lines.append(compute_line(main.signature().arguments(best.model, best.dataset, best.config or {})))
+        return "\n".join(lines)
+
+    @property
+    def state(self) -> SweepState:
+        """Where it stands, by the database."""
+        with self._store() as store:
+            return store.existing_sweep(self.name).state
+
+    @property
+    def results(self) -> Results:
+        """What it found so far."""
+        from raycolab.results import Results
+
+        with self._store() as store:
+            row = store.existing_sweep(self.name)
+            spec = SweepSpec.from_json(row.spec)
+            return Results(
+                spec.metric,
+                store.trials(row.id),
+                store.attempts(row.id),
+                models=tuple(spec.models),
+                datasets=spec.datasets,
+                name=self.name,
+            )
+
+    @property
+    def database(self) -> str:
+        """Where the rows are: a file's absolute path, or a URL without its password."""
+        with self._store() as store:
+            return store.location
+
+    def pause(self) -> None:
+        """No new trials; running ones go on."""
+        self._head().request("pause", sweep=self.name)
+
+    def resume(self) -> None:
+        """Go on after a pause, or with the trials of held models."""
+        self._head().request("resume", sweep=self.name)
+
+    def stop(self) -> None:
+        """No new trials; running ones finish, and that is the end."""
+        self._head().request("stop", sweep=self.name)
+
+    def cancel(self) -> None:
+        """End the running trials too, now."""
+        self._head().request("cancel", sweep=self.name)
+
+    def retry(self, which: str | None = None) -> None:
+        """Queue FAILED ("failed"), LOST ("lost") or both kinds of trials again."""
+        if which not in (None, "failed", "lost"):
+            raise UsageError(f"retry takes 'failed', 'lost' or nothing, not {which!r}.")
+        self._head().request("retry", sweep=self.name, which=which)
+
+    def logs(self, number: int) -> str:
+        """The last lines that trial `number` printed."""
+        with self._store() as store:
+            for row in store.trials(store.existing_sweep(self.name).id):
+                if row.number == number:
+                    return row.output or ""
+        raise UsageError(f"The sweep {self.name!r} has no trial {number}.")
+
+    def __repr__(self) -> str:
+        return f"<sweep {self.name!r}: {self.state.value}>"
+
+    def _look(self) -> tuple[Mapping[str, Any], list[Mapping[str, Any]]]:
+        status = self._head().status()
+        mine = [sweep for sweep in status["sweeps"] if sweep["name"] == self.name]
+        if not mine:
+            raise ClusterError(f"The head does not run the sweep {self.name!r}: start it again.")
+        return mine[0], status["nodes"]
+
+    def _head(self) -> Head:
+        return attach(self._data_dir.path)
+
+    def _store(self) -> Store:
+        from raycolab.store import open_store
+
+        return open_store(self._store_url)
+
+
+def declare(
+    name: str,
+    *,
+    main: Any = None,
+    data_dir: str | os.PathLike[str] | None = None,
+    announce: Callable[[str], None] = print,
+    **arguments: Any,
+) -> Sweep:
+    """Create the sweep of this name, or get the one there is and extend it by what is new.
+
+    `main` is the path of a notebook or a notebook object; without one an existing sweep keeps its own. The other
+    arguments are the keys of a sweep file, see `SweepSpec.from_arguments`. Raises MainError, SpaceError, SweepChangedError
+    and other UsageErrors before anything is reached.
+    """
+    spec = SweepSpec.from_arguments(name, **arguments)
+    return declare_spec(spec, main=main, data_dir=data_dir, announce=announce)
+
+
+def declare_spec(
+    spec: SweepSpec,
+    *,
+    main: Any = None,
+    data_dir: str | os.PathLike[str] | None = None,
+    announce: Callable[[str], None] = print,
+) -> Sweep:
+    """`declare` for a spec that exists already, as a sweep file gives one."""
+    name = spec.name
+    notebook = None if main is None else MainNotebook.load(main)
+    if notebook is not None:
+        check_fits(spec, notebook.signature(), main=notebook.name)
+    chosen = DataDir.chosen(data_dir, os.environ)
+    sweep = find(name, data_dir=chosen.path, must_exist=False)
+    with sweep._store() as store:
+        row = store.sweep(name)
+        if row is not None:
+            _extend(store, row, spec, notebook, announce)
+        elif notebook is None:
+            raise UsageError(f"The sweep {name!r} is new, so it needs `main`: the path of the notebook with `compute`.")
+        else:
+            store.create_sweep(
+                name,
+                spec.to_json(),
+                notebook.to_json(),
+                spec.fingerprint(),
+                notebook.code_fingerprint(),
+                versions(),
+                enumerate_trials(spec),
+                time.time(),
+            )
+    return sweep
+
+
+def find(name: str, *, data_dir: str | os.PathLike[str] | None = None, must_exist: bool = True) -> Sweep:
+    """The sweep of this name in the database of the data directory; UnknownSweepError when there is none."""
+    from raycolab.store import sqlite_url
+
+    chosen = DataDir.chosen(data_dir, os.environ)
+    record = chosen.read_head()
+    sweep = Sweep(name, chosen, record.store if record is not None else sqlite_url(chosen.database_path))
+    if must_exist:
+        _ = sweep.state
+    return sweep
+
+
+def _extend(
+    store: Store, row: SweepRow, spec: SweepSpec, notebook: MainNotebook | None, announce: Callable[[str], None]
+) -> None:
+    """Make an existing sweep mean what was declared now, as far as that only adds."""
+    change = compare(SweepSpec.from_json(row.spec), spec)
+    refuse_contradictions(row.name, change)
+    trials = store.trials(row.id)
+    code_changed = notebook is not None and notebook.code_fingerprint() != row.code_fingerprint
+    if code_changed and any(trial.state is TrialState.COMPLETE for trial in trials):
+        raise SweepChangedError(
+            f"The sweep {row.name!r} exists and the code of MAIN has changed since its finished trials ran: declare it "
+            f"under another name, or `raycolab delete {row.name}` first."
+        )
+    for line in change.extends:
+        announce(f"{row.name}: {line}")
+    if notebook is None:
+        check_fits(spec, MainNotebook.from_json(row.main or "").signature())
+    added = enumerate_trials(spec, trials)
+    if added:
+        store.add_trials(row.id, added)
+    if added or code_changed or not change.nothing:
+        store.update_sweep(
+            row.id,
+            spec=spec.to_json(),
+            spec_fingerprint=spec.fingerprint(),
+            main=notebook.to_json() if notebook is not None else row.main,
+            code_fingerprint=notebook.code_fingerprint() if notebook is not None else row.code_fingerprint,
+        )

@@ -1,0 +1,231 @@
+"""What the engine's tests run on: Ray nodes side by side on this machine, and a supervisor's socket."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import nbformat
+
+import raycolab
+from raycolab.engine.__main__ import STORE_VARIABLE
+from raycolab.main_notebook import MainNotebook
+from raycolab.ray_command import PortBlock, RayPorts, head_command, joiner_command, ray_environment
+from raycolab.search import enumerate_trials
+from raycolab.store import Store, open_store, sqlite_url
+from raycolab.sweep_spec import SweepSpec
+from raycolab.trial import SweepState
+
+__all__ = ["Cluster", "Supervisor", "notebook"]
+
+_REPOSITORY = Path(raycolab.__file__).parent.parent
+
+
+def notebook(*cells: str) -> MainNotebook:
+    """A MAIN of these code cells."""
+    made = [nbformat.v4.new_code_cell(cell) for cell in cells]  # type: ignore[no-untyped-call]
+    book = nbformat.v4.new_notebook(cells=made)  # type: ignore[no-untyped-call]
+    return MainNotebook.load(book)
+
+
+def free_block(start: int, size: int) -> PortBlock:
+    """A block of ports from `start` on, all of them free."""
+    for first in range(start, 20_999 - size, size):
+        if all(_is_free(port) for port in range(first, first + size)):
+            return PortBlock(first, size)
+    raise RuntimeError("no free ports for the test")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("0.0.0.0", port))
+        except OSError:
+            return False
+    return True
+
+
+class Supervisor:
+    """The head supervisor's end of the control line."""
+
+    def __init__(self, path: str) -> None:
+        self._server = socket.socket(socket.AF_UNIX)
+        self._server.bind(path)
+        self._server.listen()
+        self._changed = threading.Condition()
+        self._peer: Any = None
+        self._answers: dict[int, dict[str, Any]] = {}
+        self._last_id = 0
+        self.progress: dict[str, Any] = {}
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                peer, _ = self._server.accept()
+            except OSError:
+                return
+            lines = peer.makefile("r")
+            assert json.loads(lines.readline()) == {"op": "engine"}
+            with self._changed:
+                self._peer = peer
+                self._changed.notify_all()
+            for line in lines:
+                self._note(json.loads(line))
+
+    def _note(self, message: dict[str, Any]) -> None:
+        with self._changed:
+            if "progress" in message:
+                self.progress = message["progress"]
+            else:
+                self._answers[message["id"]] = message
+            self._changed.notify_all()
+
+    def send(self, **message: Any) -> None:
+        """One line to the engine."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._peer is not None, 60)
+            self._peer.sendall(json.dumps(message).encode() + b"\n")
+
+    def ask(self, op: str, sweep: str, **more: Any) -> dict[str, Any]:
+        """An order, and its answer."""
+        self._last_id += 1
+        number = self._last_id
+        self.send(id=number, op=op, sweep=sweep, **more)
+        with self._changed:
+            assert self._changed.wait_for(lambda: number in self._answers, 60), f"no answer to {op}"
+            return self._answers[number]
+
+    def sweep(self, name: str) -> dict[str, Any]:
+        """What was last told of the sweep."""
+        return next((each for each in self.progress.get("sweeps", ()) if each["name"] == name), {})
+
+    def wait_for(self, condition: Callable[[], object], timeout_s: float = 90) -> None:
+        """Wait until the news make this true."""
+        with self._changed:
+            assert self._changed.wait_for(condition, timeout_s), self.progress
+
+    def wait_state(self, name: str, state: SweepState, timeout_s: float = 90) -> dict[str, Any]:
+        """Wait until the sweep is in this state."""
+        self.wait_for(lambda: self.sweep(name).get("state") == state, timeout_s)
+        return self.sweep(name)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._server.close()
+
+
+class Cluster:
+    """Ray nodes, an engine, a store and a supervisor's socket in a short temporary folder."""
+
+    def __init__(self, cpus: int) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="rc", dir="/tmp"))
+        self.environment = ray_environment(
+            secrets.token_hex(20), {**os.environ, "PYTHONPATH": str(_REPOSITORY), "RAY_DEDUP_LOGS": "0"}
+        )
+        self.nodes: dict[str, subprocess.Popen[bytes]] = {}
+        self.url = sqlite_url(self.folder / "raycolab.db")
+        self.store: Store = open_store(self.url)
+        self._block = free_block(20_000, 48)
+        self._address = f"127.77.0.1:{self._block.first}"
+        self.supervisor = Supervisor(str(self.folder / "control.sock"))
+        ports = RayPorts.of(self._block)
+        self._spawn(
+            "head",
+            head_command(
+                ports,
+                node_ip="127.77.0.1",
+                node_name="head",
+                num_cpus=cpus,
+                num_gpus=0,
+                temp_dir=str(self.folder / "r1"),
+            ),
+        )
+        self._wait_for_port(self._block.first)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for name in reversed(list(self.nodes)):
+            self.end_node(name)
+        self.supervisor.close()
+        self.store.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _spawn(self, name: str, command: list[str]) -> None:
+        log = (self.folder / f"{name}.log").open("wb")
+        self.nodes[name] = subprocess.Popen(
+            command, env=self.environment, stdout=log, stderr=log, cwd=self.folder, start_new_session=True
+        )
+
+    def _wait_for_port(self, port: int) -> None:
+        for _ in range(600):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.77.0.1", port)) == 0:
+                    return
+            time.sleep(0.1)
+        raise RuntimeError("Ray's head did not start")
+
+    def add_node(self, number: int, cpus: int) -> str:
+        """One more Ray node beside the others; its name."""
+        name = f"joiner-{number - 1}"
+        block = free_block(self._block.first + self._block.count, 48)
+        self._spawn(
+            name,
+            joiner_command(
+                RayPorts.of(block),
+                node_ip=f"127.77.0.{number}",
+                node_name=name,
+                head_address=self._address,
+                num_cpus=cpus,
+                num_gpus=0,
+                temp_dir=str(self.folder / f"r{number}"),
+            ),
+        )
+        return name
+
+    def end_node(self, name: str, how: signal.Signals = signal.SIGTERM) -> None:
+        """End a node; SIGKILL ends its whole process group, as a VM that vanishes."""
+        process = self.nodes.pop(name)
+        if how is signal.SIGKILL:
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.terminate()
+        process.wait(60)
+
+    def start_engine(self) -> None:
+        """What the supervisor does once Ray is up."""
+        command = [
+            *(sys.executable, "-m", "raycolab.engine"),
+            *("--ray-address", self._address, "--node-ip", "127.77.0.1"),
+            *("--control", str(self.folder / "control.sock"), "--lock-dir", str(self.folder / "locks")),
+        ]
+        environment = {**self.environment, STORE_VARIABLE: self.url}
+        done = subprocess.run(command, env=environment, cwd=self.folder, capture_output=True, timeout=120)
+        assert done.returncode == 0, done.stderr.decode()
+
+    def declare(self, name: str, main: MainNotebook, **arguments: Any) -> int:
+        """A sweep in the store; its id."""
+        spec = SweepSpec.from_arguments(name, **arguments)
+        rows = enumerate_trials(spec, [])
+        sweep = self.store.create_sweep(
+            name, spec.to_json(), main.to_json(), spec.fingerprint(), main.code_fingerprint(), {}, rows, time.time()
+        )
+        return sweep.id

@@ -1,0 +1,194 @@
+"""The engine on real Ray: a sweep's way from `start` to its last committed row, through every kind of trouble."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from raycolab.trial import ErrorKind, SweepState, TrialState
+from tests.integration.ray_bench import Cluster, notebook
+
+pytestmark = pytest.mark.ray
+
+SQUARE = "def compute(model, dataset, x):\n    return x * x"
+SLOW = "import time\ndef compute(model, dataset, x):\n    time.sleep(0.5)\n    return x"
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A head with two CPUs and an engine."""
+    with Cluster(cpus=2) as started:
+        started.start_engine()
+        yield started
+
+
+def test_a_sweep_runs_to_its_end(cluster: Cluster) -> None:
+    """Every trial is COMPLETE with one attempt, the news say so and name the best."""
+    sweep_id = cluster.declare(
+        "squares", notebook(SQUARE), models={"m": {"x": list(range(40))}}, datasets=["a", "b"], method="grid"
+    )
+    assert cluster.supervisor.ask("start", "squares") == {"id": 1, "ok": True}
+    news = cluster.supervisor.wait_state("squares", SweepState.COMPLETE)
+    assert (news["total"], news["complete"], news["pending"]) == (80, 80, 0)
+    assert (news["best"]["metric"], news["best"]["value"]) == ("metric", 39 * 39)
+    rows = cluster.store.trials(sweep_id)
+    assert all(row.state is TrialState.COMPLETE and row.node == "head" for row in rows)
+    assert [attempt.number for attempt in cluster.store.attempts(sweep_id)] == [1] * 80
+    assert cluster.store.existing_sweep("squares").state is SweepState.COMPLETE
+
+
+def test_each_kind_of_failure_has_its_own_end(cluster: Cluster) -> None:
+    """An exception and a timeout are FAILED, a process that dies three times is LOST, the rest of the sweep goes on."""
+    main = notebook(
+        "import os, time",
+        "def compute(model, dataset, x):\n"
+        "    print('at work')\n"
+        "    if model == 'raises': raise ValueError(f'bad {x}')\n"
+        "    if model == 'dies': os._exit(1)\n"
+        "    if model == 'hangs': time.sleep(100)\n"
+        "    return x",
+    )
+    models = {"good": {"x": [1, 2, 3]}, "raises": {"x": [1, 2]}, "dies": {"x": [1]}, "hangs": {"x": [1]}}
+    sweep_id = cluster.declare("trouble", main, models=models, datasets=["d"], method="grid", timeout_s=2)
+    cluster.supervisor.ask("start", "trouble")
+    cluster.supervisor.wait_state("trouble", SweepState.COMPLETE)
+    rows = cluster.store.trials(sweep_id)
+    ends = {model: {(row.state, row.error_kind) for row in rows if row.model == model} for model in models}
+    assert ends == {
+        "good": {(TrialState.COMPLETE, None)},
+        "raises": {(TrialState.FAILED, ErrorKind.EXCEPTION)},
+        "dies": {(TrialState.LOST, ErrorKind.LOST)},
+        "hangs": {(TrialState.FAILED, ErrorKind.TIMEOUT)},
+    }
+    raised = next(row for row in rows if row.model == "raises")
+    assert raised.error is not None
+    assert raised.error.startswith("ValueError: bad 1")
+    assert raised.cell_index == 1
+    died = next(row for row in rows if row.model == "dies")
+    assert died.attempts == 3
+    assert died.error is not None
+    assert died.error.startswith("lost 3 times")
+
+
+def test_a_setup_that_fails_everywhere_holds_the_sweep(cluster: Cluster) -> None:
+    """No trial is blamed, the sentence names the cell's error and how to go on."""
+    main = notebook("import no_such_module", SQUARE)
+    sweep_id = cluster.declare("broken", main, models={"m": {"x": [1, 2]}}, datasets=["d"], method="grid")
+    cluster.supervisor.ask("start", "broken")
+    news = cluster.supervisor.wait_state("broken", SweepState.HELD)
+    assert "no_such_module" in news["sentence"]
+    assert "raycolab resume broken" in news["sentence"]
+    assert {row.state for row in cluster.store.trials(sweep_id)} == {TrialState.PENDING}
+    assert cluster.store.attempts(sweep_id) == []
+
+
+def test_pause_resume_and_stop(cluster: Cluster) -> None:
+    """While paused nothing starts; after resume it goes on; stop lets what runs end and cancels the rest."""
+    supervisor = cluster.supervisor
+    sweep_id = cluster.declare(
+        "long", notebook(SLOW), models={"m": {"x": list(range(60))}}, datasets=["d"], method="grid"
+    )
+    supervisor.ask("start", "long")
+    supervisor.wait_for(lambda: supervisor.sweep("long").get("complete", 0) >= 4)
+    assert supervisor.ask("pause", "long")["ok"]
+    supervisor.wait_for(lambda: supervisor.sweep("long")["running"] == 0)
+    done = supervisor.sweep("long")["complete"]
+    time.sleep(1.2)
+    assert supervisor.sweep("long")["complete"] == done
+    assert cluster.store.existing_sweep("long").state is SweepState.PAUSED
+    supervisor.ask("resume", "long")
+    supervisor.wait_for(lambda: supervisor.sweep("long")["complete"] >= done + 4)
+    supervisor.ask("stop", "long")
+    news = supervisor.wait_state("long", SweepState.STOPPED)
+    states = {row.state for row in cluster.store.trials(sweep_id)}
+    assert states == {TrialState.COMPLETE, TrialState.CANCELLED}
+    assert news["complete"] + news["cancelled"] == 60
+
+
+def test_sweeps_run_in_turn_and_cancel_kills(cluster: Cluster) -> None:
+    """The second sweep waits and says for whom; cancelling the first ends its trials at once; retry runs them."""
+    supervisor = cluster.supervisor
+    main = notebook(
+        "import os, time",
+        "def compute(model, dataset, x):\n"
+        f"    time.sleep(0 if os.path.exists('{cluster.folder}/go') else 100)\n"
+        "    return x",
+    )
+    cluster.declare("first", main, models={"m": {"x": [1, 2, 3]}}, datasets=["d"], method="grid")
+    cluster.declare("second", notebook(SQUARE), models={"m": {"x": [1, 2, 3]}}, datasets=["d"], method="grid")
+    supervisor.ask("start", "first")
+    supervisor.ask("start", "second")
+    supervisor.wait_for(lambda: supervisor.sweep("first").get("running"))
+    assert supervisor.progress["trials"] == {"head": "#0 m x d"}
+    assert supervisor.sweep("second")["state"] == SweepState.QUEUED
+    assert supervisor.sweep("second")["sentence"] == "waits for its turn behind first"
+    supervisor.ask("cancel", "first")
+    assert supervisor.wait_state("first", SweepState.CANCELLED)["cancelled"] == 3
+    supervisor.wait_state("second", SweepState.COMPLETE)
+    (cluster.folder / "go").touch()
+    supervisor.ask("retry", "first")
+    assert supervisor.wait_state("first", SweepState.COMPLETE)["complete"] == 3
+
+
+def test_orders_that_cannot_be_obeyed_are_answered(cluster: Cluster) -> None:
+    """An unknown sweep, and a pause of what does not run, get a sentence and the error's name."""
+    answer = cluster.supervisor.ask("start", "nobody")
+    assert (answer["ok"], answer["kind"]) == (False, "UnknownSweepError")
+    cluster.declare("idle", notebook(SQUARE), models={"m": {"x": [1]}}, datasets=["d"], method="grid")
+    answer = cluster.supervisor.ask("pause", "idle")
+    assert answer["kind"] == "UsageError"
+    assert "nothing to pause" in answer["error"]
+
+
+def test_a_killed_engine_takes_up_where_the_store_is(cluster: Cluster) -> None:
+    """What was finished is kept and not run again, what ran is a lost attempt, the rest runs."""
+    supervisor = cluster.supervisor
+    sweep_id = cluster.declare(
+        "survivor", notebook(SLOW), models={"m": {"x": list(range(16))}}, datasets=["d"], method="grid"
+    )
+    supervisor.ask("start", "survivor")
+    supervisor.wait_for(lambda: supervisor.sweep("survivor").get("complete", 0) >= 4)
+    before = {row.number: row for row in cluster.store.trials(sweep_id) if row.state is TrialState.COMPLETE}
+    engine_process(cluster).kill()
+    supervisor.wait_state("survivor", SweepState.COMPLETE)
+    after = cluster.store.trials(sweep_id)
+    assert all(after[number] == row for number, row in before.items())
+    assert {row.state for row in after} == {TrialState.COMPLETE}
+    attempts = cluster.store.attempts(sweep_id)
+    assert "the head stopped" in {attempt.reason for attempt in attempts}
+    finished = [attempt.trial for attempt in attempts if attempt.outcome == TrialState.COMPLETE]
+    assert sorted(finished) == list(range(16))
+
+
+def engine_process(cluster: Cluster) -> psutil.Process:
+    """The actor's process."""
+    head = psutil.Process(cluster.nodes["head"].pid)
+    return next(child for child in head.children(recursive=True) if "ray::Engine" in " ".join(child.cmdline()))
+
+
+def test_a_lost_node_costs_its_trials_one_attempt() -> None:
+    """Trials that ran on a node that vanishes run again elsewhere; those it held come back uncharged."""
+    with Cluster(cpus=2) as cluster:
+        supervisor = cluster.supervisor
+        joiner = cluster.add_node(2, cpus=2)
+        cluster.start_engine()
+        sweep_id = cluster.declare(
+            "loss", notebook(SLOW), models={"m": {"x": list(range(40))}}, datasets=["d"], method="grid"
+        )
+        supervisor.ask("start", "loss", expect_slots=4)
+        supervisor.wait_for(lambda: supervisor.sweep("loss").get("complete", 0) >= 8)
+        cluster.end_node(joiner, signal.SIGKILL)
+        supervisor.send(op="node_lost", node=joiner)
+        supervisor.wait_state("loss", SweepState.COMPLETE)
+        rows = cluster.store.trials(sweep_id)
+        assert {row.state for row in rows} == {TrialState.COMPLETE}
+        attempts = cluster.store.attempts(sweep_id)
+        lost = [attempt for attempt in attempts if attempt.outcome == TrialState.LOST]
+        assert 1 <= len(lost) <= 2
+        assert {attempt.node for attempt in lost} == {joiner}
+        assert {rows[attempt.trial].node for attempt in lost} == {"head"}
+        assert len(attempts) == 40 + len(lost)

@@ -1,0 +1,211 @@
+"""Real Ray in a simulated session: the ports it opens, how it starts and fails, and what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from raycolab.ray_command import ports_needed
+from raycolab.simulate import SimulatedSession, probe
+from tunnel.nodes import PortBlock
+
+capability = probe()
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.skipif(capability.kind is None, reason=capability.reason or "sessions can be made"),
+]
+
+HEAD = PortBlock(20_000, ports_needed(2))
+JOINER = PortBlock(20_100, ports_needed(1))
+
+# Runs inside the session, as a supervisor would: `head` and `joiner` are RayProcesses ready to be started.
+PRELUDE = """
+import asyncio, json, os, subprocess, sys
+from pathlib import Path
+import psutil
+from raycolab.ray_command import *
+from raycolab.ray_process import *
+from tunnel.nodes import PortBlock
+run_dir = Path(sys.argv[1])
+head_block, joiner_block = (PortBlock(*json.loads(word)) for word in sys.argv[2:])
+run_dir.mkdir(mode=0o700)
+environment = ray_environment("t" * 40, os.environ)
+os.environ.update(environment)
+head_ports, joiner_ports = RayPorts.of(head_block), RayPorts.of(joiner_block)
+head = RayProcess(head_command(head_ports, node_ip="127.77.0.1", node_name="head", num_cpus=2, num_gpus=0,
+    temp_dir=str(run_dir / "h")), environment, ports=head_ports, temp_dir=run_dir / "h")
+joiner = RayProcess(joiner_command(joiner_ports, node_ip="127.77.0.2", node_name="joiner-1", num_cpus=1, num_gpus=0,
+    head_address=f"127.77.0.1:{head_ports.gcs}", temp_dir=str(run_dir / "j")), environment, ports=joiner_ports,
+    temp_dir=run_dir / "j")
+def others():
+    mine = {1, *(process.pid for process in [psutil.Process(), *psutil.Process().parents()])}
+    return sorted(" ".join(p.cmdline()[:3]) or p.name() for p in psutil.process_iter() if p.pid not in mine)
+def say(**report):
+    print(json.dumps(report), flush=True)
+"""
+PORTS = """
+def listening():
+    tables = [Path(f"/proc/net/{name}").read_text().splitlines()[1:] for name in ("tcp", "tcp6")]
+    rows = [row.split() for table in tables for row in table]
+    return sorted({int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == "0A"})
+def work():
+    import ray
+    ray.init(address=f"127.77.0.1:{head_ports.gcs}", _node_ip_address="127.77.0.1", log_to_driver=False)
+    @ray.remote(num_cpus=0, scheduling_strategy="SPREAD")
+    class Actor:
+        def where(self):
+            return ray.get_runtime_context().get_node_id()
+    @ray.remote(scheduling_strategy="SPREAD")
+    def shuffle(blob):
+        return ray.get_runtime_context().get_node_id(), ray.put(blob + blob)
+    actors = [Actor.remote() for _ in range(4)]
+    nodes = set(ray.get([actor.where.remote() for actor in actors]))
+    nodes |= {node for node, _ in ray.get([shuffle.remote(b"x" * 2_000_000) for _ in range(6)])}
+    names = sorted(node["NodeName"] for node in ray.nodes() if node["Alive"])
+    say(listening=listening(), nodes=len(nodes), names=names)
+    ray.shutdown()
+async def main():
+    say(before=listening())
+    await head.start()
+    say(head=listening())
+    await joiner.start()
+    await asyncio.to_thread(work)
+    await joiner.stop(grace_s=0)  # killed, for it had no time to comply
+    await head.stop()
+    say(after=listening(), left=others(), files=sorted(path.name for path in run_dir.iterdir()),
+        mode=oct(head.log.stat().st_mode & 0o777), secret="t" * 40 in head.log.read_text() + joiner.log.read_text())
+asyncio.run(main())
+"""
+LEFTOVERS = """
+def work():
+    import ray
+    ray.init(address=f"127.77.0.1:{head_ports.gcs}", _node_ip_address="127.77.0.1", log_to_driver=False)
+    @ray.remote
+    def leave_a_daemon():
+        return subprocess.Popen(["setsid", "sleep", "1000"]).pid
+    say(daemon=ray.get(leave_a_daemon.remote()))
+    ray.shutdown()
+async def main():
+    await head.start()
+    await asyncio.to_thread(work)
+    ENDING
+asyncio.run(main())
+"""
+TAKEN = """
+import socket
+async def main():
+    with socket.create_server(("127.0.0.1", head_ports.object_manager)):
+        try:
+            await head.start()
+        except Exception as error:
+            say(kind=type(error).__name__, text=str(error), left=others(), files=len(list(run_dir.iterdir())))
+asyncio.run(main())
+"""
+FAILING = """
+async def main():
+    deep = run_dir / ("d" * 100)
+    process = RayProcess(head_command(head_ports, node_ip="127.77.0.1", node_name="head", num_cpus=1, num_gpus=0,
+        temp_dir=str(deep)), environment, ports=head_ports, temp_dir=deep)
+    try:
+        await process.start()
+    except Exception as error:
+        say(kind=type(error).__name__, text=str(error), left=others(), temp=deep.exists(), log=process.log.exists())
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def session() -> Iterator[SimulatedSession]:
+    """One session, which sees this checkout and the Python that runs the tests."""
+    with SimulatedSession(kind=capability.kind) as made:
+        yield made
+
+
+def _argv(scenario: str) -> list[str]:
+    blocks = [json.dumps([block.first, block.count]) for block in (HEAD, JOINER)]
+    return [sys.executable, "-c", PRELUDE + scenario, "/tmp/rc", *blocks]
+
+
+def _run(session: SimulatedSession, scenario: str) -> dict[str, object]:
+    """Run a scenario in the session and merge what it said."""
+    done = session.run(_argv(scenario), timeout_s=120)
+    assert done.returncode == 0, done.stderr
+    said: dict[str, object] = {}
+    for line in done.stdout.splitlines():
+        said |= json.loads(line)
+    return said
+
+
+def test_every_port_lies_in_the_nodes_own_block(session: SimulatedSession) -> None:
+    """The session's socket table shows no listening port outside the two blocks, while Ray works on two nodes."""
+    said = _run(session, PORTS)
+    assert said["before"] == []
+    head, both = said["head"], said["listening"]
+    assert isinstance(head, list)
+    assert isinstance(both, list)
+    assert len(head) >= 4  # GCS, node manager, object manager, runtime environment agent
+    assert [port for port in head if port not in HEAD.ports] == []
+    assert [port for port in both if port not in HEAD.ports and port not in JOINER.ports] == []
+    assert any(port in JOINER.ports for port in both)
+    assert said["nodes"] == 2
+    assert said["names"] == ["head", "joiner-1"]
+    assert said["after"] == []
+    assert said["left"] == []
+    assert said["files"] == ["h.log", "j.log"]
+    assert said["mode"] == "0o600"
+    assert said["secret"] is False
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        "await head.stop(); say(left=others())",
+        "psutil.Process().children()[0].children()[0].kill(); say(code=await head.wait(), left=others())",
+    ],
+    ids=["stopped", "killed"],
+)
+def test_nothing_is_left_of_ray(session: SimulatedSession, ending: str) -> None:
+    """However Ray ends, a daemon that a task left in a session of its own ends with it."""
+    said = _run(session, LEFTOVERS.replace("ENDING", ending))
+    assert said["daemon"]
+    assert said["left"] == []
+    assert said.get("code", 137) == 137
+
+
+def test_nothing_is_left_of_a_killed_supervisor(session: SimulatedSession) -> None:
+    """SIGKILL of the process that started Ray ends Ray and what its tasks left."""
+    scenario = LEFTOVERS.replace("ENDING", "os.kill(os.getpid(), 9)")
+    done = session.run(_argv(scenario), timeout_s=120)
+    assert done.returncode == -9, done.stderr
+    watch = (
+        "import psutil, time\n"
+        "end = time.monotonic() + 20\n"
+        "while len(left := [p for p in psutil.process_iter() if p.pid not in (1, psutil.Process().pid)]) > 0:\n"
+        "    assert time.monotonic() < end, left\n"
+        "    time.sleep(0.05)\n"
+    )
+    gone = session.run([sys.executable, "-c", watch])
+    assert gone.returncode == 0, gone.stderr
+
+
+def test_a_taken_port_is_named_at_once(session: SimulatedSession) -> None:
+    """A port that somebody listens at is named before Ray is started."""
+    said = _run(session, TAKEN)
+    assert said["kind"] == "PortTakenError"
+    assert str(said["text"]).startswith(f"Port {HEAD.first + 3} is in use by another program on this machine")
+    assert said["left"] == []
+    assert said["files"] == 0
+
+
+def test_a_failing_start_tells_why(session: SimulatedSession) -> None:
+    """Ray's own exception is the decisive line, the log stays to be read, and nothing else does."""
+    said = _run(session, FAILING)
+    assert said["kind"] == "ClusterError"
+    assert "Ray did not start on this node" in str(said["text"])
+    assert "AF_UNIX path length" in str(said["text"])
+    assert said["left"] == []
+    assert said["temp"] is False
+    assert said["log"] is True

@@ -1,0 +1,119 @@
+"""The rows of a sweep: numbered from 0, index by index over the pairs, extended without touching what is there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from raycolab.search import enumerate_trials
+from raycolab.search.drawn import configuration_source
+from raycolab.space import uniform
+from raycolab.sweep_spec import SweepSpec
+from raycolab.trial import TrialRow, TrialState
+
+
+def _spec(**arguments: object) -> SweepSpec:
+    declared: dict[str, object] = {
+        "models": {"m": {"x": uniform(0, 1)}, "n": {"y": uniform(0, 1)}},
+        "datasets": ["d", "e"],
+        "jobs_per_pair": 3,
+    }
+    return SweepSpec.from_arguments("test", **(declared | arguments))
+
+
+def _finished(rows: list[TrialRow]) -> list[TrialRow]:
+    return [replace(row, state=TrialState.COMPLETE, metrics={"accuracy": 1.0}) for row in rows]
+
+
+def test_the_first_of_every_pair_comes_first() -> None:
+    """Numbers run over the pairs before they run over the index."""
+    rows = enumerate_trials(_spec())
+    assert [row.number for row in rows] == list(range(12))
+    assert [(row.model, row.dataset) for row in rows] == [("m", "d"), ("m", "e"), ("n", "d"), ("n", "e")] * 3
+    assert {row.state for row in rows} == {TrialState.PENDING}
+
+
+def test_random_rows_hold_the_draws_of_their_pair_and_index() -> None:
+    """The k-th row of a pair has its k-th configuration."""
+    spec = _spec(seed=7)
+    rows = [row for row in enumerate_trials(spec) if (row.model, row.dataset) == ("n", "e")]
+    drawn = configuration_source(7, "n", "e", spec.models["n"])
+    assert [row.config for row in rows] == [drawn(0), drawn(1), drawn(2)]
+
+
+@given(st.integers(1, 6), st.integers(1, 6), st.sampled_from(["random", "grid"]))
+def test_enumerating_again_adds_only_what_is_missing(before: int, after: int, method: str) -> None:
+    """Extended in two steps or declared at once: the same configurations; and a third time adds nothing."""
+    arguments = {"models": {"m": {"x": [1, 2, 3, 4, 5]}}, "method": method}
+    small, large = _spec(jobs_per_pair=before, **arguments), _spec(jobs_per_pair=before + after, **arguments)
+    first = enumerate_trials(small)
+    more = enumerate_trials(large, _finished(first))
+    rows = first + more
+    at_once = enumerate_trials(large)
+    assert [row.number for row in rows] == list(range(len(at_once)))
+    per_pair = [(row.model, row.dataset, repr(row.config)) for row in rows]
+    assert sorted(per_pair) == sorted((row.model, row.dataset, repr(row.config)) for row in at_once)
+    assert enumerate_trials(large, rows) == []
+
+
+def test_a_new_model_and_dataset_get_rows_behind_the_others() -> None:
+    """Numbers are for life; the new pairs start at their own index 0."""
+    rows = enumerate_trials(_spec(models={"m": {"x": uniform(0, 1)}}, datasets=["d"]))
+    added = enumerate_trials(_spec(), rows)
+    assert [row.number for row in added] == list(range(3, 12))
+    assert {(row.model, row.dataset) for row in added} == {("m", "e"), ("n", "d"), ("n", "e")}
+
+
+def test_rows_that_exist_do_not_depend_on_their_order() -> None:
+    """A store may give them back in any order."""
+    rows = enumerate_trials(_spec())
+    assert enumerate_trials(_spec(jobs_per_pair=4), rows[::-1]) == enumerate_trials(_spec(jobs_per_pair=4), rows)
+
+
+def test_a_repeat_points_to_the_first_row_of_its_pair() -> None:
+    """Drawn again in the same pair it is the same trial; in another pair it is not; old rows count as first."""
+    spec = _spec(models=["m"], parameters={"x": [1, 2]}, jobs_per_pair=20)
+    rows = enumerate_trials(spec)
+    for row in rows:
+        same = [r.number for r in rows if (r.model, r.dataset, r.config) == (row.model, row.dataset, row.config)]
+        assert row.same_as == (None if row.number == same[0] else same[0])
+    later = enumerate_trials(replace(spec, jobs_per_pair=21), _finished(rows))
+    assert [row.same_as is not None for row in later] == [True, True]
+
+
+def test_one_true_and_one_are_different_configurations() -> None:
+    """1, 1.0 and true are three values to compute, whatever Python's equality says."""
+    spec = _spec(models=["m"], datasets=["d"], parameters={"x": [1, 1.0, True]}, method="grid", jobs_per_pair=None)
+    assert [row.same_as for row in enumerate_trials(spec)] == [None, None, None]
+
+
+def test_a_grid_gives_its_size_or_jobs_per_pair_of_it() -> None:
+    """The whole grid unless jobs_per_pair is less."""
+    models = {"m": {"x": [1, 2, 3]}, "n": {}}
+    whole = enumerate_trials(_spec(method="grid", models=models, datasets=["d"], jobs_per_pair=None))
+    assert [(row.model, row.config) for row in whole] == [
+        ("m", {"x": 1}),
+        ("n", {}),
+        ("m", {"x": 2}),
+        ("m", {"x": 3}),
+    ]
+    assert len(enumerate_trials(_spec(method="grid", models=models, datasets=["d"], jobs_per_pair=2))) == 3
+
+
+def test_a_choice_added_to_a_grid_gives_the_new_combinations_only() -> None:
+    """What has run is not run again."""
+    grid = {"method": "grid", "jobs_per_pair": None, "models": ["m"], "datasets": ["d"]}
+    rows = enumerate_trials(_spec(**grid, parameters={"x": [1, 2], "y": [1, 2]}))
+    added = enumerate_trials(_spec(**grid, parameters={"x": [1, 2], "y": [1, 2, 3]}), rows)
+    assert [(row.number, row.config) for row in added] == [(4, {"x": 1, "y": 3}), (5, {"x": 2, "y": 3})]
+
+
+@pytest.mark.parametrize("had", [0, 2])
+def test_run_cap_bounds_the_sweep(had: int) -> None:
+    """Counted over all pairs, existing rows included."""
+    spec = _spec(run_cap=5)
+    rows = enumerate_trials(spec)[:had]
+    assert [row.number for row in rows + enumerate_trials(spec, rows)] == [0, 1, 2, 3, 4]

@@ -1,0 +1,158 @@
+"""How a database is opened, and the sentences when it cannot be."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sqlite3
+import stat
+from pathlib import Path
+
+import pytest
+
+from raycolab.errors import UsageError
+from raycolab.store import open_store, sqlite_url
+from raycolab.store.tables import SCHEMA_VERSION
+from raycolab.trial import TrialRow
+
+
+def test_a_new_database_is_its_owners_alone(tmp_path: Path) -> None:
+    """The folder is made, and the file and what SQLite puts beside it have mode 0600 even under a lax umask."""
+    path = tmp_path / "deep" / "er" / "results.sqlite"
+    before = os.umask(0)
+    try:
+        with open_store(sqlite_url(path)) as store:
+            store.create_sweep("s", "{}", None, "aa", None, {}, [TrialRow(0, "svc", "iris", {})], 0.0)
+            modes = {item.name: stat.S_IMODE(item.stat().st_mode) for item in path.parent.iterdir()}
+    finally:
+        os.umask(before)
+    assert modes == dict.fromkeys(("results.sqlite", "results.sqlite-wal", "results.sqlite-shm"), 0o600)
+    assert store.location == str(path)
+
+
+def test_a_relative_path_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A URL handed to another process must name the same file there."""
+    monkeypatch.chdir(tmp_path)
+    assert sqlite_url("r.sqlite") == f"sqlite:///{tmp_path}/r.sqlite"
+
+
+def test_commits_are_on_the_disk_and_readers_do_not_wait(tmp_path: Path) -> None:
+    """WAL stays with the file: a plain sqlite3 sees it, and reads while a write transaction is open."""
+    path = tmp_path / "r.sqlite"
+    with open_store(sqlite_url(path)):
+        pass
+    other = sqlite3.connect(path, isolation_level=None)
+    assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    other.execute("BEGIN IMMEDIATE")
+    with open_store(sqlite_url(path)) as store:
+        assert store.sweeps() == []
+    other.close()
+
+
+def test_the_tables_are_the_contracts(tmp_path: Path) -> None:
+    """People query the database with their own tools; times are text they can read."""
+    path = tmp_path / "r.sqlite"
+    with open_store(sqlite_url(path)) as store:
+        trial = TrialRow(0, "svc", "iris", {"C": 1.5}, started_at=0.5)
+        store.create_sweep("s", "{}", None, "aa", None, {}, [trial], 1_795_379_400.0)
+    base = sqlite3.connect(path)
+    assert base.execute("SELECT name, created_at FROM sweeps").fetchone() == ("s", "2026-11-22T20:30:00.000000Z")
+    rows = base.execute(
+        "SELECT number, model, dataset, state, json_extract(config, '$.C'), started_at FROM trials"
+    ).fetchall()
+    assert rows == [(0, "svc", "iris", "PENDING", 1.5, "1970-01-01T00:00:00.500000Z")]
+    assert (
+        base.execute("SELECT id, trial_id, number, node, outcome, started_at, ended_at FROM attempts").fetchall() == []
+    )
+    base.close()
+
+
+def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path) -> None:
+    """The sentence names the file; nothing is written to it."""
+    path = tmp_path / "notes.txt"
+    path.write_text("these are my notes, not a database\n" * 50)
+    before = path.read_bytes()
+    with pytest.raises(UsageError, match=r"notes\.txt is not a SQLite database: name another file"):
+        open_store(sqlite_url(path))
+    assert path.read_bytes() == before
+
+
+def test_a_folder_in_place_of_the_file_is_named(tmp_path: Path) -> None:
+    """SQLite says only that it cannot open it."""
+    with pytest.raises(UsageError, match=r"cannot open the database .*--data-dir or store="):
+        open_store(sqlite_url(tmp_path))
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    """A file where a folder should be."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match=r"cannot (create|make).*file"):
+        open_store(sqlite_url(tmp_path / "file" / "results.sqlite"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_one_may_not_write_to_is_named(tmp_path: Path) -> None:
+    """The way out is another folder."""
+    tmp_path.chmod(0o500)
+    with pytest.raises(UsageError, match=r"cannot create the database .*Permission denied; choose a folder"):
+        open_store(sqlite_url(tmp_path / "results.sqlite"))
+
+
+def test_a_newer_database_is_refused(tmp_path: Path) -> None:
+    """The sentence names both versions and the cure."""
+    path = tmp_path / "r.sqlite"
+    with open_store(sqlite_url(path)):
+        pass
+    base = sqlite3.connect(path)
+    base.execute("UPDATE raycolab_schema SET version = ?", (SCHEMA_VERSION + 1,))
+    base.commit()
+    base.close()
+    with pytest.raises(UsageError, match=r"of a newer raycolab .*version 2, this one knows 1.*--upgrade raycolab"):
+        open_store(sqlite_url(path))
+
+
+def test_another_programs_tables_are_not_touched(tmp_path: Path) -> None:
+    """Optuna, for one, has a table `trials` too."""
+    path = tmp_path / "optuna.sqlite"
+    base = sqlite3.connect(path)
+    base.execute("CREATE TABLE trials (trial_id INTEGER)")
+    base.commit()
+    base.close()
+    with pytest.raises(UsageError, match=r"already has a table 'trials' of another program"):
+        open_store(sqlite_url(path))
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "sqlite:///file:r.sqlite?uri=true"])
+def test_a_database_in_memory_is_refused(url: str) -> None:
+    """Results in memory would end with the process that computed them."""
+    with pytest.raises(UsageError, match="must outlive the process"):
+        open_store(url)
+
+
+def test_what_is_no_url_is_refused_with_an_example() -> None:
+    """A bare path is what people try first."""
+    with pytest.raises(UsageError, match=r"'results\.sqlite' is not a database URL: write sqlite:///results"):
+        open_store("results.sqlite")
+
+
+def test_a_password_is_never_repeated() -> None:
+    """Not in the sentence about a URL that cannot be read either."""
+    with pytest.raises(UsageError) as caught:
+        open_store("postgresql:/me:hunter2@host/name")
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "cure"), [("postgres://h/n", "write postgresql://"), ("nosuch://h/n", "write sqlite:///")]
+)
+def test_an_unknown_kind_of_database_is_named(url: str, cure: str) -> None:
+    """`postgres://`, as some hosts still print it, has its own cure."""
+    with pytest.raises(UsageError, match=cure):
+        open_store(url)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("pg8000") is not None, reason="pg8000 is installed here")
+def test_a_missing_driver_is_named_with_its_cure() -> None:
+    """The import that failed, and what to install."""
+    with pytest.raises(UsageError, match=r"driver of 'postgresql\+pg8000://' is not installed .*pip install"):
+        open_store("postgresql+pg8000://h/n")

@@ -1,0 +1,49 @@
+"""Values as columns: what goes in comes out, and is JSON and text that any database takes."""
+
+from __future__ import annotations
+
+import json
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from raycolab.store.rows import scalars_from_text, scalars_to_text
+from raycolab.trial import Scalar
+
+scalars: st.SearchStrategy[Scalar] = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+
+
+def same(left: Scalar, right: Scalar) -> bool:
+    """Equal, of one type, with NaN equal to itself."""
+    if isinstance(left, float) and math.isnan(left):
+        return isinstance(right, float) and math.isnan(right)
+    return left == right and type(left) is type(right)
+
+
+@given(st.dictionaries(st.text(), scalars))
+def test_scalars_round_trip_in_order(values: dict[str, Scalar]) -> None:
+    """Any mapping of scalars comes back equal, types, order, NaN and infinities included."""
+    found = scalars_from_text(scalars_to_text(values))
+    assert list(found) == list(values)
+    assert all(same(values[name], found[name]) for name in values)
+
+
+@given(st.dictionaries(st.text(), scalars))
+def test_the_text_is_strict_ascii_json(values: dict[str, Scalar]) -> None:
+    """So `jsonb` and `json_extract` read it, and no encoding can refuse it."""
+
+    def refuse(token: str) -> None:
+        raise AssertionError(token)
+
+    text = scalars_to_text(values)
+    assert text.isascii()
+    json.loads(text, parse_constant=refuse)
+
+
+def test_what_is_not_finite_is_an_object() -> None:
+    """The form is documented: people query it."""
+    assert (
+        scalars_to_text({"a": math.nan, "b": -math.inf, "c": 1.0})
+        == '{"a":{"float":"nan"},"b":{"float":"-inf"},"c":1.0}'
+    )

@@ -1,0 +1,349 @@
+"""What every store promises, run over each: SQLite always, PostgreSQL where RAYCOLAB_TEST_POSTGRES_URL names one.
+
+The database behind that URL is emptied before each test.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from raycolab.errors import RaycolabError, UnknownSweepError, UsageError
+from raycolab.store import Store, open_store, sqlite_url
+from raycolab.store.opening import open_engine
+from raycolab.store.tables import METADATA
+from raycolab.trial import AttemptRow, ErrorKind, SweepRow, SweepState, TrialRow, TrialState
+
+POSTGRES_URL = os.environ.get("RAYCOLAB_TEST_POSTGRES_URL")
+NOW = 1_795_379_400.25
+
+
+@pytest.fixture(
+    params=[
+        "sqlite",
+        pytest.param(
+            "postgresql",
+            marks=pytest.mark.skipif(POSTGRES_URL is None, reason="RAYCOLAB_TEST_POSTGRES_URL names no server"),
+        ),
+    ]
+)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database."""
+    if request.param == "sqlite":
+        return sqlite_url(tmp_path / "results.sqlite")
+    assert POSTGRES_URL is not None
+    engine = open_engine(POSTGRES_URL)
+    METADATA.drop_all(engine)
+    engine.dispose()
+    return POSTGRES_URL
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[Store]:
+    """An open, empty store."""
+    with open_store(url) as opened:
+        yield opened
+
+
+def pending(count: int, start: int = 0) -> list[TrialRow]:
+    """Trials as a search proposes them."""
+    return [TrialRow(number, "svc", "iris", {"C": number / 8}) for number in range(start, start + count)]
+
+
+def complete(trial: TrialRow) -> TrialRow:
+    """The same trial, finished."""
+    return dataclasses.replace(
+        trial,
+        state=TrialState.COMPLETE,
+        metrics={"accuracy": 0.5},
+        node="joiner-1",
+        attempts=1,
+        started_at=NOW,
+        ended_at=NOW + 1.5,
+    )
+
+
+def make_sweep(store: Store, name: str = "digits", trials: int = 4) -> SweepRow:
+    """A sweep with pending trials."""
+    return store.create_sweep(name, '{"seed":0}', "{}", "aa", "bb", {"ray": "2.60.0"}, pending(trials), NOW)
+
+
+def test_a_created_sweep_is_read_back_as_it_was_given(store: Store) -> None:
+    """Name, declaration, MAIN, fingerprints, versions and time come back equal, and the sweep is DECLARED."""
+    sweep = make_sweep(store)
+    assert sweep == SweepRow(
+        sweep.id, "digits", SweepState.DECLARED, '{"seed":0}', "{}", "aa", "bb", NOW, {"ray": "2.60.0"}
+    )
+    assert store.sweep("digits") == sweep
+    assert store.existing_sweep("digits") == sweep
+    assert store.sweep("other") is None
+
+
+def test_a_sweep_without_main_has_none(store: Store) -> None:
+    """MAIN and its fingerprint may be absent."""
+    sweep = store.create_sweep("plain", "{}", None, "aa", None, {}, [], NOW)
+    assert (sweep.main, sweep.code_fingerprint) == (None, None)
+
+
+def test_sweeps_are_listed_in_the_order_of_declaration(store: Store) -> None:
+    """Not by name: the last one is what a person works on."""
+    for name in ("zebra", "ant", "mole"):
+        make_sweep(store, name)
+    assert [sweep.name for sweep in store.sweeps()] == ["zebra", "ant", "mole"]
+
+
+def test_a_taken_name_is_refused_and_nothing_is_added(store: Store) -> None:
+    """The sentence names the sweep and both ways on."""
+    sweep = make_sweep(store)
+    with pytest.raises(UsageError, match=r"'digits' is already in .*declare it again.*choose another name"):
+        make_sweep(store, trials=9)
+    assert store.sweeps() == [sweep]
+    assert len(store.trials(sweep.id)) == 4
+
+
+def test_a_name_too_long_for_an_index_is_refused_everywhere(store: Store) -> None:
+    """The bound is the same on every database."""
+    with pytest.raises(UsageError, match="at most 255 characters, this one 256"):
+        make_sweep(store, "n" * 256)
+
+
+def test_every_field_of_a_trial_comes_back(store: Store) -> None:
+    """Configuration order, NaN, infinities, unicode, errors and links to an earlier trial survive the database."""
+    sweep = make_sweep(store, trials=0)
+    rows = [
+        TrialRow(0, "svc", "ir\u012bs", None),
+        TrialRow(
+            number=1,
+            model="forest",
+            dataset="wine",
+            config={"z": 1, "a/b": None, "flag": True, "text": 'q"\u00e4', "big": 2**70, "nan": float("inf")},
+            state=TrialState.FAILED,
+            metrics={"loss": float("-inf"), "n": 3},
+            node="head",
+            attempts=2,
+            started_at=NOW,
+            ended_at=NOW + 0.000001,
+            error_kind=ErrorKind.BAD_RETURN,
+            error="ValueError: bad (cell 7)",
+            traceback="Cell 7\n\tline 2",
+            cell_index=7,
+            output="x\n" * 50,
+            same_as=0,
+        ),
+    ]
+    store.write(sweep.id, rows)
+    found = store.trials(sweep.id)
+    assert found == rows
+    assert list(found[1].config or {}) == ["z", "a/b", "flag", "text", "big", "nan"]
+
+
+def test_a_nan_metric_comes_back_as_nan(store: Store) -> None:
+    """NaN is a result, not an absence."""
+    sweep = make_sweep(store, trials=0)
+    store.write(sweep.id, [TrialRow(0, "svc", "iris", {}, TrialState.COMPLETE, {"accuracy": float("nan")})])
+    value = store.trials(sweep.id)[0].metrics["accuracy"]
+    assert isinstance(value, float)
+    assert value != value
+
+
+def test_output_a_database_refuses_is_made_printable(store: Store) -> None:
+    """A NUL or a lone surrogate that a trial printed costs that character, never the row."""
+    sweep = make_sweep(store, trials=0)
+    store.write(sweep.id, [TrialRow(0, "svc", "iris", {}, output="a\0b\udcffc", error="\0")])
+    trial = store.trials(sweep.id)[0]
+    assert (trial.output, trial.error) == ("a\ufffdb\ufffdc", "\ufffd")
+
+
+def test_a_write_repeated_changes_nothing(store: Store) -> None:
+    """Reports are repeated until acknowledged; the database must not care."""
+    sweep = make_sweep(store)
+    trials = [complete(trial) for trial in pending(2)]
+    attempts = [AttemptRow(0, 1, "head", "LOST", NOW, NOW + 1, "node gone"), AttemptRow(0, 2, "head", "RUNNING", NOW)]
+    for _ in range(3):
+        store.write(sweep.id, trials, attempts)
+    assert store.trials(sweep.id) == [*trials, *pending(2, 2)]
+    assert store.attempts(sweep.id) == attempts
+
+
+def test_the_last_row_of_a_number_stands(store: Store) -> None:
+    """Within one write and over several, a row replaces the earlier one whole."""
+    sweep = make_sweep(store)
+    first = pending(1)[0]
+    store.write(sweep.id, [dataclasses.replace(first, state=TrialState.RUNNING, node="head"), complete(first)])
+    assert store.trials(sweep.id)[0] == complete(first)
+    store.write(sweep.id, [first])
+    assert store.trials(sweep.id)[0] == first
+
+
+def test_attempts_come_by_trial_and_number_and_end_in_place(store: Store) -> None:
+    """An attempt is written RUNNING, then once more when it ends: one row."""
+    sweep = make_sweep(store)
+    running = AttemptRow(2, 1, "joiner-2", "RUNNING", NOW)
+    ended = dataclasses.replace(running, outcome="LOST", ended_at=NOW + 3, reason="joiner-2 is gone")
+    store.write(sweep.id, [], [AttemptRow(3, 1, "head", "RUNNING", NOW), running])
+    store.write(sweep.id, [], [ended, AttemptRow(2, 2, "head", "RUNNING", NOW)])
+    assert [(row.trial, row.number) for row in store.attempts(sweep.id)] == [(2, 1), (2, 2), (3, 1)]
+    assert store.attempts(sweep.id)[0] == ended
+
+
+def test_a_write_is_whole_or_not_at_all(store: Store) -> None:
+    """An attempt at a trial that does not exist takes the trials of the same write with it."""
+    sweep = make_sweep(store)
+    with pytest.raises(RaycolabError, match="attempt at trial 99 cannot be stored"):
+        store.write(sweep.id, [complete(pending(1)[0])], [AttemptRow(99, 1, "head", "RUNNING", NOW)])
+    assert store.trials(sweep.id) == pending(4)
+
+
+def test_more_rows_than_a_statement_takes_parameters(store: Store) -> None:
+    """A write may be of any size."""
+    sweep = make_sweep(store, trials=0)
+    store.add_trials(sweep.id, pending(1_234))
+    done = [complete(trial) for trial in pending(1_300)]
+    store.write(sweep.id, done, [AttemptRow(trial.number, 1, "head", "COMPLETE", NOW, NOW) for trial in done])
+    assert store.trials(sweep.id) == done
+    assert len(store.attempts(sweep.id)) == 1_300
+
+
+def test_counts_name_every_state(store: Store) -> None:
+    """Zeros included, for this sweep alone."""
+    sweep = make_sweep(store)
+    make_sweep(store, "other", trials=9)
+    store.write(sweep.id, [complete(pending(1)[0])])
+    counts = store.counts(sweep.id)
+    assert set(counts) == set(TrialState)
+    assert {state: count for state, count in counts.items() if count} == {
+        TrialState.PENDING: 3,
+        TrialState.COMPLETE: 1,
+    }
+
+
+def test_an_update_changes_what_is_given_only(store: Store) -> None:
+    """The state moves often, the declaration when a sweep is extended."""
+    sweep = make_sweep(store)
+    store.update_sweep(sweep.id, state=SweepState.RUNNING)
+    assert store.sweep("digits") == dataclasses.replace(sweep, state=SweepState.RUNNING)
+    store.update_sweep(
+        sweep.id, spec="{}", main="[]", spec_fingerprint="cc", code_fingerprint="dd", versions={"ray": "3"}
+    )
+    assert store.sweep("digits") == SweepRow(
+        sweep.id, "digits", SweepState.RUNNING, "{}", "[]", "cc", "dd", NOW, {"ray": "3"}
+    )
+
+
+def test_a_deleted_sweep_leaves_nothing_and_frees_its_name(store: Store) -> None:
+    """Trials and attempts go with it; the other sweep keeps its own."""
+    sweep, other = make_sweep(store), make_sweep(store, "other")
+    for each in (sweep, other):
+        store.write(each.id, [], [AttemptRow(0, 1, "head", "RUNNING", NOW)])
+    store.delete_sweep("digits")
+    assert store.trials(sweep.id) == []
+    assert store.attempts(sweep.id) == []
+    assert len(store.attempts(other.id)) == 1
+    assert make_sweep(store).id != sweep.id
+
+
+def test_writing_to_a_deleted_sweep_fails_with_a_sentence(store: Store) -> None:
+    """A writer that still holds its id must not revive it, nor write into a sweep declared since."""
+    sweep = make_sweep(store)
+    store.delete_sweep("digits")
+    with pytest.raises(RaycolabError, match="its sweep was deleted"):
+        store.write(sweep.id, pending(1))
+    with pytest.raises(UnknownSweepError, match="it was deleted"):
+        store.update_sweep(sweep.id, state=SweepState.RUNNING)
+
+
+def test_an_unknown_name_is_answered_with_those_there_are(store: Store) -> None:
+    """The sentence says where was looked, what was probably meant and what there is."""
+    with pytest.raises(UnknownSweepError, match="submit or declare one first"):
+        store.delete_sweep("digits")
+    make_sweep(store)
+    make_sweep(store, "wine")
+    with pytest.raises(UnknownSweepError, match=r"no sweep named 'digit' .*'digits'.*there is digits, wine"):
+        store.existing_sweep("digit")
+
+
+def test_two_stores_of_one_database_see_each_other(url: str) -> None:
+    """What one process has committed the other reads at once."""
+    with open_store(url) as writer, open_store(url) as reader:
+        sweep = make_sweep(writer)
+        for trial in pending(4):
+            writer.write(sweep.id, [complete(trial)])
+            assert reader.counts(sweep.id)[TrialState.COMPLETE] == trial.number + 1
+
+
+def test_threads_write_through_one_store(store: Store) -> None:
+    """Writers wait for each other; nothing is lost."""
+    sweep = make_sweep(store, trials=200)
+    rows = store.trials(sweep.id)
+
+    def write(part: int) -> None:
+        for trial in rows[part::4]:
+            store.write(sweep.id, [complete(trial)], [AttemptRow(trial.number, 1, "head", "COMPLETE", NOW, NOW)])
+
+    threads = [threading.Thread(target=write, args=(part,)) for part in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert store.counts(sweep.id)[TrialState.COMPLETE] == 200
+    assert len(store.attempts(sweep.id)) == 200
+
+
+WRITER = """
+import dataclasses, os, signal, sys
+from raycolab.store import open_store
+from raycolab.trial import TrialState
+
+store = open_store(sys.argv[1])
+sweep = store.existing_sweep("digits")
+trials = [dataclasses.replace(row, state=TrialState.COMPLETE) for row in store.trials(sweep.id)]
+store.write(sweep.id, trials[:3])
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_was_committed_survives_a_killed_process(url: str) -> None:
+    """A process that dies right after `write` returned has written."""
+    with open_store(url) as store:
+        sweep = make_sweep(store)
+    done = subprocess.run([sys.executable, "-c", WRITER, url], timeout=60, check=False)
+    assert done.returncode == -signal.SIGKILL
+    with open_store(url) as store:
+        assert store.counts(sweep.id)[TrialState.COMPLETE] == 3
+
+
+OPENER = """
+import sys
+from raycolab.store import open_store
+
+sys.stdin.readline()  # everybody at once
+with open_store(sys.argv[1]) as store:
+    store.create_sweep(sys.argv[2], "{}", None, "aa", None, {}, [], 0.0)
+"""
+
+
+def test_processes_that_open_a_new_database_at_once_all_succeed(url: str) -> None:
+    """The tables are made once, whoever comes first."""
+    openers = [
+        subprocess.Popen([sys.executable, "-c", OPENER, url, f"s{number}"], stdin=subprocess.PIPE)
+        for number in range(4)
+    ]
+    for opener in openers:
+        assert opener.stdin is not None
+        opener.stdin.write(b"go\n")
+        opener.stdin.flush()
+    codes = [opener.wait(timeout=60) for opener in openers]
+    for opener in openers:
+        assert opener.stdin is not None
+        opener.stdin.close()
+    assert codes == [0, 0, 0, 0]
+    with open_store(url) as store:
+        assert sorted(sweep.name for sweep in store.sweeps()) == ["s0", "s1", "s2", "s3"]

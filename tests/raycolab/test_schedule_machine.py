@@ -1,0 +1,360 @@
+"""The scheduler under random events: slots come, go and stall, reports are late, repeated and out of order.
+
+The model beside it is the world: slots that really hold and run trials, a store that really commits. Whatever
+happens, no trial is lost, none runs in two places, none that is final runs again, and the sweep ends when slots work.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from raycolab.schedule import (
+    Assign,
+    Assignment,
+    Finished,
+    Kill,
+    LossCause,
+    Revoke,
+    ScheduleOptions,
+    Scheduler,
+    Write,
+)
+from raycolab.trial import (
+    FINAL_STATES,
+    AttemptRow,
+    ErrorKind,
+    Failure,
+    Metric,
+    Outcome,
+    SweepState,
+    TrialRow,
+    TrialState,
+)
+
+NODES = ["head", "joiner-1", "joiner-2"]
+MODELS = ["svc", "forest"]
+
+
+@dataclass
+class World:
+    """A slot as it is in reality: what it was given, runs, and has said."""
+
+    id: str
+    node: str
+    alive: bool = True
+    inbox: list[Assignment] = field(default_factory=list)
+    running: Assignment | None = None
+    # Reports not delivered yet, and those delivered already (to be repeated).
+    unsent: list[tuple[str, tuple[object, ...]]] = field(default_factory=list)
+    sent: list[tuple[str, tuple[object, ...]]] = field(default_factory=list)
+
+
+class SchedulerMachine(RuleBasedStateMachine):
+    """Random events against one sweep, with restarts of the scheduler in between."""
+
+    @initialize(count=st.integers(1, 25), twins=st.integers(0, 4), timeout=st.booleans())
+    def declare(self, count: int, twins: int, timeout: bool) -> None:
+        """A sweep of `count` trials, some of which repeat an earlier configuration."""
+        self.store: dict[int, TrialRow] = {
+            number: TrialRow(number, MODELS[number % 2], "iris", {"C": number}) for number in range(count)
+        }
+        for extra in range(min(twins, count)):
+            number = count + extra
+            self.store[number] = TrialRow(number, MODELS[extra % 2], "iris", {"C": extra}, same_as=extra)
+        self.stored_attempts: dict[tuple[int, int], AttemptRow] = {}
+        self.options = ScheduleOptions("s", Metric("accuracy"), timeout_s=50.0 if timeout else None)
+        self.now = 100.0
+        self.slots: dict[str, World] = {}
+        self.slot_count = 0
+        self.reopened: set[int] = set()  # final trials that somebody wanted again
+        self.writes: list[Write] = []
+        self.finished: Finished | None = None
+        self.asked_to_end = False
+        self.scheduler = Scheduler(list(self.store.values()), [], self.options)
+        self.pump()
+
+    # ----- the driver -----
+
+    def pump(self) -> None:
+        """Do what the scheduler commands."""
+        for command in self.scheduler.commands(self.now):
+            assert self.finished is None, "a command after Finished"
+            match command:
+                case Assign(slot, assignments):
+                    assert self.slots[slot].alive
+                    self.slots[slot].inbox.extend(assignments)
+                case Revoke(slot, tickets):
+                    self.answer_revoke(self.slots[slot], tickets)
+                case Kill(slot):
+                    self.slots[slot].alive = False
+                    self.slots[slot].running = None
+                    self.killed(slot)
+                case Write():
+                    self.writes.append(command)
+                case Finished():
+                    self.finished = command
+
+    def answer_revoke(self, slot: World, tickets: tuple[int, ...]) -> None:
+        given = [each.ticket for each in slot.inbox if each.ticket in tickets]
+        slot.inbox = [each for each in slot.inbox if each.ticket not in tickets]
+        slot.unsent.append(("revoked", (tuple(given),)))
+
+    def killed(self, slot_id: str) -> None:
+        """The driver hears of the kill later: a slot_down waits among the reports."""
+        self.slots[slot_id].unsent.append(("slot_down", (LossCause.KILLED,)))
+
+    def deliver(self, slot: World, report: tuple[str, tuple[object, ...]]) -> None:
+        name, arguments = report
+        getattr(self.scheduler, name)(slot.id, *arguments, self.now)
+        if name == "slot_down":
+            slot.unsent.clear()
+        slot.sent.append(report)
+        self.pump()
+
+    def alive(self) -> list[World]:
+        return [slot for slot in self.slots.values() if slot.alive]
+
+    # ----- slots -----
+
+    @rule(node=st.sampled_from(NODES))
+    def slot_comes(self, node: str) -> None:
+        """A slot starts and loads MAIN."""
+        if len(self.alive()) >= 5:
+            return
+        self.slot_count += 1
+        slot = World(f"slot-{self.slot_count}", node)
+        self.slots[slot.id] = slot
+        self.scheduler.slot_starting(slot.id, node, self.now)
+        self.scheduler.round_trip(slot.id, 0.1)
+        slot.unsent.append(("slot_up", (node,)))
+        self.pump()
+
+    @precondition(lambda self: self.alive())
+    @rule(data=st.data(), cause=st.sampled_from([LossCause.CRASH, LossCause.NODE, LossCause.ENDED]))
+    def slot_dies(self, data: st.DataObject, cause: LossCause) -> None:
+        """A slot's process dies with all that it has not said."""
+        slot = data.draw(st.sampled_from(self.alive()))
+        slot.alive = False
+        slot.running = None
+        slot.unsent.clear()
+        self.scheduler.slot_down(slot.id, cause, self.now)
+        self.pump()
+
+    @precondition(lambda self: self.alive())
+    @rule(node=st.sampled_from(NODES))
+    def node_dies(self, node: str) -> None:
+        """A node dies with all its slots."""
+        for slot in self.alive():
+            if slot.node == node:
+                slot.alive = False
+                slot.running = None
+        self.scheduler.node_lost(node, self.now)
+        self.pump()
+
+    @precondition(lambda self: self.alive())
+    @rule(data=st.data())
+    def trial_starts(self, data: st.DataObject) -> None:
+        """A slot begins the next trial it was given."""
+        slot = data.draw(st.sampled_from(self.alive()))
+        self.begin(slot)
+
+    def begin(self, slot: World) -> None:
+        if slot.running is not None or not slot.inbox:
+            return
+        slot.running = slot.inbox.pop(0)
+        number = slot.running.number
+        final = self.store[number].state in FINAL_STATES and number not in self.reopened
+        assert not final, "a finished trial ran again"
+        others = [each for each in self.alive() if each is not slot and each.running is not None]
+        assert all(each.running is None or each.running.number != number for each in others), "a trial ran twice"
+        slot.unsent.append(("started", (slot.running.ticket,)))
+
+    @precondition(lambda self: any(slot.running for slot in self.alive()))
+    @rule(data=st.data(), good=st.integers(0, 3), seconds=st.floats(0, 5))
+    def trial_ends(self, data: st.DataObject, good: int, seconds: float) -> None:
+        """A running trial completes or fails."""
+        slot = data.draw(st.sampled_from([slot for slot in self.alive() if slot.running]))
+        self.end(slot, good > 0, seconds)
+
+    def end(self, slot: World, good: bool, seconds: float) -> None:
+        if slot.running is None:
+            return
+        self.now += seconds
+        failure = None if good else Failure(ErrorKind.EXCEPTION, "ValueError", "no")
+        state = TrialState.COMPLETE if good else TrialState.FAILED
+        metrics = {"accuracy": slot.running.number / 100} if good else {}
+        outcome = Outcome(state, metrics, failure, self.now - seconds, self.now)
+        slot.unsent.append(("finished", (slot.running.ticket, outcome)))
+        slot.running = None
+
+    # ----- reports -----
+
+    @precondition(lambda self: any(slot.unsent for slot in self.slots.values()))
+    @rule(data=st.data(), swap=st.booleans())
+    def report_arrives(self, data: st.DataObject, swap: bool) -> None:
+        """A report arrives, sometimes before an earlier one."""
+        slot = data.draw(st.sampled_from([slot for slot in self.slots.values() if slot.unsent]))
+        kinds = {report[0] for report in slot.unsent[:2]}
+        at = 1 if swap and len(slot.unsent) > 1 and not kinds & {"slot_up", "slot_down"} else 0
+        self.deliver(slot, slot.unsent.pop(at))
+
+    @precondition(lambda self: any(slot.sent for slot in self.slots.values()))
+    @rule(data=st.data())
+    def report_repeats(self, data: st.DataObject) -> None:
+        """A report arrives a second time, from a slot that may be gone."""
+        slot = data.draw(st.sampled_from([slot for slot in self.slots.values() if slot.sent]))
+        name, arguments = data.draw(st.sampled_from(slot.sent))
+        before = dict(self.scheduler.book.rows)
+        getattr(self.scheduler, name)(slot.id, *arguments, self.now)
+        assert self.scheduler.book.rows == before, "a repeated report changed a row"
+        self.pump()
+
+    # ----- the store -----
+
+    @precondition(lambda self: self.writes)
+    @rule(several=st.integers(1, 4))
+    def store_commits(self, several: int) -> None:
+        """The store commits the oldest writes."""
+        batch, self.writes = self.writes[:several], self.writes[several:]
+        for write in batch:
+            for row in write.trials:
+                before = self.store[row.number]
+                kept = before.state in FINAL_STATES and row.number not in self.reopened
+                assert not kept or before == row, "a final row was rewritten"
+                self.store[row.number] = row
+            for attempt in write.attempts:
+                self.stored_attempts[attempt.trial, attempt.number] = attempt
+        self.scheduler.committed(batch[-1].write_id, self.now)
+        self.pump()
+
+    # ----- people and time -----
+
+    @rule(seconds=st.floats(0.1, 60))
+    def time_passes(self, seconds: float) -> None:
+        """A while goes by."""
+        self.now += seconds
+        self.scheduler.tick(self.now)
+        self.pump()
+
+    @rule()
+    def somebody_pauses(self) -> None:
+        """Pause."""
+        self.scheduler.pause(self.now)
+        self.pump()
+
+    @rule()
+    def somebody_resumes(self) -> None:
+        """Resume."""
+        self.scheduler.resume(self.now)
+        self.pump()
+
+    @precondition(lambda self: self.finished is None and not self.asked_to_end)
+    @rule(states=st.sampled_from([{TrialState.FAILED}, {TrialState.LOST}, {TrialState.FAILED, TrialState.LOST}]))
+    def somebody_retries(self, states: set[TrialState]) -> None:
+        """Retry what failed or was lost."""
+        rows = self.scheduler.book.rows.values()
+        self.reopened.update(row.number for row in rows if row.state in states)
+        self.scheduler.retry(states, self.now)
+        self.pump()
+
+    @rule(dice=st.integers(0, 19))
+    def somebody_ends_it(self, dice: int) -> None:
+        """Stop or cancel, rarely."""
+        if dice > 1:
+            return
+        self.asked_to_end = True
+        (self.scheduler.stop if dice == 0 else self.scheduler.cancel)(self.now)
+        self.pump()
+
+    @precondition(lambda self: self.finished is None)
+    @rule(dice=st.integers(0, 9))
+    def the_head_restarts(self, dice: int) -> None:
+        """The engine dies, its slots with it, and a new one takes up what the store has."""
+        if dice:
+            return
+        self.slots.clear()
+        self.writes.clear()
+        self.asked_to_end = False
+        self.scheduler = Scheduler(list(self.store.values()), list(self.stored_attempts.values()), self.options)
+        self.pump()
+
+    # ----- what always holds -----
+
+    @invariant()
+    def counts_are_the_stores(self) -> None:
+        """What people are told is what is committed, and totals are totals."""
+        if not hasattr(self, "scheduler"):
+            return
+        told = Counter({state: count for state, count in self.scheduler.book.counts.items() if count})
+        assert told == Counter(row.state for row in self.store.values())
+        assert set(self.scheduler.book.rows) == set(self.store)
+
+    @invariant()
+    def every_waiting_trial_is_somewhere(self) -> None:
+        """A trial that is not final waits, is held by one slot, or follows another."""
+        if not hasattr(self, "scheduler"):
+            return
+        book = self.scheduler.book
+        places = Counter(self.scheduler.dispatch)
+        places.update(held.number for slot in self.scheduler.slots for held in slot.held.values())
+        expected = Counter(number for number in book.unfinished if not book.is_follower(number))
+        assert places == expected
+
+    def teardown(self) -> None:
+        """With slots that work the sweep ends, and every trial has one final state."""
+        if not hasattr(self, "scheduler"):
+            return
+        self.scheduler.resume(self.now)
+        for slot in self.alive()[1:]:
+            slot.alive = False
+            slot.unsent.clear()
+            self.scheduler.slot_down(slot.id, LossCause.NODE, self.now)
+        for _ in range(500):
+            self.pump()
+            if self.finished is not None and self.finished.state is SweepState.HELD:
+                self.start_again()
+            if self.finished is not None:
+                break
+            self.one_round()
+        assert self.finished is not None, "the sweep never ended"
+        assert {row.state for row in self.store.values()} <= FINAL_STATES
+        still_open = [attempt for attempt in self.stored_attempts.values() if attempt.outcome == TrialState.RUNNING]
+        assert not still_open, "an attempt was left open"
+        for number, row in self.store.items():
+            mine = [attempt for key, attempt in self.stored_attempts.items() if key[0] == number]
+            good = [attempt for attempt in mine if attempt.outcome == TrialState.COMPLETE]
+            ran_itself = row.state is TrialState.COMPLETE and row.attempts > 0
+            assert len(good) == ran_itself or number in self.reopened, "a trial completes once"
+        if not self.asked_to_end:
+            assert self.finished.state is SweepState.COMPLETE
+
+    def start_again(self) -> None:
+        """What `resume` of a held sweep does."""
+        self.finished = None
+        self.slots.clear()
+        self.scheduler = Scheduler(list(self.store.values()), list(self.stored_attempts.values()), self.options)
+        self.pump()
+
+    def one_round(self) -> None:
+        """Everything that can happen happens once, as it should."""
+        if not self.alive():
+            self.slot_comes("head")
+        for slot in list(self.slots.values()):
+            while slot.unsent:
+                self.deliver(slot, slot.unsent.pop(0))
+        for slot in self.alive():
+            self.end(slot, True, 0.5)
+            self.begin(slot)
+        if self.writes:
+            self.store_commits(len(self.writes))
+        self.now += 0.1
+        self.scheduler.tick(self.now)
+
+
+TestSchedulerMachine = SchedulerMachine.TestCase
+TestSchedulerMachine.settings = settings(max_examples=120, stateful_step_count=60, deadline=None)

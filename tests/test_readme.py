@@ -1,0 +1,103 @@
+"""The README keeps its word: its commands, links, code and command names are those of the repository."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """The fenced code blocks of one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def pytest_command(line: str) -> str:
+    """`-m pytest ...` of a command line, whichever interpreter runs it."""
+    found = re.search(r"-m pytest.*$", line.strip())
+    assert found, line
+    return found.group()
+
+
+def listed_subcommands(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> set[str]:
+    """The subcommands in the output of `raycolab --help`."""
+    from raycolab.cli import main
+
+    monkeypatch.setattr(sys, "argv", ["raycolab", "--help"])
+    with contextlib.suppress(SystemExit):
+        main()
+    listing = capsys.readouterr().out.partition("Commands")[2]
+    return set(re.findall(r"^\W{1,6}([a-z]+)\b", listing, flags=re.MULTILINE))
+
+
+class TestTheTwoCommands:
+    """The first two blocks take a fresh machine from clone to done."""
+
+    commands = blocks(README, "bash")[:2]
+
+    def test_each_is_one_line(self) -> None:
+        """Each is a single line to paste."""
+        assert [command.strip().count("\n") for command in self.commands] == [0, 0]
+
+    def test_each_starts_from_a_clone(self) -> None:
+        """Each is complete: it clones, enters the clone, makes an environment and installs."""
+        for command in self.commands:
+            steps = re.split(r"&&|;", command)
+            assert [step.split()[0] for step in steps[:2]] == ["git", "cd"]
+            assert "python3 -m venv .venv" in command
+            assert ".venv/bin/pip install -e" in command
+
+    def test_the_first_runs_the_main_job(self) -> None:
+        """The first ends with `raycolab demo`."""
+        assert self.commands[0].strip().endswith("&& .venv/bin/raycolab demo")
+
+    def test_the_second_runs_what_ci_runs(self) -> None:
+        """The second ends with the pytest command that .ci/run ends with."""
+        last_line_of_ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8").strip().splitlines()[-1]
+        assert pytest_command(self.commands[1]) == pytest_command(last_line_of_ci)
+
+
+def test_relative_links_resolve() -> None:
+    """Each link that is not a URL, on any of the pages, leads to a file of the repository."""
+    text = "\n".join((ROOT / page).read_text(encoding="utf-8") for page in PAGES)
+    links = [link for link in re.findall(r"\]\(([^)\s#]+)[^)]*\)", text) if not re.match(r"https?://", link)]
+    assert "examples/MAIN.ipynb" in links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_python_blocks_compile() -> None:
+    """Each Python block is Python."""
+    found = blocks(README, "python")
+    assert found
+    for block in found:
+        ast.parse(block)
+
+
+def test_python_blocks_use_public_names() -> None:
+    """Each `raycolab.name` in a Python block exists."""
+    import raycolab
+
+    used = {
+        node.attr
+        for block in blocks(README, "python")
+        for node in ast.walk(ast.parse(block))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "raycolab"
+    }
+    assert used
+    assert {name for name in used if not hasattr(raycolab, name)} == set()
+
+
+def test_subcommands_exist(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each `raycolab something` in the README is a command that `raycolab --help` lists."""
+    named = set(re.findall(r"(?:^|[`/ ])raycolab ([a-z]+)\b", "\n".join(blocks(README, "bash")), re.MULTILINE))
+    named |= set(re.findall(r"`raycolab ([a-z]+)", README))
+    assert {"demo", "head", "join", "submit", "status", "results", "down"} <= named
+    assert named - listed_subcommands(monkeypatch, capsys) == set()

@@ -1,0 +1,281 @@
+"""The walls of DESIGN section 10 as data, each with its reason, and a test that they hold.
+
+A wall names the modules it is about and what they must not import; a door names a package that few modules may
+import. Names end at a dot: `raycolab.store` means the package and all in it. Modules of a rule need not exist yet.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("raycolab", "tunnel")
+LONGEST_FILE = 400  # lines
+
+
+@dataclass(frozen=True, slots=True)
+class Wall:
+    """`modules` must not import `forbidden`."""
+
+    modules: tuple[str, ...]
+    forbidden: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """Only `modules` may import `package`."""
+
+    package: str
+    modules: tuple[str, ...]
+    reason: str
+
+
+TUNNEL_CORE = (
+    *("tunnel.errors", "tunnel.address", "tunnel.nodes", "tunnel.frames", "tunnel.events", "tunnel.handshake"),
+    *("tunnel.window", "tunnel.stream", "tunnel.turns", "tunnel.ledger", "tunnel.link", "tunnel.router"),
+    *("tunnel.backoff", "tunnel.secure"),
+)
+RAYCOLAB_CORE = (
+    *("raycolab.errors", "raycolab.trial", "raycolab.space", "raycolab.domain", "raycolab.beta", "raycolab.schedule"),
+    *("raycolab.ray_command", "raycolab.status", "raycolab.sweep_spec", "raycolab.sweep_change"),
+)
+
+WALLS = (
+    Wall(
+        ("tunnel",),
+        (
+            *("raycolab", "ray", "IPython", "ipykernel", "nbformat", "nbclient", "jupyter_client"),
+            *("google", "pyngrok", "pandas", "numpy", "sqlalchemy", "optuna", "rich", "click"),
+        ),
+        "the tunnel knows nothing of Ray, notebooks or Colab and is useful alone",
+    ),
+    Wall(
+        (*TUNNEL_CORE, *RAYCOLAB_CORE),
+        (
+            *("time", "socket", "socketserver", "select", "selectors", "threading", "multiprocessing", "subprocess"),
+            *("concurrent", "queue", "random", "secrets", "uuid", "logging", "asyncio", "signal", "websockets"),
+        ),
+        "what decides does no I/O: time, randomness and nonces are arguments, logs belong to drivers",
+    ),
+    Wall(
+        tuple(module for module in (*TUNNEL_CORE, *RAYCOLAB_CORE) if module != "tunnel.secure"),
+        ("os", "ssl", "io", "pathlib", "tempfile", "shutil"),
+        "a sans-I/O module touches no file; in tunnel.secure ssl wants its certificate from one",
+    ),
+    Wall(
+        TUNNEL_CORE,
+        ("tunnel.transport", "tunnel.sockets", "tunnel.hub", "tunnel.agent", "tunnel.gate", "tunnel.dial"),
+        "the sans-I/O core stands below its drivers",
+    ),
+    Wall(PACKAGES, ("tests", "pytest", "hypothesis"), "what is shipped does not need what tests it"),
+)
+
+DOORS = (
+    Door(
+        "ray",
+        ("raycolab.engine", "raycolab.slot", "raycolab.cluster"),
+        "Ray is slow to import and must see its environment first",
+    ),
+    Door(
+        "pandas",
+        ("raycolab.results", "raycolab.frame", "raycolab.display"),
+        "pandas costs half a second and is for showing results",
+    ),
+    Door("pyngrok", ("raycolab.providers.ngrok",), "one provider among several"),
+    Door("google.colab", ("raycolab.colab",), "exists only in Colab's kernel"),
+    Door("sqlalchemy", ("raycolab.store",), "the store's tables are nobody else's business"),
+    Door("optuna", ("raycolab.search",), "one search method among several; spaces are recognised without it"),
+    Door("websockets", ("tunnel",), "raycolab speaks through the tunnel"),
+    Door(
+        "IPython",
+        (
+            *("raycolab.main_runtime", "raycolab.main_shell", "raycolab.cell_source", "raycolab.cell_traceback"),
+            *("raycolab.display", "raycolab.notebook"),
+        ),
+        "MAIN runs in its shell and panels are shown through it; all else works without",
+    ),
+    Door("nbformat", ("raycolab.main_notebook",), "a notebook file is read in one place"),
+)
+
+CLOCKS = frozenset({"now", "utcnow", "today"})  # of datetime, whose arithmetic a sans-I/O module may use
+FORBIDDEN_WORDS = frozenset(
+    {"manager", "managers", "helper", "helpers", "util", "utils", "handler", "handlers", "misc"}
+)
+FORBIDDEN_STARTS = ("do_", "process_")
+HEAVY = (
+    *("ray", "pandas", "numpy", "pyarrow", "sqlalchemy", "optuna", "IPython", "nbformat", "pyngrok"),
+    *("websockets", "cryptography", "rich", "click", "yaml"),
+)
+
+
+def _within(name: str, packages: tuple[str, ...]) -> bool:
+    """Tell whether a dotted name is one of the packages or lies in one."""
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+def _imports(module: str, tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """Yield every dotted name the module imports, at any depth, with its line; also from importlib by a literal."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names=names):
+                yield from ((alias.name, node.lineno) for alias in names)
+            case ast.ImportFrom(module=source, names=names, level=level):
+                base = ".".join(module.split(".")[:-level]) if level else ""
+                origin = ".".join(part for part in (base, source) if part)
+                yield from ((f"{origin}.{alias.name}", node.lineno) for alias in names)
+            case ast.Call(func=ast.Attribute(attr="import_module") | ast.Name(id="import_module" | "__import__")):
+                match node.args:
+                    case [ast.Constant(value=str(name)), *_]:
+                        yield name, node.lineno
+
+
+def _broken_walls(module: str, tree: ast.AST) -> Iterator[str]:
+    for name, line in _imports(module, tree):
+        for wall in WALLS:
+            if _within(module, wall.modules) and _within(name, wall.forbidden):
+                yield f"line {line} imports {name}: {wall.reason}"
+        for door in DOORS:
+            if _within(name, (door.package,)) and not _within(module, door.modules):
+                yield f"line {line} imports {name}, which only {', '.join(door.modules)} may: {door.reason}"
+
+
+def _clocks(module: str, tree: ast.AST) -> Iterator[str]:
+    if not _within(module, (*TUNNEL_CORE, *RAYCOLAB_CORE)):
+        return
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Attribute(attr=name, value=ast.Name(id="datetime" | "date"))) if name in CLOCKS:
+                yield f"line {node.lineno} reads the clock: the time is an argument"
+
+
+def _private_names(module: str, tree: ast.AST) -> Iterator[str]:
+    """Yield the imports of a name that its own module keeps to itself."""
+    for name, line in _imports(module, tree):
+        if _within(name, (*PACKAGES, "tests")):
+            for part in name.split("."):
+                if part.startswith("_") and not part.startswith("__"):
+                    yield f"line {line} imports {name}: a name with an underscore is its module's own"
+
+
+def _bad_names(module: str, tree: ast.AST) -> Iterator[str]:
+    names = [(part, 1) for part in module.split(".")]
+    for node in ast.walk(tree):
+        match node:
+            case ast.ClassDef(name=name) | ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                names.append((name, node.lineno))
+    for name, line in names:
+        words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)
+        if FORBIDDEN_WORDS & {word.lower() for word in words} or name.lstrip("_").startswith(FORBIDDEN_STARTS):
+            yield f"line {line} names something {name}: say what it is, not that it handles or helps"
+
+
+def _form(module: str, tree: ast.Module) -> Iterator[str]:
+    """Yield what a shipped module lacks."""
+    described = ast.get_docstring(tree) is not None
+    if not described:
+        yield "has no docstring that says what it is for"
+    nothing_to_name = module.endswith(".__main__") or (described and len(tree.body) == 1)
+    named = any(isinstance(node, ast.Assign | ast.AnnAssign) and "__all__" in ast.unparse(node) for node in tree.body)
+    if not named and not nothing_to_name:
+        yield "has no __all__ that says what is public"
+
+
+def violations(module: str, source: str) -> list[str]:
+    """List every rule that the module of that dotted name would break with that source."""
+    tree = ast.parse(source)
+    found = [*_private_names(module, tree), *_bad_names(module, tree)]
+    if len(source.splitlines()) > LONGEST_FILE:
+        found.append(f"has more than {LONGEST_FILE} lines: split it")
+    if _within(module, PACKAGES):
+        found += [*_broken_walls(module, tree), *_clocks(module, tree), *_form(module, tree)]
+    return found
+
+
+def _files() -> list[Path]:
+    return sorted(path for folder in (*PACKAGES, "tests", "examples") for path in (ROOT / folder).rglob("*.py"))
+
+
+def _module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+@pytest.mark.parametrize("path", _files(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_walls_hold(path: Path) -> None:
+    """No module of the repository breaks a rule."""
+    assert violations(_module_of(path), path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("tunnel.frames", "import raycolab.trial"),
+        ("tunnel.frames", "import ray"),
+        ("tunnel.frames", "from IPython import get_ipython"),
+        ("tunnel.frames", "import time"),
+        ("tunnel.frames", "from time import monotonic"),
+        ("tunnel.frames", "import os.path"),
+        ("tunnel.frames", "def f():\n    import socket"),
+        ("tunnel.frames", "from tunnel import hub"),
+        ("tunnel.frames", "from . import hub"),
+        ("tunnel.frames", "import importlib; importlib.import_module('logging')"),
+        ("tunnel.frames", "import datetime as _d; from datetime import datetime; datetime.now()"),
+        ("tunnel.frames", "from tunnel.window import _private"),
+        ("tunnel.frames", "class FrameHandler: ..."),
+        ("tunnel.frames", "def process_frame() -> None: ..."),
+        ("raycolab.ray_command", "import asyncio"),
+        ("raycolab.ray_command", "import random"),
+        ("raycolab.ray_command", "from ray import init"),
+        ("raycolab.errors", "import pandas as pd"),
+        ("raycolab.errors", "import sqlalchemy.orm"),
+        ("raycolab.errors", "from google.colab import userdata"),
+        ("raycolab.errors", "from google import colab"),
+        ("raycolab.errors", "import pyngrok.conf"),
+        ("raycolab.errors", "import optuna"),
+        ("raycolab.errors", "\n" * LONGEST_FILE),
+    ],
+)
+def test_a_broken_wall_is_seen(module: str, line: str) -> None:
+    """A real module is clean, and is caught with one forbidden line added."""
+    source = ROOT.joinpath(*module.split(".")).with_suffix(".py").read_text()
+    assert violations(module, source) == []
+    assert len(violations(module, f"{source}\n{line}\n")) >= 1
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("raycolab.engine.actor", "import ray"),
+        ("raycolab.display.tables", "import pandas"),
+        ("raycolab.search.bayes", "import optuna"),
+        ("raycolab.store.tables", "from sqlalchemy import Table"),
+        ("raycolab.colab", "from google.colab import userdata"),
+        ("raycolab.raylet", "import rayleigh"),
+        ("tunnel.secure", "from datetime import datetime, timedelta"),
+        ("tunnel.hub", "import asyncio, time"),
+    ],
+)
+def test_an_open_door_is_no_wall(module: str, line: str) -> None:
+    """What a rule allows is not reported, and a name that merely begins alike is another name."""
+    assert violations(module, f'"""A module."""\n{line}\n__all__ = []\n') == []
+
+
+@pytest.mark.parametrize("source", ["__all__ = []", '"""Says what it is for."""\nx = 1'])
+def test_a_module_without_docstring_or_all_is_seen(source: str) -> None:
+    """Every shipped module says what it is for and what is public."""
+    assert len(violations("raycolab.anything", source)) == 1
+
+
+def test_import_raycolab_is_cheap() -> None:
+    """Importing the package loads none of its heavy dependencies, however it is used later."""
+    code = f"import sys, raycolab, tunnel; print(*sorted(set({HEAVY!r}) & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.split() == []
