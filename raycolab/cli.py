@@ -62,7 +62,7 @@ def cli() -> None:
 @_json_option
 @_data_dir_option
 def demo(joiners: int, jobs_per_pair: int, as_json: bool, data_dir: str | None) -> int:
-    """Run the example's sweep on a whole cluster on this machine: isolated sessions, real Ray, a fresh data directory."""
+    """Run the example's sweep on a whole cluster on this machine, in isolated sessions and a fresh data directory."""
     from raycolab.data_dir import DataDir
     from raycolab.demo import run_demo
 
@@ -231,7 +231,7 @@ def results(name: str, kind: str, best: bool, data_dir: str | None) -> int:
 
         from raycolab.display.tables import results_table
 
-        Console().print(results_table(found))
+        Console().print(results_table(found), soft_wrap=True)
     else:
         click.echo(found.as_text(kind), nl=False)
     return 0
@@ -270,7 +270,7 @@ def _print_results(sweep: Any, *, nodes: int, head_slots: int) -> None:
     from raycolab.display.tables import results_table
 
     console = Console()
-    console.print(results_table(sweep.results))
+    console.print(results_table(sweep.results), soft_wrap=True)
     console.print(sweep.worth(nodes=nodes, head_slots=head_slots), markup=False, highlight=False, soft_wrap=True)
     console.print(f"database: {sweep.database}", markup=False, highlight=False, soft_wrap=True)
 

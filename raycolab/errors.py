@@ -14,7 +14,8 @@ Errors of the tunnel itself are in `tunnel.errors`; raycolab translates the ones
     └── ClusterError               3   the cluster could not be reached or used
         ├── NoHeadError                no head is running for this data directory
         ├── JoinError                  the head refused this joiner, or its address is wrong
-        └── PortTakenError             a port that is needed is in use
+        ├── PortTakenError             a port that is needed is in use
+        └── StoreOutageError           the database cannot be written now (in raycolab.store); nothing is lost
 """
 
 from __future__ import annotations

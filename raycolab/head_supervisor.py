@@ -31,7 +31,7 @@ from raycolab.self_test import Reachable
 from raycolab.status import cluster_status
 from raycolab.store import sqlite_url
 from tunnel.address import JoinAddress
-from tunnel.errors import PortTaken
+from tunnel.errors import IdentityError, PortTaken
 from tunnel.hub import GRACE_S, Hub
 from tunnel.listen import Listen
 from tunnel.secure import HubIdentity
@@ -76,12 +76,13 @@ class HeadSupervisor:
         self._progress: dict[str, Any] = {"sweeps": [], "trials": {}}
         stored = data_dir.load_identity() or {}
         self._identity, self._token = self._take_identity(stored)
+        self._remembered: dict[str, str] = {} if options.new_address else stored.get("provider", {})
         self._provider = providers.choose_provider(
             options.provider,
             listen=options.listen,
             url=options.url,
             environ=environ,
-            remembered={} if options.new_address else stored.get("provider", {}),
+            remembered=self._remembered,
             run_dir=run_dir,
         )
         self._watch = MeshWatch(self._token, self._take_secrets(), self._on_node_lost)
@@ -129,7 +130,11 @@ class HeadSupervisor:
         bound = await self._listen()
         url = await self._provider.open(bound)
         self._data_dir.save_identity(
-            {"hub": self._identity.to_pem().decode(), "ray_token": self._token, "provider": self._provider.remember()}
+            {
+                "hub": self._identity.to_pem().decode(),
+                "ray_token": self._token,
+                "provider": {**self._remembered, **self._provider.remember()},
+            }
         )
         await self._control.start()
         self._ray_started = True
@@ -149,7 +154,13 @@ class HeadSupervisor:
         """The head's key and secret and Ray's token, kept so that the join address outlives the head."""
         if "hub" not in stored or self._options.new_address:
             return HubIdentity.create(time.time()), secrets.token_urlsafe(32)
-        return HubIdentity.from_pem(str(stored["hub"]).encode()), str(stored["ray_token"])
+        try:
+            return HubIdentity.from_pem(str(stored["hub"]).encode()), str(stored["ray_token"])
+        except (IdentityError, KeyError) as error:
+            raise ClusterError(
+                f"The head's identity in {self._data_dir.path} is damaged: start the head with --new-address, and give "
+                f"joiners the new join address."
+            ) from error
 
     def _take_secrets(self) -> dict[str, str]:
         missing = [name for name in self._options.secrets if name not in self._environ]

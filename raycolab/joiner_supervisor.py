@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 from raycolab.errors import ClusterError, JoinError, PortTakenError
 from raycolab.ray_command import RayPorts, joiner_command, ports_needed, ray_environment
 from raycolab.ray_process import RayProcess
+from raycolab.self_test import pairs
 from raycolab.versions import versions
 from tunnel.address import JoinAddress
 from tunnel.agent import GIVE_UP_S, Agent
@@ -26,8 +28,8 @@ from tunnel.nodes import Node
 
 __all__ = ["JoinerOptions", "JoinerSupervisor"]
 
-RESTART_S = 2.0  # between the end of Ray on this node and its next start
-RESTARTS = 5  # in one life as a node; past it something is wrong that starting again does not mend
+RESTART_S = 2.0  # between the end of Ray on this node and its next start, doubled each time
+LONGEST_RESTART_S = 60.0
 
 log = logging.getLogger("raycolab.joiner")
 
@@ -70,12 +72,13 @@ class JoinerSupervisor:
             give_up_s=options.give_up_s,
         )
         self._ray: asyncio.Task[None] | None = None
+        self._cut_off = False  # the tunnel is gone
         self._lives = 0  # Ray gets a directory of its own in each life as a node
         self._chores: set[asyncio.Task[None]] = set()
 
     def stop(self) -> None:
-        """Leave the cluster; `run` returns soon."""
-        self._agent.leave()
+        """Leave the cluster; `run` returns soon. Ray ends first, while it can still say so to its head."""
+        self._begin(self._stop())
 
     async def run(self) -> str:
         """Be a joiner; returns why it ended. Raises JoinError, PortTakenError or ClusterError, each a sentence."""
@@ -89,8 +92,7 @@ class JoinerSupervisor:
             raise PortTakenError(str(error)) from error
         finally:
             await self._end_ray()
-            for chore in self._chores:
-                chore.cancel()
+            # Those of `left` end Ray and must not be broken off; a probe ends by its own deadline.
             await asyncio.gather(*self._chores, return_exceptions=True)
 
     # As the agent's application.
@@ -98,6 +100,7 @@ class JoinerSupervisor:
     def joined(self, welcome: Welcome) -> None:
         """This machine is a node; Ray starts when the head says so."""
         self.node = welcome.node
+        self._cut_off = False
         self._say("joining", f"joined as {welcome.node.name}")
 
     def ready(self) -> None:
@@ -106,13 +109,16 @@ class JoinerSupervisor:
     def message(self, body: Mapping[str, Any]) -> None:
         """The head says something."""
         start = body.get("start")
-        if isinstance(start, Mapping) and self.node is not None and self._ray is None:
+        if (
+            isinstance(start, Mapping)
+            and self.node is not None
+            and self._ray is None
+            and {"gcs", "token"} <= start.keys()
+        ):
             self._lives += 1
             self._ray = asyncio.create_task(self._keep_ray(self.node, start))
         elif isinstance(body.get("probe"), int):
-            chore = asyncio.create_task(self._probe(body))
-            self._chores.add(chore)
-            chore.add_done_callback(self._chores.discard)
+            self._begin(self._probe(body))
 
     def link(self, up: bool, reason: str) -> None:
         """The WebSocket came or went."""
@@ -124,17 +130,14 @@ class JoinerSupervisor:
     def left(self, reason: str) -> None:
         """The node is lost: its Ray is of no use any more."""
         self._say("rejoining", reason)
-        if self._ray is not None:
-            self._ray.cancel()
-            chore = asyncio.create_task(self._end_ray())
-            self._chores.add(chore)
-            chore.add_done_callback(self._chores.discard)
+        self._cut_off = True
+        self._begin(self._end_ray())
 
     # Ray.
 
     async def _keep_ray(self, node: Node, start: Mapping[str, Any]) -> None:
         """Run Ray as this node until cancelled; start it again when it ends by itself."""
-        for attempt in range(RESTARTS):
+        for attempt in itertools.count():
             ray = self._ray_process(node, start, attempt)
             try:
                 self._say("starting", "starting Ray")
@@ -147,12 +150,12 @@ class JoinerSupervisor:
             except ClusterError as error:
                 reason = str(error)
             except asyncio.CancelledError:
-                await ray.stop()
+                # Cut off from its head Ray would wait for answers that cannot come.
+                await ray.stop(0.0) if self._cut_off else await ray.stop()
                 raise
             self._agent.message({"ray": "down", "reason": reason})
             self._say("starting", f"Ray ended: {reason}")
-            await asyncio.sleep(RESTART_S)
-        log.error("Ray ended %d times on this node", RESTARTS)
+            await asyncio.sleep(min(RESTART_S * 2**attempt, LONGEST_RESTART_S))
 
     def _ray_process(self, node: Node, start: Mapping[str, Any], attempt: int) -> RayProcess:
         folder = self._run_dir / f"ray{self._lives}-{attempt}"
@@ -180,10 +183,19 @@ class JoinerSupervisor:
 
     async def _probe(self, body: Mapping[str, Any]) -> None:
         """Dial what the head asks for and say what failed."""
-        targets = [(int(node), int(port)) for node, port in body.get("targets", ())]
+        targets = pairs(body.get("targets"))
         codes = await asyncio.gather(*(self._agent.probe(node, port) for node, port in targets))
         failed = [list(target) for target, code in zip(targets, codes, strict=True) if code is not None]
         self._agent.message({"probed": body["probe"], "failed": failed})
+
+    async def _stop(self) -> None:
+        await self._end_ray()
+        self._agent.leave()
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        chore = asyncio.create_task(work)
+        self._chores.add(chore)
+        chore.add_done_callback(self._chores.discard)
 
     def _say(self, state: str, text: str) -> None:
         self.state = state

@@ -1,8 +1,8 @@
 """Starting a node's supervisor under its guard, and what passes between it and whoever started it.
 
 What to do goes into RUN_DIR/task.json (mode 0600, no secrets); the join address of a joiner goes through its
-environment; nothing secret is ever in an argv. What happens comes back on stdout: lines for people when `text`, one JSON
-object per event when `json`.
+environment; nothing secret is ever in an argv. What happens comes back on stdout: lines for people when `text`, one
+JSON object per event when `json`.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from raycolab.ray_command import RayPorts, required_ports
-from raycolab.self_test import Probe, Reachable, failure_sentence, plan
+from raycolab.self_test import Probe, Reachable, failure_sentence, pairs, plan
 from raycolab.versions import mismatch, versions
 from tunnel.errors import Refused
 from tunnel.hub import Hub
@@ -140,7 +140,7 @@ class MeshWatch:
         elif isinstance(question := body.get("probed"), int):
             answer = self._answers.get(question)
             if answer is not None and not answer.done():
-                answer.set_result([(int(target), int(port)) for target, port in body.get("failed", ())])
+                answer.set_result(pairs(body.get("failed")))
 
     # Starting and testing.
 

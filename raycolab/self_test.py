@@ -1,6 +1,6 @@
-"""After Ray started on a node: can everyone dial the ports everyone needs? Decides who dials what, and names what fails.
+"""After Ray started on a node: can everyone dial what everyone needs? Decides who dials what, and names what fails.
 
-Sans-I/O: the head carries a `Plan` out with the mesh's probes and reads the result here.
+Sans-I/O: the head carries the plan out with the mesh's probes and reads the result here.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-__all__ = ["Probe", "Reachable", "failure_sentence", "plan"]
+__all__ = ["Probe", "Reachable", "failure_sentence", "pairs", "plan"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,3 +51,14 @@ def failure_sentence(failed: Iterable[Probe], nodes: Iterable[Reachable]) -> str
             f"end the joiner and run it again."
         )
     return None
+
+
+def pairs(value: object) -> list[tuple[int, int]]:
+    """The (node, port) pairs in what a peer sent; what is no pair of numbers is left out."""
+    if not isinstance(value, list):
+        return []
+    return [
+        (item[0], item[1])
+        for item in value
+        if isinstance(item, list) and len(item) == 2 and all(isinstance(number, int) for number in item)
+    ]

@@ -1,4 +1,4 @@
-"""`python -m raycolab.supervisor RUN_DIR`: the long-lived process of a node, run under its guard. See `raycolab.launch`.
+"""`python -m raycolab.supervisor RUN_DIR`: the long-lived process of a node, under its guard. See `raycolab.launch`.
 
 Reads what to do from RUN_DIR/task.json, says on stdout when it is up (a line for people or one JSON object, as asked),
 and ends with the contract's exit code; SIGINT and SIGTERM end it in order.
@@ -74,7 +74,8 @@ async def _joiner(task: Task, run_dir: Path) -> None:
     _on_signals(joiner.stop)
     try:
         reason = await joiner.run()
-        announce(task, "ended", text=reason)
+        log.info("ended: %s", reason)
+        announce(task, "ended", text="This machine is no longer part of the cluster.", reason=reason)
     finally:
         await control.close()
 

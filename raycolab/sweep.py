@@ -185,8 +185,8 @@ def declare(
     """Create the sweep of this name, or get the one there is and extend it by what is new.
 
     `main` is the path of a notebook or a notebook object; without one an existing sweep keeps its own. The other
-    arguments are the keys of a sweep file, see `SweepSpec.from_arguments`. Raises MainError, SpaceError, SweepChangedError
-    and other UsageErrors before anything is reached.
+    arguments are the keys of a sweep file, see `SweepSpec.from_arguments`. Raises MainError, SpaceError,
+    SweepChangedError and other UsageErrors before anything is reached.
     """
     spec = SweepSpec.from_arguments(name, **arguments)
     return declare_spec(spec, main=main, data_dir=data_dir, announce=announce)

@@ -73,7 +73,7 @@ def _worth_a_line(sweep: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]]) 
 
 
 def sweep_line(sweep: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]], elapsed_s: float) -> str:
-    """`digits  137/480  ok 120  failed 9  running 5  3 nodes  1 min 4 s, 2 min left  best accuracy 0.98 (svc on iris)`."""
+    """`digits  137/480  ok 120  failed 9  running 5  3 nodes  1 min 4 s, 2 min left  best acc 0.98 (svc on iris)`."""
     parts = [str(sweep.get("name", "")), tally_text(sweep)]
     state = str(sweep.get("state", ""))
     if state in _REST:

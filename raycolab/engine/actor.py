@@ -24,7 +24,6 @@ from raycolab.engine.progress import SweepNews
 from raycolab.engine.sweep_run import SweepRun
 from raycolab.errors import RaycolabError, UsageError
 from raycolab.mailbox import Batch
-from raycolab.schedule import Finished
 from raycolab.slot_words import Call, End, Reply
 from raycolab.store import Store, open_store
 from raycolab.trial import SweepRow, SweepState
@@ -75,7 +74,7 @@ class Engine:
             if run is not None and run.has(call.slot):
                 return await run.sync(call)
         received = call.batch.first + len(call.batch.messages) - 1
-        return Reply(Batch(1, (End(),), received), 0.0)
+        return Reply(Batch(call.batch.received + 1, (End(),), received), 0.0)
 
     # ----- its tasks -----
 
@@ -97,7 +96,9 @@ class Engine:
             await self._queued.wait()
             run = await self._take_up()
             if run is not None:
-                await self._lay_down(run, await run.run())
+                await run.run()
+                async with self._changing:
+                    await self._lay_down_if_over()
 
     async def _take_up(self) -> SweepRun | None:
         """Make the first sweep of the queue the current one; None when it cannot run."""
@@ -118,21 +119,25 @@ class Engine:
                 return None
             self._resting.pop(name, None)
             self._current = SweepRun(self._self, self._committer, sweep, rows, attempts, expect_slots, self._lock_dir)
+            self._current.see_nodes(await asyncio.to_thread(live_nodes))
             _log.info("sweep %s runs", name)
             return self._current
 
-    async def _lay_down(self, run: SweepRun, finished: Finished) -> None:
-        """The sweep is over: write its state and let its slots end."""
-        async with self._changing:
-            news = run.news(None)
-            self._resting[run.sweep.name] = replace(news, state=finished.state, eta_s=None, sentence=finished.sentence)
-            self._current = None
-            self._ending.add(run)
-            try:
-                await self._stored(lambda store: store.update_sweep(run.sweep.id, state=finished.state))
-            except RaycolabError as error:
-                _log.warning("sweep %s is over, its state is not stored: %s", run.sweep.name, error)
-        _log.info("sweep %s: %s", run.sweep.name, finished.state)
+    async def _lay_down_if_over(self) -> None:
+        """When the current sweep is over: write its state and let its slots end."""
+        run = self._current
+        if run is None or run.finished is None:
+            return
+        over = run.finished
+        news = run.news(None)
+        self._resting[run.sweep.name] = replace(news, state=over.state, eta_s=None, sentence=over.sentence)
+        self._current = None
+        self._ending.add(run)
+        try:
+            await self._stored(lambda store: store.update_sweep(run.sweep.id, state=over.state))
+        except RaycolabError as error:
+            _log.warning("sweep %s is over, its state is not stored: %s", run.sweep.name, error)
+        _log.info("sweep %s: %s", run.sweep.name, over.state)
         ending = self._loop.create_task(self._watched(run.end_slots()))
         ending.add_done_callback(lambda _: self._ending.discard(run))
 
@@ -179,6 +184,7 @@ class Engine:
         return {"id": number, "ok": True}
 
     async def _order(self, op: str, name: str, message: Message) -> None:
+        await self._lay_down_if_over()  # a sweep that is over takes no orders any more
         sweep = await self._stored(lambda store: store.existing_sweep(name))
         run = self._current if self._current is not None and self._current.sweep.name == name else None
         match op:

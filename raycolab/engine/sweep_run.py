@@ -81,13 +81,18 @@ class SweepRun:
 
     # ----- its life -----
 
-    async def run(self) -> Finished:
+    @property
+    def finished(self) -> Finished | None:
+        """How it ended; None while it runs."""
+        return self._finished.result() if self._finished.done() else None
+
+    async def run(self) -> None:
         """Work until the scheduler is finished."""
         self._main = await asyncio.to_thread(ray.put, self.sweep.main or "")
         ticker = asyncio.create_task(self._tick())
         try:
             self._pump()
-            return await self._finished
+            await self._finished
         finally:
             ticker.cancel()
 

@@ -79,15 +79,18 @@ class Dispatch:
             self._hungry[slot.id] = None
 
     def feed(self, now: float) -> list[Assign]:
-        """Fill the slots that may have room, the emptiest first."""
+        """Give every slot that has nothing one trial, then fill those that may have room, the emptiest first."""
         hungry, self._hungry = self._hungry, {}
         known = [slot for slot_id in hungry if (slot := self._slots.get(slot_id)) is not None]
         slots = sorted((slot for slot in known if self.usable(slot)), key=lambda slot: len(slot.held))
         if not slots:
             return []
         share = self._share()
-        filled = [(slot.id, self._fill(slot, share, now)) for slot in slots]
-        return [Assign(slot_id, tuple(given)) for slot_id, given in filled if given]
+        given: dict[str, list[Assignment]] = {slot.id: [] for slot in slots}
+        for most in (1, share):
+            for slot in slots:
+                given[slot.id] += self._fill(slot, most, now)
+        return [Assign(slot_id, tuple(assignments)) for slot_id, assignments in given.items() if assignments]
 
     def usable(self, slot: Slot) -> bool:
         """Whether trials may go to the slot at all."""

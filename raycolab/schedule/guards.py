@@ -11,11 +11,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from raycolab.trial import Failure, Outcome, TrialState
+from raycolab.trial import ErrorKind, Failure, Outcome, TrialState
 
-__all__ = ["BENCH_AFTER", "HOLD_AFTER", "ModelGuards", "NodeGuards"]
+__all__ = ["BENCH_AFTER", "HOLD_AFTER", "SETUP_DEATHS", "ModelGuards", "NodeGuards"]
 
 HOLD_AFTER = 10  # equal errors of one model, no success between them
+SETUP_DEATHS = 3  # processes that died in setup on one node, none that came through between them
 BENCH_AFTER = 5  # failures on one node, no success between them
 
 _NUMBERS = re.compile(r"[-+]?\d[\w.+-]*")
@@ -93,12 +94,25 @@ class NodeGuards:
     def __init__(self) -> None:
         # Nodes where setup failed, with the failure.
         self.setup_failed: dict[str, Failure] = {}
+        # Slots that died running while they loaded MAIN.
+        self._deaths_in_setup: dict[str, int] = {}
         # Nodes that failed what others finish, with the sentence.
         self.benched: dict[str, str] = {}
         # Models that failed on the node since its last success.
         self._failed_running: dict[str, list[str]] = {}
         # Nodes where the model has succeeded.
         self._succeeded_on: dict[str, set[str]] = {}
+
+    def set_up(self, node: str) -> None:
+        """A slot has loaded MAIN on the node."""
+        self._deaths_in_setup.pop(node, None)
+
+    def died_in_setup(self, node: str, reason: str) -> Failure | None:
+        """A slot's process died while it loaded MAIN; the failure when that is enough to blame MAIN's setup."""
+        self._deaths_in_setup[node] = self._deaths_in_setup.get(node, 0) + 1
+        if self._deaths_in_setup[node] < SETUP_DEATHS:
+            return None
+        return Failure(ErrorKind.SETUP, "ProcessDied", f"while it loaded MAIN, {SETUP_DEATHS} times running: {reason}")
 
     def ended(self, model: str, node: str, failed: bool, others: Iterable[str]) -> str | None:
         """A trial ended on the node; the sentence when that benches it. `others` are the other nodes at work."""
@@ -123,5 +137,6 @@ class NodeGuards:
             self._failed_running.clear()
             return
         self.setup_failed.pop(node, None)
+        self._deaths_in_setup.pop(node, None)
         self.benched.pop(node, None)
         self._failed_running.pop(node, None)

@@ -1,4 +1,4 @@
-"""What people want to know of a sweep at work: when it will be done, and what runs where. It changes nothing."""
+"""What people want to know of a sweep: when it will be done, what runs where, why it cannot go on. Changes nothing."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from raycolab.schedule.dispatch import Dispatch
 from raycolab.schedule.guards import ModelGuards
 from raycolab.schedule.pace import Pace
 from raycolab.schedule.slots import Held, SlotBoard
-from raycolab.trial import TrialRow
+from raycolab.trial import Failure, TrialRow
 
-__all__ = ["eta_s", "running_on"]
+__all__ = ["all_held", "eta_s", "nowhere", "running_on"]
 
 
 def eta_s(dispatch: Dispatch, slots: SlotBoard, models: ModelGuards, pace: Pace, now: float) -> float | None:
@@ -36,6 +36,22 @@ def running_on(slots: SlotBoard, rows: Mapping[int, TrialRow]) -> dict[str, Tria
         if held is not None and (slot.node not in latest or _begun(held) > _begun(latest[slot.node])):
             latest[slot.node] = held
     return {node: rows[held.number] for node, held in latest.items()}
+
+
+def nowhere(sweep: str, node: str, failure: Failure) -> str:
+    """The sentence for a MAIN that no node can set up."""
+    return (
+        f"MAIN's setup failed on every node, so no trial can run. On {node}: {failure.summary}. "
+        f"Mend MAIN, then: raycolab resume {sweep}"
+    )
+
+
+def all_held(sweep: str, waiting: Mapping[str, int], held: Mapping[str, str]) -> str:
+    """The sentence for a sweep whose remaining trials are all of held models."""
+    count = sum(waiting.values())
+    trials = "1 trial is" if count == 1 else f"{count} trials are"
+    why = "; ".join(held[model] for model in waiting)
+    return f"{trials} held: {why}. To try all the same: raycolab resume {sweep}"
 
 
 def _begun(held: Held) -> float:

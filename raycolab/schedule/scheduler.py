@@ -85,6 +85,7 @@ class Scheduler:
         if slot is not None and slot.phase is SlotPhase.STARTING:
             slot.phase = SlotPhase.UP
             slot.moved_at = now
+            self.nodes.set_up(slot.node)
             self.dispatch.all_hungry()
             self._see(now)
 
@@ -94,17 +95,18 @@ class Scheduler:
         if slot is None:
             return
         self._drop(slot, LossCause.ENDED, failure.summary, now)
-        if slot.node not in self.nodes.setup_failed:
-            self.nodes.setup_failed[slot.node] = failure
-            sentence = f"MAIN's setup failed on {slot.node}: {failure.summary}"
-            self._commands.append(Bench(slot.node, sentence, setup=True))
-            self._keep_one_node()
+        self._blame_setup(slot.node, failure)
 
     def slot_down(self, slot_id: str, cause: LossCause, now: float, reason: str = "") -> None:
         """The slot is gone, and nothing it held runs any more."""
         slot = self.slots.remove(slot_id)
         if slot is not None:
-            self._drop(slot, cause, reason or f"its process on {slot.node} ended ({cause})", now)
+            reason = reason or f"its process on {slot.node} ended ({cause})"
+            self._drop(slot, cause, reason, now)
+            if slot.phase is SlotPhase.STARTING and cause in (LossCause.CRASH, LossCause.OOM):
+                failure = self.nodes.died_in_setup(slot.node, reason)
+                if failure is not None:
+                    self._blame_setup(slot.node, failure)
 
     def round_trip(self, slot_id: str, seconds: float) -> None:
         """The slot measured its round trip to the engine."""
@@ -294,6 +296,12 @@ class Scheduler:
             unwanted = [each for each in other.unstarted if gone or each.model in self.models.held]
             self._take_back(other, unwanted, now)
 
+    def _blame_setup(self, node: str, failure: Failure) -> None:
+        if node not in self.nodes.setup_failed:
+            self.nodes.setup_failed[node] = failure
+            self._commands.append(Bench(node, f"MAIN's setup failed on {node}: {failure.summary}", setup=True))
+            self._keep_one_node()
+
     def _keep_one_node(self) -> None:
         """When no other node is left, one that failed trials is better than none."""
         if self._present <= self.nodes.benched.keys() | self.nodes.setup_failed.keys():
@@ -359,32 +367,15 @@ class Scheduler:
             self._finish(state, f"{self.options.name}: {state.lower()}")
         elif self.slots.holds_any or self._paused or self._ending is not None:
             return
-        elif self._cannot_run_anywhere():
+        elif bool(self._present) and self._present <= self.nodes.setup_failed.keys() and not self.slots:
             node, failure = next(iter(self.nodes.setup_failed.items()))
-            self._finish(
-                SweepState.HELD,
-                f"MAIN's setup failed on every node, so no trial can run. On {node}: {failure.summary}. "
-                f"Mend MAIN, then: raycolab resume {self.options.name}",
-                failure,
-            )
-        elif self._all_held():
-            why = "; ".join(self.models.held.values())
-            self._finish(
-                SweepState.HELD,
-                f"{len(self.book.unfinished)} trials are held: {why}. "
-                f"To try them all the same: raycolab resume {self.options.name}",
-            )
+            self._finish(SweepState.HELD, outlook.nowhere(self.options.name, node, failure), failure)
+        elif (waiting := self.dispatch.waiting()) and waiting.keys() <= self.models.held.keys():
+            self._finish(SweepState.HELD, outlook.all_held(self.options.name, waiting, self.models.held))
 
     def _finish(self, state: SweepState, sentence: str, failure: Failure | None = None) -> None:
         self._finished = True
         self._commands.append(Finished(state, sentence, failure))
-
-    def _all_held(self) -> bool:
-        waiting = self.dispatch.waiting().keys()
-        return bool(waiting) and waiting <= self.models.held.keys()
-
-    def _cannot_run_anywhere(self) -> bool:
-        return bool(self._present) and self._present <= self.nodes.setup_failed.keys() and not self.slots
 
     # ----- small questions -----
 

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from raycolab.display.progress import SweepProgress, best_text, sweep_line
 
-BEST = {"metric": 0.98333, "model": "svc", "dataset": "iris", "number": 3}
+BEST = {"metric": "accuracy", "value": 0.98333, "model": "svc", "dataset": "iris", "number": 3}
 NODES = [{"name": "head"}, {"name": "joiner-1"}]
 
 
@@ -49,7 +49,7 @@ def test_the_line_has_everything_in_reading_order() -> None:
     assert (
         sweep_line(status(120, eta_s=370.0, best=BEST), NODES, 64.0)
         == "digits  129/480  ok 120  failed 9  running 5  2 nodes  1 min 4 s, 6 min 10 s left"
-        "  best 0.9833 (svc on iris)"
+        "  best accuracy 0.9833 (svc on iris)"
     )
 
 
@@ -65,7 +65,7 @@ def test_a_sweep_that_rests_says_so() -> None:
 
 def test_the_best_is_shown_with_its_pair() -> None:
     """Nothing before there is one."""
-    assert best_text(BEST) == "0.9833 (svc on iris)"
+    assert best_text(BEST) == "accuracy 0.9833 (svc on iris)"
     assert best_text(None) == ""
 
 

@@ -43,14 +43,14 @@ def test_nodes_show_state_load_and_traffic() -> None:
 
 def test_sweeps_show_how_far_they_are() -> None:
     """A sweep without an ETA or a best has dashes there."""
-    best = {"metric": 0.5, "model": "svc", "dataset": "iris"}
+    best = {"metric": "score", "value": 0.5, "model": "svc", "dataset": "iris"}
     sweeps = [
         {"name": "a", "state": "RUNNING", "total": 4, "complete": 1, "running": 2, "eta_s": 61.0, "best": best},
         {"name": "b", "state": "QUEUED", "total": 4, "eta_s": None, "best": None, "sentence": "waits for its turn"},
     ]
     assert lines(sweeps_table(sweeps)) == [
         "sweep  state    trials                          left       best",
-        "a      RUNNING  1/4  ok 1  failed 0  running 2  1 min 1 s  0.5 (svc on iris)",
+        "a      RUNNING  1/4  ok 1  failed 0  running 2  1 min 1 s  score 0.5 (svc on iris)",
         "b      QUEUED   0/4  ok 0  failed 0  running 0  -          -",
         "b: waits for its turn",
     ]

@@ -1,0 +1,121 @@
+"""Scripts for the scheduler's tests: events in the words of a person, the commands kept, a store that commits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from raycolab.schedule import Assign, Assignment, Command, Finished, Revoke, ScheduleOptions, Scheduler, Write
+from raycolab.trial import AttemptRow, ErrorKind, Failure, Metric, Outcome, TrialRow, TrialState
+
+__all__ = ["ROUND_TRIP_S", "Script", "done", "error", "proven", "trials"]
+
+ROUND_TRIP_S = 0.1
+
+
+def trials(count: int, model: str = "svc", first: int = 0) -> list[TrialRow]:
+    """PENDING rows of one model."""
+    return [TrialRow(number, model, "iris", {"x": number}) for number in range(first, first + count)]
+
+
+def done(row: TrialRow, accuracy: float = 0.5) -> TrialRow:
+    """The row, COMPLETE."""
+    return replace(
+        row, state=TrialState.COMPLETE, metrics={"accuracy": accuracy}, attempts=1, started_at=1.0, ended_at=2.0
+    )
+
+
+def error(evalue: str = "bad", ename: str = "ValueError") -> Failure:
+    """What a trial raises."""
+    return Failure(ErrorKind.EXCEPTION, ename, evalue, "Traceback", 3)
+
+
+class Script:
+    """A scheduler with the commands it gave; its store commits at once unless told not to."""
+
+    def __init__(
+        self,
+        rows: Sequence[TrialRow],
+        attempts: Sequence[AttemptRow] = (),
+        *,
+        commits: bool = True,
+        timeout_s: float | None = None,
+        expect_slots: int | None = None,
+    ) -> None:
+        self.options = ScheduleOptions("s", Metric("accuracy"), timeout_s, expect_slots)
+        self.core = Scheduler(rows, attempts, self.options)
+        self.now = 100.0
+        self.commits = commits
+        self.commands: list[Command] = []
+        self.handed: dict[str, list[Assignment]] = {}
+        self.stored = {row.number: row for row in rows}
+        self.attempts = {(attempt.trial, attempt.number): attempt for attempt in attempts}
+        self.pump()
+
+    def pump(self) -> list[Command]:
+        """Carry out what is commanded until nothing is left; return it."""
+        new: list[Command] = []
+        while commands := self.core.commands(self.now):
+            new += commands
+            for command in commands:
+                match command:
+                    case Assign(slot, assignments):
+                        self.handed.setdefault(slot, []).extend(assignments)
+                    case Write(write_id, rows, attempts):
+                        self.stored.update((row.number, row) for row in rows)
+                        self.attempts.update(((row.trial, row.number), row) for row in attempts)
+                        if self.commits:
+                            self.core.committed(write_id, self.now)
+        self.commands += new
+        return new
+
+    def up(self, *slots: str) -> None:
+        """Slots named `node.number` come up."""
+        for slot in slots:
+            self.core.slot_up(slot, slot.split(".")[0], self.now)
+            self.core.round_trip(slot, ROUND_TRIP_S)
+        self.pump()
+
+    def start(self, slot: str) -> Assignment:
+        """The slot starts its next trial."""
+        trial = self.handed[slot][0]
+        self.core.started(slot, trial.ticket, self.now)
+        self.pump()
+        return trial
+
+    def end(self, slot: str, failure: Failure | None = None, seconds: float = 10.0) -> Assignment:
+        """The slot ends its next trial after so long."""
+        trial = self.start(slot)
+        self.handed[slot].pop(0)
+        state = TrialState.COMPLETE if failure is None else TrialState.FAILED
+        metrics = {"accuracy": 0.5} if failure is None else {}
+        began = self.now
+        self.now += seconds
+        self.core.finished(slot, trial.ticket, Outcome(state, metrics, failure, began, self.now), self.now)
+        self.pump()
+        return trial
+
+    def give_back(self, slot: str, revoke: Revoke) -> None:
+        """The slot gives back what it is asked for."""
+        self.handed[slot] = [each for each in self.handed[slot] if each.ticket not in revoke.tickets]
+        self.core.revoked(slot, revoke.tickets, self.now)
+        self.pump()
+
+    def numbers(self, slot: str) -> list[int]:
+        """The trials in the slot's hands."""
+        return [each.number for each in self.handed.get(slot, [])]
+
+    def last(self, kind: type[Command]) -> Command:
+        """The latest command of a kind."""
+        return next(command for command in reversed(self.commands) if isinstance(command, kind))
+
+    @property
+    def finish(self) -> Finished | None:
+        """How it ended, if it did."""
+        return next((command for command in self.commands if isinstance(command, Finished)), None)
+
+
+def proven(count: int, **options: object) -> Script:
+    """A script of `count` waiting trials of a model that has succeeded before, trials of 10 s."""
+    first = replace(done(trials(1, first=count)[0]), started_at=0.0, ended_at=10.0)
+    return Script([*trials(count), first], **options)  # type: ignore[arg-type]
