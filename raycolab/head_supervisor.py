@@ -38,6 +38,7 @@ from tunnel.secure import HubIdentity
 
 __all__ = ["HeadOptions", "HeadSupervisor"]
 
+GRACE_VARIABLE = "RAYCOLAB_GRACE_S"  # how long a joiner may be away before its node is given up
 ENGINE_START_S = 60.0
 ENGINE_ANSWER_S = 30.0
 
@@ -57,7 +58,6 @@ class HeadOptions:
     join_address_file: str | None = None
     new_address: bool = False
     secrets: tuple[str, ...] = ()  # names of environment variables for trials
-    grace_s: float = GRACE_S
 
 
 class HeadSupervisor:
@@ -92,7 +92,7 @@ class HeadSupervisor:
             ports=ports_needed(options.num_cpus),
             name="head",
             prefix="joiner",
-            grace_s=options.grace_s,
+            grace_s=float(environ.get(GRACE_VARIABLE, GRACE_S)),
         )
         self._watch.hub = self._hub
         self._ports = RayPorts.of(self._hub.node.block)

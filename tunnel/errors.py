@@ -9,12 +9,13 @@
     ├── Refused                the hub answered the handshake with no: `code` says why
     ├── LinkLost               a link ended and will not come back
     ├── HubUnreachable         nothing that speaks for the hub could be reached
-    └── PortTaken              an address and port that must be listened on are in use
+    └── ListenFailed           an address that must be listened on cannot be
+        └── PortTaken          because another program has it
 
 A LocalProtocolError is a bug on this side; every other one can be met by a person who did nothing wrong.
 """
 
-# ruff: noqa: N818 - PinMismatch, Refused, LinkLost, HubUnreachable and PortTaken say what happened, as websockets' do.
+# ruff: noqa: N818 - PinMismatch, Refused, LinkLost and the others say what happened, as websockets' do.
 
 from __future__ import annotations
 
@@ -23,6 +24,7 @@ __all__ = [
     "HubUnreachable",
     "IdentityError",
     "LinkLost",
+    "ListenFailed",
     "LocalProtocolError",
     "PinMismatch",
     "PortTaken",
@@ -114,15 +116,35 @@ class HubUnreachable(TunnelError):
         )
 
 
-class PortTaken(TunnelError):
+class ListenFailed(TunnelError):
+    """`address`:`port` must be listened on here and the system does not let us; `reason` is its own word.
+
+    For a unix socket `address` is its path and `port` is 0.
+    """
+
+    def __init__(self, address: str, port: int, reason: str) -> None:
+        super().__init__(address, port, reason)
+        self.address = address
+        self.port = port
+        self.reason = reason
+
+    def __str__(self) -> str:
+        where = f"{self.address}:{self.port}" if self.port else self.address
+        return f"This machine cannot listen at {where}: {self.reason}. Mend that, then try again."
+
+
+class PortTaken(ListenFailed):
     """`address`:`port` must be listened on here and another program has it."""
 
     def __init__(self, address: str, port: int) -> None:
-        super().__init__(address, port)
-        self.address = address
-        self.port = port
+        super().__init__(address, port, "in use by another program")
 
     def __str__(self) -> str:
+        if not self.port:
+            return (
+                f"Another program listens at {self.address}. End that program "
+                f"(`ss -lxp src {self.address}` names it), then try again."
+            )
         return (
             f"Port {self.port} of {self.address} is in use by another program on this machine. "
             f"End that program (`ss -ltnp 'sport = :{self.port}'` names it), then try again."

@@ -2,14 +2,14 @@
 
 A frame is a 12-byte header and at most 64 KiB of payload; `PROTOCOL.md` is the same in prose.
 
-     0               1               2               3
+     byte 0          byte 1          byte 2          byte 3
     +---------------+-----------------------------------------------+
     |     type      |                payload length                 |
     +---------------+-----------------------------------------------+
     |                           stream id                           |
-    +----------------------------------------------------------------+
-    |            link sequence, low 32 bits (0: unsequenced)         |
-    +----------------------------------------------------------------+
+    +---------------------------------------------------------------+
+    |           link sequence, low 32 bits (0: unsequenced)         |
+    +---------------------------------------------------------------+
 
 Nothing here knows what a frame means to a link; the parser checks only what can be checked of one frame alone.
 """
@@ -151,7 +151,7 @@ class FrameParser:
 
 def encode_json(kind: FrameType, value: Mapping[str, Any]) -> bytes:
     """A JSON payload for a frame of `kind`; LocalProtocolError when it is too large to send."""
-    payload = json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    payload = json.dumps(value, separators=(",", ":")).encode("ascii")
     if len(payload) > MAX_JSON:
         raise LocalProtocolError(f"a {kind.name} of {len(payload)} bytes is over the limit of {MAX_JSON}")
     return payload

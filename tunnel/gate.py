@@ -1,16 +1,22 @@
 """The hub's door: WebSockets from anyone, and the few steps in which a stranger becomes a visitor who knows the secret.
 
-Bounded against strangers: STRANGERS connections at most are in the handshake, the oldest making room for the newest;
-each has HANDSHAKE_S and the byte limits of TLS and of one HELLO; and nothing is decompressed before the proof.
+Bounded against strangers: STRANGERS connections at most, counted from TCP's accept to the proof, of which a random one
+makes room for the newest, so that a flood slows an agent's joining and does not prevent it (sshd's MaxStartups drops at
+random for the same reason); each has HANDSHAKE_S for HTTP and again for the rest, and the byte limits of TLS and of one
+HELLO; and nothing is decompressed before the proof.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
+import functools
 import logging
 import secrets
+import socket
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 from websockets.asyncio.server import Server, ServerConnection, serve, unix_serve
@@ -29,6 +35,8 @@ __all__ = ["PATH", "Gate", "Visitor"]
 PATH = "/tunnel"
 STRANGERS = 64
 HANDSHAKE_S = 10.0
+REFUSAL_S = 2.0  # for telling a visitor why it does not get in
+MISUNDERSTOOD = "The hub cannot read what this node says ({error}). Install the same version on both, then join again."
 WRONG_SECRET = "The secret in this join address is not the head's. Ask the head for its current join address."
 
 log = logging.getLogger("tunnel.gate")
@@ -55,11 +63,15 @@ class Gate:
         self._identity = identity
         self._context = server_context(identity)
         self._enter = enter
-        self._strangers: dict[ServerConnection, None] = {}
+        self._strangers: dict[ServerConnection, None] = {}  # in order of coming
+        self._server: Server | None = None
+        self._path: Path | None = None  # of the unix socket
+        self._closing = False
 
-    async def open(self, listen: Listen) -> tuple[Server, Listen]:
-        """Begin to accept; returns the server and the address bound. PortTaken when it is in use."""
+    async def open(self, listen: Listen) -> Listen:
+        """Begin to accept; returns the address bound. PortTaken when it is in use, OSError when it cannot be bound."""
         options: dict[str, Any] = {
+            "create_connection": functools.partial(_Caller, self),
             "process_request": _only_tunnels,
             "compression": None,
             "max_size": MAX_MESSAGE,
@@ -72,39 +84,58 @@ class Gate:
         }
         try:
             if isinstance(listen, UnixListen):
-                return await unix_serve(self._serve, str(listen.path), **options), listen
-            server = await serve(self._serve, listen.host, listen.port, **options)
+                if _somebody_listens(listen.path):
+                    raise PortTaken(str(listen.path), 0)
+                self._server = await unix_serve(self._serve, str(listen.path), **options)
+                self._path = listen.path
+                return listen
+            self._server = await serve(self._serve, listen.host, listen.port, **options)
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise
             at = (listen.host, listen.port) if isinstance(listen, TcpListen) else (str(listen.path), 0)
             raise PortTaken(*at) from error
-        return server, TcpListen(listen.host, next(iter(server.sockets)).getsockname()[1])
+        return TcpListen(listen.host, next(iter(self._server.sockets)).getsockname()[1])
 
     async def close(self) -> None:
-        """Drop whoever is still at the door."""
-        for websocket in list(self._strangers):
-            websocket.transport.abort()
+        """Accept nobody any more, drop whoever is still at the door, and close every WebSocket that is left."""
+        if self._server is None:
+            return
+        self._closing = True
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)  # asyncio does it from Python 3.13 on
+        self._server.close()
+        for stranger in list(self._strangers):
+            stranger.transport.abort()
+        await self._server.wait_closed()
+
+    def arrived(self, stranger: ServerConnection) -> None:
+        """A TCP connection came."""
+        if self._closing:
+            stranger.transport.abort()
+            return
+        if len(self._strangers) >= STRANGERS:
+            unlucky = secrets.choice(list(self._strangers))
+            del self._strangers[unlucky]
+            unlucky.transport.abort()
+        self._strangers[stranger] = None
+
+    def no_stranger(self, stranger: ServerConnection) -> None:
+        """A connection is gone, or its other end proved the secret."""
+        self._strangers.pop(stranger, None)
 
     async def _serve(self, websocket: ServerConnection) -> None:
-        if len(self._strangers) >= STRANGERS:
-            oldest = next(iter(self._strangers))
-            del self._strangers[oldest]
-            oldest.transport.abort()
-        self._strangers[websocket] = None
         carrier = Carrier(websocket, SecureSession.server(self._context))
         try:
             async with asyncio.timeout(HANDSHAKE_S):
                 visitor = await self._greet(carrier)
-            self._strangers.pop(websocket, None)
+            self.no_stranger(websocket)
             await self._enter(visitor)
         except Refused as refused:
-            payload = encode_json(FrameType.REFUSED, {"code": refused.code, "message": refused.message})
-            await carrier.send(encode_header(FrameType.REFUSED, len(payload)) + payload)
+            log.debug("a visitor was refused: %s", refused.code)
+            await _refuse(carrier, refused)
         except (RemoteProtocolError, ConnectionClosed, TimeoutError) as error:
             log.debug("a visitor did not get in: %s", error)
-        finally:
-            self._strangers.pop(websocket, None)
 
     async def _greet(self, carrier: Carrier) -> Visitor:
         frames = await carrier.handshake()
@@ -114,10 +145,37 @@ class Gate:
             frames = await carrier.receive()
         if len(frames) != 1 or frames[0].type is not FrameType.HELLO:
             raise RemoteProtocolError("something else than one HELLO")
-        hello = Hello.from_json(decode_json(frames[0]))
+        try:
+            hello = Hello.from_json(decode_json(frames[0]))
+        except RemoteProtocolError as error:
+            raise Refused("protocol", MISUNDERSTOOD.format(error=error)) from error
         if not proof_holds(self._identity.secret, self._identity.pin, challenge, hello.proof):
             raise Refused("secret", WRONG_SECRET)
         return Visitor(carrier, hello)
+
+
+class _Caller(ServerConnection):
+    """A TCP connection to the hub, known to the gate from its first moment."""
+
+    def __init__(self, gate: Gate, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._gate = gate
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._gate.arrived(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._gate.no_stranger(self)
+        super().connection_lost(exc)
+
+
+async def _refuse(carrier: Carrier, refused: Refused) -> None:
+    """Tell a visitor why it does not get in, if it listens."""
+    payload = encode_json(FrameType.REFUSED, {"code": refused.code, "message": refused.message})
+    with contextlib.suppress(ConnectionClosed, TimeoutError):
+        async with asyncio.timeout(REFUSAL_S):
+            await carrier.send(encode_header(FrameType.REFUSED, len(payload)) + payload)
 
 
 def _only_tunnels(websocket: ServerConnection, request: Request) -> Response | None:
@@ -125,3 +183,16 @@ def _only_tunnels(websocket: ServerConnection, request: Request) -> Response | N
     if request.path == PATH and "websocket" in request.headers.get("Upgrade", "").lower():
         return None
     return websocket.respond(404, "Not found\n")
+
+
+def _somebody_listens(path: Path) -> bool:
+    """Whether a program accepts connections at a unix socket; asyncio would take its place without a word."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller:
+        caller.setblocking(False)
+        try:
+            caller.connect(str(path))
+        except BlockingIOError:
+            return True  # so many wait to be accepted that there is no room for one more
+        except OSError:
+            return False  # nothing there, or nobody behind it
+        return True

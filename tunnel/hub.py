@@ -7,7 +7,6 @@ head, or the command line) hears what happens through `HubApplication` and talks
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import secrets
 import time
@@ -15,17 +14,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from websockets.asyncio.server import Server
-
-from tunnel.errors import PortTaken, Refused, TunnelError
+from tunnel.errors import ListenFailed, Refused, RemoteProtocolError, TunnelError
 from tunnel.events import Event, LinkOver, MessageReceived, RosterReceived
 from tunnel.frames import ResetCode
 from tunnel.gate import Gate, Visitor
-from tunnel.handshake import Hello, Welcome
+from tunnel.handshake import Hello, Resume, Welcome
 from tunnel.link import Link
 from tunnel.listen import Listen
-from tunnel.machine import busy_ports, namespace_id, raise_file_limit
+from tunnel.machine import Machine, busy_ports, raise_file_limit
 from tunnel.nodes import HUB, Node, NodeId, Roster
+from tunnel.orders import Listening, Orders
 from tunnel.router import Port, Router, StreamEvent
 from tunnel.secure import HubIdentity
 from tunnel.sockets import LocalPort
@@ -40,7 +38,11 @@ log = logging.getLogger("tunnel.hub")
 
 
 class HubApplication(Protocol):
-    """What the program around a hub is asked and told; all calls are on the hub's event loop and return at once."""
+    """What the program around a hub is asked and told; all calls are on the hub's event loop and return at once.
+
+    What an agent's application says is not to be trusted to have any form: `admit` and `message` raise
+    RemoteProtocolError for what they cannot use, and only that agent's link ends. Nothing else may be raised.
+    """
 
     def admit(self, application: Mapping[str, Any]) -> Mapping[str, Any]:
         """Look at a newcomer's own object and answer with ours; raises Refused to turn it away."""
@@ -68,7 +70,9 @@ class Peer:
     instance: str
     wake: Wake = field(default_factory=Wake)
     carrier: Carrier | None = None  # None while the agent is away
-    carrying: asyncio.Task[str] | None = None
+    carrying: asyncio.Task[str] | None = None  # the latest, perhaps ended; None before the first
+    visitor: Visitor | None = None  # whoever came last to carry this link
+    ready: bool = False
     expiry: asyncio.TimerHandle | None = None
     over: LinkOver | None = None  # the agent said goodbye
     # Of carriers that ended; status adds the current one's.
@@ -96,20 +100,23 @@ class Hub:
         name: str = "hub",
         prefix: str = "node",
         grace_s: float = GRACE_S,
+        machine: Machine | None = None,
     ) -> None:
+        machine = machine or Machine.here()
         self.incarnation = secrets.token_hex(8)
         self._identity = identity
         self._application = application
         self._grace_s = grace_s
         self._roster = Roster(prefix=prefix)
         self._router = Router(self._route)
-        self._local = LocalPort(self._from_sockets)
+        self._local = LocalPort(self._from_sockets, machine.address_of)
         self._peers: dict[NodeId, Peer] = {}
+        self._owners: dict[Port, Peer] = {}  # of the peers' links
         self._gate = Gate(identity, self._welcome)
-        self._server: Server | None = None
+        self._closing = False
         self._orders: asyncio.Queue[tuple[list[Node], list[NodeId]]] = asyncio.Queue()
         self._following: asyncio.Task[None] | None = None
-        self.node = self._roster.join(name=name, ports=ports, namespace=namespace_id(), busy=busy_ports())
+        self.node = self._roster.join(name=name, ports=ports, namespace=machine.namespace, busy=busy_ports())
         self._local.become(self.node)
         self._roster.newly_ready()
 
@@ -121,10 +128,10 @@ class Hub:
         return list(self._peers.values())
 
     async def start(self, listen: Listen) -> Listen:
-        """Accept agents at `listen`; returns the address that was bound. PortTaken when it is in use."""
+        """Accept agents at `listen`; returns the address bound. PortTaken when it is in use, OSError when it is no good."""
         raise_file_limit()
+        bound = await self._gate.open(listen)
         self._following = asyncio.create_task(self._follow_orders())
-        self._server, bound = await self._gate.open(listen)
         return bound
 
     def message(self, node_id: NodeId, body: Mapping[str, Any]) -> None:
@@ -146,10 +153,8 @@ class Hub:
 
     async def close(self, reason: str, *, final: bool) -> None:
         """Stop; `final` tells the agents that the hub does not come back."""
+        self._closing = True
         await asyncio.gather(*(self._part(peer, reason, final=final) for peer in self.peers))
-        if self._server is not None:
-            self._server.close()
-            await self._server.wait_closed()
         await self._gate.close()
         if self._following is not None:
             self._following.cancel()
@@ -160,50 +165,63 @@ class Hub:
 
     async def _welcome(self, visitor: Visitor) -> None:
         """A visitor proved the secret: carry on its link or begin one, until its WebSocket ends."""
+        if self._closing:
+            return
         hello = visitor.hello
         ours = self._application.admit(hello.application)
         if hello.resume is None:
             peer = self._admit(hello)
         else:
-            peer = await self._take_back(hello.resume.link, hello.instance)
+            peer = await self._take_back(hello.resume, hello.instance)
+        peer.visitor = visitor
         try:
-            await visitor.answer(
-                Welcome(
-                    link=peer.link_id,
-                    node=peer.node,
-                    incarnation=self.incarnation,
-                    grace_s=self._grace_s,
-                    received=peer.link.received_count,
-                    application=ours,
-                )
-            )
+            await visitor.answer(self._welcome_to(peer, ours))
+            if self._peers.get(peer.node.id) is not peer or peer.visitor is not visitor:
+                return  # the grace period ended, or the agent came once more, while the answer was on its way
             if hello.resume is not None:
                 self._act(peer, peer.link.resume(hello.resume.received, time.monotonic()))
             self._carry(peer, visitor.carrier)
-        except BaseException:
-            self._outage(peer, "it went away during the handshake")
+        except RemoteProtocolError as error:
+            peer.link.lost = str(error)
             raise
+        finally:
+            if peer.visitor is visitor:  # does nothing when the visitor carries the link
+                self._outage(peer, "it went away during the handshake")
         if peer.carrying is not None:
             await asyncio.wait({peer.carrying})
 
+    def _welcome_to(self, peer: Peer, application: Mapping[str, Any]) -> Welcome:
+        return Welcome(
+            link=peer.link_id,
+            node=peer.node,
+            incarnation=self.incarnation,
+            grace_s=self._grace_s,
+            received=peer.link.received_count,
+            application=application,
+        )
+
     def _admit(self, hello: Hello) -> Peer:
+        for peer in self.peers:
+            if peer.instance == hello.instance:  # it never heard that it was let in, or gave that link up
+                self._forget(peer, "it joined anew")
         node = self._roster.join(name=hello.name, ports=hello.ports, namespace=hello.namespace, busy=hello.busy)
         link = Link(initiator=False, now=time.monotonic())
         peer = Peer(node, link, secrets.token_hex(16), hello.instance)
-        self._peers[node.id] = peer
+        self._peers[node.id] = self._owners[link] = peer
         log.info("%s joined as node %d", node.name, node.id)
         self._application.node_joined(node, hello.application)
         self._reorder()
         return peer
 
-    async def _take_back(self, link_id: str, instance: str) -> Peer:
+    async def _take_back(self, resume: Resume, instance: str) -> Peer:
         """The peer whose link this is, freed from the WebSocket it had."""
         for peer in self.peers:
-            same = secrets.compare_digest(peer.link_id.encode(), link_id.encode())
-            if same and peer.instance == instance and peer.link.lost is None and peer.over is None:
-                if peer.carrying is not None:
-                    peer.carrying.cancel()
-                    await asyncio.wait({peer.carrying})
+            if not secrets.compare_digest(peer.link_id.encode(), resume.link.encode()) or peer.instance != instance:
+                continue
+            while peer.carrying is not None and not peer.carrying.done():
+                peer.carrying.cancel()
+                await asyncio.wait({peer.carrying})
+            if self._peers.get(peer.node.id) is peer and peer.link.lost is None and peer.over is None:
                 log.info("%s is back", peer.node.name)
                 return peer
         raise Refused("unknown-link", "This link is gone: the hub was restarted, or the grace period is over.")
@@ -223,8 +241,7 @@ class Hub:
         elif (error := task.exception()) is not None:
             if not isinstance(error, TunnelError):
                 log.error("%s: a bug", peer.node.name, exc_info=error)
-            peer.link.lost = peer.link.lost or str(error)
-            reason = str(error)
+            peer.link.lost = reason = peer.link.lost or str(error)
         else:
             reason = task.result()
         if peer.carrier is carrier:
@@ -236,8 +253,8 @@ class Hub:
         """A peer has no WebSocket: it has the grace period to come back, unless it meant to go."""
         if self._peers.get(peer.node.id) is not peer or peer.carrier is not None:
             return
-        if peer.over is not None or peer.link.lost is not None:
-            self._forget(peer, peer.over.reason if peer.over is not None else reason)
+        if peer.over is not None or peer.link.lost is not None or peer.carrying is None:
+            self._forget(peer, peer.over.reason if peer.over is not None else peer.link.lost or reason)
         elif peer.expiry is None:
             log.info("%s is away: %s", peer.node.name, reason)
             loop = asyncio.get_running_loop()
@@ -248,9 +265,11 @@ class Hub:
         """A node is gone for good: reset its streams and tell everybody."""
         if self._peers.get(peer.node.id) is not peer:
             return
-        del self._peers[peer.node.id]
+        del self._peers[peer.node.id], self._owners[peer.link]
         if peer.expiry is not None:
             peer.expiry.cancel()
+        if peer.carrying is not None:
+            peer.carrying.cancel()
         log.info("%s left: %s", peer.node.name, reason)
         self._roster.leave(peer.node.id)
         for port in self._router.remove(peer.link):
@@ -291,32 +310,31 @@ class Hub:
                 self._wake(self._router.receive(peer.link, event))
 
     def _wake(self, port: Port | None) -> None:
-        if port is not None and port is not self._local:
-            for peer in self._peers.values():
-                if peer.link is port:
-                    peer.wake.set()
-                    return
+        peer = None if port is None else self._owners.get(port)
+        if peer is not None:
+            peer.wake.set()
 
     # The roster.
 
     def _on_roster(self, peer: Peer, body: Mapping[str, Any]) -> None:
-        for node_id in body.get("listening", ()):
-            if isinstance(node_id, int):
-                self._roster.listening(peer.node.id, node_id)
-        taken = body.get("taken")
-        if isinstance(taken, Mapping) and isinstance(node_id := taken.get("node"), int):
-            port = taken.get("port")
-            self._unreachable(NodeId(node_id), f"port {port} is in use by another program where {peer.node.name} runs")
+        answer = Listening.from_json(body)
+        for node_id in answer.nodes:
+            self._roster.listening(peer.node.id, node_id)
+        if answer.taken is not None:
+            node_id, port = answer.taken
+            self._unreachable(node_id, peer, f"port {port} is in use by another program where {peer.node.name} runs")
         self._announce_ready()
 
-    def _unreachable(self, node_id: NodeId, why: str) -> None:
-        """Somebody cannot listen for a newcomer, so the newcomer cannot be part of the mesh."""
-        peer = self._peers.get(node_id)
-        if peer is not None and peer.over is None:
-            reason = f"{peer.node.name} cannot join: {why}; end that program, then join again"
-            peer.link.goodbye(reason, final=True)
-            peer.over = LinkOver(reason, True)
-            peer.wake.set()
+    def _unreachable(self, node_id: NodeId, listener: Peer | None, why: str) -> None:
+        """Somebody cannot listen for a node, so one of them, the one not yet ready, cannot be part of the mesh."""
+        newcomer = self._peers.get(node_id)
+        if newcomer is None or newcomer.ready:
+            newcomer = listener
+        if newcomer is not None and newcomer.over is None:
+            reason = f"{newcomer.node.name} cannot join: {why}; end that program, then join again"
+            newcomer.link.goodbye(reason, final=True)
+            newcomer.over = LinkOver(reason, True)
+            newcomer.wake.set()
 
     def _reorder(self) -> None:
         """Tell everybody for whom to listen from now on."""
@@ -324,9 +342,8 @@ class Hub:
             if node_id == HUB:
                 self._orders.put_nowait((start, stop))
                 continue
-            blocks = [{"node": node.id, "first": node.block.first, "count": node.block.count} for node in start]
             peer = self._peers[node_id]
-            peer.link.roster({"listen": blocks, "unlisten": stop})
+            peer.link.roster(Orders.for_nodes(start, stop).to_json())
             peer.wake.set()
         self._announce_ready()
 
@@ -334,7 +351,8 @@ class Hub:
         for node in self._roster.newly_ready():
             peer = self._peers.get(node.id)
             if peer is not None:
-                peer.link.roster({"ready": True})
+                peer.ready = True
+                peer.link.roster(Orders(ready=True).to_json())
                 peer.wake.set()
                 self._application.node_ready(node)
 
@@ -345,10 +363,9 @@ class Hub:
             for node_id in stop:
                 self._local.unlisten(node_id)
             for node in start:
-                with contextlib.suppress(KeyError):
-                    try:
-                        await self._local.listen(node.id, node.block)
-                        self._roster.listening(HUB, node.id)
-                    except PortTaken as error:
-                        self._unreachable(node.id, f"port {error.port} is in use by another program where the hub runs")
+                try:
+                    await self._local.listen(node.id, node.block)
+                    self._roster.listening(HUB, node.id)
+                except ListenFailed as error:
+                    self._unreachable(node.id, None, f"port {error.port} is {error.reason} where the hub runs")
             self._announce_ready()

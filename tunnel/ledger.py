@@ -2,8 +2,8 @@
 
 Each sequenced frame has a number, counted from 1 over the whole life of the link; a frame carries its low 32 bits.
 Both ends keep every frame until the other acknowledges it. After a reconnect each end says how many it received,
-and the other repeats the rest, so each frame arrives once and in order. The memory this takes is bounded by
-`link.FLIGHT` for stream bytes and by what the windows allow for the rest.
+and the other repeats the rest, so each frame arrives once and in order. The memory this takes is bounded by the
+link, which sends nothing more while `flight` or `control` is at its limit.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from tunnel.errors import RemoteProtocolError
 from tunnel.frames import HEADER_SIZE, SEQUENCE_MASK, Frame, FrameType, encode_header, pack_count
 from tunnel.stream import StreamId
 
-__all__ = ["ACK_BYTES", "ACK_DELAY_S", "Encoded", "Ledger"]
+__all__ = ["ACK_BYTES", "ACK_DELAY_S", "FRAME_COST", "Encoded", "Ledger"]
 
 ACK_BYTES = 8 * 1024  # acknowledge at once after so many bytes,
 ACK_DELAY_S = 0.25  # and after this long in any case
+FRAME_COST = 256  # bytes that keeping a frame takes beside its payload, so that a million tiny ones count for something
 
 Encoded = tuple[bytes, bytes | memoryview]
 """Header and payload of a frame on its way out."""
@@ -28,7 +29,11 @@ class _Sent(NamedTuple):
     header: bytes
     payload: bytes | memoryview
     stream: StreamId
-    size: int  # bytes of DATA in it, 0 for any other frame
+    is_data: bool
+
+    @property
+    def cost(self) -> int:
+        return FRAME_COST + len(self.payload)
 
 
 class Ledger:
@@ -36,7 +41,9 @@ class Ledger:
 
     def __init__(self) -> None:
         self.received_count = 0  # sequenced frames received
-        self.flight = 0  # bytes of DATA sent and not acknowledged
+        # Bytes sent and not acknowledged, with FRAME_COST for each frame: of DATA, and of all other frames.
+        self.flight = 0
+        self.control = 0
         self.ack_at: float | None = None  # when an ACK must go at the latest
         self._sent: deque[_Sent] = deque()  # not acknowledged, oldest first
         self._replay: deque[_Sent] = deque()  # the newest part of _sent that a resumption must still repeat
@@ -67,10 +74,13 @@ class Ledger:
     def number(self, kind: FrameType, stream: StreamId, payload: bytes | memoryview) -> Encoded:
         """Give a frame its sequence and keep it until it is acknowledged."""
         self._sent_count += 1
-        count = len(payload) if kind is FrameType.DATA else 0
         header = encode_header(kind, len(payload), stream, self._sent_count)
-        self._sent.append(_Sent(header, payload, stream, count))
-        self.flight += count
+        sent = _Sent(header, payload, stream, kind is FrameType.DATA)
+        self._sent.append(sent)
+        if sent.is_data:
+            self.flight += sent.cost
+        else:
+            self.control += sent.cost
         return header, payload
 
     def repeat(self) -> Encoded:
@@ -104,16 +114,22 @@ class Ledger:
         delivered: dict[StreamId, int] = {}
         for _ in range(count - self._acked_count):
             sent = self._sent.popleft()
-            if sent.size:
-                self.flight -= sent.size
-                delivered[sent.stream] = delivered.get(sent.stream, 0) + sent.size
+            if sent.is_data:
+                self.flight -= sent.cost
+                delivered[sent.stream] = delivered.get(sent.stream, 0) + len(sent.payload)
+            else:
+                self.control -= sent.cost
         self._acked_count = count
         return delivered
 
     def resume(self, peer_received: int) -> dict[StreamId, int]:
         """A new WebSocket carries on from what the peer has; the rest is to be repeated."""
-        self._replay.clear()
-        delivered = self.acknowledged(peer_received)
+        repeated, self._replay = self._replay, deque()
+        try:
+            delivered = self.acknowledged(peer_received)
+        except RemoteProtocolError:
+            self._replay = repeated
+            raise
         self._replay.extend(self._sent)
         self._ack_owed, self.ack_at = 0, None
         return delivered

@@ -5,13 +5,35 @@ from __future__ import annotations
 import os
 import resource
 import socket
+from dataclasses import dataclass
 from pathlib import Path
 
 from tunnel.nodes import FIRST_PORT, LAST_PORT
 
-__all__ = ["busy_ports", "namespace_id", "raise_file_limit"]
+__all__ = ["Machine", "busy_ports", "namespace_id", "raise_file_limit"]
 
 _LISTEN = "0A"  # TCP_LISTEN in /proc/net/tcp (include/net/tcp_states.h)
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Where a node runs, as far as the mesh is concerned: programs of one machine see each other's ports.
+
+    Each machine of a mesh has 127.77.0.0/24 to itself. One that plays several gives each a `subnet` of its own, so
+    that what one listens on for another is not in that other one's way.
+    """
+
+    namespace: str  # differs between machines that do not share loopback
+    subnet: int = 0  # 0-255
+
+    @classmethod
+    def here(cls) -> Machine:
+        """The machine, or the network namespace of it, that this process runs in."""
+        return cls(namespace_id())
+
+    def address_of(self, node: int) -> str:
+        """The loopback address that stands for a node on this machine: 127.77.0.k."""
+        return f"127.77.{self.subnet}.{node}"
 
 
 def namespace_id() -> str:

@@ -8,13 +8,15 @@ here, so that the program sees what it would have seen without a tunnel.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import functools
 import socket
 import struct
 from collections.abc import Callable
 from typing import cast
 
-from tunnel.errors import PortTaken
+from tunnel.errors import ListenFailed, PortTaken
 from tunnel.events import StreamAccepted, StreamData, StreamDelivered, StreamFinished, StreamOpened, StreamReset
 from tunnel.frames import ResetCode
 from tunnel.nodes import Node, NodeId, PortBlock, address_of
@@ -147,9 +149,11 @@ class LocalPort:
     only to ports of its block: the mesh reaches nothing else of this machine.
     """
 
-    def __init__(self, emit: Callable[[StreamEvent], None]) -> None:
+    def __init__(self, emit: Callable[[StreamEvent], None], address_of: Callable[[int], str] = address_of) -> None:
         self.emit = emit
+        # What may wait here to be written; the windows of the hop before are charged to it.
         self.budget = Budget()
+        self._address_of = address_of
         self._node: Node | None = None
         self._relays: dict[StreamId, _Relay] = {}
         self._probes: dict[StreamId, asyncio.Future[ResetCode | None]] = {}
@@ -162,21 +166,19 @@ class LocalPort:
         self._node = node
 
     async def listen(self, node: NodeId, block: PortBlock) -> None:
-        """Listen at another node's address on its whole block; PortTaken, and no listener, when one is in use."""
+        """Listen at another node's address on its whole block; ListenFailed, and no listener, when one cannot be."""
         loop = asyncio.get_running_loop()
-        servers: list[asyncio.Server] = []
-        try:
+        address = self._address_of(node)
+        with contextlib.ExitStack() as unless_all:
+            servers: list[asyncio.Server] = []
             for port in block.ports:
-                try:
-                    accept = functools.partial(_Accepted, self, node, port)
-                    servers.append(await loop.create_server(accept, address_of(node), port, backlog=BACKLOG))
-                except OSError as error:
-                    raise PortTaken(address_of(node), port) from error
-        except PortTaken:
-            for server in servers:
-                server.close()
-            raise
-        self._listeners[node] = servers
+                listener = _bound(address, port)
+                unless_all.callback(listener.close)
+                accept = functools.partial(_Accepted, self, node, port)
+                servers.append(await loop.create_server(accept, sock=listener, backlog=BACKLOG))
+                unless_all.callback(servers[-1].close)
+            self._listeners[node] = servers
+            unless_all.pop_all()
 
     def unlisten(self, node: NodeId) -> None:
         """Stop listening for a node."""
@@ -190,16 +192,15 @@ class LocalPort:
         self._probes[stream] = answer
         try:
             self.emit(StreamOpened(stream, node, port))
-            code = await asyncio.wait_for(answer, timeout_s)
+            return await asyncio.wait_for(answer, timeout_s)
         except TimeoutError:
-            code = ResetCode.LOST
+            return ResetCode.LOST
         finally:
-            self._probes.pop(stream, None)
-        self.emit(StreamReset(stream, ResetCode.CONNECTION))
-        return code
+            del self._probes[stream]
+            self.emit(StreamReset(stream, ResetCode.CONNECTION))
 
     async def close(self) -> None:
-        """Close every listener and connection of ours."""
+        """Close every listener and connection of ours; probes end with LOST."""
         for node in list(self._listeners):
             self.unlisten(node)
         for dial in list(self._dials):
@@ -209,9 +210,8 @@ class LocalPort:
 
     def reset_all(self) -> None:
         """Reset every connection; the listeners stay."""
-        for relay in list(self._relays.values()):
-            relay.reset()
-        self._relays.clear()
+        for stream in [*self._relays, *self._probes]:
+            self.reset(stream, ResetCode.LOST)
 
     # As a router.Port.
 
@@ -280,7 +280,7 @@ class LocalPort:
             return
         try:
             async with asyncio.timeout(DIAL_TIMEOUT_S):
-                await asyncio.get_running_loop().create_connection(lambda: relay, self._node.address, port)
+                await asyncio.get_running_loop().create_connection(lambda: relay, self._address_of(node), port)
         except (OSError, TimeoutError):
             self._fail(stream, ResetCode.REFUSED)
 
@@ -300,3 +300,22 @@ class _Accepted(_Relay):
         super().__init__(port, None)
         self.target = target
         self.target_port = target_port
+
+
+def _bound(address: str, port: int) -> socket.socket:
+    """A socket that listens there; asyncio's own way passes over some reasons why it cannot, too many files for one."""
+    try:
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    except OSError as error:
+        raise ListenFailed(address, port, f"{error.strerror}; `ulimit -n` raises the limit") from error
+    try:
+        listener.setblocking(False)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address, port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise PortTaken(address, port) from error
+        raise ListenFailed(address, port, error.strerror or str(error)) from error
+    return listener

@@ -1,8 +1,9 @@
 """One relayed TCP connection on one hop: what waits to be sent, what may be sent, what came.
 
 A stream has two halves that end independently, as TCP's do. A half is OPEN until its side said FINISH; the sending
-half is FINISHING while bytes still wait before that FINISH. A stream is over when both halves are DONE, or at once
-by a reset. Sequences, frames and turns are the link's; where the bytes go is the router's.
+half is FINISHING while bytes still wait before that FINISH. A stream is over when both halves are DONE and what came
+has left this hop, or at once by a reset. Sequences, frames and turns are the link's; where the bytes go is the
+router's.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from tunnel.window import INITIAL_WINDOW, Budget, ReceiveWindow
 __all__ = ["Half", "Stream", "StreamId"]
 
 StreamId = NewType("StreamId", int)
+
+PIECE = 4096  # shorter pieces are kept joined, or what Python needs to keep them would dwarf what they hold
 
 
 class Half(enum.Enum):
@@ -35,6 +38,8 @@ class Stream:
         self.id = stream_id
         self.sending = Half.OPEN
         self.receiving = Half.OPEN
+        # The far end said that it is connected.
+        self.accepted = False
         # Bytes the peer still takes; it grants more with CREDIT.
         self.credit = INITIAL_WINDOW
         # Bytes accepted for sending and not yet in a frame; bounded by the previous hop's window.
@@ -42,14 +47,13 @@ class Stream:
         self.window = ReceiveWindow(budget)
         # Credit to announce in the next CREDIT frame.
         self.grant = 0
-        # Whether the link has this stream among those whose turn will come.
-        self.in_turn = False
         self._queue: deque[bytes | memoryview] = deque()
+        self._tail = bytearray()  # what comes after the queue, less than PIECE bytes
 
     @property
     def over(self) -> bool:
-        """Both halves ended in order."""
-        return self.sending is Half.DONE and self.receiving is Half.DONE
+        """Both halves ended in order, and nothing that came is still here."""
+        return self.sending is Half.DONE and self.receiving is Half.DONE and not self.window.held
 
     @property
     def sendable(self) -> bool:
@@ -60,9 +64,13 @@ class Stream:
         """Queue bytes for the peer."""
         if self.sending is not Half.OPEN:
             raise LocalProtocolError(f"stream {self.id}: data after finish")
-        if data:
+        self.queued += len(data)
+        if len(data) < PIECE:
+            self._tail += data
+        if len(self._tail) >= PIECE or len(data) >= PIECE:
+            self._queue_tail()
+        if len(data) >= PIECE:
             self._queue.append(data)
-            self.queued += len(data)
 
     def finish(self) -> None:
         """No more bytes will be put; a FINISH follows what is queued."""
@@ -77,6 +85,8 @@ class Stream:
         self.queued -= room
         pieces: list[bytes | memoryview] = []
         while room:
+            if not self._queue:
+                self._queue_tail()
             head = self._queue[0]
             if len(head) <= room:
                 pieces.append(self._queue.popleft())
@@ -99,10 +109,17 @@ class Stream:
         if self.receiving is Half.DONE:
             raise RemoteProtocolError(f"stream {self.id}: FINISH twice")
         self.receiving = Half.DONE
+        self.window.finish()
 
     def close(self) -> None:
         """Forget what is queued and give the budget back; the stream is over."""
         self._queue.clear()
+        self._tail.clear()
         self.queued = 0
         self.sending = self.receiving = Half.DONE
         self.window.close()
+
+    def _queue_tail(self) -> None:
+        if self._tail:
+            self._queue.append(bytes(self._tail))
+            self._tail.clear()

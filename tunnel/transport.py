@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import math
 import time
 from collections.abc import Callable
 from typing import IO, cast
@@ -30,6 +31,7 @@ MAX_BATCH = BATCH + 2 * MAX_PAYLOAD
 MAX_MESSAGE = 2 * MAX_BATCH  # of a WebSocket message: zstd and TLS add a little
 ZSTD_LEVEL = 1  # passes incompressible bytes at memory speed, and idle chatter is repetitive enough for it
 CLOSE_S = 0.5
+TICK_S = 0.05  # between two looks at a link that has something to do and cannot
 MAX_ZSTD_WINDOW = 1 << 23  # memory a peer's compression settings may cost us
 WRITE_LIMIT = 64 * 1024  # bytes waiting in the WebSocket before its writer is told to wait
 
@@ -129,42 +131,84 @@ async def carry(link: Link, carrier: Carrier, wake: Wake, act: Callable[[list[Ev
 
     `act` gets the link's events as they come. RemoteProtocolError and LinkLost come through.
     """
-    reading = asyncio.create_task(_read(link, carrier, wake, act))
-    writing = asyncio.create_task(_write(link, carrier, wake))
+    timer = _Timer(link, wake)
+    reading = asyncio.create_task(_read(link, carrier, timer, act))
+    writing = asyncio.create_task(_write(link, carrier, timer))
     try:
-        done, _ = await asyncio.wait((reading, writing), return_when=asyncio.FIRST_COMPLETED)
-        try:
-            return next(iter(done)).result()
-        except ConnectionClosed:
-            return "the WebSocket closed"
+        await asyncio.wait((reading, writing, timer.ended), return_when=asyncio.FIRST_COMPLETED)
+        if writing.done() and isinstance(writing.exception(), ConnectionClosed):
+            # What the other end said before it closed is still to be read: a GOODBYE, most often.
+            await asyncio.wait({reading}, timeout=CLOSE_S)
+        if link.lost is not None:
+            raise LinkLost(link.lost)
+        for task in (reading, writing, timer.ended):
+            if task.done() and not isinstance(task.exception(), ConnectionClosed):
+                return task.result()
+        return "the WebSocket closed"
     finally:
+        timer.stop()
         for task in (reading, writing):
             task.cancel()
         await asyncio.gather(reading, writing, return_exceptions=True)
 
 
-async def _read(link: Link, carrier: Carrier, wake: Wake, act: Callable[[list[Event]], None]) -> str:
+class _Timer:
+    """Lets a link do what time asks for, also while its writer waits for a WebSocket that takes nothing."""
+
+    def __init__(self, link: Link, wake: Wake) -> None:
+        self.wake = wake
+        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._link = link
+        self._due = math.inf
+        self._handle: asyncio.TimerHandle | None = None
+
+    def arm(self) -> None:
+        """Come back when the link has something to do; one timer serves as long as nothing is due sooner."""
+        due = self._link.next_deadline()
+        if due < self._due:
+            self._set(due)
+
+    def stop(self) -> None:
+        """Never come back."""
+        if self._handle is not None:
+            self._handle.cancel()
+        self.ended.cancel()
+
+    def _set(self, due: float) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+        self._due = due
+        self._handle = asyncio.get_running_loop().call_later(max(due - time.monotonic(), 0), self._fire)
+
+    def _fire(self) -> None:
+        now = time.monotonic()
+        if self._link.lost is not None or not self._link.tick(now):
+            self.ended.set_result("the other end is silent")
+            return
+        self.wake.set()
+        # While nothing can be written, what is due stays due.
+        self._set(max(self._link.next_deadline(), now + TICK_S))
+
+
+async def _read(link: Link, carrier: Carrier, timer: _Timer, act: Callable[[list[Event]], None]) -> str:
     while True:
         frames = await carrier.receive()
         events = link.receive(frames, time.monotonic())
         act(events)
-        wake.set()
+        timer.wake.set()
+        timer.arm()
         for event in events:
             if isinstance(event, LinkOver):
                 return event.reason
 
 
-async def _write(link: Link, carrier: Carrier, wake: Wake) -> str:
+async def _write(link: Link, carrier: Carrier, timer: _Timer) -> str:
     while True:
-        wake.clear()
+        timer.wake.clear()
         if link.lost is not None:
             raise LinkLost(link.lost)
         while batch := link.data_to_send(time.monotonic()):
+            timer.arm()
             await carrier.send(batch)
-        delay_s = link.next_deadline() - time.monotonic()
-        try:
-            async with asyncio.timeout(max(delay_s, 0)):
-                await wake.wait()
-        except TimeoutError:
-            if not link.tick(time.monotonic()):
-                return "the other end is silent"
+        timer.arm()
+        await timer.wake.wait()

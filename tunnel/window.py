@@ -6,9 +6,12 @@ Credit is hop by hop. The receiver of a hop says how many more bytes it takes; t
 2. A byte counts against the window from its grant until it is *delivered*: written to the socket it is for, or
    acknowledged by the next hop. The window is therefore a bound on the memory a stream can take here.
 3. Delivered bytes are granted again once they are half a window, so that credit costs little traffic.
-4. A stream that used up a whole window since it last grew gets a window GROWTH times as large, at most MAX_WINDOW
-   and at most half of what the budget of its destination has left: somebody is always still to come.
-5. When its budget is overdrawn by others, a window shrinks by what is delivered until it is INITIAL_WINDOW again.
+4. A window grows when a whole one was delivered since it last grew and its sender came near the end of its credit:
+   a stream that trickles for days stays small. It becomes GROWTH times as large, at most MAX_WINDOW, and no larger
+   than what the budget of its destination then has left: somebody is always still to come.
+5. A window more than twice as large as what its budget has left gives back what is delivered, so that busy streams
+   come to equal shares whoever was first. Credit cannot be taken back, so the window of an idle stream stays.
+6. After FINISH a window is only what is still held here, and after a reset nothing.
 
 This module counts bytes; it knows nothing of frames, sockets or time.
 """
@@ -48,6 +51,8 @@ class ReceiveWindow:
         self.outstanding = INITIAL_WINDOW  # granted, not yet received
         self.held = 0  # received, not yet delivered
         self._used = 0  # delivered since the window last grew
+        self._short = False  # since then the sender had less than a quarter of the window to go on with
+        self._finished = False
 
     def assign(self, budget: Budget) -> None:
         """Charge `budget` from now on: the destination is known only after the stream was opened."""
@@ -61,18 +66,29 @@ class ReceiveWindow:
             raise RemoteProtocolError(f"{count} bytes where {self.outstanding} were granted")
         self.outstanding -= count
         self.held += count
+        self._short = self._short or self.outstanding < self.size // 4
+
+    def finish(self) -> None:
+        """Nothing more comes: credit that was not used is the budget's again."""
+        self._finished = True
+        self.outstanding = 0
+        self._resize(max(INITIAL_WINDOW, self.held))
 
     def delivered(self, count: int) -> int:
         """`count` bytes left this hop; returns how much new credit to give the sender, often 0."""
         if count > self.held:
             raise LocalProtocolError(f"{count} bytes delivered of {self.held} held")
         self.held -= count
+        if self._finished:
+            self._resize(max(INITIAL_WINDOW, self.held))
+            return 0
         self._used += count
-        if self._budget.free < 0:
-            self._resize(max(INITIAL_WINDOW, self.size - count))
-        elif self._used >= self.size:
-            self._used = 0
-            self._resize(min(self.size * GROWTH, MAX_WINDOW, self.size + self._budget.free // 2))
+        free = self._budget.free
+        if self.size > 2 * free:
+            self._resize(max(INITIAL_WINDOW, self.size - min(count, self.size // 2 - free)))
+        elif self._short and self._used >= self.size:
+            self._used, self._short = 0, False
+            self._resize(max(self.size, min(self.size * GROWTH, MAX_WINDOW, (self.size + free) // 2)))
         grant = self.size - self.outstanding - self.held
         if grant * 2 < self.size:
             return 0
@@ -80,7 +96,7 @@ class ReceiveWindow:
         return grant
 
     def close(self) -> None:
-        """Give the budget back; the stream is over."""
+        """The stream is over, with whatever it still held: give the budget back."""
         self._resize(INITIAL_WINDOW)
 
     def _resize(self, size: int) -> None:

@@ -165,9 +165,9 @@ class Dispatch:
     # ----- taking back -----
 
     def take_back(self, slot: Slot, wanted: Iterable[Held], now: float) -> list[Revoke]:
-        """Ask the slot for these trials, but for those already asked for; a dying slot gives nothing back."""
+        """Ask the slot for these trials, but for those already asked for."""
         asked = [held for held in wanted if held.revoking_since is None]
-        if not asked or slot.phase is not SlotPhase.UP:
+        if not asked:
             return []
         for held in asked:
             held.revoking_since = now

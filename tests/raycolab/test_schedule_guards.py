@@ -35,6 +35,7 @@ def test_the_same_error_again_and_again_holds_the_model_only() -> None:
         failures += svc
         script.end("a.1", error(f"C = {script.now} is bad") if svc else None)
     assert failures == HOLD_AFTER
+    assert script.core.eta_s(script.now) == 0, "held trials are not waited for"
     assert script.finish is not None
     assert script.finish.state is SweepState.HELD
     assert script.finish.sentence.startswith("10 trials are held: 10 trials of svc failed running with ValueError")

@@ -1,0 +1,179 @@
+"""A cluster of separate processes in simulated sessions, for tests: what a person types, typed by a program."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbformat.v4 import new_code_cell, new_notebook
+
+from raycolab.simulate import SimulatedSession
+
+__all__ = ["Cluster", "Tab", "cluster", "until", "write_main", "write_sweep"]
+
+RAYCOLAB = (sys.executable, "-P", "-m", "raycolab")
+
+
+class Tab:
+    """One simulated session with one long-lived raycolab command in it."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.name = name
+        self.folder = folder
+        self.session = SimulatedSession(shared=[folder])
+        self.process: subprocess.Popen[bytes] | None = None
+        self.log = folder / f"{name}.log"
+
+    def start(self, *arguments: str, env: Mapping[str, str] | None = None) -> None:
+        """Run `raycolab ARGUMENTS` here."""
+        self.session.start()
+        with self.log.open("ab") as output:
+            self.process = subprocess.Popen(
+                self.command(*RAYCOLAB, *arguments),
+                env={**os.environ, **(env or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    def command(self, *argv: str) -> list[str]:
+        """The arguments that run a command here, with a temporary directory that is seen from outside too."""
+        return self.session.command(["env", f"TMPDIR={self.folder}", *argv])
+
+    def run(self, *argv: str, timeout_s: float = 120.0) -> subprocess.CompletedProcess[str]:
+        """Run another command here to its end."""
+        return subprocess.run(
+            self.command(*argv), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout_s
+        )
+
+    def said(self) -> str:
+        """What the command printed."""
+        return self.log.read_text(errors="replace")
+
+    def end(self) -> None:
+        """End the session as Colab ends a virtual machine."""
+        self.session.end()
+        if self.process is not None:
+            self.process.wait()
+
+
+class Cluster:
+    """A head and its joiners, each in a session of its own, meeting at a unix socket."""
+
+    def __init__(self, folder: Path, env: Mapping[str, str] | None = None) -> None:
+        self.folder = folder
+        self.data_dir = folder / "data"
+        self.address_file = folder / "address"
+        self.env = dict(env or {})
+        self.head: Tab | None = None
+        self.joiners: dict[str, Tab] = {}
+
+    def start_head(self, name: str = "head", num_cpus: int = 1) -> Tab:
+        """Start a head with the cluster's data directory, and wait until joiners can come."""
+        self.address_file.unlink(missing_ok=True)
+        tab = Tab(self.folder, name)
+        tab.start(
+            *("head", "--provider", "unix", "--listen", str(self.folder / "hub.sock")),
+            *("--num-cpus", str(num_cpus), "--join-address-file", str(self.address_file)),
+            *("--data-dir", str(self.data_dir)),
+            env=self.env,
+        )
+        self.head = tab
+        until(lambda: self.address_file.exists() or tab.process.poll() is not None, 90, tab.said)  # type: ignore[union-attr]
+        assert self.address_file.exists(), tab.said()
+        return tab
+
+    def start_joiner(self, name: str, num_cpus: int = 1) -> Tab:
+        """Start a joiner that reads the address from the head's file."""
+        tab = Tab(self.folder, name)
+        tab.start("join", f"@{self.address_file}", "--num-cpus", str(num_cpus))
+        self.joiners[name] = tab
+        return tab
+
+    def wait_up(self, count: int, timeout_s: float = 120) -> list[dict[str, Any]]:
+        """Every node's status, once `count` of them are up."""
+        seen: list[dict[str, Any]] = []
+
+        def up() -> bool:
+            nonlocal seen
+            seen = self.status()["nodes"]
+            return sum(node["state"] == "up" for node in seen) == count
+
+        until(up, timeout_s, lambda: f"{seen} {[tab.said() for tab in self.joiners.values()]}")
+        return seen
+
+    def raycolab(self, *arguments: str, timeout_s: float = 200.0) -> subprocess.CompletedProcess[str]:
+        """Run a raycolab command beside the head, outside every session."""
+        return subprocess.run(
+            [*RAYCOLAB, *arguments, "--data-dir", str(self.data_dir)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+        )
+
+    def status(self) -> dict[str, Any]:
+        """`raycolab status --json`."""
+        done = self.raycolab("status", "--json")
+        assert done.returncode == 0, done.stderr
+        status: dict[str, Any] = json.loads(done.stdout)
+        return status
+
+    def rows(self, name: str) -> list[dict[str, Any]]:
+        """`raycolab results NAME --format json`."""
+        done = self.raycolab("results", name, "--format", "json")
+        assert done.returncode == 0, done.stderr
+        rows: list[dict[str, Any]] = json.loads(done.stdout)
+        return rows
+
+    def end(self) -> None:
+        """End every session."""
+        for tab in [*self.joiners.values(), *([self.head] if self.head else [])]:
+            tab.end()
+
+
+@contextlib.contextmanager
+def cluster(env: Mapping[str, str] | None = None) -> Iterator[Cluster]:
+    """A cluster whose sessions all end with the block; its folder has a short path, for the sockets in it."""
+    folder = Path(tempfile.mkdtemp(prefix="rct-"))
+    made = Cluster(folder, env)
+    made.data_dir.mkdir()
+    try:
+        yield made
+    finally:
+        made.end()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def until(true: Any, timeout_s: float, why: Any) -> None:
+    """Wait until `true()`; fails with what `why()` says."""
+    deadline = time.monotonic() + timeout_s
+    while not true():
+        assert time.monotonic() < deadline, why()
+        time.sleep(0.1)
+
+
+def write_main(folder: Path, *cells: str) -> Path:
+    """A MAIN.ipynb of these code cells."""
+    path = folder / "MAIN.ipynb"
+    notebook = new_notebook(cells=[new_code_cell(source) for source in cells])
+    nbformat.write(notebook, path)
+    return path
+
+
+def write_sweep(folder: Path, name: str, lines: Sequence[str]) -> Path:
+    """A sweep file for the folder's MAIN.ipynb."""
+    path = folder / f"{name}.yaml"
+    path.write_text("\n".join([f"name: {name}", "main: MAIN.ipynb", *lines]) + "\n")
+    return path
