@@ -127,11 +127,11 @@ class JoinerSupervisor:
         else:
             self._say("away", f"the link is down ({reason}); trying again")
 
-    def left(self, reason: str) -> None:
-        """The node is lost: its Ray is of no use any more."""
+    async def left(self, reason: str) -> None:
+        """The node is lost: its Ray is of no use any more, and in the way of the next one."""
         self._say("rejoining", reason)
         self._cut_off = True
-        self._begin(self._end_ray())
+        await self._end_ray()
 
     # Ray.
 

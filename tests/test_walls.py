@@ -41,7 +41,15 @@ class Door:
 
 TUNNEL_CORE = (
     *("tunnel.errors", "tunnel.address", "tunnel.nodes", "tunnel.frames", "tunnel.events", "tunnel.handshake"),
-    *("tunnel.window", "tunnel.stream", "tunnel.turns", "tunnel.ledger", "tunnel.link", "tunnel.router"),
+    *(
+        "tunnel.window",
+        "tunnel.stream",
+        "tunnel.turns",
+        "tunnel.ledger",
+        "tunnel.pulse",
+        "tunnel.link",
+        "tunnel.router",
+    ),
     *("tunnel.backoff", "tunnel.secure"),
 )
 RAYCOLAB_CORE = (

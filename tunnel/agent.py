@@ -17,13 +17,14 @@ from typing import Any, Protocol
 from tunnel.address import JoinAddress
 from tunnel.backoff import Backoff
 from tunnel.dial import Transient, dial
-from tunnel.errors import HubUnreachable, PinMismatch, PortTaken, Refused, RemoteProtocolError, TunnelError
+from tunnel.errors import HubUnreachable, LinkLost, ListenFailed, PinMismatch, Refused, RemoteProtocolError
 from tunnel.events import Event, LinkOver, MessageReceived, RosterReceived
 from tunnel.frames import ResetCode
 from tunnel.handshake import Hello, Resume, Welcome
 from tunnel.link import Link
-from tunnel.machine import busy_ports, namespace_id, raise_file_limit
+from tunnel.machine import Machine, busy_ports, raise_file_limit
 from tunnel.nodes import Node, NodeId, PortBlock
+from tunnel.orders import Listening, Orders
 from tunnel.router import Port, Router, StreamEvent
 from tunnel.sockets import LocalPort
 from tunnel.transport import Carrier, Wake, carry
@@ -32,12 +33,20 @@ __all__ = ["GIVE_UP_S", "REACH_S", "Agent", "AgentApplication"]
 
 REACH_S = 60.0  # the first time, a hub that is not reached for so long is not there
 GIVE_UP_S = 1800.0
+LEFT = "it left"
+PARTING_S = 1.0  # how long the hub may take to close the WebSocket after our goodbye
+STEADY_S = 1.0  # a WebSocket that lasted so long is no reason to wait before the next
+HAND_OVER_S = 5.0  # how long another agent on this machine may take to stop listening when we take over from it
 
 log = logging.getLogger("tunnel.agent")
 
 
 class AgentApplication(Protocol):
-    """What the program around an agent is told; all calls are on the agent's event loop and return at once."""
+    """What the program around an agent is told, on the agent's event loop; all calls but `left` return at once.
+
+    What the hub's application says is not to be trusted to have any form: `message` raises RemoteProtocolError for
+    what it cannot use, and this life as a node ends. Nothing else may be raised.
+    """
 
     def joined(self, welcome: Welcome) -> None:
         """This machine is a node now; others may not reach it yet."""
@@ -51,8 +60,8 @@ class AgentApplication(Protocol):
     def link(self, up: bool, reason: str) -> None:
         """The WebSocket came or went; the node is still a node."""
 
-    def left(self, reason: str) -> None:
-        """The node is lost for good; the agent tries to join anew unless `run` ends."""
+    async def left(self, reason: str) -> None:
+        """The node is lost for good; the agent tries to join anew once this returns, unless `run` ends."""
 
 
 class Agent:
@@ -68,7 +77,10 @@ class Agent:
         hello: Mapping[str, Any] | None = None,
         reach_s: float = REACH_S,
         give_up_s: float = GIVE_UP_S,
+        machine: Machine | None = None,
     ) -> None:
+        machine = machine or Machine.here()
+        # Who we are, or were in our last life; None before the first.
         self.node: Node | None = None
         self._address = address
         self._application = application
@@ -78,16 +90,18 @@ class Agent:
         self._reach_s = reach_s
         self._give_up_s = give_up_s
         self._instance = secrets.token_hex(8)
-        self._namespace = namespace_id()
+        self._namespace = machine.namespace
         self._backoff = Backoff(0.2, 10.0)
-        self._local = LocalPort(self._from_sockets)
+        self._pause = False  # whether the last WebSocket ended too soon to dial again at once
+        self._local = LocalPort(self._from_sockets, machine.address_of)
         self._router = Router(self._route)
         self._link: Link | None = None
         self._wake = Wake()
         self._over: LinkOver | None = None
         self._is_ready = False
-        self._orders: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
+        self._orders: asyncio.Queue[Orders] = asyncio.Queue()
         self._leaving = asyncio.Event()
+        self._reaching: asyncio.Timeout | None = None  # while no WebSocket is up
 
     # For the application.
 
@@ -107,21 +121,26 @@ class Agent:
         return await self._local.probe(node_id, port, timeout_s)
 
     def leave(self) -> None:
-        """Say goodbye; `run` returns soon."""
-        self._leaving.set()
+        """Say goodbye; `run` returns within PARTING_S. Without a WebSocket the hub learns it after the grace period."""
+        if not self._leaving.is_set():
+            self._leaving.set()
+            if self._reaching is not None:
+                self._reaching.reschedule(0)  # long ago: now
 
     async def run(self) -> str:
         """Be a node until the hub sends us away or we leave; returns the reason.
 
-        Raises Refused, PinMismatch, HubUnreachable (nothing reached, or given up), PortTaken.
+        Raises Refused, PinMismatch, HubUnreachable (nothing reached, or given up), ListenFailed.
         """
         raise_file_limit()
         patience_s = self._reach_s
         try:
             while True:
-                welcome, carrier = await self._reach(None, patience_s)
+                reached = await self._reach(None, patience_s)
+                if reached is None:
+                    return LEFT
                 patience_s = self._give_up_s
-                over = await self._live(welcome, carrier)
+                over = await self._live(*reached)
                 if over.final:
                     return over.reason
         finally:
@@ -133,71 +152,92 @@ class Agent:
         """Be the node that `welcome` says, through any number of WebSockets."""
         self.node = welcome.node
         self._name = welcome.node.name
-        self._link = Link(initiator=True, now=time.monotonic())
+        self._link = link = Link(initiator=True, now=time.monotonic())
         self._over = None
         self._is_ready = False
         self._orders = asyncio.Queue()
         self._local.become(welcome.node)
-        self._application.joined(welcome)
-        following = asyncio.create_task(self._follow_orders(self._link))
+        following = asyncio.create_task(self._follow_orders(link))
         try:
-            over = await self._keep(self._link, welcome, carrier, following)
+            self._application.joined(welcome)
+            over = await self._keep(link, welcome, carrier, following)
         finally:
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)
-            self._router.remove(self._link)
+            self._router.remove(link)
             await self._local.close()
             self._link = None
-        self._application.left(over.reason)
+        log.info("%s is no node any more: %s", welcome.node.name, over.reason)
+        await self._application.left(over.reason)
         return over
 
     async def _keep(self, link: Link, welcome: Welcome, carrier: Carrier, following: asyncio.Task[None]) -> LinkOver:
+        received = None  # what the hub has of ours, where it resumes
         while True:
-            over = await self._carry(link, carrier, following)
+            over = await self._carry(link, carrier, received, following)
             if over is not None:
                 return over
             try:
-                resume = Resume(welcome.link, link.received_count)
-                resumed, carrier = await self._reach(resume, welcome.grace_s)
+                reached = await self._reach(Resume(welcome.link, link.received_count), welcome.grace_s)
             except (Refused, HubUnreachable) as error:
                 if isinstance(error, Refused) and error.code != "unknown-link":
                     raise
                 return LinkOver(str(error), final=False)
-            self._act(link.resume(resumed.received, time.monotonic()))
-            self._application.link(True, "")
+            if reached is None:
+                return LinkOver(LEFT, final=True)
+            resumed, carrier = reached
+            received = resumed.received
 
-    async def _carry(self, link: Link, carrier: Carrier, following: asyncio.Task[None]) -> LinkOver | None:
+    async def _carry(
+        self, link: Link, carrier: Carrier, received: int | None, following: asyncio.Task[None]
+    ) -> LinkOver | None:
         """Use one WebSocket until it ends; the LinkOver when the link ended with it."""
+        began = time.monotonic()
+        try:
+            if received is not None:
+                self._act(link.resume(received, began))
+                self._application.link(True, "")
+            reason = await self._use(link, carrier, following)
+        except (RemoteProtocolError, LinkLost) as error:
+            return LinkOver(str(error), final=False)
+        except ListenFailed:
+            raise
+        except Exception as error:  # a bug, ours or the application's, costs this life as a node, not the process
+            log.exception("a bug")
+            return LinkOver(f"a bug at this node ({type(error).__name__})", final=False)
+        finally:
+            self._pause = time.monotonic() - began < STEADY_S
+            await carrier.close()
+        if self._over is None:
+            log.info("the link is down: %s", reason)
+            self._application.link(False, reason)
+        return self._over
+
+    async def _use(self, link: Link, carrier: Carrier, following: asyncio.Task[None]) -> str:
+        """Carry the link until the WebSocket ends, or we have said goodbye; returns why. ListenFailed is a goodbye."""
         carrying = asyncio.create_task(carry(link, carrier, self._wake, self._act))
         leaving = asyncio.create_task(self._leaving.wait())
         try:
             await asyncio.wait({carrying, leaving, following}, return_when=asyncio.FIRST_COMPLETED)
-            if following.done():
-                following.result()  # raises PortTaken
-            if leaving.done() and not carrying.done():
-                link.goodbye("it left", final=True)
-                self._wake.set()
-                await asyncio.wait({carrying}, timeout=1.0)
-                return LinkOver("it left", final=True)
-            reason = carrying.result()
-        except TunnelError as error:
-            if isinstance(error, PortTaken):
-                raise
-            return LinkOver(str(error), final=False)
+            if carrying.done():
+                return carrying.result()
+            failure = following.exception() if following.done() else None
+            self._over = LinkOver(LEFT if failure is None else str(failure), final=True)
+            link.goodbye(self._over.reason, final=True)
+            self._wake.set()
+            await asyncio.wait({carrying}, timeout=PARTING_S)
+            if failure is not None:
+                raise failure
+            return LEFT
         finally:
             for task in (carrying, leaving):
                 task.cancel()
             await asyncio.gather(carrying, leaving, return_exceptions=True)
-            await carrier.close()
-        if self._over is not None:
-            return self._over
-        log.info("the link is down: %s", reason)
-        self._application.link(False, reason)
-        return None
 
-    async def _reach(self, resume: Resume | None, patience_s: float) -> tuple[Welcome, Carrier]:
-        """Dial until the hub answers; HubUnreachable when it did not within `patience_s`."""
-        deadline = time.monotonic() + patience_s
+    async def _reach(self, resume: Resume | None, patience_s: float) -> tuple[Welcome, Carrier] | None:
+        """Dial until the hub answers; HubUnreachable when it did not within `patience_s`, None when we leave."""
+        if self._leaving.is_set():
+            return None
         hello = Hello(
             proof=b"",
             instance=self._instance,
@@ -208,19 +248,30 @@ class Agent:
             resume=resume,
             application=self._hello,
         )
+        try:
+            async with asyncio.timeout(None) as self._reaching:
+                return await self._dial(hello, time.monotonic() + patience_s)
+        except TimeoutError:  # `leave` makes one, and nothing else in there lets one out
+            return None
+        finally:
+            self._reaching = None
+
+    async def _dial(self, hello: Hello, deadline: float) -> tuple[Welcome, Carrier]:
+        if not self._pause:
+            self._backoff.reset()
+        else:
+            await asyncio.sleep(self._backoff.next(random.random()))
         while True:
             try:
-                reached = await dial(self._address, hello, max(deadline - time.monotonic(), 1.0))
-                self._backoff.reset()
-                return reached
+                return await dial(self._address, hello, max(deadline - time.monotonic(), 1.0))
             except (Transient, PinMismatch) as error:
                 if isinstance(error, PinMismatch) and self.node is None:
                     raise
                 why = str(error)
-            delay_s = self._backoff.next(random.random())
-            if time.monotonic() + delay_s > deadline:
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
                 raise HubUnreachable(self._address.url, why)
-            await asyncio.sleep(delay_s)
+            await asyncio.sleep(min(self._backoff.next(random.random()), left_s))
 
     # Streams.
 
@@ -247,30 +298,39 @@ class Agent:
     # The roster.
 
     def _on_roster(self, body: Mapping[str, Any]) -> None:
-        if body.get("ready") is True:
+        orders = Orders.from_json(body)
+        if orders.ready:
             self._is_ready = True
             self._application.ready()
         else:
-            self._orders.put_nowait(body)
+            self._orders.put_nowait(orders)
 
     async def _follow_orders(self, link: Link) -> None:
-        """Listen as the hub says, one order after the other; PortTaken when that cannot be from the start."""
+        """Listen as the hub says, one order after the other; ListenFailed when that cannot be from the start."""
         while True:
-            body = await self._orders.get()
-            for node_id in body.get("unlisten", ()):
-                self._local.unlisten(NodeId(node_id))
+            orders = await self._orders.get()
+            for node_id in orders.stop:
+                self._local.unlisten(node_id)
             listening = []
-            for order in body.get("listen", ()):
+            for node_id, block in orders.start:
                 try:
-                    node_id, first, count = NodeId(order["node"]), int(order["first"]), int(order["count"])
-                except (KeyError, TypeError, ValueError) as error:
-                    raise RemoteProtocolError("an order to listen that cannot be read") from error
-                try:
-                    await self._local.listen(node_id, PortBlock(first, count))
+                    await self._listen(node_id, block)
                     listening.append(node_id)
-                except PortTaken as error:
+                except ListenFailed as error:
                     if not self._is_ready:
                         raise
-                    link.roster({"taken": {"node": node_id, "port": error.port}})
-            link.roster({"listening": listening})
+                    link.roster(Listening(taken=(node_id, error.port)).to_json())
+            link.roster(Listening(tuple(listening)).to_json())
             self._wake.set()
+
+    async def _listen(self, node_id: NodeId, block: PortBlock) -> None:
+        """Listen for a node; where we take over from another agent of this machine, give it time to let go."""
+        patience_s = HAND_OVER_S if self._is_ready else 0.0
+        while True:
+            try:
+                return await self._local.listen(node_id, block)
+            except ListenFailed:
+                if patience_s <= 0:
+                    raise
+            patience_s -= 0.1
+            await asyncio.sleep(0.1)

@@ -2,14 +2,15 @@
 
 Each prints one JSON line per event on stdout: the join address, the node it became and its ports, who came and went.
 A service on a node listens at the node's address (127.77.0.k) on a port of its block; every other node reaches it
-there under the same address and port.
+there under the same address and port. SIGINT and SIGTERM end either in order.
+
+Exit codes: 0 ended in order, 2 what was typed is of no use, 3 refused, not reached, or a port is taken.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
 import os
 import signal
@@ -21,7 +22,7 @@ from typing import Any
 
 from tunnel.address import JoinAddress, unix_url
 from tunnel.agent import Agent
-from tunnel.errors import TunnelError
+from tunnel.errors import AddressError, IdentityError, ListenFailed, TunnelError
 from tunnel.handshake import Welcome
 from tunnel.hub import Hub
 from tunnel.listen import Listen, TcpListen, UnixListen
@@ -32,15 +33,18 @@ __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a hub or an agent until it is told to stop; returns the exit code (0 done, 3 refused or not reached)."""
+    """Run a hub or an agent until it is told to stop; returns the exit code."""
     options = _parser().parse_args(argv)
-    run = _hub(options) if options.role == "hub" else _agent(options)
     try:
-        asyncio.run(run)
+        asyncio.run(_hub(options) if options.role == "hub" else _agent(options))
     except TunnelError as error:
         print(str(error), file=sys.stderr)  # noqa: T201 - this is the command line
-        return 3
+        return 2 if isinstance(error, AddressError | IdentityError | _UsageError) else 3
     return 0
+
+
+class _UsageError(TunnelError):
+    """What was typed is of no use; the text is for the person who typed it."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -101,60 +105,82 @@ class _AgentVoice:
     def link(self, up: bool, reason: str) -> None:
         _say("up" if up else "down", reason=reason)
 
-    def left(self, reason: str) -> None:
+    async def left(self, reason: str) -> None:
         _say("left", reason=reason)
 
 
 async def _hub(options: argparse.Namespace) -> None:
+    told_to_stop = _stop_signals()
+    listen = _listen(options.listen)
     identity = _identity(options.identity)
     hub = Hub(identity, _HubVoice(), ports=options.ports, grace_s=options.grace)
-    bound = await hub.start(_listen(options.listen))
+    try:
+        bound = await hub.start(listen)
+    except OSError as error:
+        at = (listen.host, listen.port) if isinstance(listen, TcpListen) else (str(listen.path), 0)
+        raise ListenFailed(*at, error.strerror or str(error)) from error
     url = options.url or (unix_url(str(bound.path)) if isinstance(bound, UnixListen) else f"ws://{bound}")
     address = JoinAddress(url, identity.pin, identity.secret)
     _say("hub", join_address=address.text, **_node_fields(hub.node))
-    await _told_to_stop()
+    await told_to_stop.wait()
     await hub.close("the hub was stopped", final=True)
 
 
 async def _agent(options: argparse.Namespace) -> None:
-    agent = Agent(_address(options.address), _AgentVoice(), ports=options.ports, name=options.name)
-    running = asyncio.create_task(agent.run())
-    stopping = asyncio.create_task(_told_to_stop())
-    await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    if not running.done():
-        agent.leave()
-        await asyncio.wait({running}, timeout=3.0)
-        running.cancel()
-    stopping.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await running
+    told_to_stop = _stop_signals()
+    agent = Agent(_address(options), _AgentVoice(), ports=options.ports, name=options.name)
+    leaving = asyncio.create_task(_leave_when(told_to_stop, agent))
+    try:
+        await agent.run()
+    finally:
+        leaving.cancel()
+        await asyncio.gather(leaving, return_exceptions=True)
 
 
-async def _told_to_stop() -> None:
-    """Return at SIGINT or SIGTERM."""
+async def _leave_when(told_to_stop: asyncio.Event, agent: Agent) -> None:
+    await told_to_stop.wait()
+    agent.leave()
+
+
+def _stop_signals() -> asyncio.Event:
+    """An event that SIGINT and SIGTERM set from now on."""
     told = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
-    await told.wait()
+    return told
 
 
-def _address(text: str | None) -> JoinAddress:
-    text = text or os.environ.get("TUNNEL_ADDRESS", "")
-    return JoinAddress.parse(Path(text[1:]).read_text() if text.startswith("@") else text)
+def _address(options: argparse.Namespace) -> JoinAddress:
+    text = options.address or os.environ.get("TUNNEL_ADDRESS", "")
+    if text.startswith("@"):
+        try:
+            text = Path(text[1:]).read_text()
+        except OSError as error:
+            raise _UsageError(
+                f"The file with the join address, {text[1:]}, cannot be read: {error.strerror}."
+            ) from error
+    return JoinAddress.parse(text)
 
 
 def _listen(text: str) -> Listen:
     if "/" in text:
         return UnixListen(Path(text).absolute())
     host, _, port = text.rpartition(":")
+    if not port.isdecimal() or int(port) > 65535:
+        raise _UsageError(f"--listen takes HOST:PORT or the path of a unix socket with a slash in it, not {text!r}.")
     return TcpListen(host.strip("[]") or "127.0.0.1", int(port))
 
 
 def _identity(path: Path | None) -> HubIdentity:
-    if path is not None and path.exists():
-        return HubIdentity.from_pem(path.read_bytes())
-    identity = HubIdentity.create(time.time())
-    if path is not None:
+    """The identity in the file, or a new one that is put there."""
+    if path is None:
+        return HubIdentity.create(time.time())
+    try:
+        if path.exists():
+            return HubIdentity.from_pem(path.read_bytes())
+        identity = HubIdentity.create(time.time())
         path.touch(mode=0o600)
         path.write_bytes(identity.to_pem())
+    except OSError as error:
+        raise _UsageError(f"The identity cannot be kept in {path}: {error.strerror}.") from error
     return identity

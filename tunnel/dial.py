@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
+from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect, unix_connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
@@ -28,51 +30,41 @@ class Transient(TunnelError):  # noqa: N818 - it says what it is to the agent, a
 
 async def dial(address: JoinAddress, hello: Hello, timeout_s: float) -> tuple[Welcome, Carrier]:
     """Reach the hub at `address` once; raises Transient, PinMismatch or Refused."""
-    websocket: ClientConnection | None = None
     try:
         async with asyncio.timeout(min(timeout_s, ATTEMPT_S)):
             websocket = await _connect(address)
-            return await _greet(websocket, address, hello)
+            with contextlib.ExitStack() as unless_welcome:
+                unless_welcome.callback(websocket.transport.abort)
+                welcome, carrier = await _greet(websocket, address, hello)
+                unless_welcome.pop_all()
+                return welcome, carrier
     except TimeoutError as error:
-        await _drop(websocket)
         raise Transient("it does not answer") from error
     except InvalidStatus as error:
         code = error.response.headers.get("Ngrok-Error-Code", "")
         raise Transient(f"HTTP {error.response.status_code} {code}".strip()) from error
-    except (OSError, InvalidHandshake, InvalidURI, ConnectionClosed, RemoteProtocolError) as error:
-        await _drop(websocket)
+    except RemoteProtocolError as error:
+        raise Transient(f"what answers there is no hub ({error})") from error
+    except ConnectionClosed as error:
+        raise Transient("the connection broke during the handshake") from error
+    except (OSError, InvalidHandshake, InvalidURI) as error:
         raise Transient(str(error) or type(error).__name__) from error
-    except BaseException:
-        await _drop(websocket)
-        raise
 
 
 async def _connect(address: JoinAddress) -> ClientConnection:
-    logger = logging.getLogger("tunnel.websockets")
-    # ping_interval: links have their own pings. The header spares a node ngrok's page for browsers.
-    headers = {"ngrok-skip-browser-warning": "1"}
+    options: dict[str, Any] = {
+        "compression": None,
+        "max_size": MAX_MESSAGE,
+        "ping_interval": None,  # links have their own pings
+        "write_limit": WRITE_LIMIT,
+        "close_timeout": 2,
+        "additional_headers": {"ngrok-skip-browser-warning": "1"},  # spares a node ngrok's page for browsers
+        "logger": logging.getLogger("tunnel.websockets"),
+    }
     path = address.unix_path
     if path is not None:
-        return await unix_connect(
-            path,
-            f"ws://localhost{PATH}",
-            compression=None,
-            max_size=MAX_MESSAGE,
-            ping_interval=None,
-            write_limit=WRITE_LIMIT,
-            close_timeout=2,
-            logger=logger,
-        )
-    return await connect(
-        address.url.rstrip("/") + PATH,
-        additional_headers=headers,
-        compression=None,
-        max_size=MAX_MESSAGE,
-        ping_interval=None,
-        write_limit=WRITE_LIMIT,
-        close_timeout=2,
-        logger=logger,
-    )
+        return await unix_connect(path, f"ws://localhost{PATH}", **options)
+    return await connect(address.url.rstrip("/") + PATH, **options)
 
 
 async def _greet(websocket: ClientConnection, address: JoinAddress, hello: Hello) -> tuple[Welcome, Carrier]:
@@ -98,8 +90,3 @@ async def _one(carrier: Carrier, frames: list[Frame], kind: FrameType) -> Frame:
     if len(frames) != 1 or frames[0].type is not kind:
         raise RemoteProtocolError(f"something else than one {kind.name}")
     return frames[0]
-
-
-async def _drop(websocket: ClientConnection | None) -> None:
-    if websocket is not None:
-        websocket.transport.abort()

@@ -7,13 +7,12 @@ network: what does not have the type it should raises RemoteProtocolError.
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from tunnel.errors import RemoteProtocolError
-from tunnel.nodes import FIRST_PORT, LAST_PORT, Node, NodeId, PortBlock
+from tunnel.nodes import FIRST_PORT, LAST_PORT, MAX_NODE, Node, NodeId, PortBlock
 
 __all__ = ["PROTOCOL", "Hello", "Resume", "Welcome"]
 
@@ -21,7 +20,10 @@ T = TypeVar("T")
 
 PROTOCOL = 1
 MAX_BUSY = 4000  # ports named in a HELLO
-MAX_NAME = 40
+MAX_NAME = 40  # characters
+MAX_GRACE_S = 24 * 3600.0
+MAX_COUNT = 1 << 62  # frames
+MAX_TEXT = 200  # characters of any other text in a handshake
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,19 +71,19 @@ class Hello:
         if name is not None and (not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= MAX_NAME):
             raise RemoteProtocolError("a HELLO with an unusable name")
         busy = _typed(body, "busy", list)
-        if len(busy) > MAX_BUSY or not all(isinstance(port, int) for port in busy):
+        if len(busy) > MAX_BUSY or not all(isinstance(port, int) and 0 < port < 1 << 16 for port in busy):
             raise RemoteProtocolError("a HELLO with unusable ports")
         resume = body.get("resume")
         try:
-            proof = base64.b64decode(_typed(body, "proof", str), validate=True)
-        except binascii.Error as error:
+            proof = base64.b64decode(_text(body, "proof"), validate=True)
+        except ValueError as error:  # binascii.Error, and what is raised for letters that are not ASCII
             raise RemoteProtocolError("a HELLO with an unreadable proof") from error
         return cls(
             proof=proof,
-            instance=_typed(body, "instance", str),
+            instance=_text(body, "instance"),
             name=name,
             ports=_within(body, "ports", 1, LAST_PORT - FIRST_PORT),
-            namespace=_typed(body, "namespace", str),
+            namespace=_text(body, "namespace"),
             busy=tuple(busy),
             resume=None if resume is None else _resume(resume),
             application=_typed(body, "application", dict),
@@ -116,17 +118,18 @@ class Welcome:
     @classmethod
     def from_json(cls, body: Mapping[str, Any], namespace: str) -> Welcome:
         """The WELCOME in an object from the hub, for an agent in this network namespace."""
-        block = PortBlock(_within(body, "first", FIRST_PORT, LAST_PORT), _within(body, "count", 1, LAST_PORT))
-        node = Node(NodeId(_within(body, "node", 1, 254)), _typed(body, "name", str), block, namespace)
+        first = _within(body, "first", FIRST_PORT, LAST_PORT)
+        block = PortBlock(first, _within(body, "count", 1, LAST_PORT + 1 - first))
+        node = Node(NodeId(_within(body, "node", 1, MAX_NODE)), _text(body, "name"), block, namespace)
         grace = body.get("grace_s")
-        if not isinstance(grace, int | float) or grace < 0:
+        if not isinstance(grace, int | float) or not 0 <= grace <= MAX_GRACE_S:
             raise RemoteProtocolError("a WELCOME without a grace period")
         return cls(
-            link=_typed(body, "link", str),
+            link=_text(body, "link"),
             node=node,
-            incarnation=_typed(body, "incarnation", str),
+            incarnation=_text(body, "incarnation"),
             grace_s=float(grace),
-            received=_within(body, "received", 0, 1 << 62),
+            received=_within(body, "received", 0, MAX_COUNT),
             application=_typed(body, "application", dict),
         )
 
@@ -134,13 +137,20 @@ class Welcome:
 def _resume(body: object) -> Resume:
     if not isinstance(body, dict):
         raise RemoteProtocolError("a HELLO with an unusable resumption")
-    return Resume(_typed(body, "link", str), _within(body, "received", 0, 1 << 62))
+    return Resume(_text(body, "link"), _within(body, "received", 0, MAX_COUNT))
 
 
 def _typed(body: Mapping[str, Any], key: str, kind: type[T]) -> T:
     value = body.get(key)
-    if not isinstance(value, kind):
+    if not isinstance(value, kind) or isinstance(value, bool):  # a bool is an int to Python
         raise RemoteProtocolError(f"a handshake whose {key!r} is not a {kind.__name__}")
+    return value
+
+
+def _text(body: Mapping[str, Any], key: str) -> str:
+    value = _typed(body, key, str)
+    if len(value) > MAX_TEXT or not value.isprintable():  # half a surrogate pair, which JSON can spell, is neither
+        raise RemoteProtocolError(f"a handshake whose {key!r} is no plain text of {MAX_TEXT} characters at most")
     return value
 
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from tunnel.errors import ListenFailed, Refused, RemoteProtocolError, TunnelError
+from tunnel.errors import LinkLost, ListenFailed, Refused, RemoteProtocolError
 from tunnel.events import Event, LinkOver, MessageReceived, RosterReceived
 from tunnel.frames import ResetCode
 from tunnel.gate import Gate, Visitor
@@ -128,7 +128,7 @@ class Hub:
         return list(self._peers.values())
 
     async def start(self, listen: Listen) -> Listen:
-        """Accept agents at `listen`; returns the address bound. PortTaken when it is in use, OSError when it is no good."""
+        """Accept agents at `listen`; returns the address bound. PortTaken when it is in use, OSError when it is bad."""
         raise_file_limit()
         bound = await self._gate.open(listen)
         self._following = asyncio.create_task(self._follow_orders())
@@ -239,7 +239,7 @@ class Hub:
         if task.cancelled():
             reason = "another WebSocket took over"
         elif (error := task.exception()) is not None:
-            if not isinstance(error, TunnelError):
+            if not isinstance(error, RemoteProtocolError | LinkLost):
                 log.error("%s: a bug", peer.node.name, exc_info=error)
             peer.link.lost = reason = peer.link.lost or str(error)
         else:
@@ -335,6 +335,7 @@ class Hub:
             newcomer.link.goodbye(reason, final=True)
             newcomer.over = LinkOver(reason, True)
             newcomer.wake.set()
+            newcomer.expiry = asyncio.get_running_loop().call_later(PARTING_S, self._forget, newcomer, reason)
 
     def _reorder(self) -> None:
         """Tell everybody for whom to listen from now on."""

@@ -109,8 +109,19 @@ class Ledger:
 
     def acknowledged(self, count: int) -> dict[StreamId, int]:
         """The peer has `count` of our frames: forget them; returns how many DATA bytes of which stream they held."""
-        if not self._acked_count <= count <= self._sent_count - len(self._replay):
-            raise RemoteProtocolError(f"{count} frames acknowledged of {self._sent_count} sent")
+        return self._forget(count, self._sent_count - len(self._replay))
+
+    def resume(self, peer_received: int) -> dict[StreamId, int]:
+        """A new WebSocket carries on from what the peer has; the rest is to be repeated."""
+        delivered = self._forget(peer_received, self._sent_count)
+        self._replay = self._sent.copy()
+        self._ack_owed, self.ack_at = 0, None
+        return delivered
+
+    def _forget(self, count: int, seen: int) -> dict[StreamId, int]:
+        """The peer has `count` of the `seen` frames that it can have."""
+        if not self._acked_count <= count <= seen:
+            raise RemoteProtocolError(f"{count} frames acknowledged of {seen} sent, after {self._acked_count}")
         delivered: dict[StreamId, int] = {}
         for _ in range(count - self._acked_count):
             sent = self._sent.popleft()
@@ -120,16 +131,4 @@ class Ledger:
             else:
                 self.control -= sent.cost
         self._acked_count = count
-        return delivered
-
-    def resume(self, peer_received: int) -> dict[StreamId, int]:
-        """A new WebSocket carries on from what the peer has; the rest is to be repeated."""
-        repeated, self._replay = self._replay, deque()
-        try:
-            delivered = self.acknowledged(peer_received)
-        except RemoteProtocolError:
-            self._replay = repeated
-            raise
-        self._replay.extend(self._sent)
-        self._ack_owed, self.ack_at = 0, None
         return delivered

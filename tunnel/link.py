@@ -1,7 +1,8 @@
 """One hub-agent relationship: its control frames, its pings, and the streams inside. Sans-I/O.
 
 A link outlives the WebSockets that carry it (`ledger` counts for that). Frames come out of `data_to_send` in this
-order: acknowledgements and pings, what a resumption must repeat, control frames, credit, then the streams in turn.
+order: acknowledgements and pings, what a resumption must repeat, control frames, new streams, credit, then the
+streams in turn.
 
 The driver calls `receive` with the frames that came and acts on the events, asks `data_to_send` whenever its
 WebSocket takes more, and calls `tick` when `next_deadline` passes. Compression, TLS and sockets are below it;
@@ -29,7 +30,6 @@ from tunnel.events import (
 )
 from tunnel.frames import (
     HEADER_SIZE,
-    SEQUENCE_MASK,
     SEQUENCED,
     Frame,
     FrameType,
@@ -39,54 +39,61 @@ from tunnel.frames import (
     encode_json,
     pack_count,
     pack_open,
-    pack_pair,
     unpack_count,
     unpack_open,
-    unpack_pair,
 )
 from tunnel.ledger import Encoded, Ledger
+from tunnel.pulse import Pulse
 from tunnel.stream import Half, Stream, StreamId
 from tunnel.turns import Turns
 from tunnel.window import Budget
 
-__all__ = ["BATCH", "FLIGHT", "MAX_CONTROL", "MAX_STREAMS", "PING_EVERY_S", "SILENCE_S", "Link"]
+__all__ = [
+    "BATCH",
+    "CONTROL_FLIGHT",
+    "FLIGHT",
+    "MAX_CONTROL",
+    "MAX_CREDIT",
+    "MAX_STREAMS",
+    "MAX_STREAM_ID",
+    "MAX_UNANSWERED",
+    "Link",
+]
 
 BATCH = 128 * 1024  # bytes that data_to_send returns at most, give or take a frame: one WebSocket message
-FLIGHT = 2 * 1024 * 1024  # stream bytes sent and not acknowledged, at most: little may wait in the middle
+FLIGHT = 2 * 1024 * 1024  # DATA sent and not acknowledged, at most: little may wait in the middle
+CONTROL_FLIGHT = 1024 * 1024  # all other sequenced frames sent and not acknowledged, at most
 MAX_STREAMS = 4096  # open at once, both sides together
+MAX_STREAM_ID = 0xFFFFFFFF  # the last; then the link takes no more streams, rather than use an id twice
 MAX_CREDIT = 1 << 40  # what a sane peer never grants
 MAX_CONTROL = 1024 * 1024  # bytes of control frames waiting, at most; past it the link is over
 MAX_UNANSWERED = 16  # pings whose answers wait to be sent
-PING_EVERY_S = 20.0  # NATs and proxies forget a connection that is silent for a minute or so
-PING_BUSY_S = 5.0  # while something sent is not acknowledged, silence is worth a question sooner
-SILENCE_S = 15.0  # silent for so long after a ping: the WebSocket is dead, whatever TCP says
+MAX_REASON = 500  # characters of a GOODBYE that are shown
+
+
+_Control = tuple[FrameType, StreamId, bytes]
 
 
 class Link:
     """One end of a link. `initiator` is the agent's end: it numbers its streams odd and sends the pings."""
 
     def __init__(self, *, initiator: bool, now: float, budget: Budget | None = None) -> None:
-        self.initiator = initiator
         # Bytes that may wait here for this peer; the windows of the hops before it are charged to it.
         self.budget = budget or Budget()
         self.streams: dict[StreamId, Stream] = {}
-        # Seconds, by our own pings (the agent) or as the agent tells in its pings (the hub).
-        self.round_trip_s: float | None = None
         # Why this link cannot go on, once it cannot: its owner is to let go of it.
         self.lost: str | None = None
         self._ledger = Ledger()
+        self._pulse = Pulse(initiator=initiator, now=now)
         self._turns = Turns()
         self._unassigned = Budget(0)  # of streams whose destination is not known yet
         self._next_stream = 1 if initiator else 2
         self._peer_stream = 0  # the highest id the peer has opened
-        self._control: deque[tuple[FrameType, StreamId, bytes]] = deque()
+        self._control: deque[_Control] = deque()
         self._control_bytes = 0
+        self._opening: dict[StreamId, bytes] = {}  # OPENs that wait; a stream that is over before leaves no trace
         self._granting: dict[StreamId, Stream] = {}  # with credit to announce
         self._unsequenced: deque[Encoded] = deque()
-        self._heard_at = now
-        self._ping_at = now  # when the next ping is due; the first at once, to know the round trip
-        self._ping_sent_at: float | None = None  # of the ping that is not answered
-        self._ping_token = 0
         self._actions: dict[FrameType, Callable[[Frame, float], Event | None]] = {
             FrameType.OPEN: self._on_open,
             FrameType.OPENED: self._on_opened,
@@ -97,29 +104,31 @@ class Link:
             FrameType.ROSTER: lambda frame, _: RosterReceived(decode_json(frame)),
             FrameType.MESSAGE: lambda frame, _: MessageReceived(decode_json(frame)),
             FrameType.PING: self._on_ping,
-            FrameType.PONG: self._on_pong,
+            FrameType.PONG: self._pulse.ponged,
             FrameType.GOODBYE: self._on_goodbye,
         }
 
     # What the owner of the link does.
 
     def open(self, node: int, port: int) -> StreamId | None:
-        """Open a stream toward `node`:`port`; None when MAX_STREAMS are open."""
-        if len(self.streams) >= MAX_STREAMS:
+        """Open a stream toward `node`:`port`; None when MAX_STREAMS are open, or the ids are used up."""
+        if len(self.streams) >= MAX_STREAMS or self._next_stream > MAX_STREAM_ID:
             return None
         stream_id = StreamId(self._next_stream)
         self._next_stream += 2
         self.streams[stream_id] = Stream(stream_id, self._unassigned)
-        self._queue_control(FrameType.OPEN, stream_id, pack_open(node, port))
+        self._opening[stream_id] = pack_open(node, port)
         return stream_id
 
     def assign(self, stream_id: StreamId, budget: Budget) -> None:
-        """What comes in on this stream is for somebody with this budget."""
-        self._stream(stream_id).window.assign(budget)
+        """What comes in on this stream is for somebody with this budget; harmless when it is already gone."""
+        if stream_id in self.streams:
+            self.streams[stream_id].window.assign(budget)
 
     def opened(self, stream_id: StreamId) -> None:
-        """Tell the peer that the far end of its stream is connected."""
-        self._queue_control(FrameType.OPENED, stream_id, b"")
+        """Tell the peer that the far end of its stream is connected; harmless when it is already gone."""
+        if stream_id in self.streams:
+            self._queue_control(FrameType.OPENED, stream_id, b"")
 
     def send(self, stream_id: StreamId, data: bytes) -> None:
         """Queue bytes on a stream; the caller bounds what it queues by the window of the hop before."""
@@ -137,17 +146,20 @@ class Link:
         """End a stream at once; harmless when it is already gone."""
         if stream_id in self.streams:
             self._drop(stream_id)
-            self._queue_control(FrameType.RESET, stream_id, pack_count(code))
+            if self._opening.pop(stream_id, None) is None:
+                self._queue_control(FrameType.RESET, stream_id, pack_count(code))
 
     def delivered(self, stream_id: StreamId, count: int) -> None:
         """`count` bytes that came on this stream left this hop: grant the peer new credit when it is due."""
         stream = self.streams.get(stream_id)
-        if stream is None or stream.receiving is Half.DONE:
+        if stream is None:
             return
         grant = stream.window.delivered(count)
         if grant:
             stream.grant += grant
             self._granting[stream_id] = stream
+        elif stream.over:
+            self._drop(stream_id)
 
     def roster(self, body: Mapping[str, Any]) -> None:
         """Send a ROSTER frame."""
@@ -160,9 +172,14 @@ class Link:
     def goodbye(self, reason: str, *, final: bool) -> None:
         """Say that the link is over; `final`: the peer is not wanted back."""
         payload = encode_json(FrameType.GOODBYE, {"reason": reason, "final": final})
-        self._unsequenced.append((encode_header(FrameType.GOODBYE, len(payload)), payload))
+        self._queue_unsequenced(FrameType.GOODBYE, payload)
 
     # What the driver does.
+
+    @property
+    def round_trip_s(self) -> float | None:
+        """Seconds to the other end and back, None before it was measured."""
+        return self._pulse.round_trip_s
 
     @property
     def received_count(self) -> int:
@@ -172,8 +189,7 @@ class Link:
     def resume(self, peer_received: int, now: float) -> list[Event]:
         """A new WebSocket carries the link on; the peer has `peer_received` of our sequenced frames."""
         self._unsequenced.clear()
-        self._heard_at = self._ping_at = now
-        self._ping_sent_at = None
+        self._pulse.resume(now)
         return self._delivered(self._ledger.resume(peer_received))
 
     def receive(self, frames: Iterable[Frame], now: float) -> list[Event]:
@@ -191,7 +207,7 @@ class Link:
             event = action(frame, now)
             if event is not None:
                 events.append(event)
-        self._heard_at = now
+        self._pulse.heard(now)
         return events
 
     def data_to_send(self, now: float) -> bytes:
@@ -207,20 +223,18 @@ class Link:
 
     def next_deadline(self) -> float:
         """When `tick` wants to be called."""
-        due = self._ping_deadline()
+        due = self._pulse.deadline(busy=self._ledger.unacknowledged)
         return due if self._ledger.ack_at is None else min(due, self._ledger.ack_at)
 
     def tick(self, now: float) -> bool:
         """Do what time asks for; False when the peer was silent for too long: drop the WebSocket and reconnect."""
         self._ledger.tick(now)
-        if now < self._ping_deadline():
+        if now < self._pulse.deadline(busy=self._ledger.unacknowledged):
             return True
-        if self._ping_sent_at is not None or not self.initiator:
+        ping = self._pulse.ping(now)
+        if ping is None:
             return False
-        self._ping_token = (self._ping_token + 1) & SEQUENCE_MASK
-        self._ping_sent_at = now
-        payload = pack_pair(self._ping_token, int((self.round_trip_s or 0) * 1e6))
-        self._unsequenced.append((encode_header(FrameType.PING, len(payload)), payload))
+        self._queue_unsequenced(FrameType.PING, ping)
         return True
 
     # Sending.
@@ -234,20 +248,30 @@ class Link:
             yield self._unsequenced.popleft()
         while ledger.replaying:
             yield ledger.repeat()
-        while self._control:
-            kind, stream_id, payload = self._control.popleft()
-            self._control_bytes -= HEADER_SIZE + len(payload)
-            yield ledger.number(kind, stream_id, payload)
-        while self._granting:
-            stream_id, stream = self._granting.popitem()
-            grant, stream.grant = stream.grant, 0
-            if stream_id in self.streams:
-                yield ledger.number(FrameType.CREDIT, stream_id, pack_count(grant))
-        while ledger.flight < FLIGHT:
+        while ledger.control < CONTROL_FLIGHT:
+            control = self._next_control()
+            if control is None:
+                break
+            yield ledger.number(*control)
+        while ledger.flight < FLIGHT and ledger.control < CONTROL_FLIGHT:
             turn = self._turns.next()
             if turn is None:
                 return
             yield self._stream_frame(turn)
+
+    def _next_control(self) -> _Control | None:
+        if self._control:
+            control = self._control.popleft()
+            self._control_bytes -= HEADER_SIZE + len(control[2])
+            return control
+        if self._opening:
+            stream_id = next(iter(self._opening))
+            return FrameType.OPEN, stream_id, self._opening.pop(stream_id)
+        if self._granting:
+            stream_id, stream = self._granting.popitem()
+            grant, stream.grant = stream.grant, 0
+            return FrameType.CREDIT, stream_id, pack_count(grant)
+        return None
 
     def _stream_frame(self, stream: Stream) -> Encoded:
         if stream.queued:
@@ -259,8 +283,13 @@ class Link:
 
     def _anything_to_say(self) -> bool:
         ledger = self._ledger
-        busy = ledger.flight < FLIGHT and bool(self._turns)
-        return bool(self._unsequenced or ledger.replaying or self._control or self._granting or busy)
+        control = self._control or self._opening or self._granting
+        stuck = ledger.control >= CONTROL_FLIGHT
+        busy = not stuck and (control or (self._turns and ledger.flight < FLIGHT))
+        return bool(self._unsequenced or ledger.replaying or busy)
+
+    def _queue_unsequenced(self, kind: FrameType, payload: bytes) -> None:
+        self._unsequenced.append((encode_header(kind, len(payload)), payload))
 
     def _queue_control(self, kind: FrameType, stream_id: StreamId, payload: bytes) -> None:
         self._control_bytes += HEADER_SIZE + len(payload)
@@ -288,7 +317,12 @@ class Link:
 
     def _on_opened(self, frame: Frame, now: float) -> Event | None:
         stream = self._known(frame)
-        return None if stream is None else StreamAccepted(stream.id)
+        if frame.stream % 2 != self._next_stream % 2 or (stream is not None and stream.accepted):
+            raise RemoteProtocolError(f"stream {frame.stream}: OPENED by the side that opened it, or twice")
+        if stream is None:
+            return None
+        stream.accepted = True
+        return StreamAccepted(stream.id)
 
     def _on_data(self, frame: Frame, now: float) -> Event | None:
         stream = self._known(frame)
@@ -302,6 +336,7 @@ class Link:
         if stream is None:
             return None
         stream.received_finish()
+        self._granting.pop(stream.id, None)
         if stream.over:
             self._drop(stream.id)
         return StreamFinished(stream.id)
@@ -326,23 +361,15 @@ class Link:
             self._turns.add(stream)
 
     def _on_ping(self, frame: Frame, now: float) -> None:
-        if self.initiator or len(self._unsequenced) > MAX_UNANSWERED:
-            raise RemoteProtocolError("a PING that is not to be answered")
-        _, microseconds = unpack_pair(frame)
-        if microseconds:
-            self.round_trip_s = microseconds / 1e6
-        self._unsequenced.append((encode_header(FrameType.PONG, len(frame.payload)), frame.payload))
-
-    def _on_pong(self, frame: Frame, now: float) -> None:
-        token, _ = unpack_pair(frame)
-        if self._ping_sent_at is not None and token == self._ping_token:
-            self.round_trip_s = max(now - self._ping_sent_at, 0.0)
-            self._ping_sent_at = None
-            self._ping_at = now + PING_EVERY_S
+        self._pulse.pinged(frame)
+        if len(self._unsequenced) >= MAX_UNANSWERED:
+            raise RemoteProtocolError(f"more than {MAX_UNANSWERED} PINGs before the first was answered")
+        self._queue_unsequenced(FrameType.PONG, frame.payload)
 
     def _on_goodbye(self, frame: Frame, now: float) -> Event:
         body = decode_json(frame)
-        return LinkOver(str(body.get("reason", "")), bool(body.get("final", False)))
+        reason = str(body.get("reason", ""))[:MAX_REASON]
+        return LinkOver("".join(c if c.isprintable() else " " for c in reason), body.get("final") is True)
 
     # Streams and time.
 
@@ -354,21 +381,14 @@ class Link:
 
     def _known(self, frame: Frame) -> Stream | None:
         """The frame's stream, None when it was open once; ids only grow, so nothing need be remembered of it."""
-        stream = self.streams.get(StreamId(frame.stream))
-        if stream is None:
-            ours = frame.stream % 2 == self._next_stream % 2
-            opened = frame.stream < self._next_stream if ours else frame.stream <= self._peer_stream
-            if not frame.stream or not opened:
-                raise RemoteProtocolError(f"a {frame.type.name} for stream {frame.stream}, which was never opened")
-        return stream
+        stream_id = StreamId(frame.stream)
+        ours = stream_id % 2 == self._next_stream % 2
+        opened = stream_id < self._next_stream if ours else stream_id <= self._peer_stream
+        if not stream_id or not opened or stream_id in self._opening:
+            raise RemoteProtocolError(f"a {frame.type.name} for stream {stream_id}, which was never opened")
+        return self.streams.get(stream_id)
 
     def _drop(self, stream_id: StreamId) -> None:
+        self._turns.discard(stream_id)
+        self._granting.pop(stream_id, None)
         self.streams.pop(stream_id).close()
-
-    def _ping_deadline(self) -> float:
-        """When silence becomes worth a ping, or, after a ping, means that the WebSocket is dead."""
-        if not self.initiator:  # the agent pings; a hub that misses two gives the WebSocket up
-            return self._heard_at + 2 * PING_EVERY_S + SILENCE_S
-        if self._ping_sent_at is not None:
-            return max(self._ping_sent_at, self._heard_at) + SILENCE_S
-        return min(self._ping_at, self._heard_at + PING_BUSY_S) if self._ledger.unacknowledged else self._ping_at

@@ -3,7 +3,7 @@
 Node k is 127.77.0.k and owns a block of ports that nobody else uses. The hub is node 1. A program on node k reaches
 node m at 127.77.0.m: there the agent of k listens on m's whole block and relays. Nodes in one network namespace see
 each other's real ports, so they need no listeners for each other, and only the first of them, the namespace's
-*listener*, listens for the nodes elsewhere.
+*listener*, listens for the nodes elsewhere; when it goes, the next in order of joining takes over.
 
 `Roster` is the hub's book: it gives out names, numbers and blocks, says which listeners each agent must have, and
 knows when everyone listens for a newcomer, which is when the newcomer is ready.
@@ -27,12 +27,8 @@ GRAIN = 8  # blocks are a multiple of so many ports
 
 # Below Linux's ephemeral ports (32768-60999, ip_local_port_range), above the ones that programs like by habit.
 FIRST_PORT, LAST_PORT = 10000, 32767
-# Used by Colab's own services, by Ray on every node whatever its flags say, and by Ray Client's servers.
-RESERVED = (
-    range(8080, 8081),
-    range(10001, 10002),
-    range(23000, 24000),
-)
+# Used by Ray on every node whatever its flags say, and by Ray Client's servers.
+RESERVED = (range(10001, 10002), range(23000, 24000))
 
 
 def address_of(node: int) -> str:
@@ -78,10 +74,7 @@ def usable_ports() -> Iterator[range]:
     """The stretches of ports that blocks may be cut from."""
     at = FIRST_PORT
     for reserved in RESERVED:
-        if reserved.stop <= at:
-            continue
-        if reserved.start > at:
-            yield range(at, reserved.start)
+        yield range(at, reserved.start)
         at = reserved.stop
     yield range(at, LAST_PORT + 1)
 
@@ -90,7 +83,7 @@ def usable_ports() -> Iterator[range]:
 class _Member:
     node: Node
     busy: frozenset[int]  # ports that other programs use where the node runs
-    wanted: set[NodeId] = field(default_factory=set)  # nodes it was told to listen for
+    wanted: set[Node] = field(default_factory=set)  # nodes it was told to listen for
     listening: set[NodeId] = field(default_factory=set)  # nodes it said it listens for
     ready: bool = False
 
@@ -102,6 +95,7 @@ class Roster:
         self._prefix = prefix
         self._members: dict[NodeId, _Member] = {}
         self._joined = 0  # counts the nodes that were given a name of ours
+        self._last = 0  # the number that was given out last
 
     @property
     def nodes(self) -> list[Node]:
@@ -116,14 +110,11 @@ class Roster:
     def join(self, *, name: str | None, ports: int, namespace: str, busy: Iterable[int]) -> Node:
         """Give a newcomer a number, a name and a block; Refused("full") when there is no room."""
         taken = frozenset(busy)
-        node_id = next((NodeId(k) for k in range(1, MAX_NODE + 1) if k not in self._members), None)
-        if node_id is None:
-            raise Refused(
-                "full", f"There is no room: {MAX_NODE} nodes are the most one hub can have. Remove one first."
-            )
+        node_id = self._number()
         block = self._cut(block_size(ports), taken)
         node = Node(node_id, self._name(name), block, namespace)
         self._members[node_id] = _Member(node, taken)
+        self._last = node_id
         return node
 
     def leave(self, node_id: NodeId) -> Node | None:
@@ -133,24 +124,29 @@ class Roster:
             other.listening.discard(node_id)
         return None if member is None else member.node
 
-    def orders(self) -> Iterator[tuple[NodeId, list[Node], list[NodeId]]]:
-        """What changed for whom since the last call: (who, nodes to listen for from now on, nodes to stop for)."""
+    def orders(self) -> list[tuple[NodeId, list[Node], list[NodeId]]]:
+        """What changed for whom since the last call: (who, nodes to listen for from now on, nodes to stop for).
+
+        Who gets both stops first: a number may have passed to another node.
+        """
         hosts = self._listeners()
+        orders = []
         for node_id, member in self._members.items():
             space = member.node.namespace
-            wanted: set[NodeId] = set()
+            wanted: set[Node] = set()
             if hosts[space] == node_id:
-                wanted = {other.node.id for other in self._members.values() if other.node.namespace != space}
-            start = [self._members[other].node for other in sorted(wanted - member.wanted)]
-            stop = sorted(member.wanted - wanted)
+                wanted = {other.node for other in self._members.values() if other.node.namespace != space}
+            start = sorted(wanted - member.wanted, key=lambda node: node.id)
+            stop = sorted(node.id for node in member.wanted - wanted)
             member.wanted = wanted
             if start or stop:
-                yield node_id, start, stop
+                orders.append((node_id, start, stop))
+        return orders
 
     def listening(self, node_id: NodeId, of: int) -> None:
         """`node_id` says that it listens for the node `of`."""
         member = self._members.get(node_id)
-        if member is not None and NodeId(of) in member.wanted:
+        if member is not None and any(node.id == of for node in member.wanted):
             member.listening.add(NodeId(of))
 
     def newly_ready(self) -> list[Node]:
@@ -175,11 +171,19 @@ class Roster:
         return True
 
     def _listeners(self) -> dict[str, NodeId]:
-        """The one node of each namespace that listens there for all."""
+        """The one node of each namespace that listens there for all: who came first, so that nobody takes over early."""
         hosts: dict[str, NodeId] = {}
-        for node_id in sorted(self._members):
-            hosts.setdefault(self._members[node_id].node.namespace, node_id)
+        for node_id, member in self._members.items():
+            hosts.setdefault(member.node.namespace, node_id)
         return hosts
+
+    def _number(self) -> NodeId:
+        """The next number in turn: what is still said of a node that left is not taken for word of a newcomer."""
+        for step in range(MAX_NODE):
+            node_id = NodeId((self._last + step) % MAX_NODE + 1)
+            if node_id not in self._members:
+                return node_id
+        raise Refused("full", f"There is no room: {MAX_NODE} nodes are the most one hub can have. Remove one first.")
 
     def _name(self, wanted: str | None) -> str:
         names = {node.name for node in self.nodes}

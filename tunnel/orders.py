@@ -1,9 +1,9 @@
 """What ROSTER frames say, as values: the hub's orders to listen, and an agent's answers. Sans-I/O.
 
-    hub -> agent   {"listen": [{"node", "first", "count"}, ...], "unlisten": [node, ...]}     listen for these from now on
-    hub -> agent   {"ready": true}                                                     everyone listens for everyone
-    agent -> hub   {"listening": [node, ...]}                                          done, as ordered
-    agent -> hub   {"taken": {"node", "port"}}                                         it cannot be: a port is in use
+    hub -> agent   {"listen": [{"node", "first", "count"}, ...], "unlisten": [node, ...]}     from now on
+    hub -> agent   {"ready": true}                      all reach this node and it reaches all
+    agent -> hub   {"listening": [node, ...]}           done, as ordered
+    agent -> hub   {"taken": {"node", "port"}}          it cannot be done: that port is in use
 
 Everything here came from the network: what does not have the type it should raises RemoteProtocolError.
 """

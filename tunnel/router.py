@@ -2,7 +2,7 @@
 
 A port is a link, or the sockets of this machine. A stream is two *legs*, one at each port; whatever an event says
 of one leg is done to the other. Credit follows the bytes: those that one port delivered are granted again at the
-port they came from.
+port they came from. So a stream is remembered until both its ends finished and all it carried was delivered.
 """
 
 from __future__ import annotations
@@ -62,7 +62,12 @@ class _Leg:
     port: Port
     stream: StreamId
     finished: bool = False  # nothing more enters here
+    held: int = 0  # bytes that entered here and have not left by the other leg
     other: _Leg | None = None
+
+    @property
+    def done(self) -> bool:
+        return self.finished and not self.held
 
 
 class Router:
@@ -86,19 +91,21 @@ class Router:
             return None
         far = leg.other
         if isinstance(event, StreamData):
+            leg.held += len(event.data)  # before it is sent: sockets deliver at once
             far.port.send(far.stream, event.data)
         elif isinstance(event, StreamDelivered):
+            far.held -= event.size
             far.port.delivered(far.stream, event.size)
         elif isinstance(event, StreamFinished):
             leg.finished = True
-            if far.finished:
-                self._forget(leg)
             far.port.finish(far.stream)
         elif isinstance(event, StreamAccepted):
             far.port.opened(far.stream)
         else:
             self._forget(leg)
             far.port.reset(far.stream, event.code)
+        if leg.done and far.done:
+            self._forget(leg)
         return far.port
 
     def remove(self, port: Port, code: ResetCode = ResetCode.LOST) -> list[Port]:
@@ -107,6 +114,7 @@ class Router:
         for leg in [leg for leg in self._legs.values() if leg.port is port]:
             far = leg.other
             self._forget(leg)
+            leg.port.reset(leg.stream, code)  # what came in by it is charged to a port that stays
             if far is not None:
                 far.port.reset(far.stream, code)
                 touched[id(far.port)] = far.port

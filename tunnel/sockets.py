@@ -86,7 +86,7 @@ class _Relay(asyncio.Protocol):
         if self.stream is None:
             return
         self._port.forget(self.stream)
-        if not self._over and not (self._read_done and self._write_done):
+        if not self._over and not (self._read_done and self._write_done and not self._leaving):
             self._over = True
             self._port.emit(StreamReset(self.stream, ResetCode.CONNECTION))
 

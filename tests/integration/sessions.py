@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import psutil
 from nbformat.v4 import new_code_cell, new_notebook
 
 from raycolab.simulate import SimulatedSession
@@ -56,6 +57,28 @@ class Tab:
         return subprocess.run(
             self.command(*argv), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout_s
         )
+
+    def processes(self) -> list[psutil.Process]:
+        """Every process of the session but its first one."""
+        first = self.session.first_process
+        own = os.readlink(f"/proc/{first}/ns/pid")
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(OSError, psutil.Error):
+                alive = process.status() != psutil.STATUS_ZOMBIE
+                if alive and process.pid != first and os.readlink(f"/proc/{process.pid}/ns/pid") == own:
+                    found.append(process)
+        return found
+
+    def supervisor(self) -> psutil.Process:
+        """The long-lived process of the node that runs here."""
+        return next(each for each in self.processes() if each.cmdline()[1:4] == ["-P", "-m", "raycolab.supervisor"])
+
+    def guard(self) -> psutil.Process:
+        """The guard around that process."""
+        parent = self.supervisor().parent()
+        assert parent is not None
+        return parent
 
     def said(self) -> str:
         """What the command printed."""

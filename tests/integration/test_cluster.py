@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import stat
 import sys
@@ -65,14 +64,6 @@ def sockets(tab: Tab) -> set[tuple[str, int]]:
     )
     found = tab.run(sys.executable, "-c", script)
     return {(address, port) for address, port in json.loads(found.stdout)}
-
-
-def in_session(process: psutil.Process, tab: Tab) -> bool:
-    """Whether a process runs in this session."""
-    try:
-        return os.readlink(f"/proc/{process.pid}/ns/pid") == os.readlink(f"/proc/{tab.session.first_process}/ns/pid")
-    except FileNotFoundError:
-        return False
 
 
 def test_every_session_has_the_same_private_address(six: Cluster) -> None:
@@ -169,16 +160,12 @@ def test_no_secret_is_in_an_argv_a_log_or_an_open_file(six: Cluster) -> None:
 def test_nothing_is_left_after_a_kill(six: Cluster, victim: str, name: str, code: int) -> None:
     """SIGKILL of a joiner's supervisor, or of the guard around it, leaves no process, socket or directory."""
     tab = six.joiners[name]
-    found = {
-        "supervisor" if process.info["cmdline"][1:4] == ["-P", "-m", "raycolab.supervisor"] else "guard": process
-        for process in psutil.process_iter(["cmdline"])
-        if "raycolab.supervisor" in (process.info["cmdline"] or []) and in_session(process, tab)
-    }
-    run_dir = found["supervisor"].cmdline()[4]
-    found[victim].kill()
+    supervisor, guard = tab.supervisor(), tab.guard()
+    run_dir = supervisor.cmdline()[4]
+    (supervisor if victim == "supervisor" else guard).kill()
     assert tab.process is not None
     assert tab.process.wait(30) == code
-    until(lambda: not psutil.Process(tab.session.first_process).children(), 30, lambda: f"{name} has processes left")
+    until(lambda: not tab.processes(), 30, lambda: f"{tab.processes()} are left")
     assert sockets(tab) == set()
     if victim == "supervisor":
         assert not Path(run_dir).exists()
@@ -191,6 +178,5 @@ def test_down_ends_every_process(six: Cluster) -> None:
         if tab.name not in ("tab-4", "tab-5"):
             assert tab.process is not None
             assert tab.process.wait(30) == 0, tab.said()
-        assert psutil.Process(tab.session.first_process).children() == []
+        assert tab.processes() == []
     assert Path(six.data_dir / "raycolab.db").exists()
-    assert len(six.rows("everywhere")) == 60

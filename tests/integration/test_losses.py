@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sqlite3
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
 
-import psutil
 import pytest
 
 from tests.integration.sessions import RAYCOLAB, Cluster, cluster, until, write_main, write_sweep
@@ -66,7 +63,8 @@ def complete(three: Cluster, name: str) -> int:
 def attempts(three: Cluster) -> list[tuple[int, int, str, str]]:
     """Every attempt: trial number, attempt number, node, outcome."""
     with sqlite3.connect(three.data_dir / "raycolab.db") as database:
-        query = "select trials.number, attempts.number, attempts.node, outcome from attempts join trials on trial_id = trials.id"
+        columns = "trials.number, attempts.number, attempts.node, outcome"
+        query = f"select {columns} from attempts join trials on trial_id = trials.id"
         return database.execute(query).fetchall()
 
 
@@ -119,15 +117,10 @@ def test_the_head_s_supervisor_killed_leaves_nothing(three: Cluster) -> None:
     """SIGKILL of the head's supervisor: no process, no socket; another head can start at once."""
     assert three.head is not None
     assert three.head.process is not None
-    session = psutil.Process(three.head.session.first_process)
-    supervisor = next(
-        process
-        for process in session.children(recursive=True)
-        if process.cmdline()[1:4] == ["-P", "-m", "raycolab.supervisor"]
-    )
-    os.kill(supervisor.pid, signal.SIGKILL)
-    three.head.process.wait(30)
-    until(lambda: not session.children(), 30, lambda: str(session.children(recursive=True)))
+    three.head.supervisor().kill()
+    assert three.head.process.wait(30) == 128 + 9
+    assert three.head.processes() == []
+    assert not list(three.folder.glob("rc-*/ray"))
     three.head.end()
     three.start_head("head-again")
     three.wait_up(3)
