@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from raycolab.cluster import Head, attach, join, leave, start_head
     from raycolab.errors import RaycolabError
     from raycolab.examples import example_path
-    from raycolab.space import (
+    from raycolab.space.functions import (
         choice,
         grid_search,
         integer,
@@ -68,7 +68,7 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'raycolab' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"raycolab.{_HOMES.get(name, 'space')}"), name)
+    return getattr(importlib.import_module(f"raycolab.{_HOMES.get(name, 'space.functions')}"), name)
 
 
 def __dir__() -> list[str]:

@@ -63,8 +63,8 @@ def cli() -> None:
 @_data_dir_option
 def demo(joiners: int, jobs_per_pair: int, as_json: bool, data_dir: str | None) -> int:
     """Run the example's sweep on a whole cluster on this machine, in isolated sessions and a fresh data directory."""
-    from raycolab.data_dir import DataDir
     from raycolab.demo import run_demo
+    from raycolab.node.data_dir import DataDir
 
     folder = DataDir(data_dir or tempfile.mkdtemp(prefix="raycolab-demo-"))
     done = run_demo(folder, joiners=joiners, jobs_per_pair=jobs_per_pair, say=_say)
@@ -103,7 +103,7 @@ def head(
 ) -> None:
     """Be the head, in the foreground, until interrupted; prints the join address."""
     from raycolab.cluster import check_capacity
-    from raycolab.data_dir import DataDir
+    from raycolab.node.data_dir import DataDir
 
     cpus, gpus = check_capacity(num_cpus, None)
     options = {
@@ -137,8 +137,8 @@ def join(
 ) -> None:
     """Join this machine to the head at ADDRESS (or @FILE, or RAYCOLAB_JOIN_ADDRESS), until the head ends it."""
     from raycolab.cluster import check_capacity, read_address
-    from raycolab.data_dir import DataDir
-    from raycolab.launch import ADDRESS_VARIABLE
+    from raycolab.node.data_dir import DataDir
+    from raycolab.node.launch import ADDRESS_VARIABLE
 
     text = os.environ.get(ADDRESS_VARIABLE, "") if address is None else address
     if text.startswith("@"):
@@ -161,8 +161,8 @@ def submit(
 ) -> int:
     """Run the sweep of SWEEP_FILE on the head that is running, or go on with it."""
     from raycolab.cluster import attach
+    from raycolab.declaration.file import load_sweep_file
     from raycolab.sweep import declare_spec
-    from raycolab.sweep_file import load_sweep_file
 
     if output is not None and Path(output).suffix not in (".csv", ".parquet", ".json"):
         raise UsageError(f"--output {output}: give a file that ends in .csv, .parquet or .json.")
@@ -248,7 +248,7 @@ def down(data_dir: str | None) -> None:
 
 def _become_supervisor(role: str, data_dir: str, options: dict[str, Any], as_json: bool) -> NoReturn:
     """Turn this process into the guard of a supervisor, which carries everything else out."""
-    from raycolab.launch import Task, prepare
+    from raycolab.node.launch import Task, prepare
 
     _, command = prepare(Task(role, data_dir, options, "json" if as_json else "text"))
     os.execv(command[0], command)

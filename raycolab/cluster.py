@@ -18,12 +18,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from raycolab.capacity import cpu_count, gpu_count
-from raycolab.control import ControlClient, error_from
-from raycolab.data_dir import DataDir
 from raycolab.errors import ClusterError, JoinError, NoHeadError, UsageError
-from raycolab.launch import ADDRESS_VARIABLE, Task, prepare
-from raycolab.ray_command import ray_environment
+from raycolab.node.capacity import cpu_count, gpu_count
+from raycolab.node.control import ControlClient, error_from
+from raycolab.node.data_dir import DataDir
+from raycolab.node.launch import ADDRESS_VARIABLE, Task, prepare
+from raycolab.node.ray_command import ray_environment
 from tunnel.address import JoinAddress
 from tunnel.errors import AddressError
 

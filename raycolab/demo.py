@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from raycolab.cluster import Head, attach
-from raycolab.data_dir import DataDir
+from raycolab.declaration.file import load_sweep_file
 from raycolab.errors import ClusterError, UsageError
 from raycolab.examples import example_path
-from raycolab.launch import ADDRESS_VARIABLE
+from raycolab.node.data_dir import DataDir
+from raycolab.node.launch import ADDRESS_VARIABLE
 from raycolab.simulate import Capability, SimulatedSession, probe
 from raycolab.sweep import Sweep, declare_spec
-from raycolab.sweep_file import load_sweep_file
 
 __all__ = ["DemoResult", "run_demo"]
 

@@ -13,17 +13,17 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from raycolab.cluster import Head, attach
-from raycolab.data_dir import DataDir
+from raycolab.declaration.change import compare, refuse_contradictions
+from raycolab.declaration.spec import SweepSpec, check_fits
 from raycolab.errors import ClusterError, SweepChangedError, UsageError
-from raycolab.main_notebook import MainNotebook
+from raycolab.main.notebook import MainNotebook
+from raycolab.node.data_dir import DataDir
+from raycolab.node.versions import versions
 from raycolab.search import enumerate_trials
-from raycolab.sweep_change import compare, refuse_contradictions
-from raycolab.sweep_spec import SweepSpec, check_fits
 from raycolab.trial import SweepRow, SweepState, TrialState
-from raycolab.versions import versions
 
 if TYPE_CHECKING:  # pandas and SQLAlchemy take a second to import
-    from raycolab.results import Results
+    from raycolab.results.table import Results
     from raycolab.store import Store
 
 __all__ = ["AT_REST", "Sweep", "declare", "declare_spec", "find"]
@@ -83,7 +83,7 @@ class Sweep:
 
     def worth(self, *, nodes: int, head_slots: int) -> str:
         """What the cluster was worth since `start` was called here, and a line that runs the best configuration."""
-        from raycolab.worth import compute_line, worth_line
+        from raycolab.results.worth import compute_line, worth_line
 
         results = self.results
         rows = [row for row in results.rows if row.ended_at is not None and row.ended_at >= self._began]
@@ -105,7 +105,7 @@ class Sweep:
     @property
     def results(self) -> Results:
         """What it found so far."""
-        from raycolab.results import Results
+        from raycolab.results.table import Results
 
         with self._store() as store:
             row = store.existing_sweep(self.name)

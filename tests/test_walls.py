@@ -40,7 +40,15 @@ class Door:
 
 
 TUNNEL_CORE = (
-    *("tunnel.errors", "tunnel.address", "tunnel.nodes", "tunnel.frames", "tunnel.events", "tunnel.handshake"),
+    *(
+        "tunnel.errors",
+        "tunnel.address",
+        "tunnel.nodes",
+        "tunnel.frames",
+        "tunnel.events",
+        "tunnel.handshake",
+        "tunnel.listen",
+    ),
     *(
         "tunnel.window",
         "tunnel.stream",
@@ -53,8 +61,17 @@ TUNNEL_CORE = (
     *("tunnel.backoff", "tunnel.secure"),
 )
 RAYCOLAB_CORE = (
-    *("raycolab.errors", "raycolab.trial", "raycolab.space", "raycolab.domain", "raycolab.beta", "raycolab.schedule"),
-    *("raycolab.ray_command", "raycolab.status", "raycolab.sweep_spec", "raycolab.sweep_change"),
+    *(
+        "raycolab.errors",
+        "raycolab.trial",
+        "raycolab.space.functions",
+        "raycolab.space.domain",
+        "raycolab.space.beta",
+        "raycolab.schedule",
+    ),
+    *("raycolab.node.ray_command", "raycolab.node.status", "raycolab.node.self_test"),
+    *("raycolab.declaration.spec", "raycolab.declaration.change"),
+    *("raycolab.engine.mailbox", "raycolab.engine.slot_words", "raycolab.engine.fleet", "raycolab.engine.progress"),
 )
 
 WALLS = (
@@ -90,12 +107,12 @@ WALLS = (
 DOORS = (
     Door(
         "ray",
-        ("raycolab.engine", "raycolab.slot", "raycolab.cluster"),
+        ("raycolab.engine", "raycolab.engine.slot", "raycolab.cluster"),
         "Ray is slow to import and must see its environment first",
     ),
     Door(
         "pandas",
-        ("raycolab.results", "raycolab.frame", "raycolab.display"),
+        ("raycolab.results.table", "raycolab.results.frame", "raycolab.display"),
         "pandas costs half a second and is for showing results",
     ),
     Door("pyngrok", ("raycolab.providers.ngrok",), "one provider among several"),
@@ -106,12 +123,17 @@ DOORS = (
     Door(
         "IPython",
         (
-            *("raycolab.main_runtime", "raycolab.main_shell", "raycolab.cell_source", "raycolab.cell_traceback"),
+            *(
+                "raycolab.main.runtime",
+                "raycolab.main.shell",
+                "raycolab.main.cell_source",
+                "raycolab.main.cell_traceback",
+            ),
             *("raycolab.display", "raycolab.notebook"),
         ),
         "MAIN runs in its shell and panels are shown through it; all else works without",
     ),
-    Door("nbformat", ("raycolab.main_notebook",), "a notebook file is read in one place"),
+    Door("nbformat", ("raycolab.main.notebook",), "a notebook file is read in one place"),
 )
 
 CLOCKS = frozenset({"now", "utcnow", "today"})  # of datetime, whose arithmetic a sans-I/O module may use
@@ -239,9 +261,9 @@ def test_the_walls_hold(path: Path) -> None:
         ("tunnel.frames", "from tunnel.window import _private"),
         ("tunnel.frames", "class FrameHandler: ..."),
         ("tunnel.frames", "def process_frame() -> None: ..."),
-        ("raycolab.ray_command", "import asyncio"),
-        ("raycolab.ray_command", "import random"),
-        ("raycolab.ray_command", "from ray import init"),
+        ("raycolab.node.ray_command", "import asyncio"),
+        ("raycolab.node.ray_command", "import random"),
+        ("raycolab.node.ray_command", "from ray import init"),
         ("raycolab.errors", "import pandas as pd"),
         ("raycolab.errors", "import sqlalchemy.orm"),
         ("raycolab.errors", "from google.colab import userdata"),

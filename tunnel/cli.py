@@ -113,6 +113,8 @@ async def _hub(options: argparse.Namespace) -> None:
     told_to_stop = _stop_signals()
     listen = _listen(options.listen)
     identity = _identity(options.identity)
+    if options.url is not None:
+        JoinAddress(options.url, identity.pin, identity.secret)  # a bad one is told before anything listens
     hub = Hub(identity, _HubVoice(), ports=options.ports, grace_s=options.grace)
     try:
         bound = await hub.start(listen)

@@ -14,14 +14,14 @@ from typing import Any, TypeVar
 from tunnel.errors import RemoteProtocolError
 from tunnel.nodes import FIRST_PORT, LAST_PORT, MAX_NODE, Node, NodeId, PortBlock
 
-__all__ = ["PROTOCOL", "Hello", "Resume", "Welcome"]
+__all__ = ["MAX_BUSY", "MAX_COUNT", "MAX_GRACE_S", "MAX_NAME", "MAX_TEXT", "PROTOCOL", "Hello", "Resume", "Welcome"]
 
 T = TypeVar("T")
 
 PROTOCOL = 1
 MAX_BUSY = 4000  # ports named in a HELLO
 MAX_NAME = 40  # characters
-MAX_GRACE_S = 24 * 3600.0
+MAX_GRACE_S = 1e9
 MAX_COUNT = 1 << 62  # frames
 MAX_TEXT = 200  # characters of any other text in a handshake
 
@@ -122,7 +122,7 @@ class Welcome:
         block = PortBlock(first, _within(body, "count", 1, LAST_PORT + 1 - first))
         node = Node(NodeId(_within(body, "node", 1, MAX_NODE)), _text(body, "name"), block, namespace)
         grace = body.get("grace_s")
-        if not isinstance(grace, int | float) or not 0 <= grace <= MAX_GRACE_S:
+        if isinstance(grace, bool) or not isinstance(grace, int | float) or not 0 <= grace <= MAX_GRACE_S:
             raise RemoteProtocolError("a WELCOME without a grace period")
         return cls(
             link=_text(body, "link"),

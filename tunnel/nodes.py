@@ -17,7 +17,21 @@ from typing import NewType
 
 from tunnel.errors import Refused
 
-__all__ = ["HUB", "Node", "NodeId", "PortBlock", "Roster", "address_of", "block_size", "usable_ports"]
+__all__ = [
+    "FIRST_PORT",
+    "GRAIN",
+    "HUB",
+    "LAST_PORT",
+    "MAX_NODE",
+    "RESERVED",
+    "Node",
+    "NodeId",
+    "PortBlock",
+    "Roster",
+    "address_of",
+    "block_size",
+    "usable_ports",
+]
 
 NodeId = NewType("NodeId", int)
 
@@ -171,7 +185,7 @@ class Roster:
         return True
 
     def _listeners(self) -> dict[str, NodeId]:
-        """The one node of each namespace that listens there for all: who came first, so that nobody takes over early."""
+        """The one node of each namespace that listens there for all: who came first, so a newcomer never takes over."""
         hosts: dict[str, NodeId] = {}
         for node_id, member in self._members.items():
             hosts.setdefault(member.node.namespace, node_id)

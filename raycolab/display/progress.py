@@ -1,7 +1,7 @@
 """A sweep's progress: a live line on a terminal, one updated in place in a notebook, a line per change when piped.
 
 It only shows, and decides nothing. What it is fed are the sweep and the nodes of `status --json`, see
-`raycolab.status`. Everything goes to stderr, so that stdout can carry results.
+`raycolab.node.status`. Everything goes to stderr, so that stdout can carry results.
 """
 
 from __future__ import annotations

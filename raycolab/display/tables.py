@@ -14,7 +14,7 @@ from raycolab.display.progress import best_text, warning_lines
 from raycolab.wording import bytes_text, duration_text, number_text, tally_text
 
 if TYPE_CHECKING:  # `status` must not pay for importing pandas
-    from raycolab.results import Results
+    from raycolab.results.table import Results
 
 __all__ = ["nodes_table", "results_table", "sweeps_table"]
 

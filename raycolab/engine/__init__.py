@@ -8,6 +8,10 @@
     commit       the one thread that writes to the store, in groups
     control      the line to the head's supervisor
     progress     what is told of a sweep
+    slot         the slot task: MAIN loaded, trials pulled and run
+    slot_desk    the slot's two threads and what passes between them
+    slot_words   what slot and engine say to each other
+    mailbox      their messages, each delivered once and in order
 
 `python -m raycolab.engine` starts the actor on a running Ray.
 """

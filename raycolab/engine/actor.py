@@ -20,11 +20,11 @@ from raycolab.engine import at_rest
 from raycolab.engine.cluster_view import live_nodes
 from raycolab.engine.commit import Committer
 from raycolab.engine.control import ControlLine, Message
+from raycolab.engine.mailbox import Batch
 from raycolab.engine.progress import SweepNews
+from raycolab.engine.slot_words import Call, End, Reply
 from raycolab.engine.sweep_run import SweepRun
 from raycolab.errors import RaycolabError, UsageError
-from raycolab.mailbox import Batch
-from raycolab.slot_words import Call, End, Reply
 from raycolab.store import Store, open_store
 from raycolab.trial import SweepRow, SweepState
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
+from raycolab.declaration.spec import SweepSpec
 from raycolab.engine.progress import SweepNews
 from raycolab.schedule.book import TrialBook
 from raycolab.store import Store
-from raycolab.sweep_spec import SweepSpec
 from raycolab.trial import FINAL_STATES, SweepRow, SweepState, TrialState
 
 __all__ = ["cancel_rows", "has_work", "news_of", "queued_sweeps", "retried_states", "retry_rows"]

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import time
 
-from raycolab.mailbox import Inbox, Outbox
-from raycolab.slot_words import Call, EngineWord, Reply, SlotWord
+from raycolab.engine.mailbox import Inbox, Outbox
+from raycolab.engine.slot_words import Call, EngineWord, Reply, SlotWord
 
 __all__ = ["SlotLine"]
 

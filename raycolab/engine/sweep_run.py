@@ -13,11 +13,26 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from raycolab.declaration.spec import SweepSpec
 from raycolab.engine.cluster_view import cause_of_end
 from raycolab.engine.commit import Committer
 from raycolab.engine.fleet import Fleet, NodeView
 from raycolab.engine.progress import SweepNews, trial_words
+from raycolab.engine.slot import run_slot
 from raycolab.engine.slot_line import SlotLine
+from raycolab.engine.slot_words import (
+    Call,
+    End,
+    Ended,
+    GaveBack,
+    Give,
+    Ready,
+    Reply,
+    SetupBroke,
+    SlotWord,
+    Started,
+    TakeBack,
+)
 from raycolab.errors import RaycolabError
 from raycolab.schedule import (
     Assign,
@@ -31,9 +46,6 @@ from raycolab.schedule import (
     Scheduler,
     Write,
 )
-from raycolab.slot import run_slot
-from raycolab.slot_words import Call, End, Ended, GaveBack, Give, Ready, Reply, SetupBroke, SlotWord, Started, TakeBack
-from raycolab.sweep_spec import SweepSpec
 from raycolab.trial import AttemptRow, SweepRow, SweepState, TrialRow, TrialState
 
 __all__ = ["SweepRun"]

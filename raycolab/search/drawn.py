@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 
-from raycolab.domain import Domain
+from raycolab.space.domain import Domain
 from raycolab.trial import Scalar
 
 __all__ = ["configuration_source"]

@@ -13,9 +13,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
 
+from raycolab.declaration.spec import Method, SweepSpec
 from raycolab.search.drawn import configuration_source
 from raycolab.search.grid import grid_configurations
-from raycolab.sweep_spec import Method, SweepSpec
 from raycolab.trial import Config, Scalar, TrialRow
 
 __all__ = ["enumerate_trials"]

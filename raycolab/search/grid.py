@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 
-from raycolab.domain import Domain
+from raycolab.space.domain import Domain
 from raycolab.trial import Scalar
 
 __all__ = ["grid_configurations"]

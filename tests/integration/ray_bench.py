@@ -21,12 +21,12 @@ from typing import Any, Self
 import nbformat
 
 import raycolab
+from raycolab.declaration.spec import SweepSpec
 from raycolab.engine.__main__ import STORE_VARIABLE
-from raycolab.main_notebook import MainNotebook
-from raycolab.ray_command import PortBlock, RayPorts, head_command, joiner_command, ray_environment
+from raycolab.main.notebook import MainNotebook
+from raycolab.node.ray_command import PortBlock, RayPorts, head_command, joiner_command, ray_environment
 from raycolab.search import enumerate_trials
 from raycolab.store import Store, open_store, sqlite_url
-from raycolab.sweep_spec import SweepSpec
 from raycolab.trial import SweepState
 
 __all__ = ["Cluster", "Supervisor", "notebook"]

@@ -72,7 +72,9 @@ class Tab:
 
     def supervisor(self) -> psutil.Process:
         """The long-lived process of the node that runs here."""
-        return next(each for each in self.processes() if each.cmdline()[1:4] == ["-P", "-m", "raycolab.supervisor"])
+        return next(
+            each for each in self.processes() if each.cmdline()[1:4] == ["-P", "-m", "raycolab.node.supervisor"]
+        )
 
     def guard(self) -> psutil.Process:
         """The guard around that process."""

@@ -15,7 +15,7 @@ import psutil
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from raycolab.ray_command import ports_needed
+from raycolab.node.ray_command import ports_needed
 from raycolab.simulate import PRIVATE_ADDRESS
 from tests.integration.sessions import Cluster, Tab, cluster, until, write_main, write_sweep
 from tunnel.address import JoinAddress
@@ -143,7 +143,7 @@ def test_no_secret_is_in_an_argv_a_log_or_an_open_file(six: Cluster) -> None:
     parsed = JoinAddress.parse(address)
     needles = [token, ray_token, parsed.secret.hex(), token[43:86]]
     commands = [" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
-    assert any("raycolab.supervisor" in command for command in commands)
+    assert any("raycolab.node.supervisor" in command for command in commands)
     assert not [command for command in commands for needle in needles if needle in command]
     told = six.folder / "head.log"  # the head's stdout, where a person reads the address
     for path in six.folder.rglob("*"):

@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from raycolab.control import LINE_BYTES, MAX_CLIENTS, Answer, ControlClient, ControlServer, EngineChannel, Peer
-from raycolab.data_dir import DataDir, HeadRecord, make_run_dir
 from raycolab.errors import ClusterError, NoHeadError, RaycolabError, UnknownSweepError
+from raycolab.node.control import LINE_BYTES, MAX_CLIENTS, Answer, ControlClient, ControlServer, EngineChannel, Peer
+from raycolab.node.data_dir import DataDir, HeadRecord, make_run_dir
 from tests.in_loop import in_loop
 
 
@@ -266,7 +266,7 @@ async def test_a_live_head_is_read_from_its_record(path: Path, tmp_path: Path) -
 def test_a_killed_heads_lock_is_free(tmp_path: Path) -> None:
     """The kernel gives the lock back, so a killed head blocks nobody; a live one is named."""
     code = (
-        "import sys, time; from raycolab.data_dir import DataDir\n"
+        "import sys, time; from raycolab.node.data_dir import DataDir\n"
         "held = DataDir(sys.argv[1]).lock(); print(1, flush=True); time.sleep(60)\n"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE) as head:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from raycolab.ray_command import ports_needed
+from raycolab.node.ray_command import ports_needed
 from raycolab.simulate import SimulatedSession, probe
 from tunnel.nodes import PortBlock
 
@@ -26,8 +26,8 @@ PRELUDE = """
 import asyncio, json, os, subprocess, sys
 from pathlib import Path
 import psutil
-from raycolab.ray_command import *
-from raycolab.ray_process import *
+from raycolab.node.ray_command import *
+from raycolab.node.ray_process import *
 from tunnel.nodes import PortBlock
 run_dir = Path(sys.argv[1])
 head_block, joiner_block = (PortBlock(*json.loads(word)) for word in sys.argv[2:])

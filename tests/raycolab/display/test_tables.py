@@ -7,7 +7,7 @@ import io
 from rich.console import Console, RenderableType
 
 from raycolab.display import nodes_table, results_table, sweeps_table
-from raycolab.results import Results
+from raycolab.results.table import Results
 from raycolab.trial import Metric, TrialRow, TrialState
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+from raycolab.engine.mailbox import Batch
 from raycolab.engine.slot_line import SlotLine
-from raycolab.mailbox import Batch
-from raycolab.slot_words import Call, End, Give, Ready, Reply, SlotWord
+from raycolab.engine.slot_words import Call, End, Give, Ready, Reply, SlotWord
 from tests.in_loop import in_loop
 
 GIVE = Give(())

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from raycolab.declaration.spec import SweepSpec
 from raycolab.search import enumerate_trials
 from raycolab.search.drawn import configuration_source
-from raycolab.space import uniform
-from raycolab.sweep_spec import SweepSpec
+from raycolab.space.functions import uniform
 from raycolab.trial import TrialRow, TrialState
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from raycolab.errors import SpaceError
 from raycolab.search.grid import grid_configurations
-from raycolab.space import as_space, integer, uniform
+from raycolab.space.functions import as_space, integer, uniform
 
 
 def test_every_combination_with_the_last_parameter_fastest() -> None:

@@ -1,0 +1,203 @@
+"""Sweep files: YAML in our format or a plain W&B one, read into a SweepSpec and the path of its MAIN.
+
+Every error names the file, the line and the key, and says what to write instead. Values that were set on the command
+line (`--set key=value`) replace those of the file and are named as they were typed. What a key may hold is decided by
+`arguments`, what a parameter may be by `raycolab.space`; how YAML is read, by `yaml_lines`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from raycolab.declaration.arguments import ALIASES, ArgumentError, check_key
+from raycolab.declaration.spec import SweepSpec
+from raycolab.declaration.yaml_lines import YamlError, YamlLines, read_value, read_yaml
+from raycolab.errors import SweepFileError
+from raycolab.space.wandb import is_wandb_parameter
+
+__all__ = ["SweepFile", "load_sweep_file"]
+
+_LARGEST_FILE = 1_000_000  # bytes; more is not a sweep file
+_FILE_KEYS = ("name", "main")
+_FILE_ALIASES: Mapping[str, str] = {**ALIASES, "program": "main"}
+_NO_MAIN = "add main: MAIN.ipynb, the notebook that defines compute, or pass --set main=MAIN.ipynb"
+
+_WANDB_ONLY: Mapping[str, str] = {
+    "apiVersion": "is W&B's own bookkeeping",
+    "command": "is the command line of a script, and raycolab calls compute instead",
+    "controller": "chooses who runs a W&B sweep, and here it is the head",
+    "description": "has no place in a sweep's table",
+    "entity": "names an account at W&B",
+    "image_uri": "is for W&B Launch",
+    "job": "is for W&B Launch",
+    "kind": "is W&B's own bookkeeping",
+    "metrics": "asks for several goals, and a sweep here has one metric",
+    "project": "names a project at W&B",
+    "scheduler": "configures W&B's scheduler",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SweepFile:
+    """A sweep file, read: the spec, and where its MAIN lies (not looked at yet)."""
+
+    spec: SweepSpec
+    main_path: Path
+
+
+def load_sweep_file(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> SweepFile:
+    """The sweep that a file and `key=value` overrides declare; SweepFileError for whatever is wrong with them.
+
+    Dotted keys reach into mappings (`metric.name=f1`); values are YAML. The sweep's name is the file's unless it says
+    one. Relative paths are relative to the file.
+    """
+    file = Path(path).expanduser()
+    try:
+        lines = read_yaml(_text(file))
+        data, places = lines.data, _Places(file.name, lines)
+    except YamlError as error:
+        raise SweepFileError(f"{file.name} line {error.line}: {error.problem}") from error
+    for override in overrides:
+        _override(data, places, override)
+    try:
+        return _sweep(data, file)
+    except ArgumentError as error:
+        raise SweepFileError(f"{places.of(error.path)}: {error}") from error
+
+
+def _sweep(data: dict[str, object], file: Path) -> SweepFile:
+    """ArgumentError for whatever the file says wrong."""
+    for key in data:
+        if key in _WANDB_ONLY:
+            raise ArgumentError((key,), f"{key} {_WANDB_ONLY[key]}; remove it")
+        if key != "program":
+            check_key(key, also=_FILE_KEYS)
+    for where, parameters in _spaces(data):
+        _check_forms(where, parameters)
+    main_path = _main_path(data, file)
+    arguments = {key: value for key, value in data.items() if key not in ("name", "main", "program")}
+    metric = arguments.get("metric")
+    if "program" in data and isinstance(metric, Mapping) and not {"goal", "mode"} & metric.keys():
+        arguments["metric"] = {**metric, "goal": "minimize"}  # W&B's default, in a W&B file only
+    name = file.stem if data.get("name") is None else data["name"]
+    return SweepFile(SweepSpec.from_arguments(name, **arguments), main_path)  # type: ignore[arg-type]  # checked there
+
+
+def _main_path(data: Mapping[str, object], file: Path) -> Path:
+    key = "program" if data.get("main") is None else "main"
+    value = data.get(key)
+    if value is None:
+        raise ArgumentError((), f"it names no notebook; {_NO_MAIN}")
+    if not isinstance(value, str) or not value.strip():
+        raise ArgumentError((key,), f"{key} is the path of a notebook, not {value!r}")
+    if not value.endswith(".ipynb"):
+        raise ArgumentError(
+            (key,),
+            f"{key} {value!r} is not a notebook; raycolab calls a notebook's compute, so put the training into "
+            "compute of a MAIN.ipynb and name that, or pass --set main=MAIN.ipynb",
+        )
+    return file.parent / Path(value).expanduser()
+
+
+def _spaces(data: Mapping[str, object]) -> Iterator[tuple[tuple[str, ...], Mapping[str, object]]]:
+    """Every space in the file and the way to it."""
+    for key in ("parameters", "space"):
+        if isinstance(space := data.get(key), Mapping):
+            yield (key,), space
+    if isinstance(models := data.get("models"), Mapping):
+        for model, space in models.items():
+            if isinstance(space, Mapping):
+                yield ("models", str(model)), space
+
+
+def _check_forms(where: tuple[str, ...], parameters: Mapping[str, object]) -> None:
+    """In a file a mapping is a W&B parameter or `{parameters: ...}`: anything else is more likely a slip of the pen."""
+    for name, value in parameters.items():
+        path = (*where, str(name))
+        if not isinstance(value, Mapping):
+            continue
+        if isinstance(inner := value.get("parameters"), Mapping):
+            _check_forms((*path, "parameters"), inner)
+        elif not is_wandb_parameter(value) and "grid_search" not in value:
+            raise ArgumentError(
+                path,
+                f"parameter {name!r} is a mapping without value, values, min and max, distribution or parameters; "
+                "for nested names write {parameters: {...}}",
+            )
+
+
+class _Places:
+    """Where each key was written: a line of the file, or an override."""
+
+    def __init__(self, file_name: str, lines: YamlLines) -> None:
+        # the name that errors call the file by
+        self.file_name = file_name
+        # lines of the file by the way to the key
+        self._lines = lines.lines
+        # overrides as typed, by the way to the key
+        self._typed: dict[tuple[str, ...], str] = {}
+
+    def typed(self, path: tuple[str, ...], override: str) -> None:
+        """Remember that a key was given on the command line."""
+        self._typed[path] = override
+
+    def of(self, path: tuple[str, ...]) -> str:
+        """The most exact place known for a key."""
+        for length in range(len(path), 0, -1):
+            for first in (path[0], *_other_words(path[0], _FILE_ALIASES)):
+                start = (first, *path[1:length])
+                if start in self._typed:
+                    return f"--set {self._typed[start]}"
+                if start in self._lines:
+                    return f"{self.file_name} line {self._lines[start]}"
+        return self.file_name
+
+
+def _override(data: dict[str, object], places: _Places, override: str) -> None:
+    """Put one `key=value` of the command line into the data, in place of what the file says."""
+    key, sign, text = override.partition("=")
+    path = tuple(key.strip().split("."))
+    if not sign or not all(path):
+        raise SweepFileError(f"--set {override}: write key=value, with dots for nested keys, as in metric.name=f1")
+    try:
+        value = read_value(text)
+    except YamlError as error:
+        raise SweepFileError(f"--set {override}: {error.problem}; the value is YAML, quote it if need be") from error
+    for other in _other_words(path[0], data):
+        if len(path) > 1:  # it reaches into what the file calls by another word
+            path = (other, *path[1:])
+        elif path[0] != "main":  # which goes before program, and a W&B file stays one without its script
+            del data[other]
+    inner = data
+    for depth, part in enumerate(path[:-1], start=1):
+        below = inner.setdefault(part, {})
+        if not isinstance(below, dict):
+            raise SweepFileError(
+                f"--set {override}: {'.'.join(path[:depth])} is {below!r} in {places.file_name}, not a mapping; "
+                f"set it as a whole, --set {'.'.join(path[:depth])}=..."
+            )
+        inner = below
+    inner[path[-1]] = value
+    places.typed(path, override)
+
+
+def _other_words(key: str, written: Iterable[str]) -> list[str]:
+    """The words among those written that mean what `key` means."""
+    meant = _FILE_ALIASES.get(key, key)
+    return [word for word in written if word != key and _FILE_ALIASES.get(word, word) == meant]
+
+
+def _text(file: Path) -> str:
+    try:
+        if file.stat().st_size > _LARGEST_FILE:
+            raise SweepFileError(f"{file} is larger than {_LARGEST_FILE:,} bytes; is it a sweep file?")
+        return file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise SweepFileError(f"there is no sweep file {file}; check the path") from None
+    except UnicodeDecodeError as error:
+        raise SweepFileError(f"{file} is not text in UTF-8; is it a sweep file?") from error
+    except OSError as error:
+        raise SweepFileError(f"the sweep file {file} cannot be read: {error.strerror}") from error

@@ -1,0 +1,174 @@
+"""The declaration of a sweep, checked and frozen: what is searched, over which pairs, how, and for which metric.
+
+A spec is a value. It is made from arguments (`SweepSpec.from_arguments`) or from the JSON that the store keeps; its
+fingerprint tells whether two declarations mean the same. `check_fits` holds it against the arguments of `compute`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from raycolab.declaration import arguments as sweep_arguments
+from raycolab.declaration.arguments import DEFAULT_JOBS_PER_PAIR, DEFAULT_NAME, GIVEN_BY_US, Method
+from raycolab.errors import SpaceError
+from raycolab.space.domain import Domain, domain_from_json
+from raycolab.spelling import did_you_mean
+from raycolab.trial import Metric
+
+__all__ = ["ComputeSignature", "Method", "SweepSpec", "check_fits"]
+
+
+class ComputeSignature(Protocol):
+    """The arguments of MAIN's `compute`, as far as a space has to fit them."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its named parameters."""
+
+    @property
+    def required(self) -> frozenset[str]:
+        """Those without a default."""
+
+    @property
+    def accepts_any(self) -> bool:
+        """Whether it takes `**anything`."""
+
+    @property
+    def whole_config(self) -> bool:
+        """Whether it takes the configuration as one dict, in a parameter `config` that is not among the required."""
+
+
+@dataclass(frozen=True, slots=True)
+class SweepSpec:
+    """A sweep as declared."""
+
+    name: str
+    models: Mapping[str, Mapping[str, Domain]]  # each model's space, flat names, in the order declared
+    datasets: tuple[str, ...]
+    method: Method
+    jobs_per_pair: int | None  # None: all of a grid
+    run_cap: int | None  # trials in all, at most
+    metric: Metric
+    seed: int
+    timeout_s: float | None  # of one trial
+    resources: Mapping[str, float]  # of one trial: {"cpus": 1}, or empty for one slot per CPU or GPU of a node
+
+    @classmethod
+    def from_arguments(cls, name: str, **arguments: object) -> SweepSpec:
+        """The spec that a declaration's arguments mean; ArgumentError, a UsageError, for what is wrong with them.
+
+        Arguments are the keys of the sweep file: models datasets parameters (or space) jobs_per_pair (or num_samples)
+        run_cap method metric mode seed timeout_s resources. None is the same as not given. Defaults: method random
+        with 10 jobs per pair, grid with all of its grid; metric "metric", mode "max"; seed 0; no timeout.
+        """
+        given = sweep_arguments.settle_keys(arguments)
+        method = sweep_arguments.read_method(given.get("method"))
+        models = sweep_arguments.read_models(given.get("models"), given.get("parameters"))
+        datasets = sweep_arguments.read_datasets(given.get("datasets"))
+        run_cap = sweep_arguments.read_count("run_cap", given.get("run_cap"))
+        jobs = sweep_arguments.read_count("jobs_per_pair", given.get("jobs_per_pair"))
+        if jobs is None and method is Method.RANDOM:
+            pairs = len(models) * len(datasets)
+            jobs = DEFAULT_JOBS_PER_PAIR if run_cap is None else math.ceil(run_cap / pairs)
+        spec = cls(
+            name=sweep_arguments.read_name(name),
+            models=models,
+            datasets=datasets,
+            method=method,
+            jobs_per_pair=jobs,
+            run_cap=run_cap,
+            metric=sweep_arguments.read_metric(given.get("metric"), given.get("mode")),
+            seed=sweep_arguments.read_seed(given.get("seed")),
+            timeout_s=sweep_arguments.read_timeout(given.get("timeout_s")),
+            resources=sweep_arguments.read_resources(given.get("resources")),
+        )
+        for model, space in models.items():
+            sweep_arguments.check_parameters(model, space, method, given.get("models"))
+        return spec
+
+    @property
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """Every (model, dataset), models first, in the order declared."""
+        return tuple((model, dataset) for model in self.models for dataset in self.datasets)
+
+    def to_json(self) -> str:
+        """The spec as canonical JSON; `from_json` is its inverse."""
+        return _canonical(self._fields())
+
+    @classmethod
+    def from_json(cls, text: str) -> SweepSpec:
+        """The spec that `to_json` wrote."""
+        fields: dict[str, Any] = json.loads(text)
+        models = {
+            model: {name: domain_from_json(domain) for name, domain in space} for model, space in fields.pop("models")
+        }
+        return cls(
+            models=models,
+            datasets=tuple(fields.pop("datasets")),
+            method=Method(fields.pop("method")),
+            metric=Metric(**fields.pop("metric")),
+            **fields,
+        )
+
+    def fingerprint(self) -> str:
+        """SHA-256, hex, of what the spec means; its name and the order of what it lists do not count."""
+        fields = self._fields()
+        del fields["name"]
+        fields["models"] = {model: dict(space) for model, space in self._spaces()}
+        fields["datasets"] = sorted(self.datasets)
+        return hashlib.sha256(_canonical(fields).encode()).hexdigest()
+
+    def _fields(self) -> dict[str, object]:
+        return {
+            "name": self.name,
+            "models": self._spaces(),
+            "datasets": self.datasets,
+            "method": self.method,
+            "jobs_per_pair": self.jobs_per_pair,
+            "run_cap": self.run_cap,
+            "metric": {"name": self.metric.name, "mode": self.metric.mode},
+            "seed": self.seed,
+            "timeout_s": self.timeout_s,
+            "resources": dict(self.resources),
+        }
+
+    def _spaces(self) -> list[tuple[str, list[tuple[str, dict[str, object]]]]]:
+        """Lists of pairs, so that sorting the keys of the JSON leaves the declared order alone."""
+        return [
+            (model, [(name, domain.to_json()) for name, domain in space.items()])
+            for model, space in self.models.items()
+        ]
+
+
+def check_fits(spec: SweepSpec, signature: ComputeSignature, *, main: str = "MAIN") -> None:
+    """SpaceError, one sentence a line, when `compute` does not take what a space gives or needs what none gives.
+
+    A nested name counts by its first part; `model` and `dataset` are given to whoever takes them; one `config` takes
+    any names. `main` is how the notebook is called in the sentences.
+    """
+    problems: list[str] = []
+    for model, space in spec.models.items():
+        giver = "the sweep" if tuple(spec.models) == (DEFAULT_NAME,) else f"the space of model {model!r}"
+        given = {name.split("/")[0] for name in space}
+        if not signature.accepts_any and ("config" in given or not signature.whole_config):
+            problems += [
+                f"compute of {main} has no parameter {name!r} that {giver} gives"
+                f"{did_you_mean(name, set(signature.names) - given)}; rename it in the sweep or add it to compute."
+                for name in sorted(given - set(signature.names))
+            ]
+        problems += [
+            f"compute of {main} needs {name!r}, which {giver} does not give; "
+            "add it to the sweep or give it a default in compute."
+            for name in sorted(signature.required - given - set(GIVEN_BY_US))
+        ]
+    if problems:
+        raise SpaceError("\n".join(problems))
+
+
+def _canonical(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

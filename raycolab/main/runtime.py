@@ -1,0 +1,224 @@
+"""MAIN at work in a worker process: its cells once, then `compute` per trial. No Ray here, and no scheduling.
+
+Setup, in this order:
+1. SHELL cells (nothing but `!`, `%pip`, `%%bash`, `%%writefile` and the like) in order, before anything of MAIN is
+   imported. One that fails although cells of Python stand above it is tried again in its place: it may need them.
+2. All other cells that workers run, in order. Shell commands among their Python run where they stand.
+Every shell command of setup, wherever it stands, runs once per node: the first worker runs it under a lock, the others
+take its result. The same command in another directory, with other text, or again in a loop is another command. A
+status other than 0 fails setup; `name = !command` is the program's own business, and runs in every worker.
+
+The namespace is IPython's `__main__`, put into `sys.modules` until `close`, so MAIN's classes pickle within the
+process, and by value with cloudpickle. A worker process loads one MAIN in its life; in a process that has an IPython
+already (a kernel), that one stays the current one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import inspect
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from raycolab.errors import MainError
+from raycolab.main.cell_roles import Cell, CellRole
+from raycolab.main.cell_source import runnable
+from raycolab.main.cell_traceback import cell_of, describe, traceback_text
+from raycolab.main.node_once import CommandResult, NodeOnce
+from raycolab.main.notebook import MainNotebook
+from raycolab.main.output_tail import OutputTail
+from raycolab.main.returned import BadReturnError, metrics_of
+from raycolab.main.signature import ComputeSignature, signature_of
+from raycolab.trial import Config, ErrorKind, Failure, Metric, Outcome, Scalar, TrialState
+
+if TYPE_CHECKING:
+    from raycolab.main.shell import MainShell
+
+__all__ = ["CellTiming", "MainRuntime", "SetupFailed", "SetupReport"]
+
+_NO_COMPUTE = "MAIN ran to its end and left no `compute` to call: define it in a cell that workers run."
+
+
+@dataclass(frozen=True, slots=True)
+class CellTiming:
+    """How long one cell of MAIN took to set up."""
+
+    index: int
+    seconds: float
+    role: CellRole
+
+
+@dataclass(frozen=True, slots=True)
+class SetupReport:
+    """What setting MAIN up took, cell by cell in the order they ran, and the last lines it printed."""
+
+    cells: tuple[CellTiming, ...]
+    output: str
+
+    @property
+    def seconds(self) -> float:
+        """All cells together."""
+        return sum(cell.seconds for cell in self.cells)
+
+
+class SetupFailed(Exception):  # noqa: N818  # it is an event of the worker's life, caught where slots are run
+    """MAIN could not be set up on this node; `failure` says which cell, and why."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure)
+        self.failure = failure
+
+    def __str__(self) -> str:
+        return self.failure.summary
+
+
+class MainRuntime:
+    """One MAIN loaded in this process. `lock_dir` is a folder of this node, shared by its workers."""
+
+    def __init__(self, main: MainNotebook, *, lock_dir: Path, clock: Callable[[], float] = time.time) -> None:
+        self._main = main
+        self._folder = lock_dir
+        self._clock = clock
+        self._once = NodeOnce(lock_dir / "commands", main.code_fingerprint(), clock)
+        self._output = OutputTail()  # one for setup and trials: loggers keep the stream they were made with
+        self._shell: MainShell | None = None
+        self._compute: Callable[..., object] | None = None
+        self._signature: ComputeSignature | None = None
+        self._timings: list[CellTiming] = []
+
+    def setup(self) -> SetupReport:
+        """Run MAIN's cells; raises SetupFailed with the first cell that fails."""
+        _mend_matplotlib_backend()
+        self._shell = _start_shell(self._folder / "ipython")
+        with self._at_work(self._shell):
+            self._run_cells(self._shell)
+            self._shell.once = None
+        compute = self._shell.user_ns.get("compute")
+        if not callable(compute):
+            raise SetupFailed(Failure(ErrorKind.SETUP, "MainError", _NO_COMPUTE))
+        try:
+            self._signature = signature_of(compute)
+        except MainError as error:
+            raise SetupFailed(Failure(ErrorKind.SETUP, "MainError", str(error))) from error
+        self._compute = compute
+        return SetupReport(tuple(self._timings), self._output.text())
+
+    def compute(
+        self, model: str, dataset: str, config: Config, metric: Metric, clock: Callable[[], float] = time.time
+    ) -> Outcome:
+        """Run one trial. Whatever MAIN's code raises, KeyboardInterrupt and SystemExit included, is an Outcome."""
+        if self._shell is None or self._compute is None or self._signature is None:
+            raise RuntimeError("setup() has to come first")
+        self._output.clear()
+        metrics: dict[str, Scalar] = {}
+        failure: Failure | None = None
+        started_at = clock()
+        with self._at_work(self._shell):
+            try:
+                value = self._compute(**self._signature.arguments(model, dataset, config))
+                if inspect.isawaitable(value):
+                    value = self._shell.run_coroutine(_awaited(value))
+                metrics = metrics_of(value, metric)
+            except BadReturnError as error:
+                failure = Failure(ErrorKind.BAD_RETURN, "BadReturn", str(error))
+            # The user's code may raise anything; SystemExit from it must not end the worker.
+            except BaseException as error:
+                failure = _failure(ErrorKind.OOM if isinstance(error, MemoryError) else ErrorKind.EXCEPTION, error)
+            ended_at = clock()
+            self._shell.events.trigger("post_execute")  # closes the trial's figures
+            self._shell.forget_output()
+        state = TrialState.COMPLETE if failure is None else TrialState.FAILED
+        return Outcome(state, metrics, failure, started_at, ended_at, self._output.text())
+
+    def close(self) -> None:
+        """Give the process its own `__main__` and IPython back."""
+        if self._shell is None:
+            return
+        self._shell.end()
+        if type(self._shell).initialized() and type(self._shell).instance() is self._shell:
+            type(self._shell).clear_instance()
+        self._shell = self._compute = None
+
+    # --- setup -------------------------------------------------------------------------------------------------------
+
+    def _run_cells(self, shell: MainShell) -> None:
+        cells = [cell for cell in self._main.cells if cell.role is not CellRole.SKIP]
+        done: set[int] = set()
+        python_above = False
+        for cell in cells:
+            if cell.role is not CellRole.SHELL:
+                python_above = True
+            elif self._run_cell(shell, cell, early=True, may_fail=python_above):
+                done.add(cell.index)
+        for cell in cells:
+            if cell.index not in done:
+                self._run_cell(shell, cell, early=False)
+
+    def _run_cell(self, shell: MainShell, cell: Cell, *, early: bool, may_fail: bool = False) -> bool:
+        """Run and time one cell; False when it failed and may. What failed early is tried again in its place."""
+
+        def once(key: str, command: Callable[[], CommandResult]) -> CommandResult:
+            return self._once.run(key, command, "early" if early else "in-place")
+
+        shell.once = once
+        started = self._clock()
+        try:
+            shell.run_main_cell(cell.index, runnable(cell.source))
+        # A cell may raise anything; what it raises is this node's failure to set MAIN up.
+        except BaseException as error:
+            if may_fail:
+                return False
+            raise SetupFailed(_failure(ErrorKind.SETUP, error, cell.index)) from error
+        self._timings.append(CellTiming(cell.index, self._clock() - started, cell.role))
+        return True
+
+    @contextlib.contextmanager
+    def _at_work(self, shell: MainShell) -> Iterator[None]:
+        """While MAIN's code runs: its output is kept, and `display` and `get_ipython` are built in."""
+        with (
+            contextlib.redirect_stdout(self._output),
+            contextlib.redirect_stderr(self._output),
+            shell.builtin_trap,
+        ):
+            yield
+
+
+def _start_shell(folder: Path) -> MainShell:
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from raycolab.main.shell import MainShell
+
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # The current shell of the process, as libraries ask for it, unless a kernel has one already.
+    return MainShell(folder) if InteractiveShell.initialized() else MainShell.instance(folder)
+
+
+def _mend_matplotlib_backend() -> None:
+    """A kernel's MPLBACKEND may name a module this worker lacks; matplotlib would fail at its import."""
+    backend = os.environ.get("MPLBACKEND", "")
+    if not backend.startswith("module://"):
+        return
+    try:
+        known = importlib.util.find_spec(backend.removeprefix("module://")) is not None
+    except (ImportError, ValueError):
+        known = False
+    if not known:
+        os.environ["MPLBACKEND"] = "agg"
+
+
+def _failure(kind: ErrorKind, error: BaseException, cell_index: int | None = None) -> Failure:
+    name, message = describe(error)
+    text = traceback_text(error)
+    if kind is ErrorKind.SETUP and isinstance(error, ModuleNotFoundError) and error.name:
+        package = error.name.split(".")[0]
+        text += f"\nThis node has no module `{package}`: install it in a cell of MAIN (`%pip install ...`).\n"
+    return Failure(kind, name, message, text, cell_of(error) if cell_index is None else cell_index)
+
+
+async def _awaited(value: object) -> object:
+    return await value  # type: ignore[misc]  # asked of inspect.isawaitable

@@ -1,0 +1,215 @@
+"""The IPython shell that runs MAIN's cells in a worker: no kernel, no terminal, no files of its own in the home.
+
+It is IPython's InteractiveShell with few differences, each for a worker's sake: cells are compiled under their number;
+during setup a shell command runs once per node and its failure is an error; commands find this Python first on their
+PATH; `%matplotlib` always means inline, and nothing where matplotlib is missing; errors are kept, not printed.
+"""
+
+# mypy: disable-error-code="no-untyped-call"
+# Much of IPython 9 has no annotations, and IPython 7 has none at all.
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import importlib.util
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from IPython.core.compilerop import CachingCompiler
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets.config import Config as ShellConfig
+
+from raycolab.main.cell_roles import SCRIPT_MAGICS
+from raycolab.main.cell_source import runnable
+from raycolab.main.cell_traceback import cell_code_name
+from raycolab.main.node_once import CommandResult
+from raycolab.main.output_tail import MAX_OUTPUT_BYTES, last_lines
+
+__all__ = ["MainShell", "ShellCommandError"]
+
+_FILE_MAGICS = frozenset({"writefile", "file"})
+_READ_BYTES = 8 * MAX_OUTPUT_BYTES  # of a command's output
+
+
+class ShellCommandError(Exception):
+    """A shell command of MAIN's setup ended with a status other than 0; the text has its last lines."""
+
+
+class _CellCompiler(CachingCompiler):
+    """Compiles under the number of the cell that is running, so that tracebacks and warnings name it."""
+
+    index = 0
+
+    def get_code_name(self, raw_code: str, transformed_code: str, number: int) -> str:
+        return cell_code_name(self.index)
+
+
+class MainShell(InteractiveShell):
+    """IPython for the cells of one MAIN; `sys.modules["__main__"]` is its namespace from construction to `end`."""
+
+    compiler_class = _CellCompiler
+    compile: _CellCompiler
+
+    def __init__(self, folder: Path, **traits: Any) -> None:
+        # During setup: runs a command unless another worker of this node has; None in trials, where `!` is plain.
+        self.once: Callable[[str, Callable[[], CommandResult]], CommandResult] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None  # of top-level await and of an async compute
+        self._depth = 0  # of nested run_cell calls
+        self._nested_error: BaseException | None = None  # of a cell run by a cell, as %%capture does
+        self._commands = 0  # counts the commands of the running cell, so that a repeated one runs again
+        config = ShellConfig({"HistoryManager": {"enabled": False, "hist_file": ":memory:"}})
+        super().__init__(ipython_dir=str(folder), config=config, **traits)
+        self.loop_runner = self.run_coroutine
+        if self.display_formatter is not None:
+            self.display_formatter.active_types = ["text/plain"]  # nobody looks at the pictures: draw none
+        self._prepare_inline_config()
+        sys.path.insert(0, "")  # as in a notebook: modules beside it, and those its cells write, can be imported
+
+    # --- running -----------------------------------------------------------------------------------------------------
+
+    def run_main_cell(self, index: int, source: str) -> None:
+        """Run one cell of MAIN; what it raises is raised, its traceback starting at IPython's frames."""
+        self.compile.index = index
+        self._commands = 0
+        self._nested_error = None
+        result = self.run_cell(source)
+        self.forget_output()
+        error = result.error_before_exec or result.error_in_exec or self._nested_error
+        if error is not None:
+            raise error
+
+    def run_cell(self, raw_cell: str, *args: Any, **options: Any) -> Any:
+        """As IPython's, but the error of a cell run within a cell is kept: `%%capture` and `%run` swallow it."""
+        self._depth += 1
+        try:
+            result = super().run_cell(raw_cell, *args, **options)
+        finally:
+            self._depth -= 1
+        if self._depth and not result.success:
+            self._nested_error = self._nested_error or result.error_before_exec or result.error_in_exec
+        return result
+
+    def safe_execfile(self, fname: Any, *where: Any, **options: Any) -> None:
+        """As IPython's, but errors of a script that `%run` runs are raised."""
+        super().safe_execfile(fname, *where, **options | {"raise_exceptions": True})
+
+    def run_coroutine(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Await on this shell's own event loop, which stays the same from cell to cell and trial to trial."""
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+        return self._loop.run_until_complete(coroutine)
+
+    def forget_output(self) -> None:
+        """Drop the copies of output that IPython 9 keeps for its history."""
+        outputs = getattr(self.history_manager, "outputs", None)
+        if outputs is not None:
+            outputs.clear()
+
+    def end(self) -> None:
+        """Give `__main__` and the path back, and close the event loop."""
+        self.restore_sys_module_state()
+        if "" in sys.path:
+            sys.path.remove("")
+        if self._loop is not None:
+            self._loop.close()
+
+    def showtraceback(self, *args: Any, **options: Any) -> None:
+        """Nothing: whoever runs the cell gets the exception."""
+
+    showsyntaxerror = showtraceback
+
+    def init_virtualenv(self) -> None:
+        """Nothing: a worker's Python is its own, whatever VIRTUAL_ENV the node was started from."""
+
+    # --- the shell ---------------------------------------------------------------------------------------------------
+
+    def system(self, cmd: str) -> None:
+        """`!cmd`, and what `%pip`, `%conda` and `%uv` end in."""
+        command = self.var_expand(cmd, depth=1)
+        shell = shutil.which("bash") or "/bin/sh"
+        result = self._command(command, lambda: _run([shell, "-c", command]))
+        self.user_ns["_exit_code"] = result.status
+
+    def run_cell_magic(self, magic_name: str, line: str, cell: str) -> Any:
+        """As IPython's; during setup `%%bash` and its like, and `%%writefile`, run once per node."""
+        if magic_name == "capture":
+            return super().run_cell_magic(magic_name, line, runnable("\n" + cell))  # lines keep their numbers
+        text = f"%%{magic_name} {line}\n{cell}"
+        if self.once is not None and magic_name in _FILE_MAGICS:
+            return self._command(text, lambda: self._write_file(magic_name, line, cell))
+        if self.once is None or magic_name not in SCRIPT_MAGICS or line.lstrip().startswith("--"):
+            return super().run_cell_magic("bash" if magic_name == "shell" else magic_name, line, cell)
+        program = [] if magic_name == "script" else ["sh" if magic_name == "sh" else "bash"]
+        self._command(text, lambda: _run([*program, *shlex.split(line)], cell))
+        return None
+
+    def _write_file(self, magic_name: str, line: str, cell: str) -> CommandResult:
+        super().run_cell_magic(magic_name, line, cell)
+        return CommandResult(0)
+
+    def _command(self, text: str, run: Callable[[], CommandResult]) -> CommandResult:
+        """Run a command the way the phase asks for, and let Python see what it may have installed."""
+        if self.once is None:
+            result = run()
+        else:
+            self._commands += 1
+            key = f"{self.compile.index} {self._commands} {os.getcwd()}\n{text}"
+            result = self.once(key, run)
+        sys.stdout.write(result.output)
+        importlib.invalidate_caches()
+        if result.status != 0 and self.once is not None:
+            first = text.strip().splitlines()[0]
+            raise ShellCommandError(
+                f"`{first}` ended with status {result.status}; if that is no reason to stop, add `|| true` to it, or "
+                f"start its cell with `# raycolab: head-only`. Its last lines:\n{result.output}"
+            )
+        return result
+
+    # --- matplotlib --------------------------------------------------------------------------------------------------
+
+    def enable_matplotlib(self, gui: str | None = None) -> Any:
+        """`%matplotlib` with any backend: inline, the only one that needs no screen; nothing without matplotlib."""
+        if importlib.util.find_spec("matplotlib") is None:
+            return "inline", "inline"
+        return super().enable_matplotlib("inline")
+
+    def enable_gui(self, gui: str | None = None) -> None:
+        """Nothing: there is no window."""
+
+    def _prepare_inline_config(self) -> None:
+        """Let `%config InlineBackend...` work before `%matplotlib`, as it does in a kernel."""
+        if importlib.util.find_spec("matplotlib_inline") is not None:
+            from matplotlib_inline.config import InlineBackend
+
+            configurables: list[Any] = self.configurables
+            configurables.append(InlineBackend.instance(parent=self))
+
+
+def _run(arguments: list[str], text: str | None = None) -> CommandResult:
+    """Run a command to its end, this Python's folder first on its PATH; the end of its output comes back.
+
+    Its output goes to a file and not a pipe, which a server left running by the command would hold open.
+    """
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as script:
+        script.write((text or "").encode())
+        script.seek(0)
+        ended = subprocess.run(
+            arguments,
+            stdin=script,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {"PATH": path},
+            check=False,
+        )
+        size = output.seek(0, os.SEEK_END)
+        output.seek(max(0, size - _READ_BYTES))
+        return CommandResult(ended.returncode, last_lines(output.read().decode("utf-8", "replace")))

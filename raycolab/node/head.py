@@ -1,0 +1,317 @@
+"""The head's long-lived process: hub, provider, Ray's head node and the sweep engine, in one event loop.
+
+Order of start: the hub listens, the provider makes it reachable, Ray's head comes up, the engine starts, and then the
+join address is written. Joiners that come earlier (after a restart of the head) wait for `start` as all others do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from raycolab import providers
+from raycolab.errors import ClusterError, UnknownNodeError, UsageError
+from raycolab.node.control import ControlServer, EngineChannel, Peer
+from raycolab.node.data_dir import DataDir, HeadRecord
+from raycolab.node.lifeline import exec_with_lifeline
+from raycolab.node.mesh_watch import MeshWatch
+from raycolab.node.ray_command import RayPorts, head_command, ports_needed, ray_environment, required_ports
+from raycolab.node.ray_process import RayProcess
+from raycolab.node.self_test import Reachable
+from raycolab.node.status import cluster_status
+from raycolab.store import sqlite_url
+from tunnel.address import JoinAddress
+from tunnel.errors import IdentityError, PortTaken
+from tunnel.hub import GRACE_S, Hub
+from tunnel.listen import Listen
+from tunnel.secure import HubIdentity
+
+__all__ = ["HeadOptions", "HeadSupervisor"]
+
+GRACE_VARIABLE = "RAYCOLAB_GRACE_S"  # how long a joiner may be away before its node is given up
+ENGINE_START_S = 60.0
+ENGINE_ANSWER_S = 30.0
+
+log = logging.getLogger("raycolab.head")
+
+
+@dataclass(frozen=True, slots=True)
+class HeadOptions:
+    """What `raycolab head` or `start_head` was asked for; everything was checked by whoever made it."""
+
+    provider: str = "auto"
+    listen: str | None = None
+    url: str | None = None
+    num_cpus: int = 1
+    num_gpus: int = 0
+    store: str | None = None  # SQLAlchemy URL, None: SQLite in the data directory
+    join_address_file: str | None = None
+    new_address: bool = False
+    secrets: tuple[str, ...] = ()  # names of environment variables for trials
+
+
+class HeadSupervisor:
+    """Runs until `stop` is called or the provider and Ray cannot go on."""
+
+    def __init__(self, options: HeadOptions, data_dir: DataDir, run_dir: Path, environ: Mapping[str, str]) -> None:
+        self.join_address = ""
+        self.stopping = asyncio.Event()
+        self._options = options
+        self._data_dir = data_dir
+        self._run_dir = run_dir
+        self._environ = environ
+        self._store_url = options.store or sqlite_url(data_dir.database_path)
+        self._engine: EngineChannel | None = None
+        self._engine_up = asyncio.Event()
+        self._progress: dict[str, Any] = {"sweeps": [], "trials": {}}
+        stored = data_dir.load_identity() or {}
+        self._identity, self._token = self._take_identity(stored)
+        self._remembered: dict[str, str] = {} if options.new_address else stored.get("provider", {})
+        self._provider = providers.choose_provider(
+            options.provider,
+            listen=options.listen,
+            url=options.url,
+            environ=environ,
+            remembered=self._remembered,
+            run_dir=run_dir,
+        )
+        self._watch = MeshWatch(self._token, self._take_secrets(), self._on_node_lost)
+        self._hub = Hub(
+            self._identity,
+            self._watch,
+            ports=ports_needed(options.num_cpus),
+            name="head",
+            prefix="joiner",
+            grace_s=float(environ.get(GRACE_VARIABLE, GRACE_S)),
+        )
+        self._watch.hub = self._hub
+        self._ports = RayPorts.of(self._hub.node.block)
+        self._control_path = run_dir / "control"
+        self._control = ControlServer(self._control_path, self._answer, self._on_engine)
+        self._ray = self._ray_process()
+        self._ray_started = False
+
+    def stop(self) -> None:
+        """Begin an orderly end; `run` returns soon."""
+        self.stopping.set()
+
+    async def run(self, joinable: Callable[[str], None]) -> None:
+        """Be the head until told to stop; `joinable` gets the join address once joiners can come.
+
+        Raises RaycolabError when the head cannot start, or when it ends for another reason than `stop`.
+        """
+        starting = asyncio.create_task(self._start())
+        stopped = asyncio.create_task(self.stopping.wait())
+        try:
+            await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                starting.result()
+                joinable(self.join_address)
+                await self._until_the_end()
+        finally:
+            for task in (starting, stopped):
+                task.cancel()
+            await asyncio.gather(starting, stopped, return_exceptions=True)
+            await self._end()
+
+    # Starting.
+
+    async def _start(self) -> None:
+        bound = await self._listen()
+        url = await self._provider.open(bound)
+        self._data_dir.save_identity(
+            {
+                "hub": self._identity.to_pem().decode(),
+                "ray_token": self._token,
+                "provider": {**self._remembered, **self._provider.remember()},
+            }
+        )
+        await self._control.start()
+        self._ray_started = True
+        await self._ray.start()
+        self._watch.head_is_up(
+            Reachable(self._hub.node.id, self._hub.node.name, required_ports(self._ports, head=True))
+        )
+        await self._start_engine()
+        self.join_address = JoinAddress(url, self._identity.pin, self._identity.secret).text
+        self._data_dir.write_head(
+            HeadRecord(os.getpid(), str(self._control_path), started_at=time.time(), store=self._store_url)
+        )
+        if self._options.join_address_file is not None:
+            write_private(Path(self._options.join_address_file), self.join_address + "\n")
+
+    def _take_identity(self, stored: Mapping[str, Any]) -> tuple[HubIdentity, str]:
+        """The head's key and secret and Ray's token, kept so that the join address outlives the head."""
+        if "hub" not in stored or self._options.new_address:
+            return HubIdentity.create(time.time()), secrets.token_urlsafe(32)
+        try:
+            return HubIdentity.from_pem(str(stored["hub"]).encode()), str(stored["ray_token"])
+        except (IdentityError, KeyError) as error:
+            raise ClusterError(
+                f"The head's identity in {self._data_dir.path} is damaged: start the head with --new-address, and give "
+                f"joiners the new join address."
+            ) from error
+
+    def _take_secrets(self) -> dict[str, str]:
+        missing = [name for name in self._options.secrets if name not in self._environ]
+        if missing:
+            raise UsageError(
+                f"The secret {missing[0]!r} is not in the head's environment: set it, then start the head."
+            )
+        return {name: self._environ[name] for name in self._options.secrets}
+
+    async def _listen(self) -> Listen:
+        wanted = await self._provider.prepare()
+        try:
+            return await self._hub.start(wanted)
+        except (OSError, PortTaken) as error:
+            cause = error.__cause__ if isinstance(error, PortTaken) else error
+            if isinstance(cause, OSError):
+                raise providers.bind_failure(wanted, cause) from error
+            raise
+
+    def _ray_process(self) -> RayProcess:
+        command = head_command(
+            self._ports,
+            node_ip=self._hub.node.address,
+            node_name=self._hub.node.name,
+            num_cpus=self._options.num_cpus,
+            num_gpus=self._options.num_gpus or None,
+            temp_dir=str(self._run_dir / "ray"),
+        )
+        return RayProcess(command, self._ray_environment, ports=self._ports, temp_dir=self._run_dir / "ray")
+
+    @property
+    def _ray_address(self) -> str:
+        return f"{self._hub.node.address}:{self._ports.gcs}"
+
+    @property
+    def _ray_environment(self) -> dict[str, str]:
+        return ray_environment(self._token, self._environ)
+
+    async def _start_engine(self) -> None:
+        """Have the engine's actor made; it then dials the control socket by itself."""
+        command = exec_with_lifeline(
+            [
+                *(sys.executable, "-P", "-m", "raycolab.engine"),
+                *("--ray-address", self._ray_address, "--node-ip", self._hub.node.address),
+                *("--control", str(self._control_path), "--lock-dir", str(self._run_dir)),
+            ]
+        )
+        environment = {**self._ray_environment, "RAYCOLAB_STORE_URL": self._store_url}
+        log_path = self._run_dir / "engine.log"
+        log_path.touch(mode=0o600)
+        with log_path.open("ab") as output:
+            process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=output, stderr=output)
+        try:
+            async with asyncio.timeout(ENGINE_START_S):
+                if await process.wait() != 0:
+                    raise ClusterError(engine_failure(log_path))
+                await self._engine_up.wait()
+        except TimeoutError as error:
+            raise ClusterError(engine_failure(log_path)) from error
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+    # While it runs.
+
+    async def _until_the_end(self) -> None:
+        stopping = asyncio.create_task(self.stopping.wait())
+        lost = asyncio.create_task(self._provider.wait_lost())
+        ended = asyncio.create_task(self._ray.wait())
+        try:
+            await asyncio.wait({stopping, lost, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if stopping.done():
+                return
+            if lost.done():
+                raise ClusterError(lost.result())
+            raise ClusterError(f"Ray's head process ended ({self._ray.last_words()}). Start the head again.")
+        finally:
+            for task in (stopping, lost, ended):
+                task.cancel()
+            await asyncio.gather(stopping, lost, ended, return_exceptions=True)
+
+    def _on_node_lost(self, name: str) -> None:
+        if self._engine is not None:
+            self._engine.tell({"op": "node_lost", "node": name})
+
+    def _on_engine(self, channel: EngineChannel) -> None:
+        """The engine's actor dialed in; after a restart of the actor, anew."""
+        self._engine = channel
+        channel.on_progress = self._on_progress
+        self._engine_up.set()
+
+    def _on_progress(self, progress: Mapping[str, Any]) -> None:
+        self._progress = dict(progress)
+
+    async def _answer(self, request: Mapping[str, Any], peer: Peer) -> dict[str, Any]:
+        """Answer a client: the command line, a kernel, the demo."""
+        op = request.get("op")
+        if op == "status":
+            return {"status": cluster_status(self._nodes(), self._progress)}
+        if op == "head":
+            return {
+                "join_address": self.join_address,
+                "ray_address": self._ray_address,
+                "node_ip": self._hub.node.address,
+                "ray_token": self._token,
+                "store": self._store_url,
+            }
+        if op == "remove":
+            await self._remove(str(request.get("node")))
+            return {}
+        if op == "shutdown":
+            self.stop()
+            return {}
+        if self._engine is None:
+            raise ClusterError("The sweep engine is restarting; try again in a few seconds.")
+        return await self._engine.request(dict(request), ENGINE_ANSWER_S)
+
+    def _nodes(self) -> list[dict[str, Any]]:
+        return self._watch.nodes(cpus=self._options.num_cpus, gpus=self._options.num_gpus)
+
+    async def _remove(self, name: str) -> None:
+        peer = next((peer for peer in self._hub.peers if peer.node.name == name), None)
+        if peer is None:
+            raise UnknownNodeError(f"There is no joiner called {name!r}; `raycolab status` lists them.")
+        await self._hub.remove(peer.node.id, "the head removed this joiner")
+
+    # The end.
+
+    async def _end(self) -> None:
+        """End everything; what fails here must not keep the rest from ending."""
+        log.info("shutting down")
+        self._data_dir.clear_head()
+        async with contextlib.AsyncExitStack() as stack:
+            if self._ray_started:
+                stack.push_async_callback(self._ray.stop)
+            stack.push_async_callback(self._provider.close)
+            stack.push_async_callback(self._hub.close, "the head shut down", final=self.stopping.is_set())
+            stack.push_async_callback(self._watch.close)
+            stack.push_async_callback(self._control.close)
+
+
+def engine_failure(log_path: Path) -> str:
+    """The sentence for an engine that did not start."""
+    lines = log_path.read_text(errors="replace").strip().splitlines()
+    return f"The sweep engine did not start: {lines[-1] if lines else 'it said nothing'}. Start the head again."
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file of mode 0600 whole or not at all."""
+    descriptor, beside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # mode 0600
+    with open(descriptor, "w") as file:
+        file.write(text)
+    os.replace(beside, path)

@@ -1,0 +1,78 @@
+"""Starting a node's supervisor under its guard, and what passes between it and whoever started it.
+
+What to do goes into RUN_DIR/task.json (mode 0600, no secrets); the join address of a joiner goes through its
+environment; nothing secret is ever in an argv. What happens comes back on stdout: lines for people when `text`, one
+JSON object per event when `json`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from raycolab.node.data_dir import make_run_dir
+from raycolab.node.lifeline import guard_command
+
+__all__ = ["ADDRESS_VARIABLE", "Task", "announce", "prepare", "read_task"]
+
+ADDRESS_VARIABLE = "RAYCOLAB_JOIN_ADDRESS"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a supervisor is to do."""
+
+    role: str  # "head" or "joiner"
+    data_dir: str
+    options: Mapping[str, Any] = field(default_factory=dict)  # of HeadOptions or JoinerOptions
+    output: str = "text"  # what stdout carries: "text", "json" (one object per event) or "quiet"
+    log: str | None = None  # a file that outlives the node; None: in the run directory
+
+
+def prepare(task: Task) -> tuple[Path, list[str]]:
+    """Make the run directory of a task; returns it and the command that carries the task out under a guard."""
+    run_dir = make_run_dir()
+    path = run_dir / "task.json"
+    path.touch(mode=0o600)
+    path.write_text(json.dumps(dataclasses.asdict(task)))
+    command = [sys.executable, "-P", "-m", "raycolab.node.supervisor", str(run_dir)]
+    return run_dir, guard_command(command, remove=[run_dir])
+
+
+def read_task(run_dir: Path) -> Task:
+    """The task that `prepare` wrote."""
+    return Task(**json.loads((run_dir / "task.json").read_text()))
+
+
+def announce(task: Task, event: str, **fields: Any) -> None:
+    """Say on stdout what happened; a reader who went away is no reason to fail."""
+    if task.output == "quiet":
+        return
+    line = json.dumps({"event": event, **fields}) if task.output == "json" else _sentence(task, event, fields)
+    try:
+        stream = sys.stderr if task.output == "text" and event == "failed" else sys.stdout
+        stream.write(line + "\n")
+        stream.flush()
+    except BrokenPipeError:
+        # Python would complain again at exit, while flushing what was not written.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _sentence(task: Task, event: str, fields: Mapping[str, Any]) -> str:
+    if event == "failed":
+        return str(fields["error"])
+    if task.role == "head" and event == "up":
+        where = f" --data-dir {task.data_dir}"
+        return (
+            f"{fields['join_address']}\n\n"
+            f"The head is up. On each other machine:  raycolab join 'THE LINE ABOVE'\n"
+            f"Then, here:                             raycolab submit SWEEP.yaml{where}\n"
+            f"To see it, to end it:                   raycolab status{where}    raycolab down{where}"
+        )
+    return str(fields.get("text", event))

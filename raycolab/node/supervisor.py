@@ -1,0 +1,108 @@
+"""`python -m raycolab.node.supervisor RUN_DIR`: the long-lived process of a node, under its guard (see `launch`).
+
+Reads what to do from RUN_DIR/task.json, says on stdout when it is up (a line for people or one JSON object, as asked),
+and ends with the contract's exit code; SIGINT and SIGTERM end it in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from raycolab.errors import RaycolabError
+from raycolab.node.control import ControlServer, Peer
+from raycolab.node.data_dir import DataDir
+from raycolab.node.head import HeadOptions, HeadSupervisor
+from raycolab.node.joiner import JoinerOptions, JoinerSupervisor
+from raycolab.node.launch import ADDRESS_VARIABLE, Task, announce, read_task
+from raycolab.node.lifeline import die_with_parent
+from tunnel.address import JoinAddress
+
+__all__ = ["main"]
+
+log = logging.getLogger("raycolab")
+
+
+def main(run_dir: Path) -> int:
+    """Carry the task out; returns the exit code."""
+    die_with_parent(os.getppid())
+    task = read_task(run_dir)
+    log_path = Path(task.log) if task.log else run_dir / "supervisor.log"
+    _log_to(log_path)
+    run = _head if task.role == "head" else _joiner
+    try:
+        _event_loop_run(run(task, run_dir))
+    except RaycolabError as error:
+        log.error("%s", error)
+        announce(task, "failed", error=str(error), kind=type(error).__name__, exit_code=error.exit_code)
+        return error.exit_code
+    return 0
+
+
+async def _head(task: Task, run_dir: Path) -> None:
+    data_dir = DataDir(task.data_dir)
+    fields = {**task.options, "secrets": tuple(task.options.get("secrets", ()))}
+    with data_dir.lock():
+        head = HeadSupervisor(HeadOptions(**fields), data_dir, run_dir, os.environ)
+        _on_signals(head.stop)
+        await head.run(lambda address: announce(task, "up", join_address=address))
+
+
+async def _joiner(task: Task, run_dir: Path) -> None:
+    address = JoinAddress.parse(os.environ.pop(ADDRESS_VARIABLE, ""))
+    joiner = JoinerSupervisor(
+        address,
+        JoinerOptions(**task.options),
+        run_dir,
+        os.environ,
+        lambda state, text: announce(task, state, text=text),
+    )
+
+    async def answer(request: dict[str, Any], peer: Peer) -> dict[str, Any]:
+        if request.get("op") == "leave":
+            joiner.stop()
+        return {"state": joiner.state, "name": joiner.node.name if joiner.node else None}
+
+    control = ControlServer(run_dir / "control", answer)
+    await control.start()
+    _on_signals(joiner.stop)
+    try:
+        reason = await joiner.run()
+        log.info("ended: %s", reason)
+        announce(task, "ended", text="This machine is no longer part of the cluster.", reason=reason)
+    finally:
+        await control.close()
+
+
+def _on_signals(stop: Callable[[], None]) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+
+
+def _event_loop_run(run: Any) -> None:
+    """asyncio.run, on uvloop where it is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(run)
+    else:
+        uvloop.run(run)
+
+
+def _log_to(path: Path) -> None:
+    path.touch(mode=0o600)
+    path.chmod(0o600)
+    logging.basicConfig(
+        filename=path, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
+    )
+    logging.getLogger("tunnel.websockets").setLevel(logging.WARNING)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,275 @@
+"""What a sweep found, as pandas shows it: the table, the best, the models x datasets, the failures, and files of them.
+
+A `Results` is a picture of the rows at one moment, whatever they had reached; ask the sweep again for a
+newer one. It reaches no database and no cluster.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from raycolab.errors import UsageError
+from raycolab.results.causes import Cause, causes
+from raycolab.results.frame import Columns, frame, times, trial_columns
+from raycolab.trial import AttemptRow, Metric, TrialRow, TrialState
+from raycolab.utc import utc_text
+from raycolab.wording import config_text, number_text, tally_text
+
+__all__ = ["Results"]
+
+_CSV_TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
+_ERROR_COLUMNS = {
+    "count": "int64",
+    "cause": "string",
+    "error_kind": "string",
+    "error": "string",
+    "cell": "Int64",
+    "line": "Int64",
+    "trial": "int64",
+    "model": "string",
+    "dataset": "string",
+    "node": "string",
+    "traceback": "string",
+    "output": "string",
+}
+_TIME_COLUMNS = ("datetime_start", "datetime_complete")
+
+
+class Results:
+    """The trials of one sweep at one moment; `models` and `datasets` give the order of `pivot`."""
+
+    def __init__(
+        self,
+        metric: Metric,
+        rows: Sequence[TrialRow],
+        attempts: Sequence[AttemptRow] = (),
+        *,
+        models: Sequence[str],
+        datasets: Sequence[str],
+        name: str = "sweep",
+    ) -> None:
+        self.metric = metric
+        self.name = name
+        self.rows = sorted(rows, key=lambda row: row.number)
+        self._attempts = list(attempts)
+        self.models = list(dict.fromkeys([*models, *(row.model for row in self.rows)]))
+        self.datasets = list(dict.fromkeys([*datasets, *(row.dataset for row in self.rows)]))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @cached_property
+    def dataframe(self) -> pd.DataFrame:
+        """One row per trial: number trial_id model dataset state, metrics, config/..., then where, when and errors."""
+        return frame(self._columns)
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """The best trial's row as a dict with the data frame's names, or None while no trial has a comparable metric.
+
+        Only COMPLETE trials with a finite metric compete; of equals the lowest number wins. Parameters its
+        model does not have are left out; times are UTC datetimes.
+        """
+        row = self.best_trial
+        return None if row is None else self._row_dict(row)
+
+    @property
+    def best_trial(self) -> TrialRow | None:
+        """The best trial's row of the database, or None."""
+        return _best(self._comparable, self.metric)
+
+    def best_per_pair(self) -> pd.DataFrame:
+        """The best trial of every pair that has one, in declared order, with `dataframe`'s columns."""
+        numbers = [row.number for row in self._best_of_pairs.values()]
+        return self.dataframe.set_index("number", drop=False).loc[numbers].reset_index(drop=True)
+
+    def pivot(self) -> pd.DataFrame:
+        """Models x datasets in declared order, the best metric in each cell, NaN where there is none yet."""
+        best = self._best_of_pairs
+        cells = [
+            [_value(best[model, data], self.metric) if (model, data) in best else math.nan for data in self.datasets]
+            for model in self.models
+        ]
+        return pd.DataFrame(
+            cells,
+            index=pd.Index(self.models, name="model"),
+            columns=pd.Index(self.datasets, name="dataset"),
+            dtype="float64",
+        )
+
+    @property
+    def errors(self) -> pd.DataFrame:
+        """FAILED and LOST trials grouped by cause, the most frequent first, each with its first trial as example.
+
+        Columns: count cause error_kind error cell line trial model dataset node traceback output.
+        """
+        table = [_cause_row(cause) for cause in causes(self.rows)]
+        return pd.DataFrame(table, columns=list(_ERROR_COLUMNS)).astype(_ERROR_COLUMNS)
+
+    @property
+    def attempts(self) -> pd.DataFrame:
+        """Every try at every trial: number attempt node outcome datetime_start datetime_complete reason."""
+        tries = self._attempts
+        return pd.DataFrame(
+            {
+                "number": pd.array([item.trial for item in tries], dtype="int64"),
+                "attempt": pd.array([item.number for item in tries], dtype="int64"),
+                "node": pd.array([item.node for item in tries], dtype="string"),
+                "outcome": pd.array([item.outcome for item in tries], dtype="string"),
+                "datetime_start": times([item.started_at for item in tries]),
+                "datetime_complete": times([item.ended_at for item in tries]),
+                "reason": pd.array([item.reason for item in tries], dtype="string"),
+            }
+        )
+
+    def counts(self) -> dict[str, int]:
+        """How many trials there are in all (`total`) and in each state, by the names of `status --json`."""
+        found = dict.fromkeys(("total", *(state.value.lower() for state in TrialState)), 0)
+        found["total"] = len(self.rows)
+        for row in self.rows:
+            found[row.state.value.lower()] += 1
+        return found
+
+    def summary(self) -> str:
+        """A few lines for a terminal: the counts, the pivot, the best trial, the causes of failures."""
+        return "\n".join([self.headline(), *self._pivot_lines(), *self.closing_lines()])
+
+    def headline(self) -> str:
+        """`sample_experiment: 137/480  ok 120  failed 9  running 5`."""
+        return f"{self.name}: {tally_text(self.counts())}"
+
+    def closing_lines(self) -> list[str]:
+        """The best trial in words, if there is one, and a line per cause of failures."""
+        best = self.best_trial
+        return ([self._best_line(best)] if best else []) + [cause.headline for cause in causes(self.rows)]
+
+    def as_text(self, kind: str) -> str:
+        """The whole table as "csv", or as "json": a list of row objects, times in ISO 8601, null for absent and NaN."""
+        if kind == "csv":
+            return str(self.dataframe.to_csv(index=False, date_format=_CSV_TIME))
+        if kind == "json":
+            return json.dumps(_json_rows(self._columns), allow_nan=False) + "\n"
+        raise UsageError(f"results cannot be written as '{kind}': choose csv or json.")
+
+    def best_text(self) -> str | None:
+        """The best trial as a JSON object, or None while there is none."""
+        row = self.best_trial
+        return None if row is None else json.dumps(_json_rows(trial_columns([row], self.name, self.metric))[0])
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Writes the table to a .csv, .parquet or .json file, whole or not at all; returns its absolute path."""
+        target = Path(path).expanduser().absolute()
+        suffix = target.suffix.lower()
+        if suffix not in (".csv", ".parquet", ".json"):
+            raise UsageError(f"results cannot be saved as '{target.name}': end the name in .csv, .parquet or .json.")
+        beside = target.with_name(f".{target.name}.{os.getpid()}.part")
+        try:
+            if suffix == ".parquet":
+                _one_kind_per_column(self.dataframe).to_parquet(beside, index=False)
+            else:
+                beside.write_text(self.as_text(suffix[1:]), encoding="utf-8")
+            beside.replace(target)
+        except OSError as error:
+            raise UsageError(
+                f"cannot save results to {target}: {error.strerror or error}; choose a folder you may write to."
+            ) from error
+        finally:
+            beside.unlink(missing_ok=True)
+        return target
+
+    def __repr__(self) -> str:
+        return self.summary()
+
+    def _repr_html_(self) -> str:
+        table = self.pivot().to_html(na_rep="-", float_format=number_text)
+        closing = [f"<p>{html.escape(line)}</p>" for line in self.closing_lines()]
+        return "".join([f"<p><b>{html.escape(self.headline())}</b></p>", table, *closing])
+
+    @cached_property
+    def _columns(self) -> Columns:
+        return trial_columns(self.rows, self.name, self.metric)
+
+    @cached_property
+    def _comparable(self) -> list[TrialRow]:
+        return [
+            row for row in self.rows if row.state is TrialState.COMPLETE and math.isfinite(_value(row, self.metric))
+        ]
+
+    @cached_property
+    def _best_of_pairs(self) -> dict[tuple[str, str], TrialRow]:
+        pairs: dict[tuple[str, str], list[TrialRow]] = {
+            (model, dataset): [] for model in self.models for dataset in self.datasets
+        }
+        for row in self._comparable:
+            pairs[row.model, row.dataset].append(row)
+        found = {pair: _best(rows, self.metric) for pair, rows in pairs.items()}
+        return {pair: row for pair, row in found.items() if row is not None}
+
+    def _row_dict(self, row: TrialRow) -> dict[str, Any]:
+        columns = trial_columns([row], self.name, self.metric)
+        values = {name: values[0] for name, values in columns.items()}
+        for name in _TIME_COLUMNS:
+            if values[name] is not None:
+                values[name] = datetime.fromtimestamp(values[name], UTC)
+        return values
+
+    def _best_line(self, row: TrialRow) -> str:
+        value = number_text(_value(row, self.metric))
+        settings = f", {config_text(row.config)}" if row.config else ""
+        return f"best {self.metric.name} {value}: {row.model} on {row.dataset}{settings} (trial {row.number})"
+
+    def _pivot_lines(self) -> list[str]:
+        cells = [[f"{self.metric.name} ({self.metric.mode})", *self.datasets]]
+        for model, values in zip(self.models, self.pivot().to_numpy(), strict=True):
+            cells.append([model, *("-" if math.isnan(value) else number_text(value) for value in values)])
+        widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+        return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+
+
+def _value(row: TrialRow, metric: Metric) -> float:
+    """The sweep's metric of a trial; NaN when it has none."""
+    value = row.metrics.get(metric.name)
+    try:
+        return float(value) if isinstance(value, (int, float)) else math.nan
+    except OverflowError:  # an integer past the largest float
+        return math.inf
+
+
+def _best(rows: Sequence[TrialRow], metric: Metric) -> TrialRow | None:
+    sign = -1.0 if metric.mode == "max" else 1.0
+    return min(rows, key=lambda row: (sign * _value(row, metric), row.number), default=None)
+
+
+def _cause_row(cause: Cause) -> tuple[Any, ...]:
+    row = cause.example
+    kind = None if row.error_kind is None else row.error_kind.value
+    where = (row.cell_index, cause.line, row.number, row.model, row.dataset, row.node)
+    return (cause.count, cause.text, kind, row.error, *where, row.traceback, row.output)
+
+
+def _json_rows(columns: Columns) -> list[dict[str, Any]]:
+    safe = {name: [_json_value(value, name in _TIME_COLUMNS) for value in values] for name, values in columns.items()}
+    return [dict(zip(safe, values, strict=True)) for values in zip(*safe.values(), strict=True)]
+
+
+def _json_value(value: Any, is_time: bool) -> Any:
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return None
+    return utc_text(value) if is_time else value
+
+
+def _one_kind_per_column(data: pd.DataFrame) -> pd.DataFrame:
+    """Parquet holds one kind per column: mixed ones (`max_features` of "sqrt" or 0.5) become text."""
+    mixed = [name for name in data.columns if data[name].dtype == object]
+    texts = {name: pd.array([None if v is None else str(v) for v in data[name]], dtype="string") for name in mixed}
+    return data.assign(**texts)

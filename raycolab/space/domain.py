@@ -1,0 +1,342 @@
+"""The domains a parameter is searched in: what each value may be, and how likely. Nothing here draws or searches.
+
+A domain is a frozen value. Its one question is `at(unit)`: the value at that quantile, so that whoever brings a number
+in [0, 1) decides about chance, and the same number gives the same value for ever. `grid()` lists the values of a
+finite domain. `to_json` and `domain_from_json` are inverse to each other.
+
+    Constant   one value
+    Choice     alternatives, equally likely unless it has probabilities
+    Float      uniform or log-uniform between two bounds, in steps or not
+    Integer    whole numbers between two bounds, both included
+    Normal     a normal distribution, or its exponential, in steps or not
+    Beta       a beta distribution on [0, 1], in steps or not
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from decimal import Decimal
+from functools import lru_cache
+from statistics import NormalDist
+from typing import ClassVar, Protocol
+
+from raycolab.errors import SpaceError
+from raycolab.space.beta import beta_quantile
+from raycolab.trial import Scalar
+
+__all__ = [
+    "MAX_GRID_VALUES",
+    "Beta",
+    "Choice",
+    "Constant",
+    "Domain",
+    "Draws",
+    "Float",
+    "Integer",
+    "Normal",
+    "domain_from_json",
+    "stepped",
+]
+
+MAX_GRID_VALUES = 10_000
+"""The most values of one numeric domain that a grid lists; more is a mistake rather than a wish."""
+
+_CLOSE = 1e-9  # how far a bound may be from a multiple of the step, in steps, and still be one
+_SMALLEST_UNIT = 2.0**-54  # what a unit of 0 counts as where the quantile of 0 is minus infinity
+
+
+class Draws(Protocol):
+    """A source of chance such as `random.Random`."""
+
+    def random(self) -> float:
+        """A number in [0, 1)."""
+
+
+class Domain(ABC):
+    """What values one parameter may take."""
+
+    __slots__ = ()
+    kind: ClassVar[str]
+
+    @abstractmethod
+    def at(self, unit: float) -> Scalar:
+        """The value at a quantile in [0, 1)."""
+
+    def grid(self) -> list[Scalar]:
+        """Every value in order; SpaceError where there are too many to list."""
+        raise SpaceError(
+            f"{self} is continuous and method grid needs alternatives; give a list such as [1, 2, 3], "
+            "or use method random"
+        )
+
+    def sample(self, draws: Draws) -> Scalar:
+        """One value, drawn."""
+        return self.at(draws.random())
+
+    def to_json(self) -> dict[str, object]:
+        """The domain as a JSON object; fields that are None are left out."""
+        fields = asdict(self)  # type: ignore[call-overload]  # every subclass is a dataclass
+        return {"kind": self.kind} | {key: value for key, value in fields.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Constant(Domain):
+    """One value."""
+
+    kind: ClassVar[str] = "constant"
+    value: Scalar
+
+    def at(self, unit: float) -> Scalar:
+        """The value, whatever the quantile."""
+        return self.value
+
+    def grid(self) -> list[Scalar]:
+        """The value."""
+        return [self.value]
+
+    def to_json(self) -> dict[str, object]:
+        """The value, which may be None."""
+        return {"kind": self.kind, "value": self.value}
+
+    def __str__(self) -> str:
+        return repr(self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice(Domain):
+    """Alternatives, equally likely unless each has a probability."""
+
+    kind: ClassVar[str] = "choice"
+    values: tuple[Scalar, ...]
+    probabilities: tuple[float, ...] | None = None  # weights; they are divided by their sum
+
+    def __post_init__(self) -> None:
+        if not self.values:
+            raise SpaceError("a choice needs at least one value, and this one is empty")
+        if self.probabilities is None:
+            return
+        if len(self.probabilities) != len(self.values):
+            raise SpaceError(
+                f"{len(self.values)} values have {len(self.probabilities)} probabilities; give one for each"
+            )
+        weights = self.probabilities
+        if not all(0 <= weight < math.inf for weight in weights) or sum(weights) <= 0:
+            raise SpaceError("probabilities are numbers from 0 upward, at least one of them above 0")
+
+    def at(self, unit: float) -> Scalar:
+        """The alternative whose share of [0, 1) holds the quantile."""
+        if self.probabilities is None:
+            return self.values[min(int(unit * len(self.values)), len(self.values) - 1)]
+        left = unit * sum(self.probabilities)
+        chosen = self.values[0]
+        for value, weight in zip(self.values, self.probabilities, strict=True):
+            if weight > 0:
+                chosen = value
+                if left < weight:
+                    break
+            left -= weight
+        return chosen
+
+    def grid(self) -> list[Scalar]:
+        """The alternatives as given."""
+        return list(self.values)
+
+    def __str__(self) -> str:
+        return repr(list(self.values))
+
+
+@dataclass(frozen=True, slots=True)
+class Float(Domain):
+    """A number between two bounds; with a step, one of low, low + step … high.
+
+    Rounding to a step leaves the ends half as likely as the values between them, as Ray Tune's does. Where low and
+    step are of type int, so are the values.
+    """
+
+    kind: ClassVar[str] = "float"
+    low: float
+    high: float
+    log: bool = False
+    step: float | None = None
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.low) and math.isfinite(self.high)):
+            raise SpaceError(f"{self} needs finite bounds")
+        if self.low >= self.high:
+            raise SpaceError(f"{self} needs its low bound below its high one; for one fixed value give the value")
+        if self.log and self.low <= 0:
+            raise SpaceError(f"{self} needs a low bound above 0; start at a small positive number, or use uniform")
+        if self.step is not None and not 0 < self.step < math.inf:
+            raise SpaceError(f"{self} needs a step above 0")
+
+    def at(self, unit: float) -> Scalar:
+        """The number at the quantile, rounded to a step where there is one."""
+        if self.log:
+            bottom = math.log(self.low)
+            value = math.exp(bottom + unit * (math.log(self.high) - bottom))
+        else:
+            value = self.low * (1.0 - unit) + self.high * unit
+        if self.step is None:
+            return min(max(value, self.low), self.high)
+        steps = math.floor((value - self.low) / self.step + 0.5)
+        return _tidy(self.low, self.step, min(max(steps, 0), self._last_step))
+
+    @property
+    def _last_step(self) -> int:
+        assert self.step is not None
+        return math.floor((self.high - self.low) / self.step + _CLOSE)
+
+    def grid(self) -> list[Scalar]:
+        """Every step, where there are steps and no more than `MAX_GRID_VALUES`."""
+        if self.step is None:
+            return Domain.grid(self)
+        _check_grid_size(self, self._last_step + 1)
+        return [_tidy(self.low, self.step, k) for k in range(self._last_step + 1)]
+
+    def __str__(self) -> str:
+        name = ("q" if self.step is not None else "") + ("loguniform" if self.log else "uniform")
+        return f"{name}({self.low}, {self.high}{_and_step(self.step)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Integer(Domain):
+    """A whole number between two bounds, both included, in steps counted from low."""
+
+    kind: ClassVar[str] = "integer"
+    low: int
+    high: int
+    log: bool = False
+    step: int = 1
+
+    def __post_init__(self) -> None:
+        if self.low > self.high:
+            raise SpaceError(f"{self} has no value: its low bound is above its high one")
+        if self.log and self.low < 1:
+            raise SpaceError(f"{self} is logarithmic and needs a low bound of at least 1")
+        if self.step < 1:
+            raise SpaceError(f"{self} needs a step of at least 1")
+
+    @property
+    def _count(self) -> int:
+        return (self.high - self.low) // self.step + 1
+
+    def at(self, unit: float) -> Scalar:
+        """The whole number at the quantile; log-uniform ones are counted in steps, as Ray Tune does."""
+        if not self.log:
+            return self.low + self.step * min(int(unit * self._count), self._count - 1)
+        first = self.low // self.step
+        bottom = math.log(first)
+        index = int(math.exp(bottom + unit * (math.log(first + self._count) - bottom)))
+        return self.low + self.step * min(max(index - first, 0), self._count - 1)
+
+    def grid(self) -> list[Scalar]:
+        """Every whole number, where there are no more than `MAX_GRID_VALUES`."""
+        _check_grid_size(self, self._count)
+        return list(range(self.low, self.high + 1, self.step))
+
+    def __str__(self) -> str:
+        if self.log:
+            return f"lograndint({self.low}, {self.high + 1})"
+        return f"integer({self.low}, {self.high}{_and_step(self.step if self.step > 1 else None)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Normal(Domain):
+    """A normal distribution, or with `log` the exponential of one; rounded to multiples of a step if there is one."""
+
+    kind: ClassVar[str] = "normal"
+    mean: float = 0.0
+    sd: float = 1.0
+    log: bool = False
+    step: float | None = None
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.mean) and 0 < self.sd < math.inf):
+            raise SpaceError(f"{self} needs a finite mean and a standard deviation above 0")
+        if self.step is not None and not 0 < self.step < math.inf:
+            raise SpaceError(f"{self} needs a step above 0")
+
+    def at(self, unit: float) -> Scalar:
+        """The number at the quantile."""
+        value = NormalDist(self.mean, self.sd).inv_cdf(max(unit, _SMALLEST_UNIT))
+        value = math.exp(value) if self.log else value
+        return value if self.step is None else _tidy(0, self.step, math.floor(value / self.step + 0.5))
+
+    def __str__(self) -> str:
+        name = ("q" if self.step is not None else "") + ("lognormal" if self.log else "randn")
+        return f"{name}({self.mean}, {self.sd}{_and_step(self.step)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Beta(Domain):
+    """A beta distribution on [0, 1]; rounded to multiples of a step if there is one."""
+
+    kind: ClassVar[str] = "beta"
+    a: float = 1.0
+    b: float = 1.0
+    step: float | None = None
+
+    def __post_init__(self) -> None:
+        if not (0 < self.a < math.inf and 0 < self.b < math.inf):
+            raise SpaceError(f"{self} needs a and b above 0")
+        if self.step is not None and not 0 < self.step < math.inf:
+            raise SpaceError(f"{self} needs a step above 0")
+
+    def at(self, unit: float) -> Scalar:
+        """The number at the quantile."""
+        value = beta_quantile(self.a, self.b, unit)
+        return value if self.step is None else _tidy(0, self.step, math.floor(value / self.step + 0.5))
+
+    def __str__(self) -> str:
+        return f"beta({self.a}, {self.b}{_and_step(self.step)})"
+
+
+def stepped(low: float, high: float, step: float, *, log: bool = False) -> Domain:
+    """The multiples of a step between two bounds (Ray Tune's and W&B's `q`); SpaceError where there is none."""
+    if not 0 < step < math.inf:
+        raise SpaceError(f"a quantization of {step} is not above 0")
+    whole = Float(low, high, log)  # checks the bounds
+    first, last = math.ceil(whole.low / step - _CLOSE), math.floor(whole.high / step + _CLOSE)
+    if first > last:
+        raise SpaceError(f"there is no multiple of {step} between {low} and {high}; take a smaller quantization")
+    if first == last:
+        return Constant(_tidy(0, step, first))
+    return Float(_tidy(0, step, first), _tidy(0, step, last), log, step)
+
+
+def domain_from_json(data: Mapping[str, object]) -> Domain:
+    """The domain that `to_json` described."""
+    fields = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items() if key != "kind"}
+    return _KINDS[str(data["kind"])](**fields)
+
+
+_KINDS: Mapping[str, type[Domain]] = {
+    domain.kind: domain for domain in (Constant, Choice, Float, Integer, Normal, Beta)
+}
+
+
+def _check_grid_size(domain: Domain, size: int) -> None:
+    if size > MAX_GRID_VALUES:
+        raise SpaceError(
+            f"{domain} has {size:,} values and method grid lists at most {MAX_GRID_VALUES:,}; "
+            "give a list of the ones you mean, or use method random"
+        )
+
+
+def _and_step(step: float | None) -> str:
+    return "" if step is None else f", {step}"
+
+
+def _tidy(low: float, step: float, steps: int) -> float:
+    """`low + steps * step` without binary dust: 0.3, not 0.30000000000000004; an int where both are."""
+    value = low + steps * step
+    return value if isinstance(value, int) else round(value, max(_places(low), _places(step)))
+
+
+@lru_cache(maxsize=1024)
+def _places(number: float) -> int:
+    exponent = Decimal(repr(number)).as_tuple().exponent
+    return max(0, -exponent) if isinstance(exponent, int) else 0

@@ -1,0 +1,274 @@
+"""Sweep files, ours and W&B's: what they declare, and the line and the sentence for what they get wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from raycolab.declaration.file import SweepFile, load_sweep_file
+from raycolab.declaration.spec import Method
+from raycolab.errors import SweepFileError
+from raycolab.space.domain import Choice, Constant, Float, Integer
+from raycolab.trial import Metric
+
+Load = Callable[..., SweepFile]
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Load:
+    """Writes a text to sweep.yaml and loads it with the overrides given."""
+
+    def load(text: str, *overrides: str) -> SweepFile:
+        path = tmp_path / "sweep.yaml"
+        path.write_text(text, encoding="utf-8")
+        return load_sweep_file(path, overrides)
+
+    return load
+
+
+_OURS = """\
+name: sample_experiment
+main: notebooks/MAIN.ipynb
+models:
+  svc:
+    C: {distribution: log_uniform_values, min: 1e-3, max: 1000.0}
+    kernel: [rbf, poly]
+  forest:
+    max_depth: {min: 2, max: 8}
+    opt: {parameters: {lr: 0.1}}
+  dummy:
+datasets: [iris, wine]
+jobs_per_pair: 60
+method: random
+metric: {name: accuracy, goal: maximize}
+seed: 3
+timeout_s: 60
+resources: {cpus: 1}
+"""
+
+
+def test_a_file_of_ours(load: Load, tmp_path: Path) -> None:
+    """Every key, and each form of a parameter; the notebook lies relative to the file."""
+    file = load(_OURS)
+    spec = file.spec
+    assert file.main_path == tmp_path / "notebooks" / "MAIN.ipynb"
+    assert (spec.name, spec.datasets, spec.jobs_per_pair, spec.method, spec.metric, spec.seed, spec.timeout_s) == (
+        ("sample_experiment", ("iris", "wine"), 60, Method.RANDOM, Metric("accuracy", "max"), 3, 60.0)
+    )
+    assert spec.models == {
+        "svc": {"C": Float(1e-3, 1000.0, log=True), "kernel": Choice(("rbf", "poly"))},
+        "forest": {"max_depth": Integer(2, 8), "opt/lr": Constant(0.1)},
+        "dummy": {},
+    }
+
+
+_WANDB = """\
+program: train.ipynb
+method: random
+metric:
+  name: loss
+run_cap: 7
+parameters:
+  lr: {min: 1e-5, max: 1e-1}
+  epochs: {value: 3}
+  optimizer:
+    parameters:
+      name: {values: [adam, sgd]}
+"""
+
+
+def test_a_plain_wandb_file(load: Load, tmp_path: Path) -> None:
+    """One pair, run_cap trials, and W&B's default goal; the sweep is called as the file."""
+    file = load(_WANDB)
+    assert file.main_path == tmp_path / "train.ipynb"
+    assert (file.spec.name, file.spec.pairs, file.spec.jobs_per_pair) == ("sweep", (("default", "default"),), 7)
+    assert file.spec.metric == Metric("loss", "min")
+    assert list(file.spec.models["default"]) == ["lr", "epochs", "optimizer/name"]
+
+
+def test_a_script_is_refused_and_main_replaces_it(load: Load, tmp_path: Path) -> None:
+    """The sentence says how to go on, and what it says works."""
+    script = _WANDB.replace("train.ipynb", "train.py")
+    with pytest.raises(SweepFileError) as caught:
+        load(script)
+    assert str(caught.value) == (
+        "sweep.yaml line 1: program 'train.py' is not a notebook; raycolab calls a notebook's compute, so "
+        "put the training into compute of a MAIN.ipynb and name that, or pass --set main=MAIN.ipynb"
+    )
+    replaced = load(script, "main=MAIN.ipynb")
+    assert replaced.main_path == tmp_path / "MAIN.ipynb"
+    assert replaced.spec.metric.mode == "min"
+    assert load(_OURS, "program=other.ipynb").main_path == tmp_path / "other.ipynb"
+
+
+def test_overrides_replace_what_the_file_says(load: Load) -> None:
+    """YAML values, dotted keys, and other words for the same key."""
+    spec = load(
+        _OURS,
+        "num_samples=5",
+        "metric.name=f1",
+        "models.svc.C=[1e-3, 1]",
+        "datasets=[digits]",
+        "seed=",
+        "models.forest.opt.parameters.lr=0.2",
+    ).spec
+    assert (spec.jobs_per_pair, spec.metric, spec.datasets, spec.seed) == (5, Metric("f1", "max"), ("digits",), 0)
+    assert spec.models["svc"]["C"] == Choice((0.001, 1))
+    assert spec.models["forest"]["opt/lr"] == Constant(0.2)
+    assert load(_WANDB, "space.lr=3").spec.models["default"]["lr"] == Constant(3)
+
+
+_REFUSED = [
+    (
+        "main: M.ipynb\njobs_per_par: 3\n",
+        (),
+        "sweep.yaml line 2: unknown key 'jobs_per_par' (did you mean 'jobs_per_pair'?); allowed are name, "
+        "main, models, datasets, parameters, jobs_per_pair, run_cap, method, metric, mode, seed, timeout_s, "
+        "resources",
+    ),
+    (
+        "method: random\n",
+        (),
+        "sweep.yaml: it names no notebook; add main: MAIN.ipynb, the notebook that defines compute, or pass "
+        "--set main=MAIN.ipynb",
+    ),
+    ("main: [a]\n", (), "sweep.yaml line 1: main is the path of a notebook, not ['a']"),
+    (
+        "main: M.ipynb\nmethod: bayes\n",
+        (),
+        "sweep.yaml line 2: method bayes is not supported yet; use method random or grid",
+    ),
+    (
+        "main: M.ipynb\nearly_terminate:\n  type: hyperband\n",
+        (),
+        "sweep.yaml line 2: early_terminate is not supported yet: every trial runs to its end; remove it",
+    ),
+    (
+        "main: M.ipynb\ncommand: [python]\n",
+        (),
+        "sweep.yaml line 2: command is the command line of a script, and raycolab calls compute instead; remove it",
+    ),
+    ("main: M.ipynb\nproject: p\n", (), "sweep.yaml line 2: project names a project at W&B; remove it"),
+    (
+        "main: M.ipynb\nmetric:\n  name: a\n  gaol: maximize\n",
+        (),
+        "sweep.yaml line 4: metric has no key 'gaol' (did you mean 'goal'?); its keys are name and goal",
+    ),
+    (
+        "main: M.ipynb\nmetric: {name: a}\n",
+        (),
+        "sweep.yaml line 2: metric 'a' has no goal; say goal: maximize or goal: minimize",
+    ),
+    (
+        "main: M.ipynb\nnum_samples: 0\n",
+        (),
+        "sweep.yaml line 2: jobs_per_pair is a whole number from 1 to 1,000,000, not 0",
+    ),
+    (
+        "main: M.ipynb\nparameters:\n  lr:\n    min: 0\n    mx: 1\n",
+        (),
+        "sweep.yaml line 5: parameter 'lr': unknown key 'mx' (did you mean 'max'?); known are distribution, "
+        "parameters, value, values, probabilities, min, max, q, mu, sigma, a, b",
+    ),
+    (
+        "main: M.ipynb\nparameters:\n  lr: {distribution: log_uniform, min: 0.001, max: 0.1}\n",
+        (),
+        "sweep.yaml line 3: parameter 'lr': W&B's log_uniform takes exponents, min: 0.001 means exp(0.001), "
+        "and these bounds look like the values themselves; write distribution: log_uniform_values",
+    ),
+    (
+        "main: M.ipynb\nmodels:\n  svc:\n    opt:\n      lr: 3\n",
+        (),
+        "sweep.yaml line 4: parameter 'opt' is a mapping without value, values, min and max, distribution "
+        "or parameters; for nested names write {parameters: {...}}",
+    ),
+    (
+        "main: M.ipynb\nparameters:\n  o:\n    parameters:\n      x: {mu: 0}\n",
+        (),
+        "sweep.yaml line 5: parameter 'x' is a mapping without value, values, min and max, distribution or "
+        "parameters; for nested names write {parameters: {...}}",
+    ),
+    (
+        "main: M.ipynb\nmethod: grid\nmodels:\n  svc:\n    C: {min: 0, max: 1.0}\n",
+        (),
+        "sweep.yaml line 5: the space of model 'svc', parameter 'C': uniform(0.0, 1.0) is continuous and "
+        "method grid needs alternatives; give a list such as [1, 2, 3], or use method random",
+    ),
+    (
+        "main: M.ipynb\nmodels:\n  svc:\n    C: [[1]]\n",
+        (),
+        "sweep.yaml line 4: the space of model 'svc', parameter 'C': a value of type list cannot be stored "
+        "as one cell of a table; give a name or a number, and look the object up in compute",
+    ),
+    (
+        "main: M.ipynb\nname: 7\n",
+        (),
+        "sweep.yaml line 2: a sweep's name is text and not empty, not 7; put it in quotes",
+    ),
+    (
+        "main: M.ipynb\nmain: N.ipynb\n",
+        (),
+        "sweep.yaml line 2: the key 'main' stands twice, first on line 1; remove one",
+    ),
+    ("- a\n", (), "sweep.yaml line 1: the file is not a mapping of keys to values; write lines such as method: random"),
+    (
+        "main: M.ipynb\n",
+        ("jobs_per_pair=0",),
+        "--set jobs_per_pair=0: jobs_per_pair is a whole number from 1 to 1,000,000, not 0",
+    ),
+    (
+        "main: M.ipynb\n",
+        ("speed=3",),
+        "--set speed=3: unknown key 'speed' (did you mean 'seed'?); allowed are name, main, models, "
+        "datasets, parameters, jobs_per_pair, run_cap, method, metric, mode, seed, timeout_s, resources",
+    ),
+    ("main: M.ipynb\n", ("seed",), "--set seed: write key=value, with dots for nested keys, as in metric.name=f1"),
+    (
+        "main: M.ipynb\n",
+        ("seed=[1",),
+        "--set seed=[1: this is not YAML (expected ',' or ']', but got '<stream end>'); the value is YAML, "
+        "quote it if need be",
+    ),
+    (
+        "main: M.ipynb\nmetric: acc\n",
+        ("metric.name=f1",),
+        "--set metric.name=f1: metric is 'acc' in sweep.yaml, not a mapping; set it as a whole, --set metric=...",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "overrides", "sentence"), _REFUSED)
+def test_what_is_refused(load: Load, text: str, overrides: tuple[str, ...], sentence: str) -> None:
+    """The file, the line, the key and the cure; exit code 2."""
+    with pytest.raises(SweepFileError) as caught:
+        load(text, *overrides)
+    assert str(caught.value) == sentence
+    assert caught.value.exit_code == 2
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    """With the path that was looked at."""
+    with pytest.raises(SweepFileError, match=r"there is no sweep file .*nope\.yaml; check the path"):
+        load_sweep_file(tmp_path / "nope.yaml")
+
+
+def test_what_cannot_be_a_sweep_file_is_refused(tmp_path: Path) -> None:
+    """A folder, bytes that are not text, a huge file."""
+    with pytest.raises(SweepFileError, match="cannot be read: Is a directory"):
+        load_sweep_file(tmp_path)
+    (tmp_path / "a.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SweepFileError, match="is not text in UTF-8; is it a sweep file"):
+        load_sweep_file(tmp_path / "a.yaml")
+    (tmp_path / "b.yaml").write_bytes(b" " * 1_000_001)
+    with pytest.raises(SweepFileError, match="is larger than 1,000,000 bytes; is it a sweep file"):
+        load_sweep_file(tmp_path / "b.yaml")
+
+
+def test_the_example_is_a_sweep_file() -> None:
+    """examples/sweep.yaml is ours and loads."""
+    example = Path(__file__).parents[3] / "examples" / "sweep.yaml"
+    file = load_sweep_file(example)
+    assert file.main_path == example.parent / "MAIN.ipynb"
+    assert file.spec.jobs_per_pair == 60

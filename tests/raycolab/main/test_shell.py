@@ -1,0 +1,145 @@
+"""MAIN's shell: commands once per node, what a failing one says, matplotlib without a screen."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+import IPython
+import pytest
+
+from raycolab.main.cell_roles import CellRole
+from raycolab.trial import TrialState
+from tests.raycolab.main.mains import ACCURACY, COMPUTE, Load, setup_failure
+
+
+def test_shell_commands_run_once_per_node(load: Load, tmp_path: Path) -> None:
+    """The second worker runs the Python of MAIN and none of its commands, wherever they stand."""
+    cells = (
+        "!echo pure >> log.txt",
+        "%%bash\necho script >> log.txt",
+        "name = 'mixed'\n!echo {name} >> log.txt\nfor i in range(2):\n    !echo loop >> log.txt",
+        "%%writefile -a written.txt\nline",
+        COMPUTE,
+    )
+    for _ in range(2):
+        runtime = load(*cells)
+        runtime.setup()
+        assert runtime.compute("m", "d", {}, ACCURACY).state is TrialState.COMPLETE
+    assert (tmp_path / "log.txt").read_text().split() == ["pure", "script", "mixed", "loop", "loop"]
+    assert (tmp_path / "written.txt").read_text() == "line\n"
+
+
+def test_shell_cells_run_before_anything_is_imported(load: Load, tmp_path: Path) -> None:
+    """A module that a later shell cell provides is there for the imports above it."""
+    load("import made_by_shell", "!echo 'value = 1' > made_by_shell.py", COMPUTE).setup()
+    sys.modules.pop("made_by_shell")
+
+
+def test_a_shell_cell_that_needs_the_cells_above_runs_in_its_place(load: Load, tmp_path: Path) -> None:
+    """It fails early and quietly, and again for good only where it stands."""
+    shell = "!echo first >> log.txt\n!test -e needed.txt && echo second >> log.txt"
+    cells = ("open('needed.txt', 'w').close()", shell, COMPUTE)
+    report = load(*cells).setup()
+    assert [(cell.index, cell.role) for cell in report.cells[:2]] == [(0, CellRole.RUN), (1, CellRole.SHELL)]
+    load(*cells).setup()
+    assert (tmp_path / "log.txt").read_text() == "first\nsecond\n"
+
+
+@pytest.mark.parametrize(
+    ("cell", "command", "status"),
+    [
+        ("!echo some output; false", "echo some output; false", 1),
+        ("x = 1\n!echo some output; exit 3", "echo some output; exit 3", 3),
+        ("%%bash\necho some output >&2\nexit 4", "%%bash", 4),
+        ("%%sh\necho some output\nfalse", "%%sh", 1),
+        ("%%capture\n!echo some output; false", "echo some output; false", 1),
+    ],
+)
+def test_a_command_that_fails_fails_setup(load: Load, cell: str, command: str, status: int) -> None:
+    """Plain IPython lets `!false` pass; here cell, command, status, cure and its last lines are told."""
+    failure = setup_failure(load(COMPUTE, cell))
+    assert failure.cell_index == 1
+    assert failure.ename == "ShellCommandError"
+    assert failure.evalue.startswith(f"`{command}")
+    assert f"ended with status {status}; if that is no reason to stop, add `|| true`" in failure.evalue
+    assert failure.evalue.endswith("Its last lines:\nsome output\n")
+    assert failure.summary.endswith("(cell 1)")
+
+
+def test_a_pip_that_fails_fails_setup(load: Load) -> None:
+    """`%pip` runs with this Python, and its failure is one of MAIN."""
+    failure = setup_failure(load("%pip no-such-command", COMPUTE))
+    assert f"`{sys.executable} -m pip no-such-command` ended with status 1" in failure.evalue
+
+
+def test_a_failed_command_fails_the_other_workers_too(load: Load, tmp_path: Path) -> None:
+    """The second worker of the node reads the first one's failure instead of running the command again."""
+    for _ in range(2):
+        assert setup_failure(load("!echo ran >> log.txt; false", COMPUTE)).ename == "ShellCommandError"
+    assert (tmp_path / "log.txt").read_text() == "ran\n"
+
+
+def test_commands_find_this_python_first(load: Load) -> None:
+    """`!python` and `!pip` are those of the worker, whatever the node's PATH says."""
+    runtime = load("import subprocess", "!command -v python", COMPUTE)
+    assert runtime.setup().output.strip() == str(Path(sys.executable).parent / "python")
+
+
+def test_a_server_left_running_does_not_hold_setup(load: Load, tmp_path: Path) -> None:
+    """A command put into the background ends its line, though it keeps the output open."""
+    load("!(until [ -e stop ]; do sleep 0.05; done) &", COMPUTE).setup()
+    (tmp_path / "stop").touch()
+
+
+def test_a_command_in_a_trial_runs_each_time_and_may_fail(load: Load) -> None:
+    """In `compute`, `!` is what it is in a notebook."""
+    runtime = load("def compute():\n    for i in range(2):\n        !echo $i; false\n    return _exit_code")
+    runtime.setup()
+    outcome = runtime.compute("m", "d", {}, ACCURACY)
+    assert outcome.metrics == {"accuracy": 1}
+    assert outcome.output == "0\n1\n"
+
+
+@pytest.mark.skipif(
+    IPython.version_info[0] < 8 and sys.version_info >= (3, 12),
+    reason="IPython 7 itself cannot read `x = !y` on Python 3.12 and later",
+)
+def test_a_command_whose_output_is_used_runs_in_every_worker(load: Load) -> None:
+    """`found = !command` is the program's own business, its status too."""
+    for _ in range(2):
+        runtime = load("found = !echo three; false", "def compute():\n    return {'accuracy': 1, 'found': found[0]}")
+        runtime.setup()
+        assert runtime.compute("m", "d", {}, ACCURACY).metrics["found"] == "three"
+
+
+def test_matplotlib_inline_is_nothing_where_matplotlib_is_missing(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bare magic passes on such a node; using matplotlib says what to install."""
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "matplotlib" else real(name, *a))
+    load("%matplotlib inline", COMPUTE).setup()
+    failure = setup_failure(load("%matplotlib inline\nimport matplotlib_is_not_here.pyplot", COMPUTE))
+    assert failure.ename == "ModuleNotFoundError"
+    assert "no module `matplotlib_is_not_here`: install it in a cell of MAIN (`%pip install ...`)." in failure.traceback
+
+
+def test_a_kernels_matplotlib_backend_does_no_harm(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MPLBACKEND of a kernel whose backend this worker lacks is replaced; one that is there stays."""
+    monkeypatch.setenv("MPLBACKEND", "module://not_there.backend")
+    load(COMPUTE).setup()
+    assert os.environ["MPLBACKEND"] == "agg"
+    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    load("import matplotlib.pyplot as plt\nplt.figure()", COMPUTE).setup()
+    assert os.environ["MPLBACKEND"] == "module://matplotlib_inline.backend_inline"
+
+
+def test_figures_of_a_trial_are_closed(load: Load) -> None:
+    """A hundred trials that plot do not keep a hundred figures."""
+    runtime = load(
+        "%matplotlib inline\nimport matplotlib.pyplot as plt", "def compute():\n    plt.figure()\n    return 1"
+    )
+    runtime.setup()
+    runtime.compute("m", "d", {}, ACCURACY)
+    assert sys.modules["matplotlib.pyplot"].get_fignums() == []

@@ -1,0 +1,163 @@
+"""The data directory: what it keeps, for whom, and what it says when it cannot."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from raycolab.errors import ClusterError, UsageError
+from raycolab.node.data_dir import DataDir, HeadRecord, make_run_dir
+
+RECORD = HeadRecord(pid=1, control="/nowhere/control.sock", started_at=1.5, store="sqlite:////x/raycolab.db")
+
+
+def mode(path: Path) -> int:
+    """Who may do what with a file."""
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_the_directory_is_what_was_asked_for(tmp_path: Path) -> None:
+    """The argument goes before RAYCOLAB_DATA_DIR, and that before the home directory."""
+    environ = {"RAYCOLAB_DATA_DIR": str(tmp_path / "b")}
+    assert DataDir.chosen(tmp_path / "a", environ).path == tmp_path / "a"
+    assert DataDir.chosen(None, environ).path == tmp_path / "b"
+    assert DataDir.chosen(None, {}).path == Path.home() / ".raycolab"
+
+
+def test_reading_makes_nothing(tmp_path: Path) -> None:
+    """A command that only looks leaves no directory behind."""
+    data = DataDir(tmp_path / "new")
+    assert data.load_identity() is None
+    assert data.read_head() is None
+    data.clear_head()
+    assert not data.path.exists()
+
+
+def test_an_identity_comes_back_as_it_was_saved(tmp_path: Path) -> None:
+    """Saving replaces the former identity."""
+    data = DataDir(tmp_path / "deep" / "data")
+    data.save_identity({"secret": "old"})
+    data.save_identity({"secret": "ü", "provider": {"port": "4321"}})
+    assert data.load_identity() == {"secret": "ü", "provider": {"port": "4321"}}
+
+
+def test_everything_is_for_this_user_alone(tmp_path: Path) -> None:
+    """0700 for the directory, 0600 for each file, whatever the umask."""
+    data = DataDir(tmp_path / "data")
+    before = os.umask(0)
+    try:
+        data.save_identity({"secret": "s"})
+        data.write_head(RECORD)
+        data.lock().release()
+    finally:
+        os.umask(before)
+    assert mode(data.path) == 0o700
+    assert {path.name: mode(path) for path in data.path.iterdir()} == dict.fromkeys(
+        ("identity.json", "head.json", "lock"), 0o600
+    )
+
+
+def test_a_failed_save_keeps_the_old_identity(tmp_path: Path) -> None:
+    """What cannot be written whole is not written at all, and nothing is left beside."""
+    data = DataDir(tmp_path)
+    data.save_identity({"secret": "old"})
+    with pytest.raises(TypeError):
+        data.save_identity({"secret": "new", "bytes": b"not JSON"})
+    assert data.load_identity() == {"secret": "old"}
+    assert [path.name for path in tmp_path.iterdir()] == ["identity.json"]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff"])
+def test_a_damaged_identity_is_not_replaced_in_silence(tmp_path: Path, content: bytes) -> None:
+    """A new identity would lock the joiners out, so the person decides."""
+    (tmp_path / "identity.json").write_bytes(content)
+    with pytest.raises(ClusterError, match=r"identity\.json is damaged: delete it .* Joiners then need the new join"):
+        DataDir(tmp_path).load_identity()
+
+
+def test_a_head_whose_socket_is_gone_is_no_head(tmp_path: Path) -> None:
+    """A head that was killed left its record, and its record is not believed."""
+    data = DataDir(tmp_path)
+    data.write_head(RECORD)
+    assert data.read_head() is None
+    data.write_head(HeadRecord(1, str(tmp_path / "head.json"), 1.5, ""))  # a file, not a socket
+    assert data.read_head() is None
+
+
+def test_a_record_of_another_version_is_damaged(tmp_path: Path) -> None:
+    """Unknown fields are not guessed at."""
+    (tmp_path / "head.json").write_text(json.dumps({"pid": 1}))
+    with pytest.raises(ClusterError, match=r"head\.json is damaged: delete it and start the head again\.$"):
+        DataDir(tmp_path).read_head()
+
+
+def test_clearing_forgets_the_head(tmp_path: Path) -> None:
+    """A head that ends in peace leaves no record."""
+    data = DataDir(tmp_path)
+    data.write_head(RECORD)
+    data.clear_head()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_head_is_refused_by_the_first_ones_process(tmp_path: Path) -> None:
+    """One head for each directory; the sentence names the process and the ways on."""
+    with DataDir(tmp_path).lock(), pytest.raises(ClusterError) as caught:
+        DataDir(tmp_path).lock()
+    assert str(caught.value) == (
+        f"A head already runs with the data directory {tmp_path} (process {os.getpid()}): attach to it, end it with"
+        f" `raycolab down --data-dir {tmp_path}`, or give this one another --data-dir."
+    )
+
+
+def test_a_released_lock_can_be_taken(tmp_path: Path) -> None:
+    """Releasing twice is harmless."""
+    lock = DataDir(tmp_path).lock()
+    lock.release()
+    lock.release()
+    DataDir(tmp_path).lock().release()
+
+
+def test_a_file_cannot_be_the_directory(tmp_path: Path) -> None:
+    """Each way in says so and says what to give instead."""
+    (tmp_path / "file").touch()
+    data = DataDir(tmp_path / "file")
+    for use in (data.load_identity, data.lock, data.read_head, lambda: data.save_identity({})):
+        with pytest.raises(UsageError, match=r"cannot be the data directory \(it is a file\): give --data-dir, or RAY"):
+            use()
+
+
+def test_a_directory_that_cannot_be_made_is_a_usage_error() -> None:
+    """/proc takes no directories, from root either."""
+    with pytest.raises(UsageError, match=r"^/proc/raycolab cannot be the data directory \(.*a folder you may write to"):
+        DataDir("/proc/raycolab").lock()
+
+
+def test_a_failing_disk_is_no_usage_error(tmp_path: Path) -> None:
+    """The path is right then, and the machine is not."""
+    (tmp_path / "identity.json").symlink_to("/proc/self/mem")  # reading it fails with EIO
+    with pytest.raises(ClusterError, match="could not be read or written"):
+        DataDir(tmp_path).load_identity()
+
+
+def test_a_run_directory_is_private_and_short() -> None:
+    """Sockets in it stay below AF_UNIX's 107 bytes."""
+    path = make_run_dir()
+    try:
+        assert mode(path) == 0o700
+        assert len(os.fsencode(path / "session_2026-11-22_20-30-00_123456_1234567" / "sockets" / "plasma_store")) <= 107
+    finally:
+        path.rmdir()
+
+
+def test_a_long_temporary_folder_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray would fail with a bare OSError much later."""
+    long = tmp_path / ("x" * 40)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    with pytest.raises(ClusterError, match="has too long a path for the sockets of Ray: set TMPDIR to a short one"):
+        make_run_dir()

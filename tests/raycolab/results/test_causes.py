@@ -1,0 +1,73 @@
+"""Failures grouped by cause, from the tracebacks that MAIN's failures really have."""
+
+from __future__ import annotations
+
+from raycolab.main.cell_traceback import cell_code_name, traceback_text
+from raycolab.results.causes import causes
+from raycolab.trial import ErrorKind, Failure, TrialRow, TrialState
+
+CELL = """
+def check(value):
+    raise ValueError(f"{value} is too large, see cell 3, line 4")
+
+
+def compute(value):
+    return check(value)
+"""
+
+
+def failed(number: int, value: float) -> TrialRow:
+    """A trial whose compute raised in cell 7."""
+    names: dict[str, object] = {}
+    exec(compile(CELL, cell_code_name(7), "exec"), names)
+    try:
+        names["compute"](value)  # type: ignore[operator]
+    except ValueError as error:
+        failure = Failure(ErrorKind.EXCEPTION, "ValueError", str(error), traceback_text(error), 7)
+    return TrialRow(
+        number,
+        "svc",
+        "iris",
+        {},
+        TrialState.FAILED,
+        error_kind=failure.kind,
+        error=failure.summary,
+        traceback=failure.traceback,
+        cell_index=failure.cell_index,
+    )
+
+
+def bare(number: int, kind: ErrorKind, error: str) -> TrialRow:
+    """A trial that ended without an exception of MAIN."""
+    state = TrialState.LOST if kind is ErrorKind.LOST else TrialState.FAILED
+    return TrialRow(number, "svc", "iris", {}, state, error_kind=kind, error=error)
+
+
+def test_one_line_of_one_cell_is_one_cause() -> None:
+    """Whatever the message quotes, places that look like frames included."""
+    found = causes([failed(4, 0.5), failed(2, 0.25), failed(3, 0.125)])
+    assert [cause.headline for cause in found] == ["3 trials, one cause: ValueError at cell 7 line 3"]
+    assert found[0].example.number == 4
+
+
+def test_a_cause_without_an_exception_is_its_kind() -> None:
+    """A sentence of ours is no exception's name."""
+    found = causes(
+        [bare(0, ErrorKind.TIMEOUT, "ran longer than 5 s and was ended"), bare(1, ErrorKind.LOST, "lost three times")]
+    )
+    assert [cause.headline for cause in found] == ["1 trial: timeout", "1 trial: lost"]
+
+
+def test_the_most_frequent_cause_comes_first() -> None:
+    """Then the one that was met first."""
+    rows = [bare(0, ErrorKind.OOM, "OutOfMemory"), *(failed(number, 0.5) for number in (1, 2))]
+    assert [(cause.count, cause.text) for cause in causes(rows)] == [
+        (2, "ValueError at cell 7 line 3"),
+        (1, "OutOfMemory"),
+    ]
+
+
+def test_what_did_not_fail_has_no_cause() -> None:
+    """A NaN is no failure, nor is a trial that somebody cancelled."""
+    rows = [TrialRow(number, "svc", "iris", {}, state) for number, state in enumerate(TrialState)]
+    assert {cause.example.state for cause in causes(rows)} == {TrialState.FAILED, TrialState.LOST}

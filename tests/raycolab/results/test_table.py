@@ -1,0 +1,292 @@
+"""What a person sees of a sweep's results: the contract's table, best, pivot, errors, and files of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from raycolab.errors import UsageError
+from raycolab.results.table import Results
+from raycolab.trial import AttemptRow, ErrorKind, Metric, Scalar, TrialRow, TrialState
+
+NOW = 1_795_379_400.0
+
+
+def trial(
+    number: int, accuracy: Scalar = 0.5, model: str = "svc", dataset: str = "iris", **changes: object
+) -> TrialRow:
+    """A COMPLETE trial."""
+    config: dict[str, Scalar] = {"C": 0.5, "kernel": "rbf"} if model == "svc" else {"max_depth": 4}
+    row = TrialRow(
+        number,
+        model,
+        dataset,
+        config,
+        TrialState.COMPLETE,
+        {"accuracy": accuracy, "fit_s": 0.25},
+        node="head",
+        attempts=1,
+        started_at=NOW + number,
+        ended_at=NOW + number + 0.5,
+    )
+    return dataclasses.replace(row, **changes)  # type: ignore[arg-type]
+
+
+def failed(number: int, error: str = "ValueError: bad (cell 7)", line: int = 12, cell: int | None = 7) -> TrialRow:
+    """A trial whose compute raised."""
+    return trial(
+        number,
+        state=TrialState.FAILED,
+        metrics={},
+        error_kind=ErrorKind.EXCEPTION,
+        error=error,
+        traceback=f"  cell 2, line 1, in loop\n  cell 7, line {line}, in compute\n  cell 3, line 1, in last\n{error}",
+        cell_index=cell,
+        output="epoch 1",
+    )
+
+
+def results(*rows: TrialRow, mode: str = "max", attempts: tuple[AttemptRow, ...] = ()) -> Results:
+    """The results of a sweep over two models and two data sets."""
+    return Results(
+        Metric("accuracy", mode), rows, attempts, models=["svc", "forest"], datasets=["wine", "iris"], name="sample"
+    )
+
+
+def test_the_columns_are_the_contracts_in_its_order() -> None:
+    """Metrics after the state, the sweep's own first; every parameter of any model; then where, when, errors."""
+    data = results(trial(1, model="forest", metrics={"fit_s": 1.0, "accuracy": 0.5}), trial(0)).dataframe
+    assert list(data.columns) == [
+        *("number", "trial_id", "model", "dataset", "state", "accuracy", "fit_s"),
+        *("config/C", "config/kernel", "config/max_depth"),
+        *("node", "attempts", "datetime_start", "datetime_complete", "duration_s", "error_kind", "error"),
+    ]
+    assert list(data["number"]) == [0, 1]
+    assert list(data["trial_id"]) == ["sample-0", "sample-1"]
+
+
+def test_times_are_utc_and_durations_seconds() -> None:
+    """What has not started has neither."""
+    waiting = TrialRow(1, "svc", "iris", None)
+    data = results(trial(0), waiting).dataframe
+    assert data["datetime_start"][0] == pd.Timestamp("2026-11-22T20:30:00Z")
+    assert str(data["datetime_complete"].dtype) == "datetime64[us, UTC]"
+    assert data["duration_s"][0] == 0.5
+    assert data.loc[1, ["datetime_start", "duration_s", "node", "error", "config/C", "accuracy"]].isna().all()
+
+
+def test_parameters_keep_their_kind() -> None:
+    """Whole numbers stay whole beside models that lack them; mixed kinds stay what they are."""
+    rows = [
+        trial(0, config={"depth": 4, "flag": True, "mixed": "sqrt", "huge": 2**70, "lr": 1}),
+        trial(1, config={"depth": None, "flag": False, "mixed": 0.5, "huge": 1, "lr": 0.5}),
+        trial(2, model="forest", config={"only": "here"}),
+    ]
+    data = results(*rows).dataframe
+    kinds = {name: str(data[f"config/{name}"].dtype) for name in ("depth", "flag", "mixed", "huge", "lr")}
+    assert kinds == {"depth": "Int64", "flag": "boolean", "mixed": "object", "huge": "object", "lr": "float64"}
+    assert data["config/depth"][0] == 4
+    assert data["config/mixed"].tolist()[:2] == ["sqrt", 0.5]
+    assert data["config/huge"][0] == 2**70
+    assert data["config/only"].isna().tolist() == [True, True, False]
+
+
+def test_a_metric_named_like_a_column_does_not_hide_it() -> None:
+    """It is found as metric/<name>; the table never has two columns of one name."""
+    data = results(trial(0, metrics={"accuracy": 1.0, "node": 7, "config/C": 1})).dataframe
+    assert data.columns.is_unique
+    assert (data["node"][0], data["metric/node"][0], data["metric/config/C"][0]) == ("head", 7, 1)
+
+
+def test_a_sweep_without_trials_has_an_empty_table() -> None:
+    """Results are usable before the first trial."""
+    empty = results()
+    assert len(empty) == 0
+    assert "accuracy" in empty.dataframe.columns
+    assert empty.best is None
+    assert empty.best_per_pair().empty
+    assert empty.errors.empty
+    assert empty.attempts.empty
+    assert empty.pivot().isna().all().all()
+    assert json.loads(empty.as_text("json")) == []
+
+
+def test_best_is_one_row_without_other_models_parameters() -> None:
+    """A dict with the table's names, plain Python values, times as UTC datetimes."""
+    best = results(trial(0, 0.5), trial(1, 0.75, model="forest")).best
+    assert best == {
+        "number": 1,
+        "trial_id": "sample-1",
+        "model": "forest",
+        "dataset": "iris",
+        "state": "COMPLETE",
+        "accuracy": 0.75,
+        "fit_s": 0.25,
+        "config/max_depth": 4,
+        "node": "head",
+        "attempts": 1,
+        "datetime_start": datetime(2026, 11, 22, 20, 30, 1, tzinfo=UTC),
+        "datetime_complete": datetime(2026, 11, 22, 20, 30, 1, 500000, tzinfo=UTC),
+        "duration_s": 0.5,
+        "error_kind": None,
+        "error": None,
+    }
+
+
+@pytest.mark.parametrize(("mode", "number"), [("max", 2), ("min", 1)])
+def test_best_follows_the_mode_and_the_lowest_number_wins_a_tie(mode: str, number: int) -> None:
+    """Whatever order the rows come in."""
+    rows = [trial(4, 0.9), trial(3, 0.1), trial(2, 0.9), trial(1, 0.1)]
+    best = results(*rows, mode=mode).best
+    assert best is not None
+    assert best["number"] == number
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, None, "high", 10**400])
+def test_what_cannot_be_compared_is_never_best(value: Scalar) -> None:
+    """NaN and infinities are COMPLETE, but no result to choose."""
+    for mode in ("max", "min"):
+        assert results(trial(0, value), mode=mode).best is None
+        best = results(trial(0, value), trial(1, 0.5), mode=mode).best
+        assert best is not None
+        assert best["number"] == 1
+
+
+def test_only_complete_trials_compete() -> None:
+    """A pruned trial's last value is no result."""
+    assert results(trial(0, 0.9, state=TrialState.PRUNED), failed(1)).best is None
+
+
+def test_a_nan_is_marked_where_a_person_looks() -> None:
+    """The error column says it; the error kind stays empty, for nothing failed."""
+    data = results(trial(0, math.nan)).dataframe
+    assert data["error"][0] == "accuracy is nan: complete, but never best"
+    assert data["error_kind"].isna().all()
+
+
+def test_pivot_has_models_and_datasets_in_declared_order() -> None:
+    """The best metric in each cell, NaN where there is none."""
+    pivot = results(trial(0, 0.5), trial(1, 0.75), trial(2, 0.25, model="forest", dataset="wine")).pivot()
+    assert (list(pivot.index), list(pivot.columns)) == (["svc", "forest"], ["wine", "iris"])
+    assert (pivot.index.name, pivot.columns.name) == ("model", "dataset")
+    assert pivot.loc["svc", "iris"] == 0.75
+    assert pivot.loc["forest", "wine"] == 0.25
+    assert pivot.isna().loc["svc", "wine"]
+
+
+def test_best_per_pair_has_whole_rows_in_declared_order() -> None:
+    """Pairs without a result are left out."""
+    table = results(trial(0, 0.5), trial(1, 0.75), trial(2, 0.25, model="forest", dataset="wine")).best_per_pair()
+    assert list(table["number"]) == [1, 2]
+    assert list(table.columns) == list(results(trial(0), trial(2, model="forest")).dataframe.columns)
+
+
+def test_errors_are_grouped_by_cause() -> None:
+    """What the message quotes does not split a cause; the line does. The first trial is the example."""
+    lost = trial(9, state=TrialState.LOST, error_kind=ErrorKind.LOST, error="lost three times: joiner-1 is gone")
+    table = results(
+        failed(5, "KeyError: 'x' (cell 7)"),
+        *(failed(number, f"ValueError: bad {number} (cell 7)") for number in (3, 2, 4)),
+        failed(7, line=13),
+        lost,
+        trial(1),
+    ).errors
+    assert table[["count", "cause", "error_kind", "trial"]].to_numpy().tolist() == [
+        [3, "ValueError at cell 7 line 12", "exception", 2],
+        [1, "KeyError at cell 7 line 12", "exception", 5],
+        [1, "ValueError at cell 7 line 13", "exception", 7],
+        [1, "lost", "lost", 9],
+    ]
+    first = table.iloc[0]
+    assert (first["error"], first["cell"], first["line"]) == ("ValueError: bad 2 (cell 7)", 7, 12)
+    assert first["output"] == "epoch 1"
+    assert "line 12, in compute" in first["traceback"]
+
+
+def test_attempts_tell_which_node_tried_what() -> None:
+    """One row per try; a running one has no end."""
+    table = results(
+        trial(0),
+        attempts=(AttemptRow(0, 1, "joiner-1", "LOST", NOW, NOW + 1, "gone"), AttemptRow(0, 2, "head", "RUNNING", NOW)),
+    ).attempts
+    assert table["node"].tolist() == ["joiner-1", "head"]
+    assert table["datetime_complete"].isna().tolist() == [False, True]
+    assert table["reason"].tolist()[0] == "gone"
+
+
+def test_the_summary_fits_a_terminal() -> None:
+    """Counts, pivot, best and causes, four significant digits."""
+    text = results(trial(0, 0.98333333), trial(1, 0.5, model="forest", dataset="wine"), failed(2), failed(3)).summary()
+    assert text.splitlines() == [
+        "sample: 4/4  ok 2  failed 2  running 0",
+        "accuracy (max)  wine  iris",
+        "svc             -     0.9833",
+        "forest          0.5   -",
+        "best accuracy 0.9833: svc on iris, C=0.5, kernel=rbf (trial 0)",
+        "2 trials, one cause: ValueError at cell 7 line 12",
+    ]
+    assert repr(results(trial(0))) == results(trial(0)).summary()
+
+
+def test_html_is_escaped() -> None:
+    """A model's name is text, not markup."""
+    text = results(trial(0, model="<b>svc</b>"))._repr_html_()
+    assert "<b>svc" not in text
+    assert "&lt;b&gt;svc" in text
+
+
+def test_csv_has_iso_times(tmp_path: Path) -> None:
+    """And reads back as the same table."""
+    path = results(trial(0), failed(1)).save(tmp_path / "r.csv")
+    assert "2026-11-22T20:30:00.000000Z,2026-11-22T20:30:00.500000Z" in path.read_text()
+    again = pd.read_csv(path)
+    assert list(again.columns) == list(results(trial(0)).dataframe.columns)
+    assert again["config/C"].tolist() == [0.5, 0.5]
+
+
+def test_json_is_a_list_of_row_objects(tmp_path: Path) -> None:
+    """Strict JSON: ISO times, null for what is absent or not a number."""
+    path = results(trial(0, math.nan), trial(1, model="forest")).save(tmp_path / "r.JSON")
+    first, second = json.loads(path.read_text())
+    assert list(first) == list(second) == list(results(trial(0), trial(1, model="forest")).dataframe.columns)
+    assert (first["accuracy"], first["datetime_start"]) == (None, "2026-11-22T20:30:00.000000Z")
+    assert (first["config/C"], second["config/C"], second["config/max_depth"]) == (0.5, None, 4)
+
+
+def test_parquet_takes_mixed_parameters_as_text(tmp_path: Path) -> None:
+    """Kinds that a Parquet column can hold come back as they were."""
+    rows = [trial(0, config={"m": "sqrt", "depth": 2}), trial(1, config={"m": 0.5, "depth": None})]
+    data = pd.read_parquet(results(*rows).save(tmp_path / "r.parquet"))
+    assert data["config/m"].tolist() == ["sqrt", "0.5"]
+    assert str(data["config/depth"].dtype) == "Int64"
+    assert str(data["datetime_start"].dt.tz) == "UTC"
+
+
+def test_an_unknown_kind_of_file_is_refused(tmp_path: Path) -> None:
+    """The sentence names the three there are."""
+    with pytest.raises(UsageError, match=r"cannot be saved as 'r\.xlsx': end the name in \.csv, \.parquet or \.json"):
+        results(trial(0)).save(tmp_path / "r.xlsx")
+    with pytest.raises(UsageError, match="choose csv or json"):
+        results(trial(0)).as_text("yaml")
+
+
+@pytest.mark.parametrize("name", ["r.csv", "r.json", "r.parquet"])
+def test_a_folder_that_is_not_there_is_said(tmp_path: Path, name: str) -> None:
+    """And an old file is never half replaced: the new one is written beside it."""
+    with pytest.raises(UsageError, match=r"cannot save results to .*choose a folder"):
+        results(trial(0)).save(tmp_path / "nowhere" / name)
+    path = results(trial(0)).save(tmp_path / name)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_model_of_an_earlier_declaration_keeps_its_place() -> None:
+    """Rows of a model or data set no longer declared are shown after the declared ones."""
+    pivot = results(trial(0, model="old", dataset="past")).pivot()
+    assert list(pivot.index) == ["svc", "forest", "old"]
+    assert list(pivot.columns) == ["wine", "iris", "past"]

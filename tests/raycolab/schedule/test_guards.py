@@ -1,0 +1,131 @@
+"""What keeps one mistake from wasting a sweep: smoke trials, held models, benched nodes, failed setups."""
+
+from __future__ import annotations
+
+import pytest
+
+from raycolab.schedule import Bench, LossCause, Revoke
+from raycolab.schedule.guards import BENCH_AFTER, HOLD_AFTER, SETUP_DEATHS
+from raycolab.trial import ErrorKind, Failure, SweepState, TrialState
+from tests.raycolab.schedule.script import Script, error, proven, trials
+
+
+def test_a_model_sends_one_trial_ahead() -> None:
+    """The others of the model wait until one has succeeded; other models do not."""
+    script = Script([*trials(5), *trials(5, "forest", first=5)])
+    script.up("a.1", "a.2", "b.1")
+    assert sorted(script.numbers("a.1") + script.numbers("a.2") + script.numbers("b.1")) == [0, 5]
+    slot = next(slot for slot in ("a.1", "a.2", "b.1") if script.numbers(slot) == [0])
+    script.end(slot, error("one"))
+    held = [number for slot in ("a.1", "a.2", "b.1") for number in script.numbers(slot)]
+    assert sorted(held) == [1, 5], "the second configuration is tried"
+    slot = next(slot for slot in ("a.1", "a.2", "b.1") if script.numbers(slot) == [1])
+    script.end(slot)
+    held = [number for slot in ("a.1", "a.2", "b.1") for number in script.numbers(slot)]
+    assert {2, 3} <= set(held)
+
+
+def test_the_same_error_again_and_again_holds_the_model_only() -> None:
+    """Its trials stay PENDING; the others run; then the sweep is HELD with a sentence that names resume."""
+    script = Script([*trials(20), *trials(2, "forest", first=20)])
+    script.up("a.1")
+    failures = 0
+    while script.finish is None and script.numbers("a.1"):
+        svc = script.handed["a.1"][0].model == "svc"
+        failures += svc
+        script.end("a.1", error(f"C = {script.now} is bad") if svc else None)
+    assert failures == HOLD_AFTER
+    assert script.core.eta_s(script.now) == 0, "held trials are not waited for"
+    assert script.finish is not None
+    assert script.finish.state is SweepState.HELD
+    assert script.finish.sentence.startswith("10 trials are held: 10 trials of svc failed running with ValueError")
+    assert script.finish.sentence.endswith("raycolab resume s")
+    assert [row.state for row in script.stored.values()].count(TrialState.PENDING) == 10
+    assert script.stored[21].state is TrialState.COMPLETE
+
+
+@pytest.mark.parametrize("between", [None, error(ename="KeyError")])
+def test_a_success_or_another_error_between_them_starts_the_count_again(between: Failure | None) -> None:
+    """Only the same error, running, holds a model."""
+    script = proven(60)
+    script.up("a.1")
+    for turn in range(1, 3 * HOLD_AFTER):
+        script.end("a.1", between if turn % HOLD_AFTER == 0 else error())
+    assert script.core.models.held == {}
+
+
+def test_resume_gives_a_held_model_another_chance() -> None:
+    """Its trials go out again."""
+    script = proven(30, commits=False)
+    script.up("a.1")
+    for _ in range(HOLD_AFTER):
+        script.end("a.1", error())
+    assert script.core.models.held
+    revoke = script.last(Revoke)
+    assert isinstance(revoke, Revoke)
+    script.give_back("a.1", revoke)
+    assert script.numbers("a.1") == []
+    script.core.resume(script.now)
+    script.pump()
+    assert script.numbers("a.1")
+
+
+def test_a_node_that_fails_what_others_finish_gets_no_more() -> None:
+    """It is benched with a sentence; when it is the last one left it is used again."""
+    script = proven(60)
+    script.up("good.1", "bad.1")
+    script.end("good.1")
+    for turn in range(BENCH_AFTER):
+        script.end("bad.1", error(f"no GPU {turn}"))
+    bench = script.last(Bench)
+    assert bench == Bench("bad", "bad failed 5 trials running that other nodes finish", setup=False)
+    revoke = script.last(Revoke)
+    assert isinstance(revoke, Revoke)
+    script.give_back("bad.1", revoke)
+    assert script.numbers("bad.1") == []
+    assert script.core.models.held == {}
+    script.core.node_lost("good", script.now)
+    script.pump()
+    assert script.numbers("bad.1")
+
+
+def test_a_setup_that_fails_blames_the_node_and_no_trial() -> None:
+    """The node gets no more slots, the others go on."""
+    script = proven(4)
+    script.core.slot_starting("bad.1", "bad", script.now)
+    script.up("good.1")
+    script.core.setup_failed("bad.1", Failure(ErrorKind.SETUP, "ImportError", "no torch", cell_index=2), script.now)
+    script.pump()
+    assert script.last(Bench) == Bench("bad", "MAIN's setup failed on bad: ImportError: no torch (cell 2)", setup=True)
+    assert script.finish is None
+    assert script.attempts == {}
+
+
+def test_a_setup_that_fails_on_every_node_ends_the_sweep() -> None:
+    """HELD with the failure; a node whose setup is not over is waited for."""
+    failure = Failure(ErrorKind.SETUP, "ImportError", "no torch", cell_index=2)
+    script = Script(trials(2))
+    script.core.slot_starting("a.1", "a", script.now)
+    script.core.slot_starting("b.1", "b", script.now)
+    script.core.setup_failed("a.1", failure, script.now)
+    script.pump()
+    assert script.finish is None
+    script.core.setup_failed("b.1", failure, script.now)
+    script.pump()
+    assert script.finish is not None
+    assert (script.finish.state, script.finish.failure) == (SweepState.HELD, failure)
+    assert "On a: ImportError: no torch (cell 2)" in script.finish.sentence
+    assert {row.state for row in script.stored.values()} == {TrialState.PENDING}
+
+
+def test_a_process_that_dies_in_setup_is_a_failed_setup_in_the_end() -> None:
+    """A MAIN that kills its process while it loads does not go on for ever."""
+    script = Script(trials(2))
+    for turn in range(SETUP_DEATHS):
+        script.core.slot_starting(f"a.{turn}", "a", script.now)
+        assert script.finish is None
+        script.core.slot_down(f"a.{turn}", LossCause.CRASH, script.now, "its process died")
+        script.pump()
+    assert script.finish is not None
+    assert script.finish.failure is not None
+    assert script.finish.failure.ename == "ProcessDied"

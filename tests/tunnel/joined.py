@@ -1,0 +1,103 @@
+"""Two links joined by a network that holds batches until it is told to deliver them, and can be cut.
+
+What drivers do, without their sockets and clocks: batches go through a parser, one resumption tells each end how much
+the other received. Used by the tests of `tunnel.link`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from tunnel.events import Event
+from tunnel.frames import FrameParser
+from tunnel.link import Link
+from tunnel.window import Budget
+
+__all__ = ["End", "Joined", "frames_of"]
+
+
+class End:
+    """One link, the parser of what comes to it, what it was told, and what is under way to it."""
+
+    def __init__(self, *, initiator: bool, now: float, budget: Budget | None = None) -> None:
+        self.link = Link(initiator=initiator, now=now, budget=budget)
+        self.parser = FrameParser()
+        self.events: list[Event] = []
+        self.coming: deque[bytes] = deque()
+
+    def take(self) -> list[Event]:
+        """The events since the last call."""
+        events, self.events = self.events, []
+        return events
+
+
+class Joined:
+    """An agent's and a hub's end of one link."""
+
+    def __init__(self, now: float = 1000.0, budget: Budget | None = None) -> None:
+        self.now = now
+        self.agent = End(initiator=True, now=now, budget=budget)
+        self.hub = End(initiator=False, now=now)
+
+    @property
+    def ends(self) -> tuple[End, End]:
+        """The agent's and the hub's."""
+        return self.agent, self.hub
+
+    def other(self, end: End) -> End:
+        """The end that is not this one."""
+        return self.hub if end is self.agent else self.agent
+
+    def say(self, end: End) -> bool:
+        """Put one batch of this end under way, if it has one."""
+        batch = end.link.data_to_send(self.now)
+        if batch:
+            self.other(end).coming.append(batch)
+        return bool(batch)
+
+    def hear(self, end: End, count: int | None = None) -> list[Event]:
+        """Deliver the oldest batch that is under way to this end, or only its first `count` bytes; the new events."""
+        if not end.coming:
+            return []
+        data = end.coming.popleft()
+        events = end.link.receive(end.parser.receive(data[:count]), self.now)
+        end.events += events
+        return events
+
+    def settle(self) -> None:
+        """Let everything be said and heard until nobody has more to say."""
+        while any([self.say(end) for end in self.ends]) or any(end.coming for end in self.ends):
+            for end in self.ends:
+                while end.coming:
+                    self.hear(end)
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass as the drivers do: each deadline is met, and what it asks for is said and heard."""
+        until = self.now + seconds
+        while (due := min(end.link.next_deadline() for end in self.ends)) <= until:
+            self.now = max(self.now, due)
+            assert all([end.link.tick(self.now) for end in self.ends if end.link.next_deadline() <= self.now])
+            self.settle()
+        self.now = until
+
+    def cut(self) -> None:
+        """Lose the WebSocket and all that is under way."""
+        for end in self.ends:
+            end.coming.clear()
+            end.parser = FrameParser()
+
+    def welcome_back(self) -> None:
+        """The hub takes the agent's resumption; its answer does not arrive."""
+        self.hub.events += self.hub.link.resume(self.agent.link.received_count, self.now)
+
+    def resume(self) -> None:
+        """A new WebSocket carries the link on."""
+        self.cut()
+        received = self.hub.link.received_count
+        self.welcome_back()
+        self.agent.events += self.agent.link.resume(received, self.now)
+
+
+def frames_of(batch: bytes) -> list[str]:
+    """The frames of a batch, by name."""
+    return [frame.type.name for frame in FrameParser().receive(batch)]

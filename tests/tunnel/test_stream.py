@@ -1,0 +1,165 @@
+"""One stream on one hop: what is queued comes out whole and within its credit, and its halves end each for itself."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tunnel.errors import LocalProtocolError, RemoteProtocolError
+from tunnel.frames import MAX_PAYLOAD
+from tunnel.stream import PIECE, Half, Stream, StreamId
+from tunnel.window import INITIAL_WINDOW, Budget
+
+
+def new_stream() -> Stream:
+    """Stream 1, as it begins."""
+    return Stream(StreamId(1), Budget())
+
+
+class TestSending:
+    """The queue, the credit and FINISH."""
+
+    def test_nothing_is_sendable_at_first(self) -> None:
+        """A stream begins silent, with credit for its first bytes."""
+        stream = new_stream()
+        assert not stream.sendable
+        assert stream.credit == INITIAL_WINDOW
+
+    def test_bytes_are_sendable_while_there_is_credit(self) -> None:
+        """What is beyond the credit waits for more of it."""
+        stream = new_stream()
+        stream.put(b"x" * (INITIAL_WINDOW + 5))
+        assert bytes(stream.take()) == b"x" * INITIAL_WINDOW
+        assert (stream.sendable, stream.queued, stream.credit) == (False, 5, 0)
+        stream.credit += 3
+        assert bytes(stream.take()) == b"xxx"
+
+    def test_a_frame_holds_64_kib_at_most(self) -> None:
+        """However much may go."""
+        stream = new_stream()
+        stream.credit = 1 << 30
+        stream.put(bytes(3 * MAX_PAYLOAD))
+        assert [len(stream.take()) for _ in range(3)] == [MAX_PAYLOAD] * 3
+        assert not stream.sendable
+
+    def test_a_whole_piece_is_not_copied(self) -> None:
+        """Bulk data goes through without a copy."""
+        stream = new_stream()
+        stream.credit = 1 << 30
+        data = bytes(MAX_PAYLOAD)
+        stream.put(data)
+        assert stream.take() is data
+
+    def test_tiny_pieces_are_kept_joined(self) -> None:
+        """A megabyte that came byte by byte costs about a megabyte, not fifty."""
+        stream = new_stream()
+        for _ in range(10 * PIECE):
+            stream.put(b"ab")
+        assert len(stream._queue) <= 20
+        stream.credit = 1 << 30
+        assert bytes(stream.take()) == b"ab" * 10 * PIECE if 20 * PIECE <= MAX_PAYLOAD else True
+
+    @given(st.lists(st.integers(0, 3 * PIECE), max_size=12), st.lists(st.integers(1, 20_000), max_size=30), st.booleans())
+    def test_what_was_put_comes_out_in_order(self, puts: list[int], credits: list[int], finish: bool) -> None:
+        """Whatever the sizes of pieces and grants, no byte is lost, doubled or swapped."""
+        stream, whole, out = new_stream(), b"", b""
+        stream.credit = 0
+        for number, size in enumerate(puts):
+            piece = bytes((number * 31 + at) % 251 for at in range(size))
+            stream.put(piece)
+            whole += piece
+            if number < len(credits):
+                stream.credit += credits[number]
+            if stream.sendable:
+                out += stream.take()
+        if finish:
+            stream.finish()
+        for credit in credits[len(puts) :]:
+            stream.credit += credit
+            while stream.queued and stream.sendable:
+                out += stream.take()
+        assert stream.credit >= 0
+        assert out == whole[: len(out)]
+        assert stream.queued == len(whole) - len(out)
+        assert stream.sendable == ((stream.queued > 0 and stream.credit > 0) or (finish and not stream.queued))
+
+    def test_finish_waits_for_what_is_queued_and_needs_no_credit(self) -> None:
+        """The end of a stream comes after its last byte."""
+        stream = new_stream()
+        stream.credit = 2
+        stream.put(b"abc")
+        stream.finish()
+        assert stream.sending is Half.FINISHING
+        stream.take()
+        assert not stream.sendable
+        stream.credit = 1
+        stream.take()
+        assert (stream.sendable, stream.credit) == (True, 0)
+
+    def test_nothing_follows_finish(self) -> None:
+        """Neither bytes nor a second one: that would be our own bug."""
+        stream = new_stream()
+        stream.finish()
+        with pytest.raises(LocalProtocolError, match="data after finish"):
+            stream.put(b"x")
+        with pytest.raises(LocalProtocolError, match="finished twice"):
+            stream.finish()
+
+
+class TestReceiving:
+    """What the peer may do."""
+
+    def test_data_within_the_window_is_taken(self) -> None:
+        """It is held here until it is delivered."""
+        stream = new_stream()
+        stream.received(100)
+        assert stream.window.held == 100
+
+    def test_data_beyond_the_credit_breaks_the_protocol(self) -> None:
+        """The window says so."""
+        with pytest.raises(RemoteProtocolError, match="were granted"):
+            new_stream().received(INITIAL_WINDOW + 1)
+
+    def test_nothing_follows_the_peers_finish(self) -> None:
+        """Neither DATA, not even without bytes, nor a second FINISH."""
+        stream = new_stream()
+        stream.received_finish()
+        with pytest.raises(RemoteProtocolError, match="stream 1: DATA after FINISH"):
+            stream.received(0)
+        with pytest.raises(RemoteProtocolError, match="stream 1: FINISH twice"):
+            stream.received_finish()
+
+
+class TestTheEnd:
+    """When a stream is over."""
+
+    def test_both_halves_end_independently(self) -> None:
+        """After the peer's FINISH we may send for as long as we like."""
+        stream = new_stream()
+        stream.received_finish()
+        stream.put(b"still")
+        assert (stream.over, stream.sendable) == (False, True)
+
+    def test_over_means_that_what_came_has_left_too(self) -> None:
+        """Bytes of a finished stream still take memory here."""
+        stream = new_stream()
+        stream.received(10)
+        stream.received_finish()
+        stream.sending = Half.DONE
+        assert not stream.over
+        stream.window.delivered(10)
+        assert stream.over
+
+    def test_a_closed_stream_holds_nothing_and_wants_nothing(self) -> None:
+        """A reset leaves neither bytes nor budget behind."""
+        budget = Budget()
+        stream = Stream(StreamId(1), budget)
+        while stream.window.size == INITIAL_WINDOW:
+            stream.received(INITIAL_WINDOW)
+            stream.window.delivered(INITIAL_WINDOW)
+        stream.put(b"tail")
+        stream.put(bytes(PIECE))
+        assert budget.reserved > 0
+        stream.close()
+        assert (stream.queued, stream.sendable, budget.reserved) == (0, False, 0)
