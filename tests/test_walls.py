@@ -47,7 +47,6 @@ TUNNEL_CORE = (
         "tunnel.frames",
         "tunnel.events",
         "tunnel.handshake",
-        "tunnel.listen",
     ),
     *(
         "tunnel.window",

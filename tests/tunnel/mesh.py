@@ -10,6 +10,8 @@ import asyncio
 import contextlib
 import functools
 import os
+import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,9 +30,24 @@ from tunnel.machine import Machine
 from tunnel.nodes import HUB, Node, NodeId
 from tunnel.secure import HubIdentity
 
-__all__ = ["NOW", "AgentLog", "HubLog", "Log", "Member", "Mesh", "eventually", "in_each_loop", "machine", "nothing_left"]
+__all__ = [
+    "NOW",
+    "AgentLog",
+    "HubLog",
+    "Log",
+    "Member",
+    "Mesh",
+    "echo",
+    "eventually",
+    "in_each_loop",
+    "listening",
+    "machine",
+    "nothing_left",
+    "reset",
+]
 
 NOW = 1.75e9  # of the identities; any time will do
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, 0 seconds
 PATIENCE_S = 10.0  # what a test waits for comes at once, or something is wrong
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -41,10 +58,10 @@ def in_each_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[...
     """Decorates an `async def` test: it runs in asyncio's loop and in uvloop's, which supervisors use."""
 
     @functools.wraps(test)
-    def run(loop: str, **arguments: Any) -> None:
+    def run(*self: Any, loop: str, **arguments: Any) -> None:
         factory = uvloop.new_event_loop if loop == "uvloop" else asyncio.new_event_loop
         with asyncio.Runner(loop_factory=factory) as runner:
-            runner.run(asyncio.wait_for(test(loop=loop, **arguments), 2 * PATIENCE_S))
+            runner.run(asyncio.wait_for(test(*self, loop=loop, **arguments), 2 * PATIENCE_S))
 
     return pytest.mark.parametrize("loop", ["asyncio", "uvloop"])(run)
 
@@ -67,6 +84,32 @@ async def nothing_left() -> AsyncIterator[None]:
 
 def _open_files() -> int:
     return len(os.listdir("/proc/self/fd"))
+
+
+def listening() -> set[tuple[str, int]]:
+    """Address and port of every TCP listener here, from the kernel's own table."""
+    found = set()
+    for row in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, local, _, state = row.split()[:4]
+        if state == "0A":
+            address, _, port = local.partition(":")
+            found.add((socket.inet_ntoa(bytes.fromhex(address)[::-1]), int(port, 16)))
+    return found
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    """Close a connection with a reset."""
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+    writer.transport.abort()
+
+
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A service that sends everything back, then ends."""
+    with contextlib.suppress(ConnectionResetError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    writer.close()
 
 
 def machine(subnet: int) -> Machine:

@@ -1,0 +1,448 @@
+"""This machine's sockets as a port of the router: two such ports back to back, and real TCP connections through both."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import hashlib
+import os
+import random
+import resource
+import socket
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from tests.in_loop import in_loop
+from tests.tunnel.mesh import echo, eventually, in_each_loop, listening, machine, nothing_left, reset
+from tunnel.errors import ListenFailed, PortTaken
+from tunnel.events import StreamAccepted, StreamData, StreamDelivered, StreamFinished, StreamOpened, StreamReset
+from tunnel.frames import ResetCode
+from tunnel.machine import busy_ports
+from tunnel.nodes import Node, NodeId, PortBlock
+from tunnel.router import Port, Router, StreamEvent
+from tunnel.sockets import READ_AHEAD, LocalPort
+from tunnel.stream import StreamId
+
+HERE, THERE = machine(1), machine(2)
+TARGET = NodeId(7)
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+def free_block(count: int = 2) -> PortBlock:
+    """Ports nobody listens on."""
+    busy = busy_ports()
+    first = next(p for p in range(25000, 32000, count) if not busy & set(range(p, p + count)))
+    return PortBlock(first, count)
+
+
+class Pair:
+    """Programs here reach the node THERE: its block is listened for here, and dialed there."""
+
+    def __init__(self) -> None:
+        self.block = free_block()
+        self.router = Router(self._route)
+        self.here = LocalPort(lambda event: self._emit(self.here, event), HERE.address_of)
+        self.there = LocalPort(lambda event: self._emit(self.there, event), THERE.address_of)
+        self.there.become(Node(TARGET, "target", self.block, "there"))
+        self.service: asyncio.Server | None = None
+
+    async def __aenter__(self) -> Pair:
+        await self.here.listen(TARGET, self.block)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.here.close()
+        await self.there.close()
+        if self.service is not None:
+            self.service.close()
+            await self.service.wait_closed()
+
+    async def serve(self, serve: Serve) -> None:
+        """A service of the node's, at the first port of its block."""
+        self.service = await asyncio.start_server(serve, THERE.address_of(TARGET), self.block.first)
+
+    async def dial(self, at: int = 0) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect as a program here does."""
+        return await asyncio.open_connection(HERE.address_of(TARGET), self.block.first + at)
+
+    def _route(self, entry: Port, node: int, port: int) -> Port | None:
+        return self.there if entry is self.here else None
+
+    def _emit(self, port: LocalPort, event: StreamEvent) -> None:
+        self.router.receive(port, event)
+
+
+class TestRelaying:
+    """What a program sees of another one behind the tunnel."""
+
+    @in_each_loop
+    async def test_bytes_arrive_whole_in_both_directions_with_half_close(self, loop: str) -> None:
+        """Each side sends a megabyte, ends its half at another time, and gets the other's whole."""
+        sent = [random.Random(seed).randbytes(1_000_003) for seed in (1, 2)]
+        got: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            got.set_result(await reader.read())  # until the other half has ended; ours is still open
+            writer.write(sent[1])
+            writer.close()
+
+        async with nothing_left(), Pair() as pair:
+            await pair.serve(serve)
+            reader, writer = await pair.dial()
+            writer.write(sent[0])
+            writer.write_eof()
+            answer = await reader.read()
+            assert hashlib.sha256(await got).digest() == hashlib.sha256(sent[0]).digest()
+            assert hashlib.sha256(answer).digest() == hashlib.sha256(sent[1]).digest()
+            writer.close()
+            await eventually(lambda: pair.router.stream_count == 0)
+
+    @in_each_loop
+    async def test_the_dialing_program_resets(self, loop: str) -> None:
+        """A connection reset here is reset there, not ended in order."""
+        ended: asyncio.Future[BaseException | bytes] = asyncio.get_running_loop().create_future()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                ended.set_result(await reader.read())
+            except ConnectionResetError as error:
+                ended.set_result(error)
+            writer.close()
+
+        async with nothing_left(), Pair() as pair:
+            await pair.serve(serve)
+            _, writer = await pair.dial()
+            await eventually(lambda: pair.router.stream_count)
+            reset(writer)
+            assert isinstance(await ended, ConnectionResetError)
+
+    @in_each_loop
+    async def test_the_accepting_program_resets(self, loop: str) -> None:
+        """A connection reset there is reset here."""
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(1)
+            reset(writer)
+
+        async with nothing_left(), Pair() as pair:
+            await pair.serve(serve)
+            reader, writer = await pair.dial()
+            writer.write(b"x")
+            with pytest.raises(ConnectionResetError):
+                await reader.read()
+            writer.close()
+
+    @in_each_loop
+    async def test_a_port_nobody_listens_on_is_a_reset(self, loop: str) -> None:
+        """The local connection was accepted already, so the refusal comes as a reset: ECONNRESET."""
+        async with nothing_left(), Pair() as pair:
+            reader, writer = await pair.dial()
+            with pytest.raises(ConnectionResetError) as caught:
+                await reader.read()
+            assert caught.value.errno == errno.ECONNRESET
+            writer.close()
+
+    @in_each_loop
+    async def test_bytes_sent_before_the_far_dial_is_done_are_not_lost(self, loop: str) -> None:
+        """What a program sends at once, and its end, wait for the service's connection."""
+        async with nothing_left(), Pair() as pair:
+            await pair.serve(echo)
+            reader, writer = await pair.dial()
+            writer.write(b"early")
+            writer.write_eof()
+            assert await reader.read() == b"early"
+            writer.close()
+
+    @in_loop
+    async def test_many_at_once_do_not_mix(self) -> None:
+        """Fifty connections get their own bytes back."""
+
+        async def one(pair: Pair, number: int) -> None:
+            reader, writer = await pair.dial()
+            data = random.Random(number).randbytes(20_000)
+            writer.write(data)
+            writer.write_eof()
+            assert await reader.read() == data
+            writer.close()
+
+        async with nothing_left(), Pair() as pair:
+            await pair.serve(echo)
+            await asyncio.gather(*(one(pair, number) for number in range(50)))
+
+
+class Scripted:
+    """One port alone: what it emits is kept, what the tunnel would do is called."""
+
+    def __init__(self) -> None:
+        self.events: list[StreamEvent] = []
+        self.port = LocalPort(self.events.append, THERE.address_of)
+        self.node = Node(TARGET, "target", free_block(), "there")
+        self.port.become(self.node)
+
+    def of(self, kind: type[StreamEvent]) -> list[StreamEvent]:
+        """Events of one kind."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def size(self, kind: type[StreamData] | type[StreamDelivered]) -> int:
+        """Bytes that events of one kind tell of."""
+        return sum(len(event.data) if isinstance(event, StreamData) else event.size for event in self._sized(kind))
+
+    def _sized(self, kind: type[StreamData] | type[StreamDelivered]) -> list[StreamData | StreamDelivered]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+class TestDialing:
+    """What streams out of the tunnel may reach."""
+
+    @pytest.mark.parametrize(
+        ("node", "offset"),
+        [(TARGET, -1), (TARGET, 2), (8, 0), (1, 0)],
+        ids=["before-the-block", "past-the-block", "another-node", "the-hub"],
+    )
+    def test_nothing_outside_the_nodes_own_block_is_dialed(self, node: int, offset: int) -> None:
+        """Another port of this machine, or another node's address, is UNREACHABLE even where somebody listens."""
+
+        @in_loop
+        async def main() -> None:
+            scripted = Scripted()
+            port = scripted.node.block.first + offset
+            called = asyncio.Event()
+
+            async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                called.set()
+                writer.close()
+
+            async with await asyncio.start_server(serve, THERE.address_of(node), port):
+                stream = scripted.port.open(node, port)
+                await eventually(lambda: scripted.events)
+                assert scripted.events == [StreamReset(stream, ResetCode.UNREACHABLE)]  # type: ignore[arg-type]
+            assert not called.is_set()
+            await scripted.port.close()
+
+        main()
+
+    @in_loop
+    async def test_a_refused_dial_says_so(self) -> None:
+        """REFUSED, so that the other end knows a missing program from a missing node."""
+        scripted = Scripted()
+        stream = scripted.port.open(TARGET, scripted.node.block.first)
+        await eventually(lambda: scripted.events)
+        assert scripted.events == [StreamReset(stream, ResetCode.REFUSED)]  # type: ignore[arg-type]
+        await scripted.port.close()
+
+    @in_each_loop
+    async def test_bytes_count_as_delivered_when_the_kernel_took_them(self, loop: str) -> None:
+        """A service that reads nothing leaves the tunnel's bytes undelivered; reading delivers them."""
+        scripted = Scripted()
+        block = scripted.node.block
+        with socket.create_server((THERE.address_of(TARGET), block.first)) as service:
+            service.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            service.setblocking(False)
+            stream = scripted.port.open(TARGET, block.first)
+            assert stream is not None
+            connection, _ = await asyncio.get_running_loop().sock_accept(service)
+            await eventually(lambda: scripted.of(StreamAccepted))
+            total = 8 * 1024 * 1024
+            scripted.port.send(stream, bytes(total))
+            scripted.port.finish(stream)
+            await asyncio.sleep(0.05)
+            assert scripted.size(StreamDelivered) == 0
+            received = 0
+            while chunk := await asyncio.get_running_loop().sock_recv(connection, 1 << 20):
+                received += len(chunk)
+            assert received == total
+            await eventually(lambda: scripted.size(StreamDelivered) == total)
+            connection.close()
+            await eventually(lambda: scripted.of(StreamFinished))
+        await scripted.port.close()
+
+    @in_loop
+    async def test_a_reset_while_dialing_leaves_no_connection(self) -> None:
+        """The stream is over before its dial is: the connection that comes of it is reset."""
+        scripted = Scripted()
+        block = scripted.node.block
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with contextlib.suppress(ConnectionResetError):
+                assert await reader.read() == b""
+            writer.close()
+            ended.set_result(None)
+
+        async with await asyncio.start_server(serve, THERE.address_of(TARGET), block.first):
+            stream = scripted.port.open(TARGET, block.first)
+            assert stream is not None
+            await asyncio.sleep(0)  # the dial has begun
+            scripted.port.reset(stream, ResetCode.CONNECTION)
+            await ended
+        assert scripted.events == []
+        await scripted.port.close()
+
+
+class TestListening:
+    """Where and for how long this machine listens for others."""
+
+    @in_loop
+    async def test_it_binds_the_nodes_address_and_nothing_else(self) -> None:
+        """As many sockets as the block has ports, all at 127.77.x.7."""
+        before = listening()
+        async with Pair() as pair:
+            address = HERE.address_of(TARGET)
+            assert listening() - before == {(address, port) for port in pair.block.ports}
+        assert listening() == before
+
+    @in_loop
+    async def test_a_taken_port_leaves_no_half_of_a_block(self) -> None:
+        """PortTaken names address and port, and every other port of the block is free again."""
+        port = LocalPort(lambda event: None, HERE.address_of)
+        block = free_block(8)
+        address = HERE.address_of(TARGET)
+        before = listening()
+        with socket.create_server((address, block.first + 5)):
+            with pytest.raises(PortTaken) as caught:
+                await port.listen(TARGET, block)
+            assert (caught.value.address, caught.value.port) == (address, block.first + 5)
+        await eventually(lambda: listening() == before)
+        await port.listen(TARGET, block)
+        await port.close()
+
+    @in_loop
+    async def test_an_address_that_is_not_here_is_not_a_taken_port(self) -> None:
+        """Nobody is sent to look for a program that does not exist."""
+        port = LocalPort(lambda event: None, lambda node: "192.0.2.1")
+        with pytest.raises(ListenFailed, match=r"192\.0\.2\.1:\d+: Cannot assign requested address") as caught:
+            await port.listen(TARGET, free_block())
+        assert not isinstance(caught.value, PortTaken)
+
+    @in_loop
+    async def test_too_many_open_files_were_taken_for_success(self) -> None:
+        """asyncio listens on nothing and says nothing when there are no files left; we say so, with the cure."""
+        port = LocalPort(lambda event: None, HERE.address_of)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        block = free_block(8)
+        highest = max(int(name) for name in os.listdir("/proc/self/fd"))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, hard))
+        try:
+            with contextlib.ExitStack() as files:
+                with pytest.raises(OSError, match="Too many open files"):
+                    for _ in range(highest + 2):
+                        files.enter_context(open("/dev/null"))
+                with pytest.raises(ListenFailed, match=r"Too many open files; `ulimit -n` raises the limit"):
+                    await port.listen(TARGET, block)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    @in_loop
+    async def test_unlisten_ends_listening_and_spares_connections(self) -> None:
+        """New connections are refused by the kernel; those that are there go on."""
+        async with nothing_left(), Pair() as pair:
+            await pair.serve(echo)
+            reader, writer = await pair.dial()
+            writer.write(b"a")
+            assert await reader.read(1) == b"a"
+            pair.here.unlisten(TARGET)
+            await eventually(lambda: (HERE.address_of(TARGET), pair.block.first) not in listening())
+            with pytest.raises(ConnectionRefusedError):
+                await pair.dial()
+            writer.write(b"b")
+            writer.write_eof()
+            assert await reader.read() == b"b"
+            writer.close()
+
+    @in_loop
+    async def test_close_resets_what_is_open(self) -> None:
+        """When the port is closed, programs on both sides see resets at once."""
+        async with nothing_left(), Pair() as pair:
+            await pair.serve(echo)
+            reader, writer = await pair.dial()
+            writer.write(b"a")
+            assert await reader.read(1) == b"a"
+            await pair.here.close()
+            with pytest.raises(ConnectionResetError):
+                await reader.read()
+            writer.close()
+
+    @in_each_loop
+    async def test_reading_stops_at_the_read_ahead(self, loop: str) -> None:
+        """A program that sends without end gets READ_AHEAD into the tunnel, and more only as that moves on."""
+        events: list[StreamEvent] = []
+        port = LocalPort(events.append, HERE.address_of)
+        block = free_block()
+        await port.listen(TARGET, block)
+
+        def entered() -> int:
+            return sum(len(event.data) for event in events if isinstance(event, StreamData))
+
+        _, writer = await asyncio.open_connection(HERE.address_of(TARGET), block.first)
+        writer.write(bytes(16 * 1024 * 1024))
+        await eventually(lambda: entered() > READ_AHEAD)
+        await asyncio.sleep(0.05)
+        stopped = entered()
+        assert stopped <= READ_AHEAD + 256 * 1024  # what one read brings
+        assert isinstance(events[0], StreamOpened)
+        port.delivered(events[0].stream, stopped)
+        await eventually(lambda: entered() > stopped + READ_AHEAD // 2)
+        writer.transport.abort()
+        await port.close()
+
+
+class TestProbing:
+    """Dialing a node's port only to learn whether something is there."""
+
+    @in_loop
+    async def test_codes(self) -> None:
+        """None: accepted; REFUSED: nobody there; UNREACHABLE: no such node or port."""
+        async with nothing_left(), Pair() as pair:
+            await pair.serve(echo)
+            first = pair.block.first
+            assert await pair.here.probe(TARGET, first, 5.0) is None
+            assert await pair.here.probe(TARGET, first + 1, 5.0) is ResetCode.REFUSED
+            assert await pair.here.probe(TARGET, first - 1, 5.0) is ResetCode.UNREACHABLE
+            assert await pair.there.probe(NodeId(1), 10000, 5.0) is ResetCode.UNREACHABLE
+            await eventually(lambda: pair.router.stream_count == 0)
+
+    @in_loop
+    async def test_no_answer_in_time_is_lost_and_leaves_no_stream(self) -> None:
+        """LOST after the time given, and the stream is reset so that nobody keeps it."""
+        events: list[StreamEvent] = []
+        port = LocalPort(events.append)
+        assert await port.probe(TARGET, 20000, 0.01) is ResetCode.LOST
+        stream = events[0].stream
+        assert events == [StreamOpened(stream, TARGET, 20000), StreamReset(stream, ResetCode.CONNECTION)]
+
+    @in_loop
+    async def test_a_cancelled_probe_left_its_stream_open(self) -> None:
+        """Whoever gives up on a probe leaves no stream behind either."""
+        events: list[StreamEvent] = []
+        port = LocalPort(events.append)
+        probing = asyncio.create_task(port.probe(TARGET, 20000, 5.0))
+        await eventually(lambda: events)
+        probing.cancel()
+        await asyncio.wait({probing})
+        assert [type(event) for event in events] == [StreamOpened, StreamReset]
+
+    @in_loop
+    async def test_close_ends_probes(self) -> None:
+        """Nobody waits out a probe's time on a port that is closed."""
+        events: list[StreamEvent] = []
+        port = LocalPort(events.append)
+        probing = asyncio.create_task(port.probe(TARGET, 20000, 60.0))
+        await eventually(lambda: events)
+        await port.close()
+        assert await probing is ResetCode.LOST
+
+
+def test_a_stream_nobody_knows_is_ignored() -> None:
+    """What the router still says of a connection that is gone changes nothing."""
+    events: list[StreamEvent] = []
+    port = LocalPort(events.append)
+    gone = StreamId(99)
+    port.send(gone, b"x")
+    port.finish(gone)
+    port.delivered(gone, 1)
+    port.opened(gone)
+    port.reset(gone, ResetCode.LOST)
+    assert events == []
