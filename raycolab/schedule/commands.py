@@ -105,7 +105,7 @@ class Finished:
     """Nothing is left to do and every row is committed; the last command of a scheduler."""
 
     state: SweepState
-    sentence: str
+    sentence: str | None = None  # what a person must know or do; None when all went as asked
     failure: Failure | None = None  # the setup failure that stopped the sweep
 
 

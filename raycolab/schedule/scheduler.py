@@ -363,8 +363,7 @@ class Scheduler:
         if not self.book.all_committed:
             return
         if not self.book.unfinished:
-            state = self._ending or SweepState.COMPLETE
-            self._finish(state, f"{self.options.name}: {state.lower()}")
+            self._finish(self._ending or SweepState.COMPLETE)
         elif self.slots.holds_any or self._paused or self._ending is not None:
             return
         elif bool(self._present) and self._present <= self.nodes.setup_failed.keys() and not self.slots:
@@ -373,7 +372,7 @@ class Scheduler:
         elif (waiting := self.dispatch.waiting()) and waiting.keys() <= self.models.held.keys():
             self._finish(SweepState.HELD, outlook.all_held(self.options.name, waiting, self.models.held))
 
-    def _finish(self, state: SweepState, sentence: str, failure: Failure | None = None) -> None:
+    def _finish(self, state: SweepState, sentence: str | None = None, failure: Failure | None = None) -> None:
         self._finished = True
         self._commands.append(Finished(state, sentence, failure))
 

@@ -38,6 +38,7 @@ def test_the_same_error_again_and_again_holds_the_model_only() -> None:
     assert script.core.eta_s(script.now) == 0, "held trials are not waited for"
     assert script.finish is not None
     assert script.finish.state is SweepState.HELD
+    assert script.finish.sentence is not None
     assert script.finish.sentence.startswith("10 trials are held: 10 trials of svc failed running with ValueError")
     assert script.finish.sentence.endswith("raycolab resume s")
     assert [row.state for row in script.stored.values()].count(TrialState.PENDING) == 10

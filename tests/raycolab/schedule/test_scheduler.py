@@ -27,7 +27,7 @@ def test_a_trial_is_assigned_runs_and_completes() -> None:
     row = script.stored[0]
     assert (row.state, row.node, row.attempts, row.duration_s) == (TrialState.COMPLETE, "head", 1, 10.0)
     assert script.attempts[0, 1].outcome == TrialState.COMPLETE
-    assert script.finish == Finished(SweepState.COMPLETE, "s: complete")
+    assert script.finish == Finished(SweepState.COMPLETE)
 
 
 def test_a_failed_trial_keeps_its_error_and_the_sweep_goes_on() -> None:
