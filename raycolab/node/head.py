@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from raycolab import providers
-from raycolab.errors import ClusterError, UnknownNodeError, UsageError
+from raycolab.errors import ClusterError, RaycolabError, UnknownNodeError, UsageError
 from raycolab.node.control import ControlServer, EngineChannel, Peer
 from raycolab.node.data_dir import DataDir, HeadRecord
 from raycolab.node.lifeline import exec_with_lifeline
@@ -39,6 +39,7 @@ from tunnel.secure import HubIdentity
 __all__ = ["HeadOptions", "HeadSupervisor"]
 
 GRACE_VARIABLE = "RAYCOLAB_GRACE_S"  # how long a joiner may be away before its node is given up
+REOPEN_S = (0.5, 2.0, 5.0, 10.0, 30.0)  # waits before each try to mend a lost provider
 ENGINE_START_S = 60.0
 ENGINE_ANSWER_S = 30.0
 
@@ -127,8 +128,8 @@ class HeadSupervisor:
     # Starting.
 
     async def _start(self) -> None:
-        bound = await self._listen()
-        url = await self._provider.open(bound)
+        self._bound = await self._listen()
+        url = await self._provider.open(self._bound)
         self._data_dir.save_identity(
             {
                 "hub": self._identity.to_pem().decode(),
@@ -143,10 +144,14 @@ class HeadSupervisor:
             Reachable(self._hub.node.id, self._hub.node.name, required_ports(self._ports, head=True))
         )
         await self._start_engine()
-        self.join_address = JoinAddress(url, self._identity.pin, self._identity.secret).text
         self._data_dir.write_head(
             HeadRecord(os.getpid(), str(self._control_path), started_at=time.time(), store=self._store_url)
         )
+        self._set_address(url)
+
+    def _set_address(self, url: str) -> None:
+        """Joiners reach the hub at `url`: say so where people and joiners look."""
+        self.join_address = JoinAddress(url, self._identity.pin, self._identity.secret).text
         if self._options.join_address_file is not None:
             write_private(Path(self._options.join_address_file), self.join_address + "\n")
 
@@ -228,20 +233,36 @@ class HeadSupervisor:
     # While it runs.
 
     async def _until_the_end(self) -> None:
+        """Return when told to stop; ClusterError when Ray ends, or when a lost provider cannot be mended."""
         stopping = asyncio.create_task(self.stopping.wait())
-        lost = asyncio.create_task(self._provider.wait_lost())
         ended = asyncio.create_task(self._ray.wait())
+        reachable = asyncio.create_task(self._stay_reachable())
         try:
-            await asyncio.wait({stopping, lost, ended}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({stopping, ended, reachable}, return_when=asyncio.FIRST_COMPLETED)
             if stopping.done():
                 return
-            if lost.done():
-                raise ClusterError(lost.result())
+            if reachable.done():
+                reachable.result()
             raise ClusterError(f"Ray's head process ended ({self._ray.last_words()}). Start the head again.")
         finally:
-            for task in (stopping, lost, ended):
+            for task in (stopping, ended, reachable):
                 task.cancel()
-            await asyncio.gather(stopping, lost, ended, return_exceptions=True)
+            await asyncio.gather(stopping, ended, reachable, return_exceptions=True)
+
+    async def _stay_reachable(self) -> None:
+        """Open the provider again whenever it is lost; raises what it says when that fails for too long."""
+        while True:
+            log.warning("the provider is lost: %s", await self._provider.wait_lost())
+            for delay_s in REOPEN_S:
+                await asyncio.sleep(delay_s)
+                try:
+                    self._set_address(await self._provider.open(self._bound))
+                    log.info("the provider is back")
+                    break
+                except RaycolabError as error:
+                    if delay_s == REOPEN_S[-1]:
+                        raise
+                    log.warning("not yet: %s", error)
 
     def _on_node_lost(self, name: str) -> None:
         if self._engine is not None:
