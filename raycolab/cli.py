@@ -1,4 +1,4 @@
-"""The command line: `raycolab demo head join submit status results down`.
+"""The command line: `raycolab demo head join submit status results pause resume stop cancel retry delete down`.
 
 Each command is a thin client of the same functions a notebook calls. With `--json` stdout carries only JSON and the
 rest goes to stderr. Exit codes: 0 done, 1 some trial FAILED, LOST or CANCELLED, 2 what was typed or written is wrong,
@@ -238,12 +238,68 @@ def results(name: str, kind: str, best: bool, data_dir: str | None) -> int:
 
 
 @cli.command()
+@click.argument("name")
+@_data_dir_option
+def pause(name: str, data_dir: str | None) -> None:
+    """Give out no new trials of the sweep NAME; running ones go on."""
+    _sweep(name, data_dir).pause()
+
+
+@cli.command()
+@click.argument("name")
+@_data_dir_option
+def resume(name: str, data_dir: str | None) -> None:
+    """Go on with the sweep NAME after a pause, or with trials that were held."""
+    _sweep(name, data_dir).resume()
+
+
+@cli.command()
+@click.argument("name")
+@_data_dir_option
+def stop(name: str, data_dir: str | None) -> None:
+    """End the sweep NAME once its running trials are done."""
+    _sweep(name, data_dir).stop()
+
+
+@cli.command()
+@click.argument("name")
+@_data_dir_option
+def cancel(name: str, data_dir: str | None) -> None:
+    """End the sweep NAME now, its running trials too."""
+    _sweep(name, data_dir).cancel()
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--failed", "which", flag_value="failed", help="Only FAILED trials.")
+@click.option("--lost", "which", flag_value="lost", help="Only LOST trials.")
+@_data_dir_option
+def retry(name: str, which: str | None, data_dir: str | None) -> None:
+    """Queue the trials of the sweep NAME again that did not complete."""
+    _sweep(name, data_dir).retry(which)
+
+
+@cli.command()
+@click.argument("name")
+@_data_dir_option
+def delete(name: str, data_dir: str | None) -> None:
+    """Delete the sweep NAME with all its trials from the database; it must not be running."""
+    _sweep(name, data_dir).delete()
+
+
+@cli.command()
 @_data_dir_option
 def down(data_dir: str | None) -> None:
     """End the cluster: every joiner, the head, Ray. The database stays."""
     from raycolab.cluster import attach
 
     attach(data_dir).shutdown()
+
+
+def _sweep(name: str, data_dir: str | None) -> Any:
+    from raycolab.sweep import find
+
+    return find(name, data_dir=data_dir)
 
 
 def _become_supervisor(role: str, data_dir: str, options: dict[str, Any], as_json: bool) -> NoReturn:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from raycolab.cluster import Head, attach
 from raycolab.declaration.change import compare, refuse_contradictions
 from raycolab.declaration.spec import SweepSpec, check_fits
-from raycolab.errors import ClusterError, SweepChangedError, UsageError
+from raycolab.errors import ClusterError, NoHeadError, SweepChangedError, UsageError
 from raycolab.main.notebook import MainNotebook
 from raycolab.node.data_dir import DataDir
 from raycolab.node.versions import versions
@@ -146,6 +146,15 @@ class Sweep:
         if which not in (None, "failed", "lost"):
             raise UsageError(f"retry takes 'failed', 'lost' or nothing, not {which!r}.")
         self._head().request("retry", sweep=self.name, which=which)
+
+    def delete(self) -> None:
+        """Delete it with all its trials from the database; UsageError while a head is at work on it."""
+        with contextlib.suppress(NoHeadError):
+            at_work = {SweepState.RUNNING, SweepState.QUEUED, SweepState.PAUSED}
+            if any(seen["name"] == self.name and seen["state"] in at_work for seen in self._head().status()["sweeps"]):
+                raise UsageError(f"The sweep {self.name!r} is not at rest: `raycolab cancel {self.name}` first.")
+        with self._store() as store:
+            store.delete_sweep(self.name)
 
     def logs(self, number: int) -> str:
         """The last lines that trial `number` printed."""

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from tunnel.nodes import PortBlock, block_size
 
 __all__ = [
-    "PortBlock",
     "RayPorts",
     "head_command",
     "joiner_command",

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from raycolab.trial import ErrorKind, SweepState, TrialState
-from tests.integration.ray_bench import Cluster, notebook
+from tests.integration.engine_stage import Cluster, notebook
 
 pytestmark = pytest.mark.ray
 

@@ -24,10 +24,11 @@ import raycolab
 from raycolab.declaration.spec import SweepSpec
 from raycolab.engine.__main__ import STORE_VARIABLE
 from raycolab.main.notebook import MainNotebook
-from raycolab.node.ray_command import PortBlock, RayPorts, head_command, joiner_command, ray_environment
+from raycolab.node.ray_command import RayPorts, head_command, joiner_command, ray_environment
 from raycolab.search import enumerate_trials
 from raycolab.store import Store, open_store, sqlite_url
 from raycolab.trial import SweepState
+from tunnel.nodes import PortBlock
 
 __all__ = ["Cluster", "Supervisor", "notebook"]
 
