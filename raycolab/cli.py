@@ -79,7 +79,7 @@ def demo(joiners: int, jobs_per_pair: int, as_json: bool, data_dir: str | None) 
         _print_results(done.sweep, nodes=len(done.nodes), head_slots=1)
         if done.note:
             click.echo(done.note)
-    return 1 if failed else 0
+    return 1 if failed or counts["complete"] < len(results) else 0
 
 
 @cli.command()

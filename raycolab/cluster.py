@@ -11,18 +11,18 @@ import html
 import json
 import logging
 import os
-import subprocess
-import sys
+import select
+import signal
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from raycolab.errors import ClusterError, JoinError, NoHeadError, UsageError
+from raycolab.errors import ClusterError, Detached, JoinError, NoHeadError, RaycolabError, UsageError
 from raycolab.node.capacity import cpu_count, gpu_count
 from raycolab.node.control import ControlClient, error_from
 from raycolab.node.data_dir import DataDir
-from raycolab.node.launch import ADDRESS_VARIABLE, Task, prepare
+from raycolab.node.launch import ADDRESS_VARIABLE, Task, start_detached
 from raycolab.node.ray_command import ray_environment
 from tunnel.address import JoinAddress
 from tunnel.errors import AddressError
@@ -30,7 +30,9 @@ from tunnel.errors import AddressError
 __all__ = ["Head", "attach", "check_capacity", "join", "leave", "read_address", "start_head"]
 
 START_S = 180.0  # a head: Ray's processes on a cold disk take most of it
+LEAVE_S = 30.0
 POLL_S = 0.3
+JOINER_RECORD = "joiner.json"
 
 
 class Head:
@@ -91,19 +93,26 @@ class Head:
         with contextlib.suppress(NoHeadError):
             self.request("shutdown")
         deadline = time.monotonic() + START_S
-        while time.monotonic() < deadline:
-            try:
-                with self.data_dir.lock():
-                    return
-            except ClusterError:
-                time.sleep(POLL_S)
+        while _is_taken(self.data_dir) and time.monotonic() < deadline:
+            time.sleep(POLL_S)
 
     def __repr__(self) -> str:
         return f"<head with the data directory {self.data_dir.path}>"
 
     def _repr_html_(self) -> str:
-        names = ", ".join(html.escape(f"{node['name']} ({node['state']})") for node in self.nodes())
-        return f"<p>Nodes: {names}</p><p>Join address:</p><pre>{html.escape(self.join_address)}</pre>"
+        try:
+            nodes = self.nodes()
+        except RaycolabError as error:
+            return f"<p>{html.escape(str(error))}</p>"
+        rows = "".join(
+            f"<tr><td>{html.escape(node['name'])}</td><td>{html.escape(node['state'])}</td><td>{node['cpus']:g}</td>"
+            f"<td>{html.escape(str(node['trial'] or '-'))}</td><td>{html.escape(node['warning'] or '')}</td></tr>"
+            for node in nodes
+        )
+        return (
+            f"<table><tr><th>node</th><th>state</th><th>CPUs</th><th>trial</th><th></th></tr>{rows}</table>"
+            f"<p>Join address:</p><pre>{html.escape(self.join_address)}</pre>"
+        )
 
 
 def start_head(
@@ -122,22 +131,23 @@ def start_head(
     trials get; `new_address` makes earlier join addresses worthless. Raises UsageError, PortTakenError, ClusterError.
     """
     chosen = DataDir.chosen(data_dir, os.environ)
-    if chosen.read_head() is None:
-        cpus, gpus = check_capacity(num_cpus, num_gpus)
-        options = {
-            "provider": provider,
-            "num_cpus": cpus,
-            "num_gpus": gpus,
-            "store": store,
-            "secrets": list(secrets),
-            "new_address": new_address,
-        }
-        chosen.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        log = chosen.path / "head.log"
-        process = _spawn(Task("head", str(chosen.path), options, "json", str(log)), os.environ, subprocess.PIPE)
-        _await_head(process, log)
+    cpus, gpus = check_capacity(num_cpus, num_gpus)
+    options = {
+        "provider": provider,
+        "num_cpus": cpus,
+        "num_gpus": gpus,
+        "store": store,
+        "secrets": list(secrets),
+        "new_address": new_address,
+    }
+    try:
+        if not _await_other(chosen):
+            _say("Starting the head; this takes about ten seconds.")
+            _start_head(chosen, options)
+    except KeyboardInterrupt:
+        raise Detached("Detached: the head goes on starting. Run this again to see it.") from None
     head = attach(chosen.path)
-    print(_next_steps(head))  # noqa: T201 - what the person who runs the cell copies from it
+    _say(_next_steps(head))
     return head
 
 
@@ -177,35 +187,31 @@ def join(
     if record is None:
         parsed = read_address(address or os.environ.get(ADDRESS_VARIABLE, ""))
         cpus, gpus = check_capacity(num_cpus, num_gpus)
-        chosen.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        events = chosen.path / "joiner.events"
-        events.unlink(missing_ok=True)
-        events.touch(mode=0o600)
-        task = Task(
-            "joiner",
-            str(chosen.path),
-            {"name": name, "num_cpus": cpus, "num_gpus": gpus},
-            "json",
-            str(chosen.path / "joiner.log"),
-        )
-        with events.open("ab") as output:
-            process = _spawn(task, {**os.environ, ADDRESS_VARIABLE: parsed.text}, output)
-        record = {"pid": process.pid, "events": str(events)}
-        (chosen.path / "joiner.json").write_text(json.dumps(record))
+        record = _start_joiner(chosen, {"name": name, "num_cpus": cpus, "num_gpus": gpus}, parsed)
+        _say("Joining. Stop (Ctrl-C) only detaches this cell; raycolab.leave() leaves the cluster.")
+    else:
+        _say("This machine is a joiner already; raycolab.leave() ends that. What happened so far:")
     try:
         _show_joiner(record)
     except KeyboardInterrupt:
-        print("Detached: this machine is still part of the cluster. raycolab.leave() leaves it.")  # noqa: T201
+        _say(
+            "Detached: this machine is still part of the cluster. Running this again shows it; raycolab.leave() leaves."
+        )
 
 
 def leave(data_dir: str | os.PathLike[str] | None = None) -> None:
     """End the joiner that `join` started on this machine; nothing happens when there is none."""
     record = _running_joiner(DataDir.chosen(data_dir, os.environ))
-    if record is not None:
-        os.kill(record["pid"], 15)
-        deadline = time.monotonic() + 30
-        while _is_alive(record["pid"]) and time.monotonic() < deadline:
-            time.sleep(POLL_S)
+    if record is None:
+        _say("This machine is no joiner: there is nothing to leave.")
+        return
+    os.kill(record["pid"], signal.SIGTERM)
+    deadline = time.monotonic() + LEAVE_S
+    while _is_alive(record) and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+    if _is_alive(record):
+        raise ClusterError(f"The joiner (process {record['pid']}) does not end: its log is {record['log']}.")
+    _say("This machine has left the cluster.")
 
 
 def read_address(text: str) -> JoinAddress:
@@ -225,26 +231,46 @@ def check_capacity(num_cpus: int | None, num_gpus: int | None) -> tuple[int, int
     return (cpu_count() if num_cpus is None else num_cpus), (gpu_count() if num_gpus is None else num_gpus)
 
 
-def _spawn(task: Task, environ: Mapping[str, str], stdout: int | IO[bytes]) -> subprocess.Popen[bytes]:
-    """Start a supervisor under its guard, in a session of its own."""
-    _, command = prepare(task)
-    log = Path(task.log) if task.log else Path(os.devnull)
-    with log.open("ab") as errors:
-        return subprocess.Popen(
-            command,
-            env=dict(environ),
-            stdin=subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=errors,
-            start_new_session=True,
-        )
+def _say(text: str) -> None:
+    """For the person who runs the cell, who copies from it what is to be pasted."""
+    print(text, flush=True)  # noqa: T201
 
 
-def _await_head(process: subprocess.Popen[bytes], log: Path) -> None:
-    """Return when a head that was just started says that it is up; raise what it says otherwise."""
-    assert process.stdout is not None
-    with process.stdout as stdout:
-        line = stdout.readline()
+def _await_other(data_dir: DataDir) -> bool:
+    """Whether a head runs with this data directory; one that is just starting or ending is waited for."""
+    deadline = time.monotonic() + START_S
+    while data_dir.read_head() is None:
+        if not _is_taken(data_dir):
+            return False
+        if time.monotonic() > deadline:
+            raise ClusterError(
+                f"Another head holds the data directory {data_dir.path} and does not answer: end its process, or give"
+                " this one another data_dir."
+            )
+        time.sleep(POLL_S)
+    return True
+
+
+def _is_taken(data_dir: DataDir) -> bool:
+    try:
+        with data_dir.lock():
+            return False
+    except ClusterError:
+        return True
+
+
+def _start_head(data_dir: DataDir, options: Mapping[str, Any]) -> None:
+    """Start a head and return when it says that it is up; raises what it says otherwise."""
+    log = data_dir.path / "head.log"
+    reading, writing = os.pipe()
+    with open(reading, "rb") as events:
+        try:
+            start_detached(Task("head", str(data_dir.path), options, "json", str(log)), os.environ, writing)
+        finally:
+            os.close(writing)
+        if not select.select([events], [], [], START_S)[0]:
+            raise ClusterError(f"The head has not come up within {START_S:g} s; {log} says how far it is.")
+        line = events.readline()
     if not line:
         raise ClusterError(f"The head ended while it was starting; {log} says why.")
     event = json.loads(line)
@@ -254,42 +280,61 @@ def _await_head(process: subprocess.Popen[bytes], log: Path) -> None:
 
 def _next_steps(head: Head) -> str:
     return (
-        f"{head.join_address}\n\n"
-        "Keep this line to yourself: whoever has it can join. In each other notebook: raycolab.join('THE LINE ABOVE')\n"
-        "Then here: raycolab.declare(...).run()"
+        f"\n{head.join_address}\n\n"
+        "This line is the join address. Keep it to yourself: whoever has it can join and run code here.\n"
+        "In other tabs: give it to joiner.ipynb, or run  raycolab.join('THE LINE ABOVE')\n"
+        "In this one:   raycolab.declare(...).run()  starts at once, with or without them;\n"
+        "               head shows who has joined, head.shutdown() ends them all."
     )
+
+
+def _start_joiner(data_dir: DataDir, options: Mapping[str, Any], address: JoinAddress) -> dict[str, Any]:
+    """Start a joiner whose events go to a file; returns the record by which later calls find it."""
+    data_dir.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    events, log = data_dir.path / "joiner.events", data_dir.path / "joiner.log"
+    events.unlink(missing_ok=True)
+    events.touch(mode=0o600)
+    task = Task("joiner", str(data_dir.path), options, "json", str(log))
+    with events.open("ab") as output:
+        pid, run_dir = start_detached(task, {**os.environ, ADDRESS_VARIABLE: address.text}, output.fileno())
+    record = {"pid": pid, "run_dir": str(run_dir), "events": str(events), "log": str(log)}
+    (data_dir.path / JOINER_RECORD).write_text(json.dumps(record))
+    return record
 
 
 def _running_joiner(data_dir: DataDir) -> dict[str, Any] | None:
     try:
-        record: dict[str, Any] = json.loads((data_dir.path / "joiner.json").read_text())
+        record: dict[str, Any] = json.loads((data_dir.path / JOINER_RECORD).read_text())
     except (OSError, ValueError):
         return None
-    return record if _is_alive(record["pid"]) else None
+    return record if _is_alive(record) else None
 
 
-def _is_alive(pid: int) -> bool:
-    """Whether the guard of a joiner still runs; reaps it when it was our child."""
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)
+def _is_alive(record: Mapping[str, Any]) -> bool:
+    """Whether the guard of a joiner still runs; its run directory's name tells it from a later process of that id."""
     try:
-        return "raycolab" in Path(f"/proc/{pid}/cmdline").read_text()
+        return str(record["run_dir"]) in Path(f"/proc/{record['pid']}/cmdline").read_text()
     except OSError:
         return False
 
 
 def _show_joiner(record: Mapping[str, Any]) -> None:
     """Print a joiner's events until it ends; raises what it failed with."""
+    last: dict[str, Any] = {"event": "starting"}
+    text = ""
     with open(record["events"]) as events:
-        while True:
-            alive = _is_alive(record["pid"])
-            for line in events:
-                event = json.loads(line)
-                if event["event"] == "failed":
-                    error = error_from(event)
-                    raise error if isinstance(error, (ClusterError, UsageError)) else JoinError(str(error))
-                sys.stdout.write(event["text"] + "\n")
-            sys.stdout.flush()
-            if not alive:
-                return
-            time.sleep(POLL_S)
+        alive = True
+        while alive:
+            alive = _is_alive(record)
+            *lines, text = (text + events.read()).split("\n")
+            for line in lines:
+                last = json.loads(line)
+                if last["event"] != "failed":
+                    _say(last["text"])
+            if alive:
+                time.sleep(POLL_S)
+    if last["event"] == "failed":
+        error = error_from(last)
+        raise error if isinstance(error, (ClusterError, UsageError)) else JoinError(str(error))
+    if last["event"] != "ended":
+        raise ClusterError(f"The joiner ended without a word: {record['log']} says how far it came. Join again.")

@@ -16,12 +16,15 @@ Errors of the tunnel itself are in `tunnel.errors`; raycolab translates the ones
         ├── JoinError                  the head refused this joiner, or its address is wrong
         ├── PortTakenError             a port that is needed is in use
         └── StoreOutageError           the database cannot be written now (in raycolab.store); nothing is lost
+
+    Detached (a KeyboardInterrupt)   130   a person stopped watching; what was watched goes on
 """
 
 from __future__ import annotations
 
 __all__ = [
     "ClusterError",
+    "Detached",
     "JoinError",
     "MainError",
     "NoHeadError",
@@ -40,6 +43,10 @@ class RaycolabError(Exception):
     """Base of every error raised for a user; `exit_code` is what the command line ends with."""
 
     exit_code = 1
+
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows (IPython asks for it): the sentence, without the way it took through our code."""
+        return [f"{type(self).__name__}: {self}"]
 
 
 class UsageError(RaycolabError):
@@ -88,3 +95,10 @@ class JoinError(ClusterError):
 
 class PortTakenError(ClusterError):
     """A port that is needed is in use by another program."""
+
+
+class Detached(KeyboardInterrupt):
+    """Stop or Ctrl-C ended the watching, and nothing else; the text says what goes on and how to watch it again."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [str(self)]

@@ -186,7 +186,7 @@ class MainShell(InteractiveShell):
 
     def _prepare_inline_config(self) -> None:
         """Let `%config InlineBackend...` work before `%matplotlib`, as it does in a kernel."""
-        if importlib.util.find_spec("matplotlib_inline") is not None:
+        if all(importlib.util.find_spec(name) is not None for name in ("matplotlib", "matplotlib_inline")):
             from matplotlib_inline.config import InlineBackend
 
             configurables: list[Any] = self.configurables

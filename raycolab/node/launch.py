@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,9 +20,15 @@ from typing import Any
 from raycolab.node.data_dir import make_run_dir
 from raycolab.node.lifeline import guard_command
 
-__all__ = ["ADDRESS_VARIABLE", "Task", "announce", "prepare", "read_task"]
+__all__ = ["ADDRESS_VARIABLE", "Task", "announce", "prepare", "read_task", "start_detached"]
 
 ADDRESS_VARIABLE = "RAYCOLAB_JOIN_ADDRESS"
+# Starts a command and ends, so that the command is nobody's child. argv: the descriptor of its stdout, the command.
+_STARTER = (
+    "import subprocess, sys; print(subprocess.Popen(sys.argv[2:], stdin=subprocess.DEVNULL, stdout=int(sys.argv[1]),"
+    " start_new_session=True).pid)"
+)
+_STARTER_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +50,28 @@ def prepare(task: Task) -> tuple[Path, list[str]]:
     path.write_text(json.dumps(dataclasses.asdict(task)))
     command = [sys.executable, "-P", "-m", "raycolab.node.supervisor", str(run_dir)]
     return run_dir, guard_command(command, remove=[run_dir])
+
+
+def start_detached(task: Task, environ: Mapping[str, str], stdout: int) -> tuple[int, Path]:
+    """Start a supervisor under its guard in a session of its own, as no child of this process.
+
+    Whatever then becomes of this process, or of the kernel it is, leaves the node alone. Events go to the descriptor
+    `stdout`. Returns the guard's process id and the run directory, whose path is in the guard's argv.
+    """
+    run_dir, command = prepare(task)
+    with Path(task.log or os.devnull).open("ab") as errors:
+        started = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", _STARTER, str(stdout), *command],
+            env=dict(environ),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            pass_fds=[stdout],
+            start_new_session=True,
+            timeout=_STARTER_S,
+            check=True,
+        )
+    return int(started.stdout), run_dir
 
 
 def read_task(run_dir: Path) -> Task:

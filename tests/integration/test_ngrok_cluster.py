@@ -1,4 +1,4 @@
-"""A whole cluster behind the real pyngrok and the stand-in agent, on one plain machine; the agent dies, another comes."""
+"""A whole cluster behind the real pyngrok and the stand-in agent, on one machine; the agent dies, another comes."""
 
 from __future__ import annotations
 

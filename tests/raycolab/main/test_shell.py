@@ -116,9 +116,10 @@ def test_a_command_whose_output_is_used_runs_in_every_worker(load: Load) -> None
 
 
 def test_matplotlib_inline_is_nothing_where_matplotlib_is_missing(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bare magic passes on such a node; using matplotlib says what to install."""
-    real = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "matplotlib" else real(name, *a))
+    """The bare magic passes on such a node, which may have matplotlib_inline; using matplotlib says what to install."""
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("matplotlib", "matplotlib_inline")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # importing it fails now
     load("%matplotlib inline", COMPUTE).setup()
     failure = setup_failure(load("%matplotlib inline\nimport matplotlib_is_not_here.pyplot", COMPUTE))
     assert failure.ename == "ModuleNotFoundError"
