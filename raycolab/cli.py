@@ -7,8 +7,12 @@ rest goes to stderr. Exit codes: 0 done, 1 some trial FAILED, LOST or CANCELLED,
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
+import math
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -16,15 +20,20 @@ from typing import Any, NoReturn
 
 import click
 
-from raycolab.errors import RaycolabError, UsageError
+from raycolab import streams
+from raycolab.errors import ClusterError, Detached, RaycolabError, UsageError
+from raycolab.typed_paths import check_writable, typed_path
 
 __all__ = ["main"]
 
 _NOT_DONE = ("failed", "lost", "cancelled")
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # what stdout may say; a closed pipe is click's
+_SUFFIXES = (".csv", ".parquet", ".json")
 
 
 def main() -> NoReturn:
     """Run the command line and end the process with the contract's exit code."""
+    streams.spell_everything()
     try:
         code = cli.main(standalone_mode=False)
     except RaycolabError as error:
@@ -33,8 +42,15 @@ def main() -> NoReturn:
     except click.exceptions.Abort:
         code = 130
     except click.ClickException as error:
-        error.show()
+        with contextlib.suppress(OSError):
+            error.show()
         code = 2
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        streams.give_up(sys.stdout)
+        _say(f"The output could not be written ({error.strerror}): make room for it, or send it elsewhere.")
+        code = 1
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -42,7 +58,7 @@ def _data_dir_option(command: Any) -> Any:
     return click.option(
         "--data-dir",
         metavar="DIR",
-        help="Where identity and database lie (default: RAYCOLAB_DATA_DIR or ~/.raycolab).",
+        help="The head's directory, with its identity and the database (default: RAYCOLAB_DATA_DIR, or ~/.raycolab).",
     )(command)
 
 
@@ -50,22 +66,40 @@ def _json_option(command: Any) -> Any:
     return click.option("--json", "as_json", is_flag=True, help="Only JSON on stdout.")(command)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done; 1 some trial FAILED, LOST, CANCELLED or is held; 2 what was typed or written is wrong; "
+    "3 the cluster cannot be reached or used; 130 interrupted.",
+)
 @click.version_option(package_name="raycolab")
 def cli() -> None:
     """A handful of notebook tabs become one Ray cluster and run a hyperparameter sweep on it."""
 
 
 @cli.command()
-@click.option("--joiners", type=click.IntRange(0, 20), default=2, show_default=True, help="Joiners beside the head.")
-@click.option("--jobs-per-pair", type=click.IntRange(1), default=5, show_default=True, help="Trials per pair.")
+@click.option(
+    "--joiners", metavar="N", type=click.IntRange(0, 20), default=2, show_default=True, help="Joiners beside the head."
+)
+@click.option(
+    "--jobs-per-pair",
+    metavar="N",
+    type=click.IntRange(1),
+    default=5,
+    show_default=True,
+    help="Trials per pair of a model and a dataset.",
+)
 @_json_option
-@_data_dir_option
+@click.option("--data-dir", metavar="DIR", help="Keep identity and database here (default: a new folder in /tmp).")
 def demo(joiners: int, jobs_per_pair: int, as_json: bool, data_dir: str | None) -> int:
-    """Run the example's sweep on a whole cluster on this machine, in isolated sessions and a fresh data directory."""
+    """Run the example's sweep on a cluster on this machine.
+
+    A head and joiners of one CPU each, in sessions that share no network, with a fresh data directory unless one is
+    named.
+    """
     from raycolab.demo import run_demo
     from raycolab.node.data_dir import DataDir
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # and so end what was started
     folder = DataDir(data_dir or tempfile.mkdtemp(prefix="raycolab-demo-"))
     done = run_demo(folder, joiners=joiners, jobs_per_pair=jobs_per_pair, say=_say)
     results = done.sweep.results
@@ -75,6 +109,7 @@ def demo(joiners: int, jobs_per_pair: int, as_json: bool, data_dir: str | None) 
         nodes = {node: sum(row.node == node for row in results.rows if row.attempts) for node in done.nodes}
         summary = {"trials": len(results), "complete": counts["complete"], "failed": failed, "nodes": nodes}
         click.echo(json.dumps({**summary, "seconds": round(done.seconds, 2), "database": done.sweep.database}))
+        _say("\n".join(results.closing_lines()))
     else:
         _print_results(done.sweep, nodes=len(done.nodes), head_slots=1)
         if done.note:
@@ -83,10 +118,16 @@ def demo(joiners: int, jobs_per_pair: int, as_json: bool, data_dir: str | None) 
 
 
 @cli.command()
-@click.option("--provider", type=click.Choice(["auto", "ngrok", "direct", "unix"]), default="auto", show_default=True)
-@click.option("--listen", metavar="HOST:PORT|PATH", help="Where the hub accepts joiners.")
-@click.option("--url", help="What joiners dial, when it differs from --listen.")
-@click.option("--num-cpus", type=click.IntRange(1, 256), help="CPUs for trials (default: all).")
+@click.option(
+    "--provider",
+    type=click.Choice(["auto", "ngrok", "direct", "unix"]),
+    default="auto",
+    show_default=True,
+    help="How joiners reach this machine; auto is ngrok where NGROK_AUTHTOKEN is set, else direct.",
+)
+@click.option("--listen", metavar="HOST:PORT|PATH", help="Where joiners are accepted.")
+@click.option("--url", metavar="URL", help="What joiners dial, when it differs from --listen.")
+@click.option("--num-cpus", metavar="N", type=click.IntRange(1, 256), help="CPUs for trials (default: all).")
 @click.option("--join-address-file", metavar="FILE", help="Write the join address here once joiners can come.")
 @click.option("--new-address", is_flag=True, help="Make earlier join addresses worthless.")
 @_json_option
@@ -101,18 +142,25 @@ def head(
     as_json: bool,
     data_dir: str | None,
 ) -> None:
-    """Be the head, in the foreground, until interrupted; prints the join address."""
+    """Be the head and print the join address.
+
+    Stays in the foreground until it is interrupted or `raycolab down` ends it.
+    """
     from raycolab.cluster import check_capacity
     from raycolab.node.data_dir import DataDir
 
     cpus, gpus = check_capacity(num_cpus, None)
+    if join_address_file is not None:
+        file = typed_path(join_address_file, "--join-address-file")
+        check_writable(file, "--join-address-file")
+        join_address_file = str(file.absolute())
     options = {
         "provider": provider,
         "listen": listen,
         "url": url,
         "num_cpus": cpus,
         "num_gpus": gpus,
-        "join_address_file": None if join_address_file is None else str(Path(join_address_file).absolute()),
+        "join_address_file": join_address_file,
         "new_address": new_address,
     }
     _become_supervisor("head", str(DataDir.chosen(data_dir, os.environ).path), options, as_json)
@@ -120,10 +168,17 @@ def head(
 
 @cli.command()
 @click.argument("address", required=False)
-@click.option("--name", help="What this node is called (default: joiner-1, joiner-2, ...).")
-@click.option("--num-cpus", type=click.IntRange(1, 256), help="CPUs for trials (default: all).")
-@click.option("--num-gpus", type=click.IntRange(0, 64), help="GPUs for trials (default: all).")
-@click.option("--give-up", type=click.FloatRange(0), default=1800.0, show_default=True, help="Seconds without a head.")
+@click.option("--name", metavar="NAME", help="What this node is called (default: joiner-1, joiner-2, ...).")
+@click.option("--num-cpus", metavar="N", type=click.IntRange(1, 256), help="CPUs for trials (default: all).")
+@click.option("--num-gpus", metavar="N", type=click.IntRange(0, 64), help="GPUs for trials (default: all).")
+@click.option(
+    "--give-up",
+    metavar="S",
+    type=click.FloatRange(0),
+    default=1800.0,
+    show_default=True,
+    help="Seconds without a head after which to end.",
+)
 @_json_option
 @_data_dir_option
 def join(
@@ -135,15 +190,20 @@ def join(
     as_json: bool,
     data_dir: str | None,
 ) -> None:
-    """Join this machine to the head at ADDRESS (or @FILE, or RAYCOLAB_JOIN_ADDRESS), until the head ends it."""
-    from raycolab.cluster import check_capacity, read_address
+    """Join this machine to a head, until the head ends it.
+
+    ADDRESS is the line that the head printed, or @FILE for a file that holds it. Without one the environment variable
+    RAYCOLAB_JOIN_ADDRESS is read.
+    """
+    from raycolab.cluster import check_capacity, check_name, read_address
     from raycolab.node.data_dir import DataDir
     from raycolab.node.launch import ADDRESS_VARIABLE
 
     text = os.environ.get(ADDRESS_VARIABLE, "") if address is None else address
-    if text.startswith("@"):
-        text = _read_address_file(Path(text[1:]))
     os.environ[ADDRESS_VARIABLE] = read_address(text).text
+    check_name(name)
+    if math.isnan(give_up):
+        raise UsageError("--give-up nan: give a number of seconds; inf is for ever.")
     cpus, gpus = check_capacity(num_cpus, num_gpus)
     options = {"name": name, "num_cpus": cpus, "num_gpus": gpus, "give_up_s": give_up}
     _become_supervisor("joiner", str(DataDir.chosen(data_dir, os.environ).path), options, as_json)
@@ -159,31 +219,42 @@ def join(
 def submit(
     sweep_file: str, output: str | None, no_wait: bool, overrides: tuple[str, ...], as_json: bool, data_dir: str | None
 ) -> int:
-    """Run the sweep of SWEEP_FILE on the head that is running, or go on with it."""
+    """Run the sweep of SWEEP_FILE on the running head.
+
+    A sweep of that name that exists goes on, and takes in what the file adds. Interrupting only detaches.
+    """
     from raycolab.cluster import attach
     from raycolab.declaration.file import load_sweep_file
     from raycolab.sweep import declare_spec
 
-    if output is not None and Path(output).suffix not in (".csv", ".parquet", ".json"):
-        raise UsageError(f"--output {output}: give a file that ends in .csv, .parquet or .json.")
+    if output is not None:
+        if Path(output).suffix.lower() not in _SUFFIXES:
+            raise UsageError(f"--output {output}: give a file that ends in .csv, .parquet or .json.")
+        check_writable(typed_path(output, "--output"), "--output")
     file = load_sweep_file(sweep_file, list(overrides))
-    sweep = declare_spec(file.spec, main=file.main_path, data_dir=data_dir, announce=_say)
+    sweep = declare_spec(file.spec, main=file.main_path, data_dir=data_dir, announce=_say, to_run=True)
     sweep.start()
     if no_wait:
         if as_json:
             click.echo(json.dumps({"name": sweep.name, "database": sweep.database}))
+        _say(f"The head has the sweep {sweep.name!r}: `raycolab status` shows how far it is.")
         return 0
-    status = sweep.wait_status()
+    try:
+        status = sweep.wait_status()
+    except Detached as stopped:
+        _say(str(stopped))
+        raise
     results = sweep.results
     if output is not None:
-        results.save(output)
+        _say(f"saved: {results.save(output)}")
     if as_json:
         click.echo(json.dumps({**status, "database": sweep.database}))
+        _say("\n".join(results.closing_lines()))
     else:
-        nodes = attach(data_dir).nodes()
-        _print_results(sweep, nodes=len(nodes), head_slots=nodes[0]["cpus"])
-    if status.get("sentence"):
-        _say(str(status["sentence"]))
+        nodes: list[dict[str, Any]] = []
+        with contextlib.suppress(ClusterError):  # the head was ended meanwhile; what it found is in the database
+            nodes = attach(data_dir).nodes()
+        _print_results(sweep, nodes=len(nodes), head_slots=nodes[0]["cpus"] if nodes else 0)
     return 1 if any(status[state] for state in _NOT_DONE) or status["pending"] else 0
 
 
@@ -202,13 +273,10 @@ def status(as_json: bool, data_dir: str | None) -> None:
         click.echo(json.dumps(seen))
         return
     console = Console()
-    console.print(nodes_table(seen["nodes"]))
-    for node in seen["nodes"]:
-        if node.get("warning"):
-            console.print(node["warning"], style="yellow", markup=False)
+    console.print(nodes_table(seen["nodes"]), soft_wrap=True)
     if seen["sweeps"]:
         console.print()
-        console.print(sweeps_table(seen["sweeps"]))
+        console.print(sweeps_table(seen["sweeps"]), soft_wrap=True)
 
 
 @cli.command()
@@ -217,7 +285,10 @@ def status(as_json: bool, data_dir: str | None) -> None:
 @click.option("--best", is_flag=True, help="Only the best trial, as JSON.")
 @_data_dir_option
 def results(name: str, kind: str, best: bool, data_dir: str | None) -> int:
-    """Show the results of the sweep NAME from the database; no cluster need run."""
+    """Show the results of the sweep NAME.
+
+    They come from the database: no cluster need run.
+    """
     from raycolab.sweep import find
 
     found = find(name, data_dir=data_dir).results
@@ -237,36 +308,21 @@ def results(name: str, kind: str, best: bool, data_dir: str | None) -> int:
     return 0
 
 
-@cli.command()
-@click.argument("name")
-@_data_dir_option
-def pause(name: str, data_dir: str | None) -> None:
-    """Give out no new trials of the sweep NAME; running ones go on."""
-    _sweep(name, data_dir).pause()
+def _verb(verb: str, what: str) -> None:
+    """Add the command that calls the method of this name of a sweep."""
+
+    @cli.command(verb, help=what)
+    @click.argument("name")
+    @_data_dir_option
+    def command(name: str, data_dir: str | None) -> None:
+        getattr(_sweep(name, data_dir), verb)()
 
 
-@cli.command()
-@click.argument("name")
-@_data_dir_option
-def resume(name: str, data_dir: str | None) -> None:
-    """Go on with the sweep NAME after a pause, or with trials that were held."""
-    _sweep(name, data_dir).resume()
-
-
-@cli.command()
-@click.argument("name")
-@_data_dir_option
-def stop(name: str, data_dir: str | None) -> None:
-    """End the sweep NAME once its running trials are done."""
-    _sweep(name, data_dir).stop()
-
-
-@cli.command()
-@click.argument("name")
-@_data_dir_option
-def cancel(name: str, data_dir: str | None) -> None:
-    """End the sweep NAME now, its running trials too."""
-    _sweep(name, data_dir).cancel()
+_verb("pause", "Give out no new trials of the sweep NAME; running ones go on.")
+_verb("resume", "Go on with the sweep NAME after a pause, or with what is held.")
+_verb("stop", "End the sweep NAME once its running trials are done.")
+_verb("cancel", "End the sweep NAME now, its running trials too.")
+_verb("delete", "Delete the sweep NAME and its trials. It must be at rest.")
 
 
 @cli.command()
@@ -275,16 +331,8 @@ def cancel(name: str, data_dir: str | None) -> None:
 @click.option("--lost", "which", flag_value="lost", help="Only LOST trials.")
 @_data_dir_option
 def retry(name: str, which: str | None, data_dir: str | None) -> None:
-    """Queue the trials of the sweep NAME again that did not complete."""
+    """Queue the FAILED and LOST trials of the sweep NAME again."""
     _sweep(name, data_dir).retry(which)
-
-
-@cli.command()
-@click.argument("name")
-@_data_dir_option
-def delete(name: str, data_dir: str | None) -> None:
-    """Delete the sweep NAME with all its trials from the database; it must not be running."""
-    _sweep(name, data_dir).delete()
 
 
 @cli.command()
@@ -306,17 +354,9 @@ def _become_supervisor(role: str, data_dir: str, options: dict[str, Any], as_jso
     """Turn this process into the guard of a supervisor, which carries everything else out."""
     from raycolab.node.launch import Task, prepare
 
+    streams.open_closed_streams()
     _, command = prepare(Task(role, data_dir, options, "json" if as_json else "text"))
     os.execv(command[0], command)
-
-
-def _read_address_file(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError as error:
-        raise UsageError(
-            f"The join address file {path} cannot be read ({error.strerror}): name the head's own."
-        ) from error
 
 
 def _print_results(sweep: Any, *, nodes: int, head_slots: int) -> None:
@@ -327,9 +367,11 @@ def _print_results(sweep: Any, *, nodes: int, head_slots: int) -> None:
 
     console = Console()
     console.print(results_table(sweep.results), soft_wrap=True)
-    console.print(sweep.worth(nodes=nodes, head_slots=head_slots), markup=False, highlight=False, soft_wrap=True)
+    worth = sweep.worth(nodes=nodes, head_slots=head_slots) if nodes else ""
+    if worth:
+        console.print(worth, markup=False, highlight=False, soft_wrap=True)
     console.print(f"database: {sweep.database}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _say(text: str) -> None:
-    click.echo(text, err=True)
+    streams.write_line(sys.stderr, text)

@@ -24,14 +24,17 @@ from raycolab.node.control import ControlClient, error_from
 from raycolab.node.data_dir import DataDir
 from raycolab.node.launch import ADDRESS_VARIABLE, Task, start_detached
 from raycolab.node.ray_command import ray_environment
+from raycolab.typed_paths import read_text, typed_path
 from tunnel.address import JoinAddress
 from tunnel.errors import AddressError
+from tunnel.handshake import MAX_NAME
 
-__all__ = ["Head", "attach", "check_capacity", "join", "leave", "read_address", "start_head"]
+__all__ = ["Head", "attach", "check_capacity", "check_name", "join", "leave", "read_address", "start_head"]
 
 START_S = 180.0  # a head: Ray's processes on a cold disk take most of it
 LEAVE_S = 30.0
 POLL_S = 0.3
+LONGEST_ADDRESS_FILE = 100_000  # bytes, whatever else was pasted into it
 JOINER_RECORD = "joiner.json"
 
 
@@ -93,7 +96,9 @@ class Head:
         with contextlib.suppress(NoHeadError):
             self.request("shutdown")
         deadline = time.monotonic() + START_S
-        while _is_taken(self.data_dir) and time.monotonic() < deadline:
+        while _is_taken(self.data_dir):
+            if time.monotonic() > deadline:
+                raise ClusterError(f"The head has not ended within {START_S:g} s: end its process.")
             time.sleep(POLL_S)
 
     def __repr__(self) -> str:
@@ -187,6 +192,7 @@ def join(
     if record is None:
         parsed = read_address(address or os.environ.get(ADDRESS_VARIABLE, ""))
         cpus, gpus = check_capacity(num_cpus, num_gpus)
+        check_name(name)
         record = _start_joiner(chosen, {"name": name, "num_cpus": cpus, "num_gpus": gpus}, parsed)
         _say("Joining. Stop (Ctrl-C) only detaches this cell; raycolab.leave() leaves the cluster.")
     else:
@@ -215,11 +221,17 @@ def leave(data_dir: str | os.PathLike[str] | None = None) -> None:
 
 
 def read_address(text: str) -> JoinAddress:
-    """The join address in what a person pasted; UsageError says how it is damaged."""
+    """The join address in what a person pasted, or in the file of `@FILE`; UsageError says how it is damaged."""
     try:
-        return JoinAddress.parse(text)
+        return JoinAddress.parse(_read_address_file(text[1:]) if text.startswith("@") else text)
     except AddressError as error:
         raise UsageError(str(error)) from error
+
+
+def check_name(name: str | None) -> None:
+    """UsageError for a name that no node can have."""
+    if name is not None and not (name.isprintable() and name.strip() and len(name) <= MAX_NAME):
+        raise UsageError(f"A node cannot be called {name!r}: give one printable line of at most {MAX_NAME} characters.")
 
 
 def check_capacity(num_cpus: int | None, num_gpus: int | None) -> tuple[int, int]:
@@ -229,6 +241,17 @@ def check_capacity(num_cpus: int | None, num_gpus: int | None) -> tuple[int, int
     if num_gpus is not None and not 0 <= num_gpus <= 64:
         raise UsageError(f"num_gpus is {num_gpus}: give a number from 0 to 64, or leave it out for all of them.")
     return (cpu_count() if num_cpus is None else num_cpus), (gpu_count() if num_gpus is None else num_gpus)
+
+
+def _read_address_file(name: str) -> str:
+    if not name:
+        raise UsageError("@ stands before the name of a file with the join address: write @FILE.")
+    path = typed_path(name, "The join address file")
+    try:
+        return read_text(path, LONGEST_ADDRESS_FILE)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise UsageError(f"The join address file {path} cannot be read ({reason}): name the head's own.") from error
 
 
 def _say(text: str) -> None:

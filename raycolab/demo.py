@@ -25,6 +25,7 @@ from raycolab.errors import ClusterError, UsageError
 from raycolab.examples import example_path
 from raycolab.node.data_dir import DataDir
 from raycolab.node.launch import ADDRESS_VARIABLE
+from raycolab.node.lifeline import exec_with_lifeline
 from raycolab.simulate import Capability, SimulatedSession, probe
 from raycolab.sweep import Sweep, declare_spec
 
@@ -61,10 +62,13 @@ def run_demo(
         raise UsageError("The demo's MAIN needs scikit-learn: run `pip install 'raycolab[demo]'`, then again.")
     began = time.monotonic()
     file = load_sweep_file(example_path("sweep.yaml"), [f"jobs_per_pair={jobs_per_pair}"])
+    with data_dir.lock():
+        sweep = declare_spec(file.spec, main=file.main_path, data_dir=data_dir.path, announce=say)
     with _stage(data_dir) as stage:
         if stage.note:
             say(stage.note)
-        say(f"starting a head and {joiners} joiners{'' if stage.note else ', each in a session without a network'}")
+        count = f"{joiners} joiner{'' if joiners == 1 else 's'}"
+        say(f"starting a head and {count}{'' if stage.note else ', each in a session without a network'}")
         head = stage.head(data_dir)
         for _ in range(joiners):
             stage.joiner(head.join_address)
@@ -72,7 +76,6 @@ def run_demo(
         if len(present) < joiners:
             raise ClusterError(f"Only {len(present)} of {joiners} joiners came up: {stage.last_words()}")
         say(f"after {time.monotonic() - began:.0f} s these nodes are up: {', '.join(['head', *present])}")
-        sweep = declare_spec(file.spec, main=file.main_path, data_dir=data_dir.path, announce=say)
         sweep.start(expect_slots=joiners + 1)
         sweep.wait(progress=progress)
         return DemoResult(sweep, ("head", *present), time.monotonic() - began, stage.note)
@@ -116,14 +119,20 @@ class _Stage:
         texts = [log.read_text(errors="replace").strip().splitlines() for log in self._logs]
         return next((lines[-1] for lines in reversed(texts) if lines), "nothing was said")
 
+    def _session(self) -> SimulatedSession:
+        try:
+            return SimulatedSession(shared=self._shared, kind=self._kind)
+        except ValueError as error:
+            raise UsageError(f"{error}; give --data-dir another one.") from error
+
     def _start(self, arguments: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         """Run `raycolab ARGUMENTS`; it ends with the stage."""
         # The control socket of the head must be seen from outside its session, so the folder is its temporary one too.
         command = ["env", f"TMPDIR={self._folder}", sys.executable, "-P", "-m", "raycolab", *arguments]
         if self.note is None:
-            command = self._ending.enter_context(SimulatedSession(shared=self._shared, kind=self._kind)).command(
-                command
-            )
+            command = self._ending.enter_context(self._session()).command(command)
+        else:  # a session ends with this process, a plain process must be told to
+            command = exec_with_lifeline(command)
         log = self._folder / f"{len(self._logs)}.log"
         self._logs.append(log)
         with log.open("wb") as output:
@@ -142,7 +151,6 @@ class _Stage:
 @contextlib.contextmanager
 def _stage(data_dir: DataDir) -> Iterator[_Stage]:
     """A stage whose processes all end with the block."""
-    data_dir.path.mkdir(mode=0o700, parents=True, exist_ok=True)
     with contextlib.ExitStack() as ending:
         folder = Path(tempfile.mkdtemp(prefix="rcd-"))
         ending.callback(shutil.rmtree, folder, ignore_errors=True)

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from raycolab.cluster import Head, attach
 from raycolab.declaration.change import compare, refuse_contradictions
 from raycolab.declaration.spec import SweepSpec, check_fits
-from raycolab.errors import ClusterError, NoHeadError, SweepChangedError, UsageError
+from raycolab.errors import ClusterError, Detached, NoHeadError, SweepChangedError, UnknownSweepError, UsageError
 from raycolab.main.notebook import MainNotebook
 from raycolab.node.data_dir import DataDir
 from raycolab.node.versions import versions
 from raycolab.search import enumerate_trials
 from raycolab.trial import SweepRow, SweepState, TrialState
+from raycolab.wording import tally_text
 
 if TYPE_CHECKING:  # pandas and SQLAlchemy take a second to import
     from raycolab.results.table import Results
@@ -56,7 +59,12 @@ class Sweep:
     def run(self, *, progress: Show | None = None) -> Results:
         """Run it to its end and return the results, showing progress; interrupting detaches and it goes on."""
         self.start()
-        return self.wait(progress=progress)
+        results = self.wait(progress=progress)
+        if progress is None:
+            with contextlib.suppress(ClusterError):  # the head may have been told to end in the meantime
+                nodes = self._head().nodes()
+                print(self.worth(nodes=len(nodes), head_slots=nodes[0]["cpus"]))  # noqa: T201 - for the cell's reader
+        return results
 
     def wait(self, *, progress: Show | None = None) -> Results:
         """The results, once the sweep is at rest. Without `progress` a line shows it."""
@@ -77,9 +85,10 @@ class Sweep:
                         return status
                     time.sleep(POLL_S)
             except KeyboardInterrupt:
-                stack.close()
-                print(f"Detached: the sweep goes on. raycolab.find({self.name!r}).wait() shows it again.")  # noqa: T201
-                raise
+                raise Detached(
+                    f"Detached: the sweep {self.name!r} goes on. raycolab.find({self.name!r}).wait() shows it again,"
+                    " `raycolab status` too."
+                ) from None
 
     def worth(self, *, nodes: int, head_slots: int) -> str:
         """What the cluster was worth since `start` was called here, and a line that runs the best configuration."""
@@ -93,6 +102,7 @@ class Sweep:
         if best is not None:
             with self._store() as store:
                 main = MainNotebook.from_json(store.existing_sweep(self.name).main or "")
+            lines.append("To run the best configuration again, below the cells of MAIN:")
             lines.append(compute_line(main.signature().arguments(best.model, best.dataset, best.config or {})))
         return "\n".join(lines)
 
@@ -165,7 +175,11 @@ class Sweep:
         raise UsageError(f"The sweep {self.name!r} has no trial {number}.")
 
     def __repr__(self) -> str:
-        return f"<sweep {self.name!r}: {self.state.value}>"
+        with self._store() as store:
+            row = store.existing_sweep(self.name)
+            counts = {state.value.lower(): count for state, count in store.counts(row.id).items()}
+        tally = tally_text({**counts, "total": sum(counts.values())})
+        return f"<sweep {self.name!r}: {row.state.value}  {tally}>"
 
     def _look(self) -> tuple[Mapping[str, Any], list[Mapping[str, Any]]]:
         status = self._head().status()
@@ -207,8 +221,13 @@ def declare_spec(
     main: Any = None,
     data_dir: str | os.PathLike[str] | None = None,
     announce: Callable[[str], None] = print,
+    to_run: bool = False,
 ) -> Sweep:
-    """`declare` for a spec that exists already, as a sweep file gives one."""
+    """`declare` for a spec that exists already, as a sweep file gives one.
+
+    With `to_run` it must be possible to start the sweep: NoHeadError comes after what is wrong with the declaration,
+    and before anything is written.
+    """
     name = spec.name
     notebook = None if main is None else MainNotebook.load(main)
     if notebook is not None:
@@ -218,20 +237,14 @@ def declare_spec(
     with sweep._store() as store:
         row = store.sweep(name)
         if row is not None:
-            _extend(store, row, spec, notebook, announce)
+            write = _extension(store, row, spec, notebook, announce)
         elif notebook is None:
             raise UsageError(f"The sweep {name!r} is new, so it needs `main`: the path of the notebook with `compute`.")
         else:
-            store.create_sweep(
-                name,
-                spec.to_json(),
-                notebook.to_json(),
-                spec.fingerprint(),
-                notebook.code_fingerprint(),
-                versions(),
-                enumerate_trials(spec),
-                time.time(),
-            )
+            write = partial(_create, store, spec, notebook)
+        if to_run:
+            attach(chosen.path)
+        write()
     return sweep
 
 
@@ -243,14 +256,35 @@ def find(name: str, *, data_dir: str | os.PathLike[str] | None = None, must_exis
     record = chosen.read_head()
     sweep = Sweep(name, chosen, record.store if record is not None else sqlite_url(chosen.database_path))
     if must_exist:
+        if not name.isprintable():
+            raise UnknownSweepError(f"No sweep is named {name!r}: a sweep's name is one printable line.")
+        if record is None and not chosen.database_path.exists():
+            raise UnknownSweepError(
+                f"No sweep is named {name!r}: nothing was ever submitted with the data directory {chosen.path}. Give"
+                " the --data-dir that it was submitted with."
+            )
         _ = sweep.state
     return sweep
 
 
-def _extend(
+def _create(store: Store, spec: SweepSpec, notebook: MainNotebook) -> None:
+    """Write a sweep that is new."""
+    store.create_sweep(
+        spec.name,
+        spec.to_json(),
+        notebook.to_json(),
+        spec.fingerprint(),
+        notebook.code_fingerprint(),
+        versions(),
+        enumerate_trials(spec),
+        time.time(),
+    )
+
+
+def _extension(
     store: Store, row: SweepRow, spec: SweepSpec, notebook: MainNotebook | None, announce: Callable[[str], None]
-) -> None:
-    """Make an existing sweep mean what was declared now, as far as that only adds."""
+) -> Callable[[], None]:
+    """What makes an existing sweep mean what was declared now, as far as that only adds; raises where it does not."""
     change = compare(SweepSpec.from_json(row.spec), spec)
     refuse_contradictions(row.name, change)
     trials = store.trials(row.id)
@@ -258,20 +292,24 @@ def _extend(
     if code_changed and any(trial.state is TrialState.COMPLETE for trial in trials):
         raise SweepChangedError(
             f"The sweep {row.name!r} exists and the code of MAIN has changed since its finished trials ran: declare it "
-            f"under another name, or `raycolab delete {row.name}` first."
+            f"under another name, or `raycolab delete {shlex.quote(row.name)}` first."
         )
-    for line in change.extends:
-        announce(f"{row.name}: {line}")
     if notebook is None:
         check_fits(spec, MainNotebook.from_json(row.main or "").signature())
-    added = enumerate_trials(spec, trials)
-    if added:
-        store.add_trials(row.id, added)
-    if added or code_changed or not change.nothing:
-        store.update_sweep(
-            row.id,
-            spec=spec.to_json(),
-            spec_fingerprint=spec.fingerprint(),
-            main=notebook.to_json() if notebook is not None else row.main,
-            code_fingerprint=notebook.code_fingerprint() if notebook is not None else row.code_fingerprint,
-        )
+
+    def write() -> None:
+        for line in change.extends:
+            announce(f"{row.name}: {line}")
+        added = enumerate_trials(spec, trials)
+        if added:
+            store.add_trials(row.id, added)
+        if added or code_changed or not change.nothing:
+            store.update_sweep(
+                row.id,
+                spec=spec.to_json(),
+                spec_fingerprint=spec.fingerprint(),
+                main=notebook.to_json() if notebook is not None else row.main,
+                code_fingerprint=notebook.code_fingerprint() if notebook is not None else row.code_fingerprint,
+            )
+
+    return write

@@ -93,9 +93,9 @@ class Failure:
 
     @property
     def summary(self) -> str:
-        """One line: `ValueError: bad (cell 7)`."""
+        """One line without a full stop, to stand in a sentence: `ValueError: bad (cell 7)`."""
         text = f"{self.ename}: {self.evalue}" if self.evalue else self.ename
-        first = text.strip().splitlines()[0] if text.strip() else self.kind.value
+        first = text.strip().splitlines()[0].rstrip(". ") if text.strip(". \n") else self.kind.value
         return first if self.cell_index is None else f"{first} (cell {self.cell_index})"
 
 

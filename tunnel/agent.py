@@ -36,7 +36,7 @@ GIVE_UP_S = 1800.0
 LEFT = "it left"
 PARTING_S = 1.0  # how long the hub may take to close the WebSocket after our goodbye
 STEADY_S = 1.0  # a WebSocket that lasted so long is no reason to wait before the next
-HAND_OVER_S = 5.0  # how long another agent on this machine may take to stop listening when we take over from it
+HAND_OVER_S = 2.0  # how long another agent on this machine may take to stop listening when we take over from it
 
 log = logging.getLogger("tunnel.agent")
 

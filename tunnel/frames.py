@@ -76,6 +76,7 @@ class FrameType(enum.IntEnum):
     MESSAGE = 21  # JSON of the application, stream 0
     DATA = 24  # bytes of a stream
     FINISH = 25  # empty: no more DATA from this side
+    DATA_WAITING = 26  # DATA, and more waits here for credit
 
 
 SEQUENCED = frozenset(kind for kind in FrameType if kind >= FrameType.OPEN)

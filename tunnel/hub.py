@@ -40,7 +40,7 @@ log = logging.getLogger("tunnel.hub")
 class HubApplication(Protocol):
     """What the program around a hub is asked and told; all calls are on the hub's event loop and return at once.
 
-    What an agent's application says is not to be trusted to have any form: `admit` and `message` raise
+    What an agent's application says is not to be trusted to have any form: `admit` raises Refused and `message`
     RemoteProtocolError for what they cannot use, and only that agent's link ends. Nothing else may be raised.
     """
 
@@ -73,6 +73,7 @@ class Peer:
     carrying: asyncio.Task[str] | None = None  # the latest, perhaps ended; None before the first
     visitor: Visitor | None = None  # whoever came last to carry this link
     ready: bool = False
+    ordered: set[NodeId] = field(default_factory=set)  # nodes it was told to listen for
     expiry: asyncio.TimerHandle | None = None
     over: LinkOver | None = None  # the agent said goodbye
     # Of carriers that ended; status adds the current one's.
@@ -320,7 +321,7 @@ class Hub:
         answer = Listening.from_json(body)
         for node_id in answer.nodes:
             self._roster.listening(peer.node.id, node_id)
-        if answer.taken is not None:
+        if answer.taken is not None and answer.taken[0] in peer.ordered:
             node_id, port = answer.taken
             self._unreachable(node_id, peer, f"port {port} is in use by another program where {peer.node.name} runs")
         self._announce_ready()
@@ -344,6 +345,7 @@ class Hub:
                 self._orders.put_nowait((start, stop))
                 continue
             peer = self._peers[node_id]
+            peer.ordered = peer.ordered.difference(stop).union(node.id for node in start)
             peer.link.roster(Orders.for_nodes(start, stop).to_json())
             peer.wake.set()
         self._announce_ready()

@@ -21,6 +21,8 @@ ACK_BYTES = 8 * 1024  # acknowledge at once after so many bytes,
 ACK_DELAY_S = 0.25  # and after this long in any case
 FRAME_COST = 256  # bytes that keeping a frame takes beside its payload, so that a million tiny ones count for something
 
+_DATA = (FrameType.DATA, FrameType.DATA_WAITING)
+
 Encoded = tuple[bytes, bytes | memoryview]
 """Header and payload of a frame on its way out."""
 
@@ -75,7 +77,7 @@ class Ledger:
         """Give a frame its sequence and keep it until it is acknowledged."""
         self._sent_count += 1
         header = encode_header(kind, len(payload), stream, self._sent_count)
-        sent = _Sent(header, payload, stream, kind is FrameType.DATA)
+        sent = _Sent(header, payload, stream, kind in _DATA)
         self._sent.append(sent)
         if sent.is_data:
             self.flight += sent.cost

@@ -98,6 +98,7 @@ class Link:
             FrameType.OPEN: self._on_open,
             FrameType.OPENED: self._on_opened,
             FrameType.DATA: self._on_data,
+            FrameType.DATA_WAITING: self._on_data,
             FrameType.FINISH: self._on_finish,
             FrameType.RESET: self._on_reset,
             FrameType.CREDIT: self._on_credit,
@@ -275,18 +276,18 @@ class Link:
 
     def _stream_frame(self, stream: Stream) -> Encoded:
         if stream.queued:
-            return self._ledger.number(FrameType.DATA, stream.id, stream.take())
+            payload = stream.take()
+            kind = FrameType.DATA_WAITING if stream.queued and not stream.credit else FrameType.DATA
+            return self._ledger.number(kind, stream.id, payload)
         stream.sending = Half.DONE
         if stream.over:
             self._drop(stream.id)
         return self._ledger.number(FrameType.FINISH, stream.id, b"")
 
     def _anything_to_say(self) -> bool:
-        ledger = self._ledger
-        control = self._control or self._opening or self._granting
-        stuck = ledger.control >= CONTROL_FLIGHT
-        busy = not stuck and (control or (self._turns and ledger.flight < FLIGHT))
-        return bool(self._unsequenced or ledger.replaying or busy)
+        busy = self._turns and self._ledger.flight < FLIGHT
+        control = self._unsequenced or self._control or self._opening or self._granting
+        return bool(control or busy or self._ledger.replaying)
 
     def _queue_unsequenced(self, kind: FrameType, payload: bytes) -> None:
         self._unsequenced.append((encode_header(kind, len(payload)), payload))
@@ -295,7 +296,6 @@ class Link:
         self._control_bytes += HEADER_SIZE + len(payload)
         if self._control_bytes > MAX_CONTROL:
             self.lost = "the other end takes no control frames"
-            self._control.clear()
         else:
             self._control.append((kind, stream_id, payload))
 
@@ -329,6 +329,8 @@ class Link:
         if stream is None:
             return None
         stream.received(len(frame.payload))
+        if frame.type is FrameType.DATA_WAITING:
+            stream.window.wanted()
         return StreamData(stream.id, frame.payload) if frame.payload else None
 
     def _on_finish(self, frame: Frame, now: float) -> Event | None:

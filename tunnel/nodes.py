@@ -40,7 +40,8 @@ MAX_NODE = 254  # the last octet of an address
 GRAIN = 8  # blocks are a multiple of so many ports
 
 # Below Linux's ephemeral ports (32768-60999, ip_local_port_range), above the ones that programs like by habit.
-FIRST_PORT, LAST_PORT = 10000, 32767
+FIRST_PORT = 10000
+LAST_PORT = 32767
 # Used by Ray on every node whatever its flags say, and by Ray Client's servers.
 RESERVED = (range(10001, 10002), range(23000, 24000))
 
@@ -97,7 +98,7 @@ def usable_ports() -> Iterator[range]:
 class _Member:
     node: Node
     busy: frozenset[int]  # ports that other programs use where the node runs
-    wanted: set[Node] = field(default_factory=set)  # nodes it was told to listen for
+    wanted: dict[NodeId, Node] = field(default_factory=dict)  # nodes it was told to listen for
     listening: set[NodeId] = field(default_factory=set)  # nodes it said it listens for
     ready: bool = False
 
@@ -147,11 +148,11 @@ class Roster:
         orders = []
         for node_id, member in self._members.items():
             space = member.node.namespace
-            wanted: set[Node] = set()
+            wanted: dict[NodeId, Node] = {}
             if hosts[space] == node_id:
-                wanted = {other.node for other in self._members.values() if other.node.namespace != space}
-            start = sorted(wanted - member.wanted, key=lambda node: node.id)
-            stop = sorted(node.id for node in member.wanted - wanted)
+                wanted = {of: other.node for of, other in self._members.items() if other.node.namespace != space}
+            start = [node for of, node in wanted.items() if member.wanted.get(of) != node]
+            stop = [of for of, node in member.wanted.items() if wanted.get(of) != node]
             member.wanted = wanted
             if start or stop:
                 orders.append((node_id, start, stop))
@@ -160,7 +161,7 @@ class Roster:
     def listening(self, node_id: NodeId, of: int) -> None:
         """`node_id` says that it listens for the node `of`."""
         member = self._members.get(node_id)
-        if member is not None and any(node.id == of for node in member.wanted):
+        if member is not None and of in member.wanted:
             member.listening.add(NodeId(of))
 
     def newly_ready(self) -> list[Node]:

@@ -96,9 +96,9 @@ class _Relay(asyncio.Protocol):
         self._leaving += len(data)
         if self._transport is None:
             self._early.append(data)
-            return
-        self._transport.write(data)
-        self._settle()
+        elif not self._transport.is_closing():  # else it broke, and `connection_lost` is about to say so
+            self._transport.write(data)
+            self._settle()
 
     def finish(self) -> None:
         self._finish_wanted = True
@@ -107,8 +107,9 @@ class _Relay(asyncio.Protocol):
     def delivered(self, count: int) -> None:
         paused = self._entered > READ_AHEAD
         self._entered -= count
-        if paused and self._entered <= READ_AHEAD and self._transport is not None:
-            self._transport.resume_reading()
+        transport = self._transport
+        if paused and self._entered <= READ_AHEAD and transport is not None and not transport.is_closing():
+            transport.resume_reading()
 
     def reset(self) -> None:
         self._over = True
@@ -125,9 +126,12 @@ class _Relay(asyncio.Protocol):
 
     def _finish_if_due(self) -> None:
         if self._finish_wanted and self._transport is not None and not self._write_done:
+            try:
+                if not self._transport.is_closing():
+                    self._transport.write_eof()
+            except OSError:  # the other end has reset it, and `connection_lost` is about to say so
+                return
             self._write_done = True
-            if self._transport.can_write_eof() and not self._transport.is_closing():
-                self._transport.write_eof()
             self._close_if_done()
 
     def _close_if_done(self) -> None:

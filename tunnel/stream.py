@@ -48,7 +48,7 @@ class Stream:
         # Credit to announce in the next CREDIT frame.
         self.grant = 0
         self._queue: deque[bytes | memoryview] = deque()
-        self._tail = bytearray()  # what comes after the queue, less than PIECE bytes
+        self._tail = bytearray()  # what comes after the queue, from pieces shorter than PIECE
 
     @property
     def over(self) -> bool:
@@ -67,9 +67,8 @@ class Stream:
         self.queued += len(data)
         if len(data) < PIECE:
             self._tail += data
-        if len(self._tail) >= PIECE or len(data) >= PIECE:
+        else:
             self._queue_tail()
-        if len(data) >= PIECE:
             self._queue.append(data)
 
     def finish(self) -> None:
@@ -112,9 +111,7 @@ class Stream:
         self.window.finish()
 
     def close(self) -> None:
-        """Forget what is queued and give the budget back; the stream is over."""
-        self._queue.clear()
-        self._tail.clear()
+        """Want nothing more and give the budget back; the stream is over, and what it has is to be dropped with it."""
         self.queued = 0
         self.sending = self.receiving = Half.DONE
         self.window.close()

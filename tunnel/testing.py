@@ -327,14 +327,14 @@ class _Side(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         target = self.other
-        if target is None or target.gone or not target._writable or not self._edge.passable.is_set():
+        if target is None or target._transport.is_closing() or not target._writable or not self._edge.passable.is_set():
             self.wire.stop()
         else:
             self.wire.go(now)
             target._write(self.wire.pop(now))
-        (self._transport.pause_reading if self.wire.full else self._transport.resume_reading)()
-        deadline = self.wire.next_deadline()
-        self._timer = None
+        if not self._transport.is_closing():
+            (self._transport.pause_reading if self.wire.full else self._transport.resume_reading)()
+        deadline, self._timer = self.wire.next_deadline(), None
         if deadline < math.inf:
             self._timer = asyncio.get_running_loop().call_later(max(0.0, deadline - now), self.flow)
 

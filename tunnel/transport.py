@@ -103,8 +103,8 @@ class Carrier:
         if not plain:
             return b""
         length = int.from_bytes(plain[:3], "big")
-        if length > MAX_BATCH:
-            raise RemoteProtocolError(f"a batch of {length} bytes")
+        if len(plain) < 3 or length > MAX_BATCH:
+            raise RemoteProtocolError(f"a batch of {length} bytes in {len(plain)}")
         self._inbox.data = plain[3:]
         try:
             batch = reader.read(length) if length else b""

@@ -6,9 +6,9 @@ Credit is hop by hop. The receiver of a hop says how many more bytes it takes; t
 2. A byte counts against the window from its grant until it is *delivered*: written to the socket it is for, or
    acknowledged by the next hop. The window is therefore a bound on the memory a stream can take here.
 3. Delivered bytes are granted again once they are half a window, so that credit costs little traffic.
-4. A window grows when a whole one was delivered since it last grew and its sender came near the end of its credit:
-   a stream that trickles for days stays small. It becomes GROWTH times as large, at most MAX_WINDOW, and no larger
-   than what the budget of its destination then has left: somebody is always still to come.
+4. A window grows when a whole one was delivered since it last grew and its sender said meanwhile that it waits for
+   credit: a stream that trickles for days stays small. It becomes GROWTH times as large, at most MAX_WINDOW, and no
+   larger than what the budget of its destination then has left: somebody is always still to come.
 5. A window more than twice as large as what its budget has left gives back what is delivered, so that busy streams
    come to equal shares whoever was first. Credit cannot be taken back, so the window of an idle stream stays.
 6. After FINISH a window is only what is still held here, and after a reset nothing.
@@ -51,7 +51,7 @@ class ReceiveWindow:
         self.outstanding = INITIAL_WINDOW  # granted, not yet received
         self.held = 0  # received, not yet delivered
         self._used = 0  # delivered since the window last grew
-        self._short = False  # since then the sender had less than a quarter of the window to go on with
+        self._wanted = False  # since then the sender said that it waits for credit
         self._finished = False
 
     def assign(self, budget: Budget) -> None:
@@ -66,7 +66,10 @@ class ReceiveWindow:
             raise RemoteProtocolError(f"{count} bytes where {self.outstanding} were granted")
         self.outstanding -= count
         self.held += count
-        self._short = self._short or self.outstanding < self.size // 4
+
+    def wanted(self) -> None:
+        """The sender has more than it may send."""
+        self._wanted = True
 
     def finish(self) -> None:
         """Nothing more comes: credit that was not used is the budget's again."""
@@ -86,8 +89,8 @@ class ReceiveWindow:
         free = self._budget.free
         if self.size > 2 * free:
             self._resize(max(INITIAL_WINDOW, self.size - min(count, self.size // 2 - free)))
-        elif self._short and self._used >= self.size:
-            self._used, self._short = 0, False
+        elif self._wanted and self._used >= self.size:
+            self._used, self._wanted = 0, False
             self._resize(max(self.size, min(self.size * GROWTH, MAX_WINDOW, (self.size + free) // 2)))
         grant = self.size - self.outstanding - self.held
         if grant * 2 < self.size:

@@ -28,6 +28,7 @@ __all__ = [
     "SpaceArgumentError",
     "check_key",
     "check_parameters",
+    "check_size",
     "read_count",
     "read_datasets",
     "read_method",
@@ -73,7 +74,8 @@ DEFAULT_NAME = "default"  # the model or dataset of a sweep that lists none
 GIVEN_BY_US = ("model", "dataset")  # what raycolab passes beside the configuration, if compute takes it
 
 _LONGEST_NAME = 120  # characters; it stands in tables, file names and terminals
-_MOST_JOBS = 1_000_000  # per pair; a sweep's rows are made and kept at once
+_MOST_JOBS = 1_000_000  # per pair, and
+_MOST_TRIALS = 1_000_000  # of a sweep: its rows are made and kept at once
 _MODES: Mapping[object, str] = {"max": "max", "min": "min", "maximize": "max", "minimize": "min"}
 _ONE_CPU: Mapping[str, float] = {"cpus": 1, "gpus": 0}
 
@@ -231,6 +233,17 @@ def read_count(key: str, value: object) -> int | None:
     if not 1 <= count <= _MOST_JOBS:
         raise ArgumentError((key,), f"{key} is a whole number from 1 to {_MOST_JOBS:,}, not {count:,}")
     return count
+
+
+def check_size(trials: int, jobs_per_pair: object) -> None:
+    """ArgumentError for a sweep of more trials than can be kept; `jobs_per_pair` as given."""
+    if trials > _MOST_TRIALS:
+        key = "method" if jobs_per_pair is None else "jobs_per_pair"
+        raise ArgumentError(
+            (key,),
+            f"this sweep has {trials:,} trials and at most {_MOST_TRIALS:,} are possible; "
+            "lower jobs_per_pair, or set run_cap",
+        )
 
 
 def read_seed(value: object) -> int:

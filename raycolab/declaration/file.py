@@ -7,6 +7,7 @@ line (`--set key=value`) replace those of the file and are named as they were ty
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,10 +18,13 @@ from raycolab.declaration.spec import SweepSpec
 from raycolab.declaration.yaml_lines import YamlError, YamlLines, read_value, read_yaml
 from raycolab.errors import SweepFileError
 from raycolab.space.wandb import is_wandb_parameter
+from raycolab.typed_paths import read_text, typed_path
 
 __all__ = ["SweepFile", "load_sweep_file"]
 
 _LARGEST_FILE = 1_000_000  # bytes; more is not a sweep file
+_LONGEST_OVERRIDE = 80  # characters of an override, and
+_LONGEST_SENTENCE = 600  # of a whole sentence: what was written wrong is quoted in both
 _FILE_KEYS = ("name", "main")
 _FILE_ALIASES: Mapping[str, str] = {**ALIASES, "program": "main"}
 _NO_MAIN = "add main: MAIN.ipynb, the notebook that defines compute, or pass --set main=MAIN.ipynb"
@@ -54,7 +58,7 @@ def load_sweep_file(path: str | os.PathLike[str], overrides: Sequence[str] = ())
     Dotted keys reach into mappings (`metric.name=f1`); values are YAML. The sweep's name is the file's unless it says
     one. Relative paths are relative to the file.
     """
-    file = Path(path).expanduser()
+    file = typed_path(path, "The sweep file")
     try:
         lines = read_yaml(_text(file))
         data, places = lines.data, _Places(file.name, lines)
@@ -65,7 +69,7 @@ def load_sweep_file(path: str | os.PathLike[str], overrides: Sequence[str] = ())
     try:
         return _sweep(data, file)
     except ArgumentError as error:
-        raise SweepFileError(f"{places.of(error.path)}: {error}") from error
+        raise SweepFileError(_shortened(f"{places.of(error.path)}: {error}", _LONGEST_SENTENCE)) from error
 
 
 def _sweep(data: dict[str, object], file: Path) -> SweepFile:
@@ -99,7 +103,7 @@ def _main_path(data: Mapping[str, object], file: Path) -> Path:
             f"{key} {value!r} is not a notebook; raycolab calls a notebook's compute, so put the training into "
             "compute of a MAIN.ipynb and name that, or pass --set main=MAIN.ipynb",
         )
-    return file.parent / Path(value).expanduser()
+    return file.parent / typed_path(value, key)
 
 
 def _spaces(data: Mapping[str, object]) -> Iterator[tuple[tuple[str, ...], Mapping[str, object]]]:
@@ -136,13 +140,16 @@ class _Places:
         # the name that errors call the file by
         self.file_name = file_name
         # lines of the file by the way to the key
-        self._lines = lines.lines
+        self._lines = dict(lines.lines)
         # overrides as typed, by the way to the key
         self._typed: dict[tuple[str, ...], str] = {}
 
     def typed(self, path: tuple[str, ...], override: str) -> None:
-        """Remember that a key was given on the command line."""
-        self._typed[path] = override
+        """Remember that a key was given on the command line, in place of all that the file has there."""
+        self._typed[path] = _shortened(override, _LONGEST_OVERRIDE)
+        for words in {(first, *path[1:]) for first in (path[0], *_other_words(path[0], _FILE_ALIASES))}:
+            for way in [way for way in self._lines if way[: len(words)] == words]:
+                del self._lines[way]
 
     def of(self, path: tuple[str, ...]) -> str:
         """The most exact place known for a key."""
@@ -153,19 +160,22 @@ class _Places:
                     return f"--set {self._typed[start]}"
                 if start in self._lines:
                     return f"{self.file_name} line {self._lines[start]}"
-        return self.file_name
+        below = [shown for way, shown in self._typed.items() if path and way[: len(path)] == path]
+        return f"--set {below[0]}" if below else self.file_name
 
 
 def _override(data: dict[str, object], places: _Places, override: str) -> None:
     """Put one `key=value` of the command line into the data, in place of what the file says."""
     key, sign, text = override.partition("=")
     path = tuple(key.strip().split("."))
+    shown = _shortened(override, _LONGEST_OVERRIDE)
     if not sign or not all(path):
-        raise SweepFileError(f"--set {override}: write key=value, with dots for nested keys, as in metric.name=f1")
+        raise SweepFileError(f"--set {shown}: write key=value, with dots for nested keys, as in metric.name=f1")
     try:
         value = read_value(text)
     except YamlError as error:
-        raise SweepFileError(f"--set {override}: {error.problem}; the value is YAML, quote it if need be") from error
+        problem = _shortened(error.problem, _LONGEST_SENTENCE)
+        raise SweepFileError(f"--set {shown}: {problem}; the value is YAML, quote it if need be") from error
     for other in _other_words(path[0], data):
         if len(path) > 1:  # it reaches into what the file calls by another word
             path = (other, *path[1:])
@@ -176,7 +186,7 @@ def _override(data: dict[str, object], places: _Places, override: str) -> None:
         below = inner.setdefault(part, {})
         if not isinstance(below, dict):
             raise SweepFileError(
-                f"--set {override}: {'.'.join(path[:depth])} is {below!r} in {places.file_name}, not a mapping; "
+                f"--set {shown}: {'.'.join(path[:depth])} is {below!r} in {places.file_name}, not a mapping; "
                 f"set it as a whole, --set {'.'.join(path[:depth])}=..."
             )
         inner = below
@@ -190,14 +200,18 @@ def _other_words(key: str, written: Iterable[str]) -> list[str]:
     return [word for word in written if word != key and _FILE_ALIASES.get(word, word) == meant]
 
 
+def _shortened(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 2]} …"
+
+
 def _text(file: Path) -> str:
     try:
-        if file.stat().st_size > _LARGEST_FILE:
-            raise SweepFileError(f"{file} is larger than {_LARGEST_FILE:,} bytes; is it a sweep file?")
-        return file.read_text(encoding="utf-8")
+        return read_text(file, _LARGEST_FILE)
     except FileNotFoundError:
         raise SweepFileError(f"there is no sweep file {file}; check the path") from None
     except UnicodeDecodeError as error:
         raise SweepFileError(f"{file} is not text in UTF-8; is it a sweep file?") from error
     except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise SweepFileError(f"{file} is larger than {_LARGEST_FILE:,} bytes; is it a sweep file?") from error
         raise SweepFileError(f"the sweep file {file} cannot be read: {error.strerror}") from error

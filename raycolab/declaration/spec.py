@@ -89,7 +89,19 @@ class SweepSpec:
         )
         for model, space in models.items():
             sweep_arguments.check_parameters(model, space, method, given.get("models"))
+        sweep_arguments.check_size(spec.size, given.get("jobs_per_pair"))
         return spec
+
+    @property
+    def size(self) -> int:
+        """How many trials there are in all."""
+        of_pairs = [
+            math.prod(len(domain.grid()) for domain in space.values()) if self.method is Method.GRID else math.inf
+            for space in self.models.values()
+        ]
+        jobs = math.inf if self.jobs_per_pair is None else self.jobs_per_pair
+        size = sum(min(of_pair, jobs) for of_pair in of_pairs) * len(self.datasets)
+        return int(min(size, math.inf if self.run_cap is None else self.run_cap))
 
     @property
     def pairs(self) -> tuple[tuple[str, str], ...]:

@@ -15,6 +15,7 @@ import yaml
 __all__ = ["YamlError", "YamlLines", "read_value", "read_yaml"]
 
 _DEEPEST = 20  # levels; an alias that holds itself would have no end
+_MOST_VALUES = 200_000  # with every alias written out, which can make millions of a few lines
 _MERGE = "tag:yaml.org,2002:merge"
 _FLOAT = "tag:yaml.org,2002:float"
 
@@ -69,7 +70,7 @@ def read_value(text: str) -> object:
 def _composed(text: str) -> tuple[_Loader, yaml.Node | None]:
     try:
         loader = _Loader(text)
-        return loader, loader.get_single_node()
+        node = loader.get_single_node()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark is not None else 1
@@ -79,6 +80,19 @@ def _composed(text: str) -> tuple[_Loader, yaml.Node | None]:
         raise YamlError("this is not YAML (it has a character that text files do not have)", line) from error
     except RecursionError as error:
         raise YamlError("this is nested too deeply", 1) from error
+    if node is not None and _size(node, 0, {}) > _MOST_VALUES:
+        raise YamlError(f"this holds more than {_MOST_VALUES:,} values, its aliases written out", 1)
+    return loader, node
+
+
+def _size(node: yaml.Node, depth: int, known: dict[int, int]) -> int:
+    """How many nodes there are below a node, and it; each is looked at once, however often aliases repeat it."""
+    if id(node) not in known:
+        known[id(node)] = 1  # where it holds itself, which is refused by its depth
+        inner = node.value if isinstance(node, yaml.CollectionNode) and depth <= _DEEPEST else []
+        pairs = (part if isinstance(part, tuple) else (part,) for part in inner)
+        known[id(node)] = 1 + sum(_size(each, depth + 1, known) for pair in pairs for each in pair)
+    return known[id(node)]
 
 
 def _value(loader: _Loader, node: yaml.Node, path: tuple[str, ...], lines: dict[tuple[str, ...], int]) -> object:

@@ -76,6 +76,8 @@ def syntax_tree(source: str) -> ast.Module:
             return ast.parse(transformed(source))
     except ValueError as error:  # null bytes, and what tokenisers make of stray carriage returns
         raise SyntaxError(str(error)) from error
+    except (RecursionError, MemoryError) as error:  # Python's own words for an expression of thousands of levels
+        raise SyntaxError("it is nested too deeply") from error
 
 
 def executed(tree: ast.AST, *, into_classes: bool = True) -> Iterator[ast.AST]:

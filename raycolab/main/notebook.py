@@ -8,6 +8,7 @@ from 0 over all cells of the notebook, Markdown included, as nbformat numbers th
 from __future__ import annotations
 
 import ast
+import errno
 import hashlib
 import json
 import os
@@ -22,9 +23,11 @@ from raycolab.errors import MainError
 from raycolab.main.cell_roles import Cell, CellRole, RawCell, read_roles
 from raycolab.main.cell_source import significant_text, syntax_tree
 from raycolab.main.signature import ComputeSignature, read_signature
+from raycolab.typed_paths import read_text, typed_path
 
 __all__ = ["Cell", "CellRole", "ComputeSignature", "MainNotebook"]
 
+_LARGEST_FILE = 200_000_000  # bytes, pictures and all
 _NEARBY = 8  # notebooks named when a path leads to none
 _PYTHON = frozenset({"python", "python3", "ipython", "ipython3"})
 _UNNAMED = "notebook"
@@ -45,7 +48,7 @@ class MainNotebook:
             return _from_text(json.dumps(source, default=str), _UNNAMED)
         if isinstance(source, str) and source.lstrip().startswith("{"):
             return cls.from_json(source)
-        path = Path(source).expanduser()
+        path = typed_path(source, "The notebook")
         return _from_text(_read(path), path.name)
 
     @classmethod
@@ -80,8 +83,9 @@ class MainNotebook:
         try:
             return syntax_tree(cell.source)
         except SyntaxError as error:
+            line = "" if error.lineno is None else f", line {error.lineno}"
             raise MainError(
-                f"{self.name}, cell {cell.index}, line {error.lineno} is not Python ({error.msg}): correct it, or "
+                f"{self.name}, cell {cell.index}{line} is not Python ({error.msg}): correct it, or "
                 "start the cell with `# raycolab: head-only` if workers do not need it."
             ) from error
 
@@ -113,7 +117,7 @@ def _read(path: Path) -> str:
             "program in a notebook's cell."
         )
     try:
-        return path.read_text(encoding="utf-8")
+        return read_text(path, _LARGEST_FILE)
     except FileNotFoundError:
         raise MainError(f"There is no notebook {str(path)!r}{_nearby(path)}") from None
     except IsADirectoryError:
@@ -121,7 +125,8 @@ def _read(path: Path) -> str:
     except UnicodeDecodeError:
         raise MainError(f"{str(path)!r} is not a notebook: it is not text. {_WANTED}") from None
     except OSError as error:
-        raise MainError(f"The notebook {str(path)!r} cannot be read: {error.strerror}. Make it readable.") from error
+        cure = "Clear its outputs" if error.errno == errno.EFBIG else "Make it readable"
+        raise MainError(f"The notebook {str(path)!r} cannot be read: {error.strerror}. {cure}.") from error
 
 
 _WANTED = "Give the path of an .ipynb file that defines `compute`."
@@ -163,7 +168,7 @@ def _parsed(text: str, name: str) -> NotebookNode:
     refusal = f"{name} is not a Jupyter notebook"
     try:
         content = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise MainError(f"{refusal} ({error}). {_WANTED}") from error
     if not isinstance(content, dict) or not isinstance(content.get("nbformat"), int):
         raise MainError(f"{refusal}: it has no `nbformat`. {_WANTED}")

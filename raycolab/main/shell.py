@@ -167,9 +167,10 @@ class MainShell(InteractiveShell):
         importlib.invalidate_caches()
         if result.status != 0 and self.once is not None:
             first = text.strip().splitlines()[0]
+            said = f" Its last lines:\n{result.output}" if result.output.strip() else ""
             raise ShellCommandError(
                 f"`{first}` ended with status {result.status}; if that is no reason to stop, add `|| true` to it, or "
-                f"start its cell with `# raycolab: head-only`. Its last lines:\n{result.output}"
+                f"start its cell with `# raycolab: head-only`.{said}"
             )
         return result
 

@@ -26,6 +26,7 @@ from types import TracebackType
 from typing import Any
 
 from raycolab.errors import ClusterError, RaycolabError, UsageError
+from raycolab.typed_paths import typed_path
 
 __all__ = ["DataDir", "DataLock", "HeadRecord", "make_run_dir"]
 
@@ -73,7 +74,7 @@ class DataDir:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path).expanduser().absolute()
+        self.path = typed_path(path, "The data directory").absolute()
 
     @classmethod
     def chosen(cls, given: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> DataDir:
@@ -211,7 +212,13 @@ def make_run_dir() -> Path:
             f"The folder for temporary files, {base}, has too long a path for the sockets of Ray:"
             " set TMPDIR to a short one, such as /tmp, and start again."
         )
-    return Path(tempfile.mkdtemp(prefix="rc-"))
+    try:
+        return Path(tempfile.mkdtemp(prefix="rc-"))
+    except OSError as error:
+        raise ClusterError(
+            f"No folder can be made in {base}, the one for temporary files ({error.strerror}): mend that, or set TMPDIR"
+            " to another one of a short path."
+        ) from error
 
 
 def _answers(path: str) -> bool:

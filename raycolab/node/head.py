@@ -100,7 +100,6 @@ class HeadSupervisor:
         self._control_path = run_dir / "control"
         self._control = ControlServer(self._control_path, self._answer, self._on_engine)
         self._ray = self._ray_process()
-        self._ray_started = False
 
     def stop(self) -> None:
         """Begin an orderly end; `run` returns soon."""
@@ -138,7 +137,6 @@ class HeadSupervisor:
             }
         )
         await self._control.start()
-        self._ray_started = True
         await self._ray.start()
         self._watch.head_is_up(
             Reachable(self._hub.node.id, self._hub.node.name, required_ports(self._ports, head=True))
@@ -316,8 +314,7 @@ class HeadSupervisor:
         log.info("shutting down")
         self._data_dir.clear_head()
         async with contextlib.AsyncExitStack() as stack:
-            if self._ray_started:
-                stack.push_async_callback(self._ray.stop)
+            stack.push_async_callback(self._ray.stop)
             stack.push_async_callback(self._provider.close)
             stack.push_async_callback(self._hub.close, "the head shut down", final=self.stopping.is_set())
             stack.push_async_callback(self._watch.close)
@@ -331,8 +328,13 @@ def engine_failure(log_path: Path) -> str:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file of mode 0600 whole or not at all."""
-    descriptor, beside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # mode 0600
-    with open(descriptor, "w") as file:
-        file.write(text)
-    os.replace(beside, path)
+    """Write a file of mode 0600 whole or not at all; ClusterError when it cannot be."""
+    try:
+        descriptor, beside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # mode 0600
+        with open(descriptor, "w") as file:
+            file.write(text)
+        os.replace(beside, path)
+    except OSError as error:
+        raise ClusterError(
+            f"The join address cannot be written to {path} ({error.strerror}): mend that, or name another file."
+        ) from error

@@ -22,7 +22,7 @@ from raycolab.node.self_test import pairs
 from raycolab.node.versions import versions
 from tunnel.address import JoinAddress
 from tunnel.agent import GIVE_UP_S, Agent
-from tunnel.errors import HubUnreachable, PinMismatch, PortTaken, Refused
+from tunnel.errors import HubUnreachable, ListenFailed, PinMismatch, PortTaken, Refused
 from tunnel.handshake import Welcome
 from tunnel.nodes import Node
 
@@ -58,6 +58,7 @@ class JoinerSupervisor:
     ) -> None:
         self.state = "connecting"  # connecting, joining, starting, up, away, rejoining
         self.node: Node | None = None
+        self._address = address
         self._options = options
         self._run_dir = run_dir
         self._environ = environ
@@ -73,23 +74,32 @@ class JoinerSupervisor:
         )
         self._ray: asyncio.Task[None] | None = None
         self._cut_off = False  # the tunnel is gone
+        self._listened_for = False  # by every other node
+        self._leaving = False
         self._lives = 0  # Ray gets a directory of its own in each life as a node
         self._chores: set[asyncio.Task[None]] = set()
 
     def stop(self) -> None:
         """Leave the cluster; `run` returns soon. Ray ends first, while it can still say so to its head."""
+        self._leaving = True
         self._begin(self._stop())
 
     async def run(self) -> str:
         """Be a joiner; returns why it ended. Raises JoinError, PortTakenError or ClusterError, each a sentence."""
+        self._say("connecting", f"connecting to {self._address.url}")
         try:
-            return await self._agent.run()
+            reason = await self._agent.run()
+            if not (self._listened_for or self._leaving):
+                raise JoinError(reason)  # sent away before it was a node anybody could reach
+            return reason
         except (Refused, PinMismatch) as error:
             raise JoinError(str(error)) from error
         except HubUnreachable as error:
             raise ClusterError(str(error)) from error
         except PortTaken as error:
             raise PortTakenError(str(error)) from error
+        except ListenFailed as error:
+            raise ClusterError(str(error)) from error
         finally:
             await self._end_ray()
             # Those of `left` end Ray and must not be broken off; a probe ends by its own deadline.
@@ -100,11 +110,14 @@ class JoinerSupervisor:
     def joined(self, welcome: Welcome) -> None:
         """This machine is a node; Ray starts when the head says so."""
         self.node = welcome.node
-        self._cut_off = False
-        self._say("joining", f"joined as {welcome.node.name}")
+        self._cut_off = self._listened_for = False
+        wanted = self._options.name
+        taken = "" if wanted in (None, welcome.node.name) else f": another node is called {wanted!r}"
+        self._say("joining", f"joined as {welcome.node.name}{taken}")
 
     def ready(self) -> None:
         """Everyone listens for this node."""
+        self._listened_for = True
 
     def message(self, body: Mapping[str, Any]) -> None:
         """The head says something."""
@@ -143,7 +156,8 @@ class JoinerSupervisor:
                 self._say("starting", "starting Ray")
                 await ray.start()
                 self._agent.message({"ray": "up"})
-                self._say("up", f"{node.name} is up with {self._options.num_cpus} CPUs")
+                cpus = self._options.num_cpus
+                self._say("up", f"{node.name} is up with {cpus} CPU{'s' if cpus > 1 else ''}")
                 code = await ray.wait()
                 reason = f"{ray.last_words()} (exit code {code})"
                 await ray.stop()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from typing import Any
 
 from raycolab.node.data_dir import make_run_dir
 from raycolab.node.lifeline import guard_command
+from raycolab.streams import write_line
 
 __all__ = ["ADDRESS_VARIABLE", "Task", "announce", "prepare", "read_task", "start_detached"]
 
@@ -38,7 +40,7 @@ class Task:
     role: str  # "head" or "joiner"
     data_dir: str
     options: Mapping[str, Any] = field(default_factory=dict)  # of HeadOptions or JoinerOptions
-    output: str = "text"  # what stdout carries: "text", "json" (one object per event) or "quiet"
+    output: str = "text"  # what stdout carries: "text" or "json" (one object per event)
     log: str | None = None  # a file that outlives the node; None: in the run directory
 
 
@@ -80,24 +82,18 @@ def read_task(run_dir: Path) -> Task:
 
 
 def announce(task: Task, event: str, **fields: Any) -> None:
-    """Say on stdout what happened; a reader who went away is no reason to fail."""
-    if task.output == "quiet":
-        return
-    line = json.dumps({"event": event, **fields}) if task.output == "json" else _sentence(task, event, fields)
-    try:
-        stream = sys.stderr if task.output == "text" and event == "failed" else sys.stdout
-        stream.write(line + "\n")
-        stream.flush()
-    except BrokenPipeError:
-        # Python would complain again at exit, while flushing what was not written.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Say on stdout what happened, and on stderr why it failed; nobody being there to read is no reason to fail."""
+    if event == "failed":
+        write_line(sys.stderr, str(fields["error"]))
+    if task.output == "json":
+        write_line(sys.stdout, json.dumps({"event": event, **fields}))
+    elif event != "failed":
+        write_line(sys.stdout, _sentence(task, event, fields))
 
 
 def _sentence(task: Task, event: str, fields: Mapping[str, Any]) -> str:
-    if event == "failed":
-        return str(fields["error"])
     if task.role == "head" and event == "up":
-        where = f" --data-dir {task.data_dir}"
+        where = f" --data-dir {shlex.quote(task.data_dir)}"
         return (
             f"{fields['join_address']}\n\n"
             f"The head is up. On each other machine:  raycolab join 'THE LINE ABOVE'\n"

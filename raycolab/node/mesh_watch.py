@@ -27,6 +27,7 @@ from tunnel.nodes import HUB, Node, NodeId
 __all__ = ["MeshWatch"]
 
 PROBE_S = 15.0  # for all the dials of one node, which run at once
+LONGEST_REASON = 600  # characters of what a joiner says about itself
 
 log = logging.getLogger("raycolab.mesh")
 
@@ -128,13 +129,14 @@ class MeshWatch:
         joiner = self._joiners.get(node.id)
         if joiner is None:
             return
-        if body.get("ray") == "up":
+        if body.get("ray") == "up" and joiner.state != "joining":
             test = asyncio.create_task(self._test(joiner))
             self._tests.add(test)
             test.add_done_callback(self._tests.discard)
         elif body.get("ray") == "down":
             joiner.state = "restarting"
-            joiner.warning = str(body.get("reason", ""))
+            reason = str(body.get("reason", ""))[:LONGEST_REASON]
+            joiner.warning = "".join(letter if letter.isprintable() else " " for letter in reason)
             log.warning("Ray on %s is down: %s", node.name, joiner.warning)
             self._on_node_lost(node.name)
         elif isinstance(question := body.get("probed"), int):

@@ -74,27 +74,35 @@ class RayProcess:
         finally:
             os.close(log)
         try:
+            await self._come_up(self._process, timeout_s)
+        except ClusterError:
+            check_ports_free(self._ports)  # where a program took one in the meantime, that says more
+            raise
+
+    async def _come_up(self, process: asyncio.subprocess.Process, timeout_s: float) -> None:
+        try:
             async with asyncio.timeout(timeout_s):
-                await self._until_up(self._process)
+                while not self._is_registered():
+                    if process.returncode is not None:
+                        raise ClusterError(self._failure("did not start"))
+                    await asyncio.sleep(_POLL_S)
         except TimeoutError as error:
             raise ClusterError(self._failure(f"was not up after {timeout_s:.0f} s")) from error
         finally:
             if not self._is_registered():
                 await self.stop()
 
-    async def _until_up(self, process: asyncio.subprocess.Process) -> None:
-        while not self._is_registered():
-            if process.returncode is not None:
-                raise ClusterError(self._failure("did not start"))
-            await asyncio.sleep(_POLL_S)
-
     async def wait(self) -> int:
         """Wait until Ray has ended, for whatever reason, and give its exit code (128 + n for signal n)."""
-        return await self._started().wait()
+        if self._process is None:
+            raise RuntimeError("RayProcess.start was not called")
+        return await self._process.wait()
 
     async def stop(self, grace_s: float = _STOP_S) -> None:
-        """End Ray and every process it or a task started; fine when it has ended already."""
-        process = self._started()
+        """End Ray and every process it or a task started; fine when it has ended already, or never began."""
+        process = self._process
+        if process is None:
+            return
         if process.returncode is None:
             process.terminate()
             try:
@@ -115,12 +123,7 @@ class RayProcess:
         return address.exists() and address.stat().st_size > 0
 
     def _failure(self, what: str) -> str:
-        return f"Ray {what} on this node: {self.last_words() or 'it printed nothing'}. Its log is {self.log}."
-
-    def _started(self) -> asyncio.subprocess.Process:
-        if self._process is None:
-            raise RuntimeError("RayProcess.start was not called")
-        return self._process
+        return f"Ray {what} on this node: {self.last_words() or 'it printed nothing'}. Start the node again."
 
 
 def check_ports_free(ports: RayPorts) -> None:

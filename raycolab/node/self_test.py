@@ -45,9 +45,9 @@ def failure_sentence(failed: Iterable[Probe], nodes: Iterable[Reachable]) -> str
         source, target = known.get(probe.source), known.get(probe.target)
         if source is None or target is None:
             continue
-        role = next((role for role, port in target.ports.items() if port == probe.port), "a port")
+        port = next((f"{role} port" for role, port in target.ports.items() if port == probe.port), "port")
         return (
-            f"{source.name} cannot reach {target.name}'s {role} at port {probe.port}: trials may fail there; "
+            f"{source.name} cannot reach {target.name}'s {port} {probe.port}: trials may fail there; "
             f"end the joiner and run it again."
         )
     return None

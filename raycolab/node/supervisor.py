@@ -22,6 +22,7 @@ from raycolab.node.head import HeadOptions, HeadSupervisor
 from raycolab.node.joiner import JoinerOptions, JoinerSupervisor
 from raycolab.node.launch import ADDRESS_VARIABLE, Task, announce, read_task
 from raycolab.node.lifeline import die_with_parent
+from raycolab.streams import spell_everything
 from tunnel.address import JoinAddress
 
 __all__ = ["main"]
@@ -32,6 +33,7 @@ log = logging.getLogger("raycolab")
 def main(run_dir: Path) -> int:
     """Carry the task out; returns the exit code."""
     die_with_parent(os.getppid())
+    spell_everything()
     task = read_task(run_dir)
     log_path = Path(task.log) if task.log else run_dir / "supervisor.log"
     _log_to(log_path)

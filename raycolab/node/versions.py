@@ -8,6 +8,13 @@ from importlib import metadata
 
 __all__ = ["mismatch", "versions"]
 
+_LONGEST_VERSION = 40  # characters of what a joiner says
+_CURES = {
+    "python": ("Python", "give the joiner a runtime with Python {0}"),
+    "ray": ("Ray", "run `pip install ray=={0}` on the joiner"),
+    "raycolab": ("raycolab", "install raycolab {0} on the joiner"),
+}
+
 
 def versions() -> dict[str, str]:
     """Version of raycolab, ray and Python here; nothing of them is imported."""
@@ -23,17 +30,11 @@ def mismatch(head: Mapping[str, str], joiner: Mapping[str, object]) -> str | Non
 
     Ray compares itself and Python down to the patch (`ray._private.utils.check_version_info`), so this does too.
     """
-    cures = {
-        "python": "choose a runtime with Python {0}",
-        "ray": "run `pip install ray=={0}` there",
-        "raycolab": "install raycolab {0} there",
-    }
-    for name, cure in cures.items():
+    for name, (label, cure) in _CURES.items():
         if joiner.get(name) != head[name]:
-            theirs = str(joiner.get(name, "none"))[:40]
-            label = {"python": "Python"}.get(name, name)
+            theirs = str(joiner.get(name, "none"))[:_LONGEST_VERSION]
             return (
-                f"The head runs {label} {head[name]} and this joiner {label} {theirs}, which cannot form one cluster: "
-                f"{cure.format(head[name])} (on the joiner), then join again."
+                f"The head has {label} {head[name]} and this joiner {theirs}, which cannot form one cluster: "
+                f"{cure.format(head[name])}, then join again."
             )
     return None

@@ -60,11 +60,15 @@ def parse_listen(text: str) -> TcpListen:
         host = host[1:-1]
     elif ":" in host:
         raise UsageError(f"--listen {text}: put an IPv6 address in brackets, as in [::1]:8765.")
-    if not colon or not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
+    if not colon or not host or not (port.isascii() and port.isdigit()) or len(port) > 5 or int(port) > 65535:
         raise UsageError(
             f"--listen {text}: write it as HOST:PORT, as in 127.0.0.1:8765, with a port up to 65535 (0 is any"
             " free one)."
         )
+    try:
+        host.encode("idna")  # as the resolver will
+    except UnicodeError as error:
+        raise UsageError(f"--listen {text!r}: {host!r} is no name a machine can have.") from error
     return TcpListen(host, int(port))
 
 

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from raycolab.errors import PortTakenError, UsageError
 from raycolab.providers.base import check_free, parse_listen
+from tunnel.address import PIN_BYTES, SECRET_BYTES, JoinAddress
 from tunnel.listen import Listen, TcpListen
 
 __all__ = ["DirectProvider", "websocket_url"]
@@ -18,18 +19,18 @@ WEBSOCKET_SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 
 def websocket_url(url: str) -> str:
     """The WebSocket URL of what was typed: `http` means `ws`, `https` means `wss`. Raises UsageError."""
-    typed = url.strip().rstrip("/")
-    parts = urlsplit(typed)
     try:
+        parts = urlsplit(url.strip().rstrip("/"))
         usable = parts.scheme.lower() in WEBSOCKET_SCHEMES and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number
-        usable = False
-    if not usable or parts.query or parts.fragment or parts.username:
-        raise UsageError(
-            f"--url {url}: give the address joiners dial as ws://HOST:PORT or wss://HOST (http:// and"
-            " https:// mean the same)."
-        )
-    return parts._replace(scheme=WEBSOCKET_SCHEMES[parts.scheme.lower()]).geturl()
+        if usable and not (parts.query or parts.fragment or parts.username):
+            typed = parts._replace(scheme=WEBSOCKET_SCHEMES[parts.scheme.lower()]).geturl()
+            return JoinAddress(typed, bytes(PIN_BYTES), bytes(SECRET_BYTES)).url  # which knows what an address can hold
+    except ValueError:  # a port that is no number, half an IPv6 address, a character that no address has
+        pass
+    raise UsageError(
+        f"--url {url}: give the address joiners dial as ws://HOST:PORT or wss://HOST (http:// and https:// mean the"
+        " same)."
+    )
 
 
 class DirectProvider:

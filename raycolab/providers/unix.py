@@ -10,6 +10,7 @@ from pathlib import Path
 
 from raycolab.errors import ClusterError, UsageError
 from raycolab.providers.base import UNIX_PATH_BYTES, check_free
+from raycolab.typed_paths import typed_path
 from tunnel.address import unix_url
 from tunnel.listen import Listen, UnixListen
 
@@ -26,8 +27,8 @@ class UnixProvider:
     def __init__(self, *, listen: str | None, run_dir: Path, remembered: Mapping[str, str]) -> None:
         self._given = listen is not None
         self._run_dir = run_dir
-        path = Path(listen or remembered.get("path") or run_dir / SOCKET_NAME)
-        self._listen = UnixListen(path.expanduser().absolute())
+        path = typed_path(listen or remembered.get("path") or run_dir / SOCKET_NAME, "--listen")
+        self._listen = UnixListen(path.absolute())
         self._open = False
         length = len(os.fsencode(self._listen.path))
         if length > UNIX_PATH_BYTES:

@@ -1,4 +1,4 @@
-"""Failures grouped by cause: "9 trials, one cause: ValueError at cell 7 line 12".
+"""Failures grouped by cause: "9 trials, one cause: ValueError at cell 7 line 12: C is negative".
 
 One cause is one kind of error with one exception name at one line of one cell; what the message says may
 differ from trial to trial (it often quotes the configuration) and does not split it. LOST trials count:
@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from raycolab.trial import TrialRow, TrialState
 
 __all__ = ["Cause", "causes"]
+
+_LONGEST_MESSAGE = 160  # characters
 
 _PLACE = re.compile(r"^\s*cell (\d+), line (\d+)", re.MULTILINE)
 """A frame of MAIN as `cell_traceback` writes it; of the failing cell's the last one is where it failed."""
@@ -37,9 +39,17 @@ class Cause:
         return place if self.line is None else f"{place} line {self.line}"
 
     @property
+    def message(self) -> str:
+        """What the example's error said, on one line and shortened; "" where it said nothing."""
+        said = (self.example.error or "").removesuffix(f" (cell {self.example.cell_index})")
+        said = "" if said == self.ename else " ".join(said.removeprefix(f"{self.ename}: ").split())
+        return said if len(said) <= _LONGEST_MESSAGE else f"{said[: _LONGEST_MESSAGE - 2]} …"
+
+    @property
     def headline(self) -> str:
-        """`9 trials, one cause: ValueError at cell 7 line 12`."""
-        return f"1 trial: {self.text}" if self.count == 1 else f"{self.count} trials, one cause: {self.text}"
+        """`9 trials, one cause: ValueError at cell 7 line 12: C is negative`."""
+        text = f"{self.text}: {self.message}" if self.message else self.text
+        return f"1 trial: {text}" if self.count == 1 else f"{self.count} trials, one cause: {text}"
 
 
 def causes(rows: Iterable[TrialRow]) -> list[Cause]:

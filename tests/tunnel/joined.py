@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections import deque
 
-from tunnel.events import Event
+from tunnel.events import Event, StreamData, StreamOpened
 from tunnel.frames import FrameParser
 from tunnel.link import Link
+from tunnel.stream import StreamId
 from tunnel.window import Budget
 
-__all__ = ["End", "Joined", "frames_of"]
+__all__ = ["End", "Joined", "data_in", "deliver_all", "frames_of", "opened", "quiet"]
 
 
 class End:
@@ -66,17 +67,22 @@ class Joined:
 
     def settle(self) -> None:
         """Let everything be said and heard until nobody has more to say."""
-        while any([self.say(end) for end in self.ends]) or any(end.coming for end in self.ends):
+        said = True
+        while said:
             for end in self.ends:
                 while end.coming:
                     self.hear(end)
+            said = self.say(self.agent)
+            said = self.say(self.hub) or said
 
     def wait(self, seconds: float) -> None:
         """Let time pass as the drivers do: each deadline is met, and what it asks for is said and heard."""
+        self.settle()
         until = self.now + seconds
         while (due := min(end.link.next_deadline() for end in self.ends)) <= until:
             self.now = max(self.now, due)
-            assert all([end.link.tick(self.now) for end in self.ends if end.link.next_deadline() <= self.now])
+            for end in self.ends:
+                assert end.link.tick(self.now), "the other end is silent"
             self.settle()
         self.now = until
 
@@ -101,3 +107,35 @@ class Joined:
 def frames_of(batch: bytes) -> list[str]:
     """The frames of a batch, by name."""
     return [frame.type.name for frame in FrameParser().receive(batch)]
+
+
+def quiet() -> Joined:
+    """Two ends that have exchanged their first ping and have nothing more to say."""
+    joined = Joined()
+    joined.agent.link.tick(joined.now)
+    joined.settle()
+    return joined
+
+
+def opened(joined: Joined, node: int = 2, port: int = 22) -> StreamId:
+    """A stream from the hub to the agent, known at both ends."""
+    stream_id = joined.hub.link.open(node, port)
+    assert stream_id is not None
+    joined.settle()
+    assert StreamOpened(stream_id, node, port) in joined.agent.take()
+    return stream_id
+
+
+def data_in(events: list[Event], stream_id: StreamId) -> bytes:
+    """The bytes of a stream in these events."""
+    return b"".join(event.data for event in events if isinstance(event, StreamData) and event.stream == stream_id)
+
+
+def deliver_all(joined: Joined, end: End, stream_id: StreamId) -> bytes:
+    """What came on a stream; all of it leaves this hop, and more comes as credit allows."""
+    whole = b""
+    while piece := data_in(end.take(), stream_id):
+        end.link.delivered(stream_id, len(piece))
+        joined.settle()
+        whole += piece
+    return whole

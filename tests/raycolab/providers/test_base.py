@@ -30,11 +30,20 @@ def test_a_host_and_a_port_are_read(text: str, listen: TcpListen) -> None:
     assert parse_listen(text) == listen
 
 
-@pytest.mark.parametrize("text", ["", "8765", ":8765", "host:", "host:port", "host:65536", "host:-1", "host:²"])
+@pytest.mark.parametrize(
+    "text", ["", "8765", ":8765", "host:", "host:port", "host:65536", "host:-1", "host:²", f"host:{'9' * 5000}"]
+)
 def test_anything_else_is_a_usage_error_with_an_example(text: str) -> None:
     """What is not HOST:PORT is told how to be."""
     with pytest.raises(UsageError, match=r"write it as HOST:PORT, as in 127\.0\.0\.1:8765"):
         parse_listen(text)
+
+
+@pytest.mark.parametrize("host", ["\udcff", "a" * 64, "a..b"])
+def test_a_host_that_no_machine_can_be_called_is_refused(host: str) -> None:
+    """What the resolver could not even ask for."""
+    with pytest.raises(UsageError, match="is no name a machine can have"):
+        parse_listen(f"{host}:8765")
 
 
 def test_an_ipv6_address_without_brackets_is_told_to_have_them() -> None:

@@ -34,7 +34,13 @@ def test_an_http_address_is_a_websocket_address(typed: str, url: str) -> None:
     assert websocket_url(typed) == url
 
 
-@pytest.mark.parametrize("typed", ["", "h:1", "ftp://h", "ws://", "ws://h:port", "ws://h:0", "ws://u:p@h", "ws://h?q"])
+@pytest.mark.parametrize(
+    "typed",
+    [
+        *("", "h:1", "ftp://h", "ws://", "ws://h:port", "ws://h:0", "ws://u:p@h", "ws://h?q"),
+        *("ws://a b", "ws://[::1", "ws://h:99999999", "ws://\udcff"),
+    ],
+)
 def test_an_address_nobody_can_dial_is_refused(typed: str) -> None:
     """Anything but a WebSocket's address is told how to be one."""
     with pytest.raises(UsageError, match="give the address joiners dial as ws://HOST:PORT or wss://HOST"):

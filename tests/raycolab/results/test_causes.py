@@ -46,7 +46,9 @@ def bare(number: int, kind: ErrorKind, error: str) -> TrialRow:
 def test_one_line_of_one_cell_is_one_cause() -> None:
     """Whatever the message quotes, places that look like frames included."""
     found = causes([failed(4, 0.5), failed(2, 0.25), failed(3, 0.125)])
-    assert [cause.headline for cause in found] == ["3 trials, one cause: ValueError at cell 7 line 3"]
+    assert [cause.headline for cause in found] == [
+        "3 trials, one cause: ValueError at cell 7 line 3: 0.5 is too large, see cell 3, line 4"
+    ]
     assert found[0].example.number == 4
 
 
@@ -55,7 +57,16 @@ def test_a_cause_without_an_exception_is_its_kind() -> None:
     found = causes(
         [bare(0, ErrorKind.TIMEOUT, "ran longer than 5 s and was ended"), bare(1, ErrorKind.LOST, "lost three times")]
     )
-    assert [cause.headline for cause in found] == ["1 trial: timeout", "1 trial: lost"]
+    assert [cause.headline for cause in found] == [
+        "1 trial: timeout: ran longer than 5 s and was ended",
+        "1 trial: lost: lost three times",
+    ]
+
+
+def test_a_cause_that_says_nothing_is_its_name() -> None:
+    """`raise KeyError` has no message, and one that never ends is shortened."""
+    found = causes([bare(0, ErrorKind.OOM, "OutOfMemory"), bare(1, ErrorKind.EXCEPTION, f"KeyError: {'x' * 1000}")])
+    assert [cause.headline for cause in found] == ["1 trial: OutOfMemory", f"1 trial: KeyError: {'x' * 158} …"]
 
 
 def test_the_most_frequent_cause_comes_first() -> None:

@@ -229,7 +229,7 @@ def test_the_summary_fits_a_terminal() -> None:
         "svc             -     0.9833",
         "forest          0.5   -",
         "best accuracy 0.9833: svc on iris, C=0.5, kernel=rbf (trial 0)",
-        "2 trials, one cause: ValueError at cell 7 line 12",
+        "2 trials, one cause: ValueError at cell 7 line 12: bad",
     ]
     assert repr(results(trial(0))) == results(trial(0)).summary()
 

@@ -1,0 +1,74 @@
+"""What a supervisor is told, and what it says."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from raycolab.node.launch import Task, announce, prepare, read_task
+
+HEAD = Task("head", "/data dir", {"num_cpus": 2})
+JOINER = Task("joiner", "/data", {"name": "tab"}, "json", "/data/joiner.log")
+
+
+@pytest.fixture
+def prepared() -> Iterator[tuple[Path, list[str]]]:
+    """A prepared joiner, whose run directory is removed."""
+    run_dir, command = prepare(JOINER)
+    yield run_dir, command
+    shutil.rmtree(run_dir)
+
+
+def test_a_task_is_read_as_it_was_prepared(prepared: tuple[Path, list[str]]) -> None:
+    """From a file that only its owner reads, in a directory that only its owner enters."""
+    run_dir, _ = prepared
+    assert read_task(run_dir) == JOINER
+    assert stat.S_IMODE(run_dir.stat().st_mode) == 0o700
+    assert stat.S_IMODE((run_dir / "task.json").stat().st_mode) == 0o600
+
+
+def test_the_command_is_a_supervisor_under_a_guard(prepared: tuple[Path, list[str]]) -> None:
+    """The guard removes the run directory, which is all that the argv tells."""
+    run_dir, command = prepared
+    guard, supervisor = command[: command.index("--")], command[command.index("--") + 1 :]
+    assert guard[-2:] == ["--remove", str(run_dir)]
+    assert supervisor[1:] == ["-P", "-m", "raycolab.node.supervisor", str(run_dir)]
+
+
+def test_a_head_that_is_up_says_what_to_type_next(capsys: pytest.CaptureFixture[str]) -> None:
+    """The join address alone on the first line, then the commands, each with its data directory."""
+    announce(HEAD, "up", join_address="tunnel+ws://h#token")
+    first, _, *rest = capsys.readouterr().out.splitlines()
+    assert first == "tunnel+ws://h#token"
+    assert [line.split(":", 1)[1].strip() for line in rest] == [
+        "raycolab join 'THE LINE ABOVE'",
+        "raycolab submit SWEEP.yaml --data-dir '/data dir'",
+        "raycolab status --data-dir '/data dir'    raycolab down --data-dir '/data dir'",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("output", "line"),
+    [("text", "joined as tab\n"), ("json", '{"event": "joining", "text": "joined as tab"}\n')],
+)
+def test_events_are_lines(capsys: pytest.CaptureFixture[str], output: str, line: str) -> None:
+    """For people their text, for programs an object."""
+    announce(Task("joiner", "/data", output=output), "joining", text="joined as tab")
+    assert capsys.readouterr() == (line, "")
+
+
+@pytest.mark.parametrize("output", ["text", "json"])
+def test_a_failure_is_a_sentence_on_stderr(capsys: pytest.CaptureFixture[str], output: str) -> None:
+    """And for programs an event on stdout, with the exit code."""
+    announce(Task("joiner", "/data", output=output), "failed", error="No.", kind="JoinError", exit_code=3)
+    said = capsys.readouterr()
+    assert said.err == "No.\n"
+    if output == "json":
+        assert json.loads(said.out) == {"event": "failed", "error": "No.", "kind": "JoinError", "exit_code": 3}
+    else:
+        assert said.out == ""

@@ -1,0 +1,49 @@
+"""Streams that fail, and a program that goes on."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from raycolab import streams
+
+
+def test_a_line_is_written_at_once(tmp_path: Path) -> None:
+    """Whoever reads along sees it before the next."""
+    path = tmp_path / "out"
+    with path.open("w") as stream:
+        streams.write_line(stream, "first")
+        assert path.read_text() == "first\n"
+
+
+def test_a_stream_that_takes_nothing_is_given_up(tmp_path: Path) -> None:
+    """A full disk, a reader who left, a stream that was closed before the program began."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    for stream in (open("/dev/full", "w"), open(writing, "w"), None):
+        streams.write_line(stream, "lost")
+        streams.write_line(stream, "and no more errors")
+        if stream is not None:
+            stream.close()
+
+
+def test_what_an_encoding_lacks_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model's name must not end a program whose terminal is not in UTF-8."""
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    streams.spell_everything()
+    streams.write_line(sys.stdout, "汉")
+    assert raw.getvalue() == b"\\u6c49\n"
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "<&- >&- 2>&-"])
+def test_closed_descriptors_are_opened(closed: str, tmp_path: Path) -> None:
+    """The next file is nobody's stdout."""
+    script = "from raycolab import streams; streams.open_closed_streams(); import os, sys;"
+    script += f"sys.exit(os.open({str(tmp_path / 'file')!r}, os.O_CREAT | os.O_WRONLY) < 3)"
+    assert subprocess.run(["sh", "-c", f'"$0" -c "$1" {closed}', sys.executable, script]).returncode == 0

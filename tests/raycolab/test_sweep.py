@@ -1,0 +1,284 @@
+"""Declaring sweeps in a database: what is new, what goes on, what is refused. No head runs here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from raycolab.declaration.spec import SweepSpec
+from raycolab.errors import (
+    MainError,
+    NoHeadError,
+    SpaceError,
+    SweepChangedError,
+    UnknownSweepError,
+    UsageError,
+)
+from raycolab.main.notebook import MainNotebook
+from raycolab.node.versions import versions
+from raycolab.store import open_store, sqlite_url
+from raycolab.sweep import Sweep, declare, declare_spec, find
+from raycolab.trial import SweepRow, SweepState, TrialRow, TrialState
+
+COMPUTE = "def compute(model, dataset, x):\n    return x"
+MODELS = {"svc": {"x": [0.25, 0.5]}}
+
+Declare = Callable[..., Sweep]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The data directory."""
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def said() -> list[str]:
+    """What was announced."""
+    return []
+
+
+@pytest.fixture
+def make(folder: Path, said: list[str]) -> Declare:
+    """`declare` of a sweep `s` of two trials, but for what is given."""
+
+    def make(**changes: Any) -> Sweep:
+        given: dict[str, Any] = {"models": MODELS, "datasets": ["iris"], "jobs_per_pair": 2, "main": main(COMPUTE)}
+        given |= changes
+        return declare(given.pop("name", "s"), data_dir=folder, announce=said.append, **given)
+
+    return make
+
+
+def main(*sources: str) -> Any:
+    """A notebook of these code cells."""
+    return new_notebook(cells=[new_code_cell(source) for source in sources])
+
+
+def stored(folder: Path, name: str = "s") -> tuple[SweepRow, list[TrialRow]]:
+    """The rows of a sweep."""
+    with open_store(sqlite_url(folder / "raycolab.db")) as store:
+        row = store.existing_sweep(name)
+        return row, store.trials(row.id)
+
+
+def finish(folder: Path, number: int = 0) -> None:
+    """Let a trial of `s` be complete."""
+    with open_store(sqlite_url(folder / "raycolab.db")) as store:
+        row = store.existing_sweep("s")
+        trial = store.trials(row.id)[number]
+        store.write(row.id, [replace(trial, state=TrialState.COMPLETE, metrics={"metric": 0.5}, output="epoch 1")])
+
+
+class TestANewSweep:
+    """`declare` of a name that is not in the database."""
+
+    def test_it_is_written_whole(self, make: Declare, folder: Path, said: list[str]) -> None:
+        """Spec, frozen MAIN, fingerprints, versions and every trial, in one go; nothing is announced."""
+        sweep = make()
+        row, trials = stored(folder)
+        assert sweep.state is row.state is SweepState.DECLARED
+        assert (SweepSpec.from_json(row.spec).datasets, row.versions) == (("iris",), versions())
+        assert MainNotebook.from_json(row.main or "").code_fingerprint() == row.code_fingerprint
+        assert [(trial.number, trial.state) for trial in trials] == [(0, TrialState.PENDING), (1, TrialState.PENDING)]
+        assert (sweep.database, said) == (str(folder / "raycolab.db"), [])
+        assert repr(sweep) == "<sweep 's': DECLARED  0/2  ok 0  failed 0  running 0>"
+
+    def test_it_needs_main(self, make: Declare) -> None:
+        """Only a sweep that exists has one already."""
+        with pytest.raises(UsageError, match="The sweep 's' is new, so it needs `main`: the path of the notebook"):
+            make(main=None)
+
+    @pytest.mark.parametrize(
+        ("changes", "error", "sentence"),
+        [
+            ({"main": "NONE.ipynb"}, MainError, "There is no notebook 'NONE.ipynb'"),
+            ({"main": main("a = 1")}, MainError, "notebook defines no `compute`: add a cell with"),
+            ({"models": {"svc": {"y": [1]}}}, SpaceError, "has no parameter 'y' that the space of model 'svc' gives"),
+            ({"models": {"svc": {}}}, SpaceError, "needs 'x', which the space of model 'svc' does not give"),
+            ({"model": {"svc": {}}}, UsageError, "unknown key 'model' (did you mean 'models'?)"),
+            ({"name": " "}, UsageError, "a sweep's name is text and not empty"),
+            ({"jobs_per_pair": 10**9}, UsageError, "jobs_per_pair is a whole number from 1 to 1,000,000"),
+        ],
+    )
+    def test_what_is_wrong_with_it_is_told_before_anything_is_made(
+        self, make: Declare, folder: Path, changes: dict[str, Any], error: type[Exception], sentence: str
+    ) -> None:
+        """No data directory, no database."""
+        with pytest.raises(error) as refused:
+            make(**changes)
+        assert sentence in str(refused.value)
+        assert not folder.exists()
+
+    def test_a_folder_that_is_none_is_told(self, make: Declare, folder: Path) -> None:
+        """A file stands where the data directory should be."""
+        folder.touch()
+        with pytest.raises(UsageError, match=r"cannot be the data directory \(it is a file\)"):
+            make()
+
+
+class TestASweepThatExists:
+    """`declare` of a name that is in the database."""
+
+    def test_the_same_again_changes_nothing(self, make: Declare, folder: Path, said: list[str]) -> None:
+        """With MAIN or without it."""
+        make()
+        before = stored(folder)
+        make()
+        make(main=None)
+        assert (stored(folder), said) == (before, [])
+
+    def test_additions_are_announced_and_get_trials(self, make: Declare, folder: Path, said: list[str]) -> None:
+        """More jobs, a dataset, a model: each a line; numbers go on, finished trials stay."""
+        make()
+        finish(folder)
+        make(jobs_per_pair=3, datasets=["iris", "wine"], models={**MODELS, "knn": {"x": 1.0}})
+        assert said == [
+            "s: jobs_per_pair was 2 and is now 3",
+            "s: new dataset: wine",
+            "s: new model: knn",
+        ]
+        row, trials = stored(folder)
+        assert [trial.number for trial in trials] == list(range(12))
+        assert trials[0].state is TrialState.COMPLETE
+        assert SweepSpec.from_json(row.spec).jobs_per_pair == 3
+
+    def test_contradictions_are_refused_each_on_a_line(self, make: Declare, folder: Path, said: list[str]) -> None:
+        """With the ways out; what would have been an addition is not made."""
+        make()
+        before = stored(folder)
+        with pytest.raises(SweepChangedError) as refused:
+            make(seed=1, datasets=["wine"], models={"svc": {"x": [1.0]}})
+        assert str(refused.value).splitlines() == [
+            "the sweep 's' exists and this declaration contradicts it:",
+            "  dataset no longer there: iris",
+            "  model 'svc': parameter 'x' was [0.25, 0.5] and is now [1.0]",
+            "  seed was 0 and is now 1",
+            "Undo the change, declare under another name, or `raycolab delete s` first.",
+        ]
+        assert (stored(folder), said) == (before, [])
+
+    def test_a_space_must_fit_the_main_that_is_kept(self, make: Declare) -> None:
+        """Also when MAIN is not given again."""
+        make()
+        with pytest.raises(SpaceError, match="has no parameter 'y' that the space of model 'knn' gives"):
+            make(main=None, models={**MODELS, "knn": {"x": 1.0, "y": 1.0}})
+
+    def test_other_code_goes_on_while_nothing_is_finished(self, make: Declare, folder: Path) -> None:
+        """A MAIN that was mended is taken."""
+        make()
+        make(main=main(COMPUTE.replace("return x", "return 2 * x")))
+        assert "2 * x" in str(stored(folder)[0].main)
+
+    def test_other_code_after_a_finished_trial_is_refused(self, make: Declare, folder: Path) -> None:
+        """Two results of different code in one table would be a lie."""
+        make()
+        finish(folder)
+        with pytest.raises(SweepChangedError) as refused:
+            make(main=main(COMPUTE.replace("return x", "return 2 * x")))
+        assert str(refused.value) == (
+            "The sweep 's' exists and the code of MAIN has changed since its finished trials ran: declare it under "
+            "another name, or `raycolab delete s` first."
+        )
+
+    def test_comments_and_text_are_no_other_code(self, make: Declare, folder: Path) -> None:
+        """What workers do not run does not count."""
+        make()
+        finish(folder)
+        notebook = main(COMPUTE + "  # as agreed")
+        notebook.cells.insert(0, new_markdown_cell("# Notes"))
+        make(main=notebook)
+
+
+class TestToRun:
+    """`declare_spec` for a sweep that is to be started at once."""
+
+    def test_no_head_is_told_before_anything_is_written(self, folder: Path) -> None:
+        """A sweep file can still be changed freely."""
+        spec = SweepSpec.from_arguments("s", models=MODELS, jobs_per_pair=2)
+        with pytest.raises(NoHeadError, match=f"No head is running with the data directory {folder}: start one with"):
+            declare_spec(spec, main=main(COMPUTE), data_dir=folder, to_run=True)
+        with pytest.raises(UnknownSweepError):
+            find("s", data_dir=folder)
+
+    def test_a_contradiction_comes_first(self, make: Declare, folder: Path) -> None:
+        """What is written is judged before a head is looked for."""
+        make()
+        spec = SweepSpec.from_arguments("s", models=MODELS, datasets=["wine"], jobs_per_pair=2)
+        with pytest.raises(SweepChangedError):
+            declare_spec(spec, main=main(COMPUTE), data_dir=folder, to_run=True)
+
+
+class TestFind:
+    """A sweep by its name."""
+
+    def test_a_sweep_is_found_with_its_results(self, make: Declare, folder: Path) -> None:
+        """As they are now; a line that runs the best again; what a trial printed."""
+        make()
+        finish(folder)
+        sweep = find("s", data_dir=folder)
+        assert sweep.results.best is not None
+        assert sweep.results.counts()["complete"] == 1
+        best = sweep.results.best["config/x"]
+        assert sweep.worth(nodes=1, head_slots=1).splitlines()[-1] == f'compute(x={best}, model="svc", dataset="iris")'
+        assert sweep.logs(0) == "epoch 1"
+        assert sweep.logs(1) == ""
+        with pytest.raises(UsageError, match="The sweep 's' has no trial 2"):
+            sweep.logs(2)
+
+    def test_an_unknown_name_is_told_what_there_is(self, make: Declare, folder: Path) -> None:
+        """And what was probably meant."""
+        make(name="sample")
+        with pytest.raises(UnknownSweepError, match=r"no sweep named 'sampel' is in .* \(did you mean 'sample'\?\)"):
+            find("sampel", data_dir=folder)
+
+    def test_a_directory_where_nothing_was_is_left_as_it_is(self, folder: Path) -> None:
+        """Looking makes no database."""
+        with pytest.raises(UnknownSweepError, match=f"nothing was ever submitted with the data directory {folder}"):
+            find("s", data_dir=folder)
+        assert not folder.exists()
+
+    @pytest.mark.parametrize("name", ["\udcff", "a\nb", "\x1b[2J"])
+    def test_a_name_that_no_sweep_can_have_is_not_looked_for(self, make: Declare, folder: Path, name: str) -> None:
+        """Nor shown as it is."""
+        make()
+        with pytest.raises(UnknownSweepError, match="a sweep's name is one printable line") as refused:
+            find(name, data_dir=folder)
+        assert name not in str(refused.value)
+
+
+class TestWithoutAHead:
+    """What can be asked of a sweep while no head runs."""
+
+    @pytest.mark.parametrize("verb", ["start", "run", "wait", "pause", "resume", "stop", "cancel", "retry"])
+    def test_what_needs_a_head_says_so(self, make: Declare, verb: str) -> None:
+        """Each in the same words."""
+        with pytest.raises(NoHeadError, match=r"No head is running with the data directory .*: start one with"):
+            getattr(make(), verb)()
+
+    def test_retry_takes_two_words(self, make: Declare) -> None:
+        """Told before a head is looked for."""
+        with pytest.raises(UsageError, match="retry takes 'failed', 'lost' or nothing, not 'all'"):
+            make().retry("all")
+
+    def test_delete_needs_none(self, make: Declare, folder: Path) -> None:
+        """The name is free again."""
+        make().delete()
+        with pytest.raises(UnknownSweepError):
+            find("s", data_dir=folder)
+        make(seed=1)
+
+
+def test_a_sweep_of_a_notebook_file(folder: Path, tmp_path: Path) -> None:
+    """MAIN is frozen: what the file says later does not matter."""
+    path = tmp_path / "MAIN.ipynb"
+    nbformat.write(main(COMPUTE), path)
+    declare("s", main=path, models=MODELS, data_dir=folder)
+    path.unlink()
+    assert MainNotebook.from_json(stored(folder)[0].main or "").name == "MAIN.ipynb"

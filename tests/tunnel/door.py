@@ -1,0 +1,73 @@
+"""A hub's gate with real sockets, for tests: it welcomes whoever knows the secret."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from functools import cache
+
+from websockets.exceptions import ConnectionClosed
+
+from tests.tunnel.mesh import NOW, nothing_left
+from tunnel.address import JoinAddress, unix_url
+from tunnel.dial import dial
+from tunnel.errors import Refused
+from tunnel.gate import Gate, Visitor
+from tunnel.handshake import Hello, Welcome
+from tunnel.listen import Listen, UnixListen
+from tunnel.nodes import Node, NodeId, PortBlock
+from tunnel.secure import HubIdentity
+from tunnel.transport import Carrier
+
+__all__ = ["HELLO", "WELCOME", "Door", "address_of_hub", "get_in", "identity", "open_door"]
+
+HELLO = Hello(proof=b"", instance="i", name=None, ports=8, namespace="n")
+NODE = Node(NodeId(2), "node-1", PortBlock(10000, 8), "n")
+WELCOME = Welcome(link="l", node=NODE, incarnation="c", grace_s=1.0)
+
+
+@cache
+def identity() -> HubIdentity:
+    """One for all tests: making it is slow."""
+    return HubIdentity.create(NOW)
+
+
+class Door:
+    """A gate that welcomes everybody it is given, and remembers them."""
+
+    def __init__(self) -> None:
+        self.visitors: list[Visitor] = []
+        self.refusal: Refused | None = None
+        self.gate = Gate(identity(), self._enter)
+
+    async def _enter(self, visitor: Visitor) -> None:
+        self.visitors.append(visitor)
+        if self.refusal is not None:
+            raise self.refusal
+        await visitor.answer(WELCOME)
+        with contextlib.suppress(ConnectionClosed):
+            await visitor.carrier.receive()
+
+
+@contextlib.asynccontextmanager
+async def open_door(listen: Listen) -> AsyncIterator[tuple[Door, Listen]]:
+    """A door that accepts there as long as the block, and the address bound; it leaves nothing."""
+    door = Door()
+    async with nothing_left():
+        bound = await door.gate.open(listen)
+        try:
+            yield door, bound
+        finally:
+            await door.gate.close()
+
+
+def address_of_hub(at: Listen, *, pin: bytes | None = None, secret: bytes | None = None) -> JoinAddress:
+    """The join address of the door there, or one with another pin or secret."""
+    url = unix_url(str(at.path)) if isinstance(at, UnixListen) else f"ws://{at}"
+    return JoinAddress(url, pin or identity().pin, secret or identity().secret)
+
+
+async def get_in(at: Listen, **other: bytes) -> Carrier:
+    """Dial once and be welcomed."""
+    _, carrier = await dial(address_of_hub(at, **other), HELLO, 5.0)
+    return carrier

@@ -1,0 +1,237 @@
+"""An agent over real sockets: why it ends without having been a node, and how it leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.in_loop import in_loop
+from tests.tunnel.mesh import (
+    NOW,
+    AgentLog,
+    HubLog,
+    Mesh,
+    behind_an_edge,
+    echo,
+    eventually,
+    machine,
+    nothing_left,
+)
+from tunnel.agent import Agent
+from tunnel.errors import HubUnreachable, ListenFailed, PinMismatch, PortTaken, Refused
+from tunnel.gate import Gate, Visitor
+from tunnel.listen import UnixListen
+from tunnel.nodes import Node
+from tunnel.secure import HubIdentity
+
+
+class TestRefusals:
+    """Why an agent ends without having been a node."""
+
+    @in_loop
+    async def test_a_wrong_secret_ends_it_promptly(self, tmp_path: Path) -> None:
+        """No second try: the address does not get better by waiting."""
+        async with nothing_left(), Mesh(tmp_path) as mesh:
+            member = mesh.begin(address=replace(mesh.address, secret=bytes(32)))
+            async with asyncio.timeout(1):
+                with pytest.raises(Refused) as caught:
+                    await member.running
+            assert caught.value.code == "secret"
+
+    @in_loop
+    async def test_a_wrong_pin_ends_it_promptly(self, tmp_path: Path) -> None:
+        """PinMismatch: either an earlier head's address, or somebody in between."""
+        async with nothing_left(), Mesh(tmp_path) as mesh:
+            member = mesh.begin(address=replace(mesh.address, pin=bytes(32)))
+            async with asyncio.timeout(1):
+                with pytest.raises(PinMismatch):
+                    await member.running
+            assert mesh.log.events == []
+
+    @in_loop
+    async def test_another_certificate_during_an_outage_is_waited_out(self, tmp_path: Path) -> None:
+        """Whoever answers in the hub's place for a while is told nothing, and the true hub gets its agent back."""
+        async with Mesh(tmp_path) as mesh:
+            member = await mesh.join()
+            await mesh.hub._gate.close()
+            impostor = Gate(HubIdentity.create(NOW), _nobody_enters)
+            await impostor.open(UnixListen(mesh.path))
+            await member.log.saw("down")
+            await asyncio.sleep(0.3)
+            await impostor.close()
+            await mesh.hub.close("was dead already", final=False)
+            await mesh.start()
+            await member.log.saw("ready", times=2)
+
+    @in_loop
+    async def test_nobody_there_is_told_after_the_time_to_reach(self, tmp_path: Path) -> None:
+        """HubUnreachable names the address without its secret and what the system said."""
+        mesh = Mesh(tmp_path)
+        began = time.monotonic()
+        member = mesh.begin(reach_s=0.3)
+        with pytest.raises(HubUnreachable, match=r"unix:///.*/hub\.sock cannot be reached: .*No such file") as caught:
+            await member.running
+        assert 0.3 <= time.monotonic() - began < 1.5
+        assert mesh.address.text.partition("#")[2] not in str(caught.value)
+
+    @in_loop
+    async def test_it_gives_up_on_a_hub_that_stays_away(self, tmp_path: Path) -> None:
+        """HubUnreachable `give_up_s` after the last life ended."""
+        async with Mesh(tmp_path) as mesh:
+            member = await mesh.join(give_up_s=0.3)
+            await mesh.hub.close("back in a minute", final=False)
+            with pytest.raises(HubUnreachable):
+                await member.running
+            assert member.log.events[-1] == ("left", "back in a minute")
+
+    @in_loop
+    async def test_a_port_in_use_here_left_a_ghost_for_the_grace_period(self, tmp_path: Path) -> None:
+        """PortTaken names it; the hub hears why at once, and the mesh is free for others."""
+        async with nothing_left(), Mesh(tmp_path) as mesh:
+            port = mesh.hub.node.block.first
+            with socket.create_server((machine(7).address_of(1), port)):
+                member = mesh.begin(machine(7))
+                with pytest.raises(PortTaken) as caught:
+                    await member.running
+            assert (caught.value.address, caught.value.port) == ("127.77.7.1", port)
+            assert (await mesh.log.saw("left"))[2] == str(caught.value)
+            await mesh.join()
+
+    @in_loop
+    async def test_a_port_in_use_later_sends_the_newcomer_away(self, tmp_path: Path) -> None:
+        """An agent that is part of the mesh stays; the node it cannot listen for is told why it cannot join."""
+        taken: list[socket.socket] = []
+
+        class Unlucky(HubLog):
+            def node_joined(self, node: Node, application: Mapping[str, Any]) -> None:
+                super().node_joined(node, application)
+                if node.id == 3:  # too late for `busy_ports` to see
+                    taken.append(socket.create_server((machine(1).address_of(node.id), node.block.first + 2)))
+
+        async with Mesh(tmp_path, log=Unlucky()) as mesh:
+            member = await mesh.join(name="tab")
+            reason = await mesh.begin().running
+            assert re.fullmatch(
+                r"node-1 cannot join: port \d+ is in use by another program where tab runs; "
+                "end that program, then join again",
+                reason,
+            )
+            assert member.log.count("left") == 0
+            taken.pop().close()
+
+    @in_loop
+    async def test_errors_of_listening_are_one_family(self) -> None:
+        """Whoever handles a listener that failed handles a port that is taken."""
+        assert issubclass(PortTaken, ListenFailed)
+
+
+async def _nobody_enters(visitor: Visitor) -> None:
+    raise AssertionError("somebody trusted an impostor")
+
+
+class TestLeaving:
+    """`leave` ends `run` within a second, whatever the agent is doing."""
+
+    @in_loop
+    async def test_while_the_link_is_up(self, tmp_path: Path) -> None:
+        """The hub hears a goodbye and the node is gone at once."""
+        async with nothing_left(), Mesh(tmp_path) as mesh:
+            member = await mesh.join()
+            async with asyncio.timeout(1):
+                assert await member.leave() == "it left"
+            assert await mesh.log.saw("left") == ("left", "node-1", "it left")
+            assert member.log.events[-1] == ("left", "it left")
+            member.agent.leave()  # once more changes nothing
+
+    @in_loop
+    async def test_while_it_waited_to_dial_again_it_waited_on(self, tmp_path: Path) -> None:
+        """No hub there, and up to ten seconds until the next try: `run` returns all the same."""
+        async with nothing_left():
+            member = Mesh(tmp_path).begin()
+            await asyncio.sleep(0.5)
+            async with asyncio.timeout(1):
+                assert await member.leave() == "it left"
+
+    @in_loop
+    async def test_while_a_dial_hung_it_hung_too(self, tmp_path: Path) -> None:
+        """A hub that accepts and says nothing."""
+        async with behind_an_edge(tmp_path) as (mesh, edge):
+            edge.blackhole(True)
+            member = mesh.begin()
+            await asyncio.sleep(0.1)
+            async with asyncio.timeout(1):
+                assert await member.leave() == "it left"
+
+    @in_loop
+    async def test_during_an_outage(self, tmp_path: Path) -> None:
+        """The link is down: nobody to say goodbye to; the hub learns it after the grace period."""
+        async with behind_an_edge(tmp_path, grace_s=0.8) as (mesh, edge):
+            member = await mesh.join()
+            edge.refuse(True)
+            edge.cut()
+            await member.log.saw("down")
+            async with asyncio.timeout(1):
+                assert await member.leave() == "it left"
+            assert await mesh.log.saw("left") == ("left", "node-1", "it was away for 1 s")
+
+    @in_loop
+    async def test_in_a_black_hole(self, tmp_path: Path) -> None:
+        """The goodbye goes nowhere and no one answers: a moment of patience, then the end."""
+        async with behind_an_edge(tmp_path) as (mesh, edge):
+            member = await mesh.join()
+            edge.blackhole(True)
+            async with asyncio.timeout(2):
+                assert await member.leave() == "it left"
+
+    @in_loop
+    async def test_before_it_ran(self, tmp_path: Path) -> None:
+        """`run` returns at once and dials nobody."""
+        agent = Agent(Mesh(tmp_path).address, AgentLog(), ports=8, machine=machine(1))
+        agent.leave()
+        assert await agent.run() == "it left"
+
+    @in_loop
+    async def test_cancelling_run_leaves_nothing(self, tmp_path: Path) -> None:
+        """No listener, connection or task outlives it; the hub sees an outage."""
+        async with Mesh(tmp_path, grace_s=0.1) as mesh:
+            async with nothing_left():
+                member = await mesh.join()
+                reader, writer = await mesh.dial(member, await mesh.serve(None, echo))
+                writer.write(b"a")
+                await reader.readexactly(1)
+                member.running.cancel()
+                await asyncio.wait({member.running})
+                with pytest.raises(ConnectionResetError):
+                    await reader.read()
+                writer.close()
+                await mesh.log.saw("left")
+                mesh._servers.pop().close()
+            mesh.members.clear()
+
+    @in_loop
+    async def test_what_is_said_without_a_link_goes_nowhere(self, tmp_path: Path) -> None:
+        """No node, no round trip; messages and probes before `run` do no harm."""
+        agent = Agent(Mesh(tmp_path).address, AgentLog(), ports=8, machine=machine(1))
+        agent.message({"n": 1})
+        assert agent.round_trip_s is None
+        assert agent.node is None
+        assert await agent.probe(1, 10000) is not None
+
+
+@in_loop
+async def test_the_round_trip_is_known(tmp_path: Path) -> None:
+    """Seconds to the hub and back, on both sides: 20 ms each way through the edge is 40."""
+    async with behind_an_edge(tmp_path) as (mesh, edge):
+        edge.set_delay(0.02)
+        member = await mesh.join()
+        await eventually(lambda: member.agent.round_trip_s)
+        assert member.agent.round_trip_s is not None
+        assert 0.04 <= member.agent.round_trip_s < 0.4

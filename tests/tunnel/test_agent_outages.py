@@ -1,0 +1,274 @@
+"""An agent on bad networks: outages that nobody notices, and lives as a node that end and begin anew."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.in_loop import in_loop
+from tests.tunnel.mesh import (
+    NOW,
+    AgentLog,
+    Mesh,
+    behind_an_edge,
+    echo,
+    in_each_loop,
+    listening,
+    nothing_left,
+)
+from tunnel.errors import RemoteProtocolError
+from tunnel.gate import Gate, Visitor
+from tunnel.handshake import Welcome
+from tunnel.listen import UnixListen
+from tunnel.nodes import Node, NodeId, PortBlock
+from tunnel.secure import HubIdentity
+
+
+class TestOutages:
+    """A link outlives its WebSockets."""
+
+    @in_each_loop
+    async def test_a_cut_websocket_is_invisible_to_a_running_transfer(self, loop: str, tmp_path: Path) -> None:
+        """Bytes from agent to agent while every WebSocket is cut again and again: the same bytes, once, in order."""
+        sent = random.Random(3).randbytes(24_000_000)
+        got: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+        async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            got.set_result(await reader.read())
+            writer.close()
+
+        async with behind_an_edge(tmp_path) as (mesh, edge):
+            one, two = await mesh.join(), await mesh.join()
+            edge.set_rate(30e6)
+            _, writer = await mesh.dial(one, await mesh.serve(two, take))
+            writer.write(sent)
+            writer.write_eof()
+            for _ in range(4):
+                await asyncio.sleep(0.15)
+                edge.cut()
+            assert hashlib.sha256(await got).digest() == hashlib.sha256(sent).digest()
+            writer.close()
+            assert one.log.count("down") >= 2
+            assert mesh.log.count("left") == 0
+
+    @in_loop
+    async def test_a_cut_websocket_is_invisible_to_an_idle_connection(self, tmp_path: Path) -> None:
+        """A connection with nothing under way during the cut goes on after it, both ways."""
+        async with behind_an_edge(tmp_path) as (mesh, edge):
+            member = await mesh.join()
+            reader, writer = await mesh.dial(member, await mesh.serve(None, echo))
+            writer.write(b"a")
+            assert await reader.readexactly(1) == b"a"
+            edge.cut()
+            await member.log.saw("up")
+            writer.write(b"b")
+            assert await reader.readexactly(1) == b"b"
+            writer.close()
+            assert [event[0] for event in member.log.events] == ["joined", "ready", "down", "up"]
+
+    @in_loop
+    async def test_a_black_hole_ends_and_nothing_was_lost(self, tmp_path: Path) -> None:
+        """Nothing passes, then the connection breaks, new dials hang: when it is over the link goes on."""
+        async with behind_an_edge(tmp_path) as (mesh, edge):
+            member = await mesh.join()
+            reader, writer = await mesh.dial(member, await mesh.serve(None, echo))
+            edge.blackhole(True)
+            writer.write(b"into the dark")
+            await asyncio.sleep(0.1)
+            edge.cut()
+            await member.log.saw("down")
+            await asyncio.sleep(0.3)
+            edge.blackhole(False)
+            await member.log.saw("up")
+            assert await reader.readexactly(13) == b"into the dark"
+            writer.close()
+
+    @in_loop
+    async def test_messages_of_an_outage_arrive_after_it(self, tmp_path: Path) -> None:
+        """What both applications say while the link is down is said once it is up, in order."""
+        async with behind_an_edge(tmp_path) as (mesh, edge):
+            member = await mesh.join()
+            edge.refuse(True)
+            edge.cut()
+            await member.log.saw("down")
+            for n in range(3):
+                member.agent.message({"n": n})
+                mesh.hub.message(member.node.id, {"n": -n})
+            edge.refuse(False)
+            await mesh.log.saw("message", times=3)
+            await member.log.saw("message", times=3)
+            assert [event[2] for event in mesh.log.events if event[0] == "message"] == [{"n": n} for n in range(3)]
+            assert [event[1] for event in member.log.events if event[0] == "message"] == [{"n": -n} for n in range(3)]
+
+    @pytest.mark.slow
+    @pytest.mark.timeout(120)
+    @in_loop
+    async def test_a_black_hole_is_noticed_and_left(self, tmp_path: Path) -> None:
+        """At full length: after PING_BUSY_S and SILENCE_S without an answer the agent dials anew, and resumes."""
+        async with behind_an_edge(tmp_path) as (mesh, edge):
+            member = await mesh.join()
+            reader, writer = await mesh.dial(member, await mesh.serve(None, echo))
+            edge.blackhole(True)
+            began = time.monotonic()
+            writer.write(bytes(8_000_000))  # more than the edge's buffers hold: the writer is stuck
+            async with asyncio.timeout(60):
+                while not member.log.count("down"):  # noqa: ASYNC110 - the log's own patience is shorter
+                    await asyncio.sleep(0.1)
+            assert 15 < time.monotonic() - began < 25
+            assert member.log.events[-1] == ("down", "the other end is silent")
+            edge.blackhole(False)
+            await member.log.saw("up")
+            assert len(await reader.readexactly(8_000_000)) == 8_000_000
+            writer.close()
+
+    @in_loop
+    async def test_a_websocket_that_breaks_at_once_was_dialed_again_without_a_pause(self, tmp_path: Path) -> None:
+        """A middlebox that drops each WebSocket after its handshake costs a few requests, not one per round trip."""
+        identity = HubIdentity.create(NOW)
+        node = Node(NodeId(2), "node-1", PortBlock(10000, 8), "n")
+        visits = 0
+
+        async def drop(visitor: Visitor) -> None:
+            nonlocal visits
+            visits += 1
+            await visitor.answer(Welcome(link="l", node=node, incarnation="c", grace_s=60.0))
+
+        gate = Gate(identity, drop)
+        await gate.open(UnixListen(tmp_path / "hub.sock"))
+        mesh = Mesh(tmp_path, identity=identity)
+        member = mesh.begin()
+        await asyncio.sleep(1.0)
+        assert 2 <= visits <= 12
+        assert await member.leave() == "it left"
+        await gate.close()
+
+
+class TestLives:
+    """A node that is lost for good joins anew by itself."""
+
+    @in_loop
+    async def test_past_the_grace_it_joins_anew_under_its_name(self, tmp_path: Path) -> None:
+        """`left` on both sides with a reason, streams reset, then a new life: another link, the same name."""
+        async with behind_an_edge(tmp_path, grace_s=0.5) as (mesh, edge):
+            member, other = await mesh.join(), await mesh.join()
+            before = member.node
+            reader, writer = await mesh.dial(member, await mesh.serve(other, echo))
+            there, _ = await mesh.dial(other, await mesh.serve(member, echo, at=1))
+            edge.refuse(True)
+            edge.cut()
+            gone = await mesh.log.saw("left", before.name)
+            assert gone[2] == "it was away for 0 s"
+            reason = (await member.log.saw("left"))[1]
+            assert reason.startswith("The hub at unix:///")
+            for one in (reader, there):
+                with pytest.raises(ConnectionResetError):
+                    await one.read()
+            edge.refuse(False)
+            await member.log.saw("ready", times=2)
+            await other.log.saw("ready", times=2)
+            assert member.node.name == before.name
+            assert [event[0] for event in member.log.events] == ["joined", "ready", "down", "left", "joined", "ready"]
+            assert await member.agent.probe(other.node.id, other.node.block.first) is not None
+            writer.close()
+
+    @in_loop
+    async def test_a_hub_started_again_gets_its_agents_back(self, tmp_path: Path) -> None:
+        """The same identity and so the same address: agents whose hub vanished join the next one."""
+        async with Mesh(tmp_path) as mesh:
+            member = await mesh.join(name="tab")
+            gone = mesh.hub
+            await gone._gate.close()  # as a killed hub ends: its sockets close, nobody says goodbye
+            await member.log.saw("down")
+            await mesh.start()
+            await member.log.saw("ready", times=2)
+            assert member.log.count("left", "This link is gone: the hub was restarted, or the grace period is over.")
+            assert member.node.name == "tab"
+            assert await member.agent.probe(1, mesh.hub.node.block.first) is not None
+            await gone.close("was dead already", final=False)
+
+    @in_loop
+    async def test_a_hub_that_stops_for_a_while_is_waited_for(self, tmp_path: Path) -> None:
+        """Closed without `final`: the agent's life ends with the reason, and it tries on."""
+        async with Mesh(tmp_path) as mesh:
+            member = await mesh.join()
+            await mesh.hub.close("back in a minute", final=False)
+            assert await member.log.saw("left") == ("left", "back in a minute")
+            await mesh.start()
+            await member.log.saw("ready", times=2)
+
+    @pytest.mark.parametrize(
+        "orders",
+        [
+            {"listen": 5},
+            {"listen": [{"node": 400, "first": 10000, "count": 8}]},
+            {"listen": [{"node": "0.0.0.0", "first": 10000, "count": 8}]},
+            {"unlisten": [None]},
+        ],
+        ids=str,
+    )
+    def test_orders_that_cannot_be_read_killed_the_agent(self, orders: dict[str, Any], tmp_path: Path) -> None:
+        """That life as a node ends, without a listener outside the mesh; the next one begins."""
+
+        @in_loop
+        async def main() -> None:
+            async with nothing_left(), Mesh(tmp_path) as mesh:
+                member = await mesh.join()
+                before = listening()
+                mesh.peer(member).link.roster(orders)
+                mesh.peer(member).wake.set()
+                await member.log.saw("left")
+                await member.log.saw("ready", times=2)
+                assert len(listening()) == len(before)
+
+        main()
+
+    @in_loop
+    async def test_a_message_the_application_cannot_use_ends_a_life(self, tmp_path: Path) -> None:
+        """RemoteProtocolError from `message`: the agent joins anew instead of ending."""
+        async with Mesh(tmp_path) as mesh:
+            member = await mesh.join()
+            member.log.complaint = RemoteProtocolError("a message without a verb")
+            mesh.hub.message(member.node.id, {})
+            assert await member.log.saw("left") == ("left", "a message without a verb")
+            await member.log.saw("ready", times=2)
+
+    @in_loop
+    async def test_a_bug_in_the_application_is_logged_and_survived(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Any other exception is a bug in the log, and costs a life as a node, not the process."""
+        async with Mesh(tmp_path) as mesh:
+            member = await mesh.join()
+            member.log.complaint = KeyError("verb")
+            mesh.hub.message(member.node.id, {})
+            assert await member.log.saw("left") == ("left", "a bug at this node (KeyError)")
+            await member.log.saw("ready", times=2)
+        assert [record.message for record in caplog.records if record.levelno == logging.ERROR] == ["a bug"]
+
+    @in_loop
+    async def test_left_is_awaited_before_the_next_life(self, tmp_path: Path) -> None:
+        """An application that has to clear up does so before the agent joins anew."""
+        cleared = asyncio.Event()
+
+        class Slow(AgentLog):
+            async def left(self, reason: str) -> None:
+                await super().left(reason)
+                await cleared.wait()
+
+        async with Mesh(tmp_path) as mesh:
+            log = Slow()
+            await mesh.join(log=log)
+            await mesh.hub.close("back in a minute", final=False)
+            await mesh.start()
+            await log.saw("left")
+            await asyncio.sleep(0.1)
+            assert log.count("joined") == 1
+            cleared.set()
+            await log.saw("joined", times=2)

@@ -1,0 +1,244 @@
+"""The hub's door, with real sockets: who gets in, who is told why not, and what strangers cannot do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.client
+import logging
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from websockets.asyncio.client import connect, unix_connect
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from tests.in_loop import in_loop
+from tests.tunnel.door import HELLO, WELCOME, Door, address_of_hub, get_in, identity, open_door
+from tests.tunnel.mesh import eventually, in_each_loop, listening, nothing_left
+from tunnel.dial import Transient, dial
+from tunnel.errors import PinMismatch, PortTaken, Refused
+from tunnel.frames import FrameType, encode_header, encode_json
+from tunnel.gate import PATH
+from tunnel.listen import Listen, TcpListen, UnixListen
+from tunnel.secure import SecureSession, prove
+from tunnel.testing import Edge
+from tunnel.transport import Carrier
+
+
+class TestWhoGetsIn:
+    """The handshake, seen from both sides."""
+
+    @in_each_loop
+    async def test_the_secret_opens_the_door(self, loop: str) -> None:
+        """The hub hears the HELLO whole, the agent the WELCOME, and frames go on from there."""
+        async with open_door(TcpListen("127.0.0.1", 0)) as (door, at):
+            welcome, carrier = await dial(address_of_hub(at), HELLO, 5.0)
+            assert welcome == WELCOME
+            assert [replace(visitor.hello, proof=b"") for visitor in door.visitors] == [HELLO]
+            await carrier.close()
+
+    @in_loop
+    async def test_a_wrong_secret_is_refused_with_a_sentence(self) -> None:
+        """Refused("secret"): the person is told to ask for the current address; nobody entered."""
+        async with open_door(TcpListen("127.0.0.1", 0)) as (door, at):
+            with pytest.raises(Refused, match="Ask the head for its current join address") as caught:
+                await get_in(at, secret=bytes(32))
+            assert caught.value.code == "secret"
+            assert door.visitors == []
+
+    @in_loop
+    async def test_a_wrong_pin_ends_before_anything_is_told(self, tmp_path: Path) -> None:
+        """The agent leaves with PinMismatch after its TLS greeting: no HELLO, no proof, for whoever answers there."""
+        async with (
+            open_door(UnixListen(tmp_path / "hub.sock")) as (door, at),
+            Edge(f"unix:{tmp_path}/edge.sock", f"unix:{tmp_path}/hub.sock", capture_bytes=1 << 20) as edge,
+        ):
+            through = UnixListen(tmp_path / "edge.sock")
+            await (await get_in(through)).close()
+            honest = edge.stats.bytes_up
+            with pytest.raises(PinMismatch):
+                await get_in(through, pin=bytes(32))
+            await eventually(lambda: edge.stats.open == 0)
+            assert edge.stats.bytes_up - honest < honest - 200  # a HELLO alone is more
+            assert len(door.visitors) == 1
+            assert isinstance(at, UnixListen)
+
+    @in_loop
+    async def test_what_the_hub_refuses_is_told(self) -> None:
+        """Whatever `enter` raises as Refused reaches the agent with code and sentence."""
+        async with open_door(TcpListen("127.0.0.1", 0)) as (door, at):
+            door.refusal = Refused("version", "Install raycolab 2, then join again.")
+            with pytest.raises(Refused, match="Install raycolab 2") as caught:
+                await get_in(at)
+            assert caught.value.code == "version"
+
+    @in_loop
+    async def test_a_hello_the_hub_cannot_read_was_met_with_silence(self) -> None:
+        """Refused("protocol"), instead of a closed connection that an agent would try again and again."""
+        async with open_door(TcpListen("127.0.0.1", 0)) as (door, at):
+            with pytest.raises(Refused, match="Install the same version on both") as caught:
+                await dial(address_of_hub(at), replace(HELLO, name="x" * 999), 5.0)
+            assert caught.value.code == "protocol"
+            assert door.visitors == []
+
+    @in_loop
+    async def test_a_refusal_nobody_waits_for_was_logged_as_a_failure(self, caplog: pytest.LogCaptureFixture) -> None:
+        """A visitor that is gone before it hears no is nothing to report."""
+        async with open_door(TcpListen("127.0.0.1", 0)) as (door, at):
+            door.refusal = Refused("full", "There is no room.")
+            carrier, challenge = await _hail(at)
+            proof = prove(identity().secret, identity().pin, challenge)
+            payload = encode_json(FrameType.HELLO, replace(HELLO, proof=proof).to_json())
+            await carrier.send(encode_header(FrameType.HELLO, len(payload)) + payload)
+            await carrier.close()
+            await eventually(lambda: door.visitors)
+        assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+    @in_loop
+    async def test_anything_but_a_hello_is_cut_off(self) -> None:
+        """A frame of another kind where the HELLO should be ends the connection."""
+        async with open_door(TcpListen("127.0.0.1", 0)) as (door, at):
+            carrier, _ = await _hail(at)
+            await carrier.send(encode_header(FrameType.FINISH, 0, 1, 1))
+            with pytest.raises(ConnectionClosed):
+                await carrier.receive()
+            assert door.visitors == []
+
+
+async def _hail(at: Listen) -> tuple[Carrier, bytes]:
+    """A stranger's carrier that has proved nothing yet, and the challenge it was sent."""
+    carrier = Carrier(await connect(f"ws://{at}{PATH}", compression=None), SecureSession.client(identity().pin))
+    frames = await carrier.handshake() or await carrier.receive()
+    assert [frame.type for frame in frames] == [FrameType.CHALLENGE]
+    return carrier, frames[0].payload
+
+
+class TestWhatIsNoTunnel:
+    """Whoever finds the URL with something else."""
+
+    @pytest.mark.parametrize("path", ["/", PATH, "/favicon.ico", PATH + "/", PATH + "?x=1"])
+    def test_http_gets_404(self, path: str) -> None:
+        """A browser, a scanner or a health check learns nothing, on the tunnel's own path either."""
+
+        def get(port: int) -> tuple[int, bytes, str | None]:
+            with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as client:
+                client.request("GET", path)
+                answer = client.getresponse()
+                return answer.status, answer.read(), answer.getheader("Server")
+
+        @in_loop
+        async def main() -> None:
+            async with open_door(TcpListen("127.0.0.1", 0)) as (_, at):
+                assert isinstance(at, TcpListen)
+                answer = await asyncio.get_running_loop().run_in_executor(None, get, at.port)
+                assert answer == (404, b"Not found\n", None)
+                await asyncio.get_running_loop().shutdown_default_executor()
+
+        main()
+
+    @in_loop
+    async def test_a_websocket_on_another_path_gets_404(self) -> None:
+        """Only PATH is a tunnel's."""
+        async with open_door(TcpListen("127.0.0.1", 0)) as (_, at):
+            with pytest.raises(InvalidStatus) as caught:
+                await connect(f"ws://{at}/other")
+            assert caught.value.response.status_code == 404
+
+    @in_loop
+    async def test_an_edges_error_is_named(self) -> None:
+        """A dial that meets ngrok's error page says its number, for the person who waits."""
+
+        async def page(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 404 Not Found\r\nNgrok-Error-Code: ERR_NGROK_3200\r\nContent-Length: 0\r\n\r\n")
+            writer.close()
+
+        async with await asyncio.start_server(page, "127.0.0.1", 0) as server:
+            at = TcpListen("127.0.0.1", server.sockets[0].getsockname()[1])
+            with pytest.raises(Transient, match="HTTP 404 ERR_NGROK_3200"):
+                await get_in(at)
+
+    @in_loop
+    async def test_what_is_no_hub_is_said_to_be_none(self) -> None:
+        """A WebSocket server that speaks something else is no reason to stop trying, and is named."""
+
+        async def chat(websocket: ServerConnection) -> None:
+            await websocket.send("welcome to the chat")
+            await websocket.wait_closed()
+
+        async with serve(chat, "127.0.0.1", 0) as server:
+            at = TcpListen("127.0.0.1", next(iter(server.sockets)).getsockname()[1])
+            with pytest.raises(Transient, match="what answers there is no hub"):
+                await get_in(at)
+
+
+class TestOpening:
+    """Where the hub listens, and what it leaves."""
+
+    @in_loop
+    async def test_it_binds_the_address_given_and_no_other(self) -> None:
+        """One listener, there."""
+        before = listening()
+        async with open_door(TcpListen("127.0.0.9", 0)) as (_, at):
+            assert isinstance(at, TcpListen)
+            assert listening() - before == {("127.0.0.9", at.port)}
+        assert listening() == before
+
+    @in_each_loop
+    async def test_a_port_in_use_is_port_taken(self, loop: str) -> None:
+        """The sentence names it."""
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            port = other.getsockname()[1]
+            with pytest.raises(PortTaken, match=f"Port {port} of 127.0.0.1 is in use"):
+                await Door().gate.open(TcpListen("127.0.0.1", port))
+
+    @in_each_loop
+    async def test_a_second_hub_on_a_unix_socket_took_the_firsts_place(self, loop: str, tmp_path: Path) -> None:
+        """asyncio replaces a socket file without asking whether somebody listens: PortTaken instead."""
+        at = UnixListen(tmp_path / "hub.sock")
+        async with open_door(at) as (door, _):
+            with pytest.raises(PortTaken, match=r"Another program listens at /.*hub\.sock"):
+                await Door().gate.open(at)
+            await (await get_in(at)).close()
+            assert len(door.visitors) == 1
+
+    @in_each_loop
+    async def test_a_dead_hubs_socket_file_is_no_obstacle(self, loop: str, tmp_path: Path) -> None:
+        """A file nobody listens behind is replaced; in the end none is left."""
+        path = tmp_path / "hub.sock"
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(str(path))
+        async with open_door(UnixListen(path)) as (_, at):
+            await (await get_in(at)).close()
+        assert not path.exists()
+
+    @in_loop
+    async def test_a_unix_socket_serves_as_tcp_does(self, tmp_path: Path) -> None:
+        """404 for what is no tunnel, a welcome for who knows the secret."""
+        async with open_door(UnixListen(tmp_path / "hub.sock")) as (door, at):
+            with pytest.raises(InvalidStatus):
+                await unix_connect(str(tmp_path / "hub.sock"), "ws://localhost/")
+            await (await get_in(at)).close()
+            assert len(door.visitors) == 1
+
+
+@in_loop
+async def test_a_dial_that_is_given_up_leaves_no_connection() -> None:
+    """Cancelled, timed out or refused in mid-handshake: the socket is closed."""
+
+    async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionResetError):
+            await reader.read(-1)
+        writer.close()
+
+    async with nothing_left(), await asyncio.start_server(hold, "127.0.0.1", 0) as server:
+        at = TcpListen("127.0.0.1", server.sockets[0].getsockname()[1])
+        with pytest.raises(Transient, match="it does not answer"):
+            await dial(address_of_hub(at), HELLO, 0.05)
+        dialing = asyncio.create_task(dial(address_of_hub(at), HELLO, 5.0))
+        await asyncio.sleep(0.02)
+        dialing.cancel()
+        await asyncio.wait({dialing})

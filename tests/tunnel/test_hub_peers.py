@@ -1,0 +1,317 @@
+"""What an agent can do to a hub that a good one would not: broken words, links taken over, links of others."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+import socket
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.in_loop import in_loop
+from tests.tunnel.mesh import (
+    HubLog,
+    Member,
+    Mesh,
+    echo,
+    eventually,
+    machine,
+)
+from tunnel.dial import dial
+from tunnel.errors import Refused, RemoteProtocolError
+from tunnel.handshake import Hello, Resume, Welcome
+from tunnel.link import Link
+from tunnel.nodes import Node, NodeId
+from tunnel.orders import Listening
+from tunnel.transport import Carrier, Wake, carry
+
+
+class Scripted:
+    """An agent in the test's hand: it dials, and says what it is told to."""
+
+    def __init__(self, mesh: Mesh, instance: str = "scripted") -> None:
+        self._mesh = mesh
+        self.hello = Hello(proof=b"", instance=instance, name=None, ports=8, namespace=instance)
+        self.link = Link(initiator=True, now=time.monotonic())
+        self.wake = Wake()
+        self.events: list[Any] = []
+        self.carrying: asyncio.Task[str] | None = None
+
+    async def dial(self, resume: Resume | None = None) -> tuple[Welcome, Carrier]:
+        """Shake hands."""
+        return await dial(self._mesh.address, replace(self.hello, resume=resume), 5.0)
+
+    def carry(self, carrier: Carrier) -> None:
+        """Carry our link from now on."""
+        self.carrying = asyncio.create_task(self._carry(carrier))
+
+    async def _carry(self, carrier: Carrier) -> str:
+        why = await carry(self.link, carrier, self.wake, self.events.extend)
+        await carrier.close()
+        return why
+
+    async def join(self) -> Welcome:
+        """Be a node that listens for nobody yet."""
+        welcome, carrier = await self.dial()
+        self.carry(carrier)
+        return welcome
+
+    def say(self, body: dict[str, Any]) -> None:
+        """Send a ROSTER."""
+        self.link.roster(body)
+        self.wake.set()
+
+    def let_go(self) -> None:
+        """Carry the link no more, without a word."""
+        assert self.carrying is not None
+        self.carrying.cancel()
+
+    async def end(self) -> str:
+        """Why the hub let go of us."""
+        assert self.carrying is not None
+        return await asyncio.wait_for(self.carrying, 5)
+
+
+@contextlib.asynccontextmanager
+async def _two_and(tmp_path: Path) -> AsyncIterator[tuple[Mesh, Member, Member]]:
+    """A mesh with two members, who still reach each other and the hub in the end."""
+    async with Mesh(tmp_path) as mesh:
+        one, two = await mesh.join(), await mesh.join()
+        yield mesh, one, two
+        await mesh.echoes(one, await mesh.serve(two, echo))
+        await mesh.echoes(two, await mesh.serve(None, echo))
+        assert [member.log.count("down") for member in (one, two)] == [0, 0]
+
+
+BROKEN = [
+    {"listening": 5},
+    {"listening": [2, "x"]},
+    {"listening": [None]},
+    {"taken": 3},
+    {"taken": {"node": "x", "port": []}},
+]
+
+
+class TestBrokenAgents:
+    """Agents with the secret and with bugs: they end their own link and nobody else's."""
+
+    @pytest.mark.parametrize("body", BROKEN, ids=str)
+    def test_a_roster_that_cannot_be_read(self, body: dict[str, Any], tmp_path: Path) -> None:
+        """That link ends; the hub and everybody else go on."""
+
+        @in_loop
+        async def main() -> None:
+            async with _two_and(tmp_path) as (mesh, *_):
+                scripted = Scripted(mesh)
+                await scripted.join()
+                scripted.say(body)
+                assert await scripted.end() == "the WebSocket closed"
+                await mesh.log.saw("left", "node-3")
+
+        main()
+
+    @in_loop
+    async def test_a_message_the_application_cannot_use(self, tmp_path: Path) -> None:
+        """RemoteProtocolError from the application's `message` is the end of that link, without a word of a bug."""
+        async with _two_and(tmp_path) as (mesh, *_):
+            scripted = Scripted(mesh)
+            await scripted.join()
+            mesh.log.complaint = RemoteProtocolError("a message without a verb")
+            scripted.link.message({"no": "verb"})
+            scripted.wake.set()
+            await scripted.end()
+            mesh.log.complaint = None
+            assert await mesh.log.saw("left", "node-3") == ("left", "node-3", "a message without a verb")
+
+    @in_loop
+    async def test_a_bug_in_the_application_costs_one_link(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Any other exception is logged as what it is; the hub goes on."""
+        async with _two_and(tmp_path) as (mesh, *_):
+            scripted = Scripted(mesh)
+            await scripted.join()
+            mesh.log.complaint = KeyError("verb")
+            scripted.link.message({"no": "verb"})
+            scripted.wake.set()
+            await scripted.end()
+            mesh.log.complaint = None
+            await mesh.log.saw("left", "node-3")
+        assert [record.message for record in caplog.records if record.levelno == logging.ERROR] == ["node-3: a bug"]
+
+    @in_loop
+    async def test_an_agent_could_have_anybody_sent_away(self, tmp_path: Path) -> None:
+        """Who says it cannot listen for a node that is ready goes itself; the ready one stays."""
+        async with _two_and(tmp_path) as (mesh, one, _):
+            scripted = Scripted(mesh)
+            await scripted.join()
+            scripted.say(Listening(taken=(one.node.id, one.node.block.first)).to_json())
+            reason = await scripted.end()
+            assert reason.startswith(f"node-3 cannot join: port {one.node.block.first} is in use by another program")
+            await mesh.log.saw("left", "node-3", reason)
+
+    @in_loop
+    async def test_a_port_in_use_for_a_node_that_left_is_nobodys_fault(self, tmp_path: Path) -> None:
+        """The word of it crossed the node's own leaving: nobody is sent away."""
+        async with _two_and(tmp_path) as (mesh, *_):
+            scripted = Scripted(mesh)
+            await scripted.join()
+            scripted.say(Listening(taken=(NodeId(200), 10_777)).to_json())
+            scripted.link.message({"still": "here"})
+            scripted.wake.set()
+            await mesh.log.saw("message", "node-3", {"still": "here"})
+            assert len(mesh.hub.peers) == 3
+            await mesh.hub.remove(mesh.hub.peers[-1].node.id, "enough")
+
+    @in_loop
+    async def test_an_agent_that_listens_for_nobody_has_no_say(self, tmp_path: Path) -> None:
+        """Another agent listens for its namespace: what it says of ports in use is ignored."""
+        async with _two_and(tmp_path) as (mesh, *_):
+            first, second = Scripted(mesh), Scripted(mesh, instance="second")
+            second.hello = replace(second.hello, namespace=first.hello.namespace)
+            await first.join()
+            await second.join()
+            newcomer = mesh.begin()
+            await newcomer.log.saw("joined")
+            second.say(Listening(taken=(newcomer.node.id, 10_777)).to_json())
+            second.link.message({"still": "here"})
+            second.wake.set()
+            await mesh.log.saw("message", "node-4", {"still": "here"})
+            assert len(mesh.hub.peers) == 5
+            for peer in mesh.hub.peers[2:4]:
+                await mesh.hub.remove(peer.node.id, "enough")
+
+    @in_loop
+    async def test_a_newcomer_nobody_can_listen_for_is_sent_away(self, tmp_path: Path) -> None:
+        """The sentence names port and place; an agent that does not go by itself is let go of."""
+        async with _two_and(tmp_path) as (mesh, one, _):
+            scripted = Scripted(mesh)
+            welcome = await scripted.join()
+            one.agent._link.roster(Listening(taken=(welcome.node.id, 10_777)).to_json())  # type: ignore[union-attr]
+            one.agent._wake.set()
+            reason = await scripted.end()
+            assert reason == (
+                "node-3 cannot join: port 10777 is in use by another program where node-1 runs; "
+                "end that program, then join again"
+            )
+            await mesh.log.saw("left", "node-3", reason)
+
+    @in_loop
+    async def test_a_port_in_use_at_the_hub_sends_the_newcomer_away(self, tmp_path: Path) -> None:
+        """The hub cannot listen for it: nobody is told that it is ready, it is told why it is not."""
+        taken: list[socket.socket] = []
+
+        class Unlucky(HubLog):
+            def node_joined(self, node: Node, application: Mapping[str, Any]) -> None:
+                super().node_joined(node, application)  # too late for `busy_ports` to see
+                taken.append(socket.create_server((machine(0).address_of(node.id), node.block.first)))
+
+        async with Mesh(tmp_path, log=Unlucky()) as mesh:
+            member = mesh.begin()
+            assert re.fullmatch(
+                r"node-1 cannot join: port \d+ is in use by another program where the hub runs; "
+                "end that program, then join again",
+                await member.running,
+            )
+            assert member.log.count("ready") == 0
+            taken.pop().close()
+
+
+class TestTakingOver:
+    """A link and the WebSockets that carry it, one at a time."""
+
+    @in_loop
+    async def test_a_second_websocket_takes_the_link_over(self, tmp_path: Path) -> None:
+        """The hub lets go of the first, nothing is lost, and the node never left."""
+        async with Mesh(tmp_path) as mesh:
+            scripted = Scripted(mesh)
+            welcome = await scripted.join()
+            old = scripted.carrying
+            scripted.link.message({"n": 1})
+            scripted.wake.set()
+            await mesh.log.saw("message")
+            resumed, carrier = await scripted.dial(Resume(welcome.link, scripted.link.received_count))
+            assert (resumed.node, resumed.link) == (welcome.node, welcome.link)
+            assert old is not None
+            assert await old == "the WebSocket closed"
+            scripted.link.resume(resumed.received, time.monotonic())
+            scripted.carry(carrier)
+            scripted.link.message({"n": 2})
+            scripted.wake.set()
+            await mesh.log.saw("message", times=2)
+            assert mesh.log.count("left") == 0
+
+    @in_loop
+    async def test_two_websockets_at_once_shared_one_link(self, tmp_path: Path) -> None:
+        """An agent that dials again while its last dial is being answered: one carries, the other is closed."""
+        async with Mesh(tmp_path) as mesh:
+            scripted = Scripted(mesh)
+            welcome = await scripted.join()
+            await eventually(lambda: scripted.link.received_count == 1)
+            scripted.let_go()
+            resume = Resume(welcome.link, scripted.link.received_count)
+            dials = await asyncio.gather(*(scripted.dial(resume) for _ in range(4)), return_exceptions=True)
+            carriers = [dialed[1] for dialed in dials if not isinstance(dialed, BaseException)]
+            peer = mesh.hub.peers[0]
+            await eventually(lambda: sum(not _closed(carrier) for carrier in carriers) == 1)
+            assert peer.carrier is not None
+            assert peer.link.lost is None
+            for carrier in carriers:
+                await carrier.close()
+
+    @in_loop
+    async def test_someone_elses_link_is_unknown(self, tmp_path: Path) -> None:
+        """A link id without the instance it belongs to, or one that never was, is refused."""
+        async with _two_and(tmp_path) as (mesh, one, _):
+            link_id = mesh.peer(one).link_id
+            for stolen in (link_id, "0" * 32, "é"):
+                with pytest.raises(Refused) as caught:
+                    await Scripted(mesh).dial(Resume(stolen, 0))
+                assert caught.value.code == "unknown-link"
+
+    @in_loop
+    async def test_a_resumption_with_a_wrong_count_looped_until_the_grace_was_over(self, tmp_path: Path) -> None:
+        """Who says it has frames that were never sent loses the link at once, and can join anew."""
+        async with Mesh(tmp_path) as mesh:
+            scripted = Scripted(mesh)
+            welcome = await scripted.join()
+            await scripted.dial(Resume(welcome.link, 1_000_000))
+            await mesh.log.saw("left", "node-1")
+            with pytest.raises(Refused):
+                await scripted.dial(Resume(welcome.link, 0))
+            _, carrier = await scripted.dial()
+            await carrier.close()
+
+    @in_loop
+    async def test_an_agent_that_missed_its_welcome_left_a_ghost(self, tmp_path: Path) -> None:
+        """Its second HELLO is the same agent's: the first node, which nobody is, goes, or nobody would get ready."""
+        async with Mesh(tmp_path) as mesh:
+            scripted = Scripted(mesh)
+            _, carrier = await scripted.dial()
+            await carrier.close()
+            welcome, carrier = await scripted.dial()
+            assert await mesh.log.saw("left") == ("left", "node-1", "it joined anew")
+            assert [peer.node for peer in mesh.hub.peers] == [replace(welcome.node, namespace="scripted")]
+            await carrier.close()
+
+    @in_loop
+    async def test_the_grace_period_ends_a_node(self, tmp_path: Path) -> None:
+        """Away for longer than it: gone for good, with the reason, and its link is unknown."""
+        async with Mesh(tmp_path, grace_s=0.2) as mesh:
+            scripted = Scripted(mesh)
+            welcome, carrier = await scripted.dial()
+            await carrier.close()
+            assert await mesh.log.saw("left") == ("left", "node-1", "it was away for 0 s")
+            with pytest.raises(Refused):
+                await scripted.dial(Resume(welcome.link, 0))
+
+
+def _closed(carrier: Carrier) -> bool:
+    return carrier._websocket.protocol.state.name != "OPEN"

@@ -1,0 +1,60 @@
+"""What the tunnel knows of this machine, compared with what the system itself says."""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tunnel.machine import Machine, busy_ports, namespace_id, raise_file_limit
+from tunnel.nodes import FIRST_PORT, LAST_PORT, address_of
+
+
+def test_this_machine_has_the_addresses_of_the_mesh() -> None:
+    """A node's address here is the one that other programs are told."""
+    assert [Machine.here().address_of(node) for node in (1, 254)] == [address_of(1), address_of(254)]
+    assert Machine.here() == Machine(namespace_id(), 0)
+
+
+def test_a_machine_that_is_played_has_addresses_of_its_own() -> None:
+    """Still in 127.77.0.0/16, and no other's."""
+    assert Machine("elsewhere", 3).address_of(1) == "127.77.3.1"
+
+
+def test_processes_of_one_namespace_have_one_namespace_id() -> None:
+    """A child without a network of its own says the same text; it names the boot and the namespace."""
+    code = "from tunnel.machine import namespace_id; print(namespace_id())"
+    root = Path(__file__).resolve().parents[2]
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
+    assert child.stdout.strip() == namespace_id()
+    assert namespace_id().endswith(f"/{os.stat('/proc/self/ns/net').st_ino}")
+
+
+@pytest.mark.parametrize(("family", "address"), [(socket.AF_INET, "127.0.0.5"), (socket.AF_INET6, "::1")])
+def test_a_port_is_busy_while_somebody_listens(family: socket.AddressFamily, address: str) -> None:
+    """At whatever address; ports outside the blocks' range are nobody's business."""
+    free = next(port for port in range(FIRST_PORT, LAST_PORT) if port not in busy_ports())
+    try:
+        server = socket.create_server((address, free), family=family)
+    except OSError as error:
+        pytest.skip(f"this machine has no {address}: {error}")
+    with server:
+        assert free in busy_ports()
+        assert all(FIRST_PORT <= port <= LAST_PORT for port in busy_ports())
+    assert free not in busy_ports()
+
+
+def test_the_file_limit_is_raised_as_far_as_it_goes() -> None:
+    """The soft limit becomes the hard one, which is what is returned."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 256), hard))
+    try:
+        assert raise_file_limit() == hard
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
