@@ -35,7 +35,7 @@ def main() -> NoReturn:
     """Run the command line and end the process with the contract's exit code."""
     streams.spell_everything()
     try:
-        code = cli.main(standalone_mode=False)
+        code = cli.main(prog_name="raycolab", standalone_mode=False)
     except RaycolabError as error:
         _say(str(error))
         code = error.exit_code
@@ -281,7 +281,14 @@ def status(as_json: bool, data_dir: str | None) -> None:
 
 @cli.command()
 @click.argument("name")
-@click.option("--format", "kind", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True)
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["table", "csv", "json"]),
+    default="table",
+    show_default=True,
+    help="A table of the best, or a row for each trial.",
+)
 @click.option("--best", is_flag=True, help="Only the best trial, as JSON.")
 @_data_dir_option
 def results(name: str, kind: str, best: bool, data_dir: str | None) -> int:

@@ -24,7 +24,8 @@ def open_closed_streams() -> None:
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # which takes the lowest free number, this one
+            opened = os.open(os.devnull, os.O_RDWR)  # which takes the lowest free number, this one
+            os.set_inheritable(opened, True)
 
 
 def write_line(stream: TextIO | None, text: str) -> None:

@@ -54,6 +54,7 @@ TUNNEL_CORE = (
         "tunnel.turns",
         "tunnel.ledger",
         "tunnel.pulse",
+        "tunnel.orders",
         "tunnel.link",
         "tunnel.router",
     ),

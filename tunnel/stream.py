@@ -20,7 +20,7 @@ __all__ = ["Half", "Stream", "StreamId"]
 
 StreamId = NewType("StreamId", int)
 
-PIECE = 4096  # shorter pieces are kept joined, or what Python needs to keep them would dwarf what they hold
+PIECE = 512  # shorter pieces are kept joined, or what Python needs to keep them would dwarf what they hold
 
 
 class Half(enum.Enum):

@@ -66,14 +66,11 @@ class SlotDesk:
     def next_call(self) -> Call | None:
         """Wait until a call is due and give it; None when the slot has closed.
 
-        One is always under way, to bring work; a second one as soon as there is something to report.
+        One is always under way, to bring work, until the engine wants no more; another as soon as there is something
+        to report.
         """
         with self._changed:
-            self._changed.wait_for(
-                lambda: (
-                    self._closed or self._under_way == 0 or (self._under_way < MAX_CALLS and self._reports.has_unsent)
-                )
-            )
+            self._changed.wait_for(lambda: self._closed or self._is_call_due())
             if self._closed:
                 return None
             self._calls += 1
@@ -103,6 +100,11 @@ class SlotDesk:
             self._changed.notify_all()
 
     # ----- inside, with the lock -----
+
+    def _is_call_due(self) -> bool:
+        if self._reports.has_unsent:
+            return self._under_way < MAX_CALLS
+        return self._under_way == 0 and not self._ended
 
     def _put(self, word: SlotWord) -> None:
         self._reports.put(word)

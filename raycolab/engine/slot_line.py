@@ -46,7 +46,7 @@ class SlotLine:
             self._newest = call.number
             self._wake()
             await asyncio.sleep(0)  # the older call goes first and takes what there is to say: this one can wait
-            if not self._words.has_unsent:
+            if call.number == self._newest and not self._words.has_unsent:  # a newer one may have come in between
                 await self._wait()
         return Reply(self._words.take(self._heard.received), time.monotonic() - begun)
 

@@ -1,4 +1,4 @@
-"""The notebooks of `examples/` in real kernels, each tab a session of its own, and a kernel as the thin client it is."""
+"""The three notebooks in real kernels, and the cluster a kernel leaves behind: killed, interrupted, run again."""
 
 from __future__ import annotations
 

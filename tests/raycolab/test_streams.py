@@ -25,11 +25,10 @@ def test_a_stream_that_takes_nothing_is_given_up(tmp_path: Path) -> None:
     """A full disk, a reader who left, a stream that was closed before the program began."""
     reading, writing = os.pipe()
     os.close(reading)
-    for stream in (open("/dev/full", "w"), open(writing, "w"), None):
-        streams.write_line(stream, "lost")
-        streams.write_line(stream, "and no more errors")
-        if stream is not None:
-            stream.close()
+    with open("/dev/full", "w") as full, open(writing, "w") as unread:
+        for stream in (full, unread, None):
+            streams.write_line(stream, "lost")
+            streams.write_line(stream, "and no more errors")
 
 
 def test_what_an_encoding_lacks_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,7 +42,8 @@ def test_what_an_encoding_lacks_is_escaped(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "<&- >&- 2>&-"])
 def test_closed_descriptors_are_opened(closed: str, tmp_path: Path) -> None:
-    """The next file is nobody's stdout."""
+    """The next file is nobody's stdout, nor in a program that takes this one's place."""
+    after = f"import os, sys; sys.exit(os.open({str(tmp_path / 'file')!r}, os.O_CREAT | os.O_WRONLY) < 3)"
     script = "from raycolab import streams; streams.open_closed_streams(); import os, sys;"
-    script += f"sys.exit(os.open({str(tmp_path / 'file')!r}, os.O_CREAT | os.O_WRONLY) < 3)"
+    script += f"os.execv(sys.executable, [sys.executable, '-c', {after!r}])"
     assert subprocess.run(["sh", "-c", f'"$0" -c "$1" {closed}', sys.executable, script]).returncode == 0

@@ -54,6 +54,7 @@ __all__ = [
 ]
 
 NOW = 1.75e9  # of the identities; any time will do
+_FIRST_SUBNET = os.getpid() % 24 * 10  # two runs of these tests on one machine are not in each other's way
 PATIENCE_S = 10.0  # what a test waits for comes at once, or something is wrong
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -136,9 +137,9 @@ def free_block(count: int = 2) -> PortBlock:
     return PortBlock(next(p for p in range(25000, 32000, count) if not busy & set(range(p, p + count))), count)
 
 
-def machine(subnet: int) -> Machine:
-    """One that shares its loopback with no other."""
-    return Machine(f"machine {subnet}", subnet)
+def machine(number: int) -> Machine:
+    """One of ten that share their loopback with no other."""
+    return Machine(f"machine {number}", _FIRST_SUBNET + number)
 
 
 class Log:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 from raycolab.engine.mailbox import Batch
 from raycolab.engine.slot_desk import SlotDesk
 from raycolab.engine.slot_words import Call, End, Ended, EngineWord, GaveBack, Give, Ready, Reply, Started, TakeBack
@@ -80,6 +82,29 @@ def test_end_means_no_more_work() -> None:
     assert line.desk.take() is None
     line.desk.close(0.0)
     assert line.desk.next_call() is None
+
+
+def test_after_the_end_only_a_report_makes_a_call() -> None:
+    """There is no more work to wait for, and a call that is under way when the slot's process ends is an error."""
+    line = Desk()
+    line.call()
+    line.answer(Give((trial(1),)))
+    line.desk.take()
+    assert line.call().batch.messages == (Started(1),)
+    line.answer(End())
+    called: list[Call | None] = []
+    calling = threading.Thread(target=lambda: called.append(line.desk.next_call()))
+    calling.start()
+    line.desk.report(Ended(1, OUTCOME))
+    calling.join(10)
+    assert [each.batch.messages for each in called if each] == [(Ended(1, OUTCOME),)]
+    line.heard += 1
+    line.answer()
+    calling = threading.Thread(target=lambda: called.append(line.desk.next_call()))
+    calling.start()
+    line.desk.close(10)
+    calling.join(10)
+    assert called[1:] == [None]
 
 
 def test_a_failed_call_is_repeated_with_what_it_carried() -> None:

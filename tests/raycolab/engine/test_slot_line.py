@@ -55,6 +55,18 @@ async def test_an_older_call_does_not_wait_beside_a_newer_one() -> None:
 
 
 @in_loop
+async def test_of_two_calls_that_come_at_once_one_is_answered() -> None:
+    """Or a trial's end could not be reported until they had both been held for their whole time."""
+    line = SlotLine("head.1")
+    older = asyncio.create_task(line.reply(call(1)))
+    newer = asyncio.create_task(line.reply(call(2)))
+    async with asyncio.timeout(1):
+        assert (await older).batch.messages == ()
+    assert not newer.done()
+    newer.cancel()
+
+
+@in_loop
 async def test_after_a_failed_call_what_was_said_is_said_again() -> None:
     """Unless the slot has it."""
     line = SlotLine("head.1")

@@ -49,7 +49,9 @@ def test_python_comes_first() -> None:
     assert sentence.startswith("The head has Python 3.11.7")
 
 
-@pytest.mark.parametrize(("said", "shown"), [({}, "none"), ({"python": "9" * 10_000}, "9" * 40), ({"python": []}, "[]")])
+@pytest.mark.parametrize(
+    ("said", "shown"), [({}, "none"), ({"python": "9" * 10_000}, "9" * 40), ({"python": []}, "[]")]
+)
 def test_what_a_joiner_says_may_be_anything(said: Mapping[str, object], shown: str) -> None:
     """Missing, endless, or no text at all."""
     assert f"and this joiner {shown}, which" in str(mismatch(HEAD, said))

@@ -1,0 +1,174 @@
+"""The command line without a cluster: its help, the results of a database, and streams that fail."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from raycolab.sweep import declare
+from tests.raycolab.command_line import Run
+
+COMMANDS = (
+    *("cancel", "delete", "demo", "down", "head", "join", "pause", "results", "resume", "retry", "status", "stop"),
+    "submit",
+)
+
+
+class TestHelp:
+    """`--help` reads well."""
+
+    def test_the_list_of_commands(self, run: Run) -> None:
+        """Every command with a whole sentence, and what the exit codes mean."""
+        ended = run("--help")
+        assert ended.code == 0
+        listed = re.findall(r"^  ([a-z]+) +(\S.*)$", ended.out.partition("Commands:")[2], re.MULTILINE)
+        assert tuple(name for name, _ in listed if name in COMMANDS) == COMMANDS
+        assert all(text.endswith(".") and not text.endswith("...") for name, text in listed if name in COMMANDS)
+        assert "Exit codes: 0 done; 1 some trial FAILED" in ended.out
+
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_every_option_is_explained(self, run: Run, command: str) -> None:
+        """Usage, a sentence, and a text for each option."""
+        ended = run(command, "--help")
+        assert (ended.code, ended.err) == (0, "")
+        usage, _, options = ended.out.partition("Options:\n")
+        assert re.match(rf"Usage: raycolab {command} \[OPTIONS\].*\n\n  [A-Z][^\n]+\.", usage)
+        for entry in re.split(r"\n  (?=-)", "\n" + options)[1:]:
+            assert re.search(r"(\s{2}|\n\s+)[A-Z]", entry), entry
+
+    def test_no_command_is_a_usage_error(self, run: Run) -> None:
+        """As is one that there is not."""
+        assert run("frobnicate").code == 2
+        assert "No such command 'frobnicate'" in run("frobnicate").err
+
+    def test_the_version(self, run: Run) -> None:
+        """On stdout."""
+        assert re.fullmatch(r"raycolab, version \S+\n", run("--version").out)
+
+
+class TestResults:
+    """`raycolab results`, which needs no cluster."""
+
+    def test_the_table(self, run: Run, finished: None) -> None:
+        """Counts, pairs, the best, and each cause of failures."""
+        ended = run("results", "sample")
+        best = re.search(r"x=[\d.e-]+", ended.out)
+        assert best is not None
+        assert (ended.code, ended.err) == (0, "")
+        assert [line.rstrip() for line in ended.out.splitlines()] == [
+            "sample: 3/3  ok 2  failed 1  running 0",
+            "score (max)  iris",
+            "svc          0.75",
+            f"best score 0.75: svc on iris, {best.group()} (trial 1)",
+            "1 trial: ValueError at cell 0: too bad",
+        ]
+
+    def test_json_is_a_list_of_rows(self, run: Run, finished: None) -> None:
+        """Alone on stdout."""
+        ended = run("results", "sample", "--format", "json")
+        rows = json.loads(ended.out)
+        assert [(row["number"], row["state"], row["score"]) for row in rows] == [
+            (0, "COMPLETE", 0.5),
+            (1, "COMPLETE", 0.75),
+            (2, "FAILED", None),
+        ]
+        assert ended.err == ""
+
+    def test_csv_has_the_contract_s_columns(self, run: Run, finished: None) -> None:
+        """In their order."""
+        header, *rows = run("results", "sample", "--format", "csv").out.splitlines()
+        assert header == (
+            "number,trial_id,model,dataset,state,score,config/x,node,attempts,datetime_start,datetime_complete,"
+            "duration_s,error_kind,error"
+        )
+        assert len(rows) == 3
+
+    def test_the_best_is_an_object(self, run: Run, finished: None) -> None:
+        """Of the same keys."""
+        best = json.loads(run("results", "sample", "--best").out)
+        assert (best["trial_id"], best["score"]) == ("sample-1", 0.75)
+
+    def test_no_best_yet(self, run: Run, here: Path) -> None:
+        """A sentence, and nothing on stdout."""
+        declare("empty", main="MAIN.ipynb", models={"svc": {"x": 1.0}})
+        ended = run("results", "empty", "--best")
+        assert (ended.code, ended.out) == (2, "")
+        assert ended.err == "The sweep 'empty' has no finished trial with a metric yet: wait for one.\n"
+
+    @pytest.mark.parametrize("kind", [(), ("--format", "json"), ("--best",)])
+    def test_an_unknown_name(self, run: Run, finished: None, kind: tuple[str, ...]) -> None:
+        """What was meant, and what there is."""
+        ended = run("results", "sampel", *kind)
+        assert (ended.code, ended.out) == (2, "")
+        assert "(did you mean 'sample'?): there is sample." in ended.err
+
+    @pytest.mark.parametrize("name", ["", "汉字", "\udcff", "a" * 10_000, "'; drop table sweeps; --", "[bold]"])
+    def test_any_name_may_be_asked_for(self, run: Run, finished: None, name: str) -> None:
+        """None of them is known."""
+        ended = run("results", name)
+        assert (ended.code, ended.out) == (2, "")
+        assert "o sweep " in ended.err
+
+    def test_where_nothing_was_ever_submitted(self, run: Run, here: Path) -> None:
+        """Looking makes nothing."""
+        ended = run("results", "sample")
+        assert ended.code == 2
+        assert "nothing was ever submitted with the data directory" in ended.err
+        assert not (here / "data").exists()
+
+
+class TestStreams:
+    """What the program is given to write to may be anything."""
+
+    @staticmethod
+    def shell(line: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """A shell's line in which $0 is raycolab."""
+        command = f"{sys.executable} -P -m raycolab"
+        return subprocess.run(
+            ["sh", "-c", line.replace("raycolab", command, 1)],
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    @pytest.mark.parametrize(("kind", "unbuffered"), [("table", "1"), ("json", "")])
+    def test_a_full_disk_is_told(self, finished: None, kind: str, unbuffered: str) -> None:
+        """In a sentence, once."""
+        ended = self.shell(f"raycolab results sample --format {kind} > /dev/full", PYTHONUNBUFFERED=unbuffered)
+        sentence = "The output could not be written (No space left on device): make room for it, or send it elsewhere."
+        assert (ended.returncode, ended.stderr) == (1, f"{sentence}\n")
+
+    @pytest.mark.parametrize(("command", "code"), [("status", 3), ("frobnicate", 2)])
+    def test_a_full_stderr_changes_no_exit_code(self, here: Path, command: str, code: int) -> None:
+        """Nobody can read the sentence, and a script can still tell."""
+        assert self.shell(f"raycolab {command} 2> /dev/full").returncode == code
+
+    @pytest.mark.parametrize("closed", [">&-", "<&- >&- 2>&-"])
+    def test_closed_streams_are_no_error(self, here: Path, closed: str) -> None:
+        """As a service manager may start it."""
+        assert self.shell(f"raycolab status {closed}").returncode == 3
+
+    def test_a_reader_that_leaves_is_no_traceback(self, finished: None) -> None:
+        """`| head -1`."""
+        ended = self.shell("raycolab results sample --format csv | true")
+        assert ended.stderr == ""
+
+
+def test_an_interrupted_command_ends_with_130(here: Path) -> None:
+    """Ctrl-C, here while it reads a sweep file that does not come."""
+    os.mkfifo(here / "pipe")
+    command = [sys.executable, "-P", "-m", "raycolab", "submit", "pipe"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    with (here / "pipe").open("w"):  # which waits until it is being read
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert (process.returncode, said.strip()) == (130, "")
