@@ -148,8 +148,13 @@ def head(
     """
     from raycolab.cluster import check_capacity
     from raycolab.node.data_dir import DataDir
+    from raycolab.providers import choose_provider
 
     cpus, gpus = check_capacity(num_cpus, None)
+    # For what it refuses: the supervisor makes its own.
+    choose_provider(
+        provider, listen=listen, url=url, environ=os.environ, remembered={}, run_dir=Path(tempfile.gettempdir())
+    )
     if join_address_file is not None:
         file = typed_path(join_address_file, "--join-address-file")
         check_writable(file, "--join-address-file")

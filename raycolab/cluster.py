@@ -14,6 +14,7 @@ import os
 import select
 import signal
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,11 @@ class Head:
         """Make plain Ray work in this process: `@ray.remote` then runs on every node. Returns Ray's context."""
         facts = self.request("head")
         os.environ.update(ray_environment(facts["ray_token"], {}))
-        import ray
+        # In a notebook without ipywidgets Ray says so twice; its progress bars are not for us.
+        logging.getLogger("ray.widgets.util").setLevel(logging.WARNING)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import ray
 
         return ray.init(
             address=facts["ray_address"],

@@ -20,7 +20,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from raycolab.simulate import SimulatedSession
 
-__all__ = ["Cluster", "Tab", "cluster", "until", "write_main", "write_sweep"]
+__all__ = ["RAYCOLAB", "Cluster", "Tab", "cluster", "processes_with", "until", "write_main", "write_sweep"]
 
 RAYCOLAB = (sys.executable, "-P", "-m", "raycolab")
 
@@ -179,6 +179,16 @@ def cluster(env: Mapping[str, str] | None = None) -> Iterator[Cluster]:
     finally:
         made.end()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def processes_with(variable: str, value: str) -> list[str]:
+    """Every living process that has this in its environment: what was started with it, and what that started."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get(variable) == value and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(f"{process.pid} {' '.join(process.cmdline())}")
+    return found
 
 
 def until(true: Any, timeout_s: float, why: Any) -> None:

@@ -11,16 +11,13 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 
-from raycolab.errors import ClusterError
-from raycolab.node.joiner import JoinerOptions, JoinerSupervisor
 from raycolab.node.ray_command import RayPorts, ports_needed
-from tests.in_loop import in_loop
 from tests.integration.sessions import RAYCOLAB, Cluster, Tab, cluster, until, write_main, write_sweep
 from tunnel.address import JoinAddress
 from tunnel.nodes import Roster
@@ -76,29 +73,14 @@ def folder() -> Iterator[Path]:
 class TestAHeadThatCannotStart:
     """Told before Ray is started."""
 
-    @pytest.mark.parametrize(
-        ("arguments", "code", "sentence"),
-        [
-            (("--listen", "127.0.0.1"), 2, "--listen 127.0.0.1: write it as HOST:PORT, as in 127.0.0.1:8765"),
-            (("--listen", "192.0.2.1:0"), 2, "192.0.2.1:0 is not an address of this machine: give --listen one"),
-            (("--listen", "0.0.0.0:0"), 2, "--listen 0.0.0.0:0 listens at every address of this machine, which nobody"),
-            (("--url", "ws://a b"), 2, "--url ws://a b: give the address joiners dial as ws://HOST:PORT or wss://HOST"),
-            (
-                ("--provider", "unix", "--listen", "/none/hub.sock"),
-                2,
-                "--listen /none/hub.sock: there is no folder /none.",
-            ),
-            (("--provider", "ngrok"), 2, "ngrok needs your authtoken: copy it from "),
-        ],
-    )
-    def test_where_joiners_cannot_come(
-        self, tmp_path: Path, arguments: Sequence[str], code: int, sentence: str
-    ) -> None:
-        """A usage error."""
-        ended = raycolab("head", *arguments, "--data-dir", str(tmp_path), env={"NGROK_AUTHTOKEN": ""})
-        assert (ended.returncode, ended.stdout) == (code, "")
-        assert ended.stderr.startswith(sentence)
-        assert ended.stderr.count("\n") == 1
+    def test_an_address_of_another_machine(self, tmp_path: Path) -> None:
+        """A usage error, though only the machine knows."""
+        ended = raycolab("head", "--listen", "192.0.2.1:0", "--data-dir", str(tmp_path))
+        assert (ended.returncode, ended.stdout) == (2, "")
+        assert ended.stderr == (
+            "192.0.2.1:0 is not an address of this machine: give --listen one it has, such as 127.0.0.1:0, and --url "
+            "what joiners dial.\n"
+        )
 
     def test_a_taken_port(self, tmp_path: Path) -> None:
         """Exit code 3, who has it, and what to do; as JSON on stdout where that was asked for."""
@@ -137,37 +119,8 @@ class TestAHeadThatCannotStart:
 
     def test_closed_streams(self, tmp_path: Path) -> None:
         """Nothing is written to a file that took stdout's place."""
-        command = f'"$0" -P -m raycolab head --listen nonsense --data-dir {tmp_path} <&- >&- 2>&-'
+        command = f'"$0" -P -m raycolab head --listen 192.0.2.1:0 --data-dir {tmp_path} <&- >&- 2>&-'
         assert subprocess.run(["sh", "-c", command, sys.executable]).returncode == 2
-
-
-class TestNothingReached:
-    """A joiner gives up in time; the command line's is a minute."""
-
-    @pytest.mark.parametrize("url", ["unix:///tmp/no-such-hub.sock", "ws://127.0.0.1:1"])
-    @in_loop
-    async def test_a_hub_that_is_not_there(self, tmp_path: Path, url: str) -> None:
-        """Where it was looked for, what happened, and what to check."""
-        said: list[str] = []
-        joiner = JoinerSupervisor(
-            JoinAddress(url, bytes(32), bytes(32)),
-            JoinerOptions(reach_s=0.5),
-            tmp_path,
-            {},
-            lambda _state, text: said.append(text),
-        )
-        with pytest.raises(ClusterError) as refused:
-            await joiner.run()
-        assert refused.value.exit_code == 3
-        assert str(refused.value).startswith(f"The hub at {url} cannot be reached: ")
-        assert str(refused.value).endswith(
-            "Check that the head is running and that this machine can open that address, then try again."
-        )
-        assert said == [f"connecting to {url}"]
-
-    def test_a_minute_is_what_the_command_line_waits(self) -> None:
-        """The contract's number."""
-        assert JoinerOptions().reach_s == 60.0
 
 
 @pytest.fixture(scope="module")
@@ -269,6 +222,29 @@ class TestAJoinerThatIsRefused:
             f"Port {gcs} of 127.77.0.1 is in use by another program on this machine. "
             f"End that program (`ss -ltnp 'sport = :{gcs}'` names it), then try again.\n"
         )
+
+    def test_a_taken_port_at_another_joiner(self, running: Cluster) -> None:
+        """Who was there first stays; the newcomer is told where the port is taken, and ends with 3 too."""
+        first, second = running.start_joiner("first"), Tab(running.folder, "second")
+        until(lambda: "joined as " in first.said(), 30, first.said)
+        name = first.said().partition("joined as ")[2].splitlines()[0]
+        roster = Roster()
+        blocks = [roster.join(name=None, ports=ports_needed(1), namespace="", busy=()).block for _ in range(3)]
+        port, held = RayPorts.of(blocks[2]).object_manager, running.folder / "held-there"
+        command = first.command(sys.executable, "-c", HOLDER, "0.0.0.0", str(port), "bind", str(held))
+        with subprocess.Popen(command) as holder, second.session:
+            until(held.exists, 20, lambda: "the port is not held")
+            ended = second.run(*RAYCOLAB, "join", f"@{running.address_file}", "--num-cpus", "1", "--name", "late")
+            holder.kill()
+        assert ended.returncode == 3, ended.stderr
+        assert ended.stderr == (
+            f"late cannot join: port {port} is in use by another program where {name} runs; end that program, "
+            "then join again\n"
+        )
+        assert first.process is not None
+        first.process.terminate()
+        assert first.process.wait(30) == 0
+        first.end()
 
     def test_the_head_goes_on(self, running: Cluster) -> None:
         """Nobody who was refused is a node."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
@@ -11,10 +10,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
-from tests.integration.sessions import RAYCOLAB, until, write_main, write_sweep
+from tests.integration.sessions import RAYCOLAB, processes_with, until, write_main, write_sweep
 from tunnel.address import JoinAddress
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
@@ -69,12 +67,7 @@ class Machine:
 
     def processes(self) -> list[str]:
         """Every process that was started here, and what they started."""
-        found = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                if process.environ().get(MARK) == str(self.folder) and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(f"{process.pid} {' '.join(process.cmdline())}")
-        return found
+        return processes_with(MARK, str(self.folder))
 
     def end(self) -> None:
         """End what is left."""

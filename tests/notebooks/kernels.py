@@ -114,8 +114,8 @@ class Kernel:
         return self.said
 
     def read_until(self, wanted: str) -> None:
-        """Wait until the cell has put out this text."""
-        self._read(lambda idle: wanted in self.said.text + self.said.display)
+        """Wait until what the cell has put out has something that this pattern matches."""
+        self._read(lambda idle: re.search(wanted, self.said.text + self.said.display) is not None)
 
     def interrupt(self) -> None:
         """Press Stop: the message that Jupyter sends to a kernel of another machine."""

@@ -161,11 +161,20 @@ class TestBeforeAnythingIsReached:
         [
             (("--join-address-file", "none/file"), "--join-address-file none/file: there is no folder none; make it"),
             (("--join-address-file", "."), "--join-address-file . is a folder: name a file."),
+            (("--listen", "127.0.0.1"), "--listen 127.0.0.1: write it as HOST:PORT, as in 127.0.0.1:8765"),
+            (("--listen", "0.0.0.0:0"), "--listen 0.0.0.0:0 listens at every address of this machine, which nobody"),
+            (("--url", "ws://a b"), "--url ws://a b: give the address joiners dial as ws://HOST:PORT or wss://HOST"),
+            (("--provider", "unix", "--url", "ws://h"), "--url does not go with --provider unix: joiners dial the"),
+            (("--provider", "unix", "--listen", "x" * 200), "Linux takes 107 at most: give --listen a shorter one"),
+            (("--provider", "ngrok"), "ngrok needs your authtoken: copy it from https://dashboard.ngrok.com/"),
             (("--provider", "carrier-pigeon"), "'carrier-pigeon' is not one of 'auto', 'ngrok', 'direct', 'unix'."),
         ],
     )
-    def test_a_head_that_cannot_be(self, run: Run, arguments: tuple[str, ...], sentence: str) -> None:
-        """What no supervisor needs to be started for; the rest is in the integration tests."""
+    def test_a_head_that_cannot_be(
+        self, run: Run, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], sentence: str
+    ) -> None:
+        """What does not fit together; what the machine refuses is in the integration tests."""
+        monkeypatch.delenv("NGROK_AUTHTOKEN", raising=False)
         ended = run("head", *arguments)
         assert ended.code == 2
         assert sentence in ended.err

@@ -232,6 +232,22 @@ _REFUSED = [
         "quote it if need be",
     ),
     (
+        "main: M.ipynb\nparameters:\n  x: [1]\n",
+        ("parameters={x: {min: 2, max: 1}}",),
+        "--set parameters={x: {min: 2, max: 1}}: parameter 'x': integer(2, 1) has no value: "
+        "the lower bound is above the upper one",
+    ),
+    (
+        "main: M.ipynb\n",
+        ("datasets.a=1",),
+        "--set datasets.a=1: datasets is a list of names, such as [first, second], not {'a': 1}",
+    ),
+    (
+        "main: M.ipynb\n",
+        (f"seed={'9' * 100}.5",),
+        f"--set seed={'9' * 73} …: seed: a whole number is needed, not 1e+100",
+    ),
+    (
         "main: M.ipynb\nmetric: acc\n",
         ("metric.name=f1",),
         "--set metric.name=f1: metric is 'acc' in sweep.yaml, not a mapping; set it as a whole, --set metric=...",
@@ -262,8 +278,17 @@ def test_what_cannot_be_a_sweep_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SweepFileError, match="is not text in UTF-8; is it a sweep file"):
         load_sweep_file(tmp_path / "a.yaml")
     (tmp_path / "b.yaml").write_bytes(b" " * 1_000_001)
-    with pytest.raises(SweepFileError, match="is larger than 1,000,000 bytes; is it a sweep file"):
-        load_sweep_file(tmp_path / "b.yaml")
+    for endless in (tmp_path / "b.yaml", Path("/dev/zero")):
+        with pytest.raises(SweepFileError, match="is larger than 1,000,000 bytes; is it a sweep file"):
+            load_sweep_file(endless)
+
+
+def test_a_sentence_has_an_end(load: Load) -> None:
+    """Whatever it quotes."""
+    with pytest.raises(SweepFileError) as caught:
+        load(f"main: M.ipynb\nmodels: {'x' * 100_000}\n")
+    assert str(caught.value).startswith("sweep.yaml line 2: models is a list of names")
+    assert len(str(caught.value)) == 600
 
 
 def test_the_example_is_a_sweep_file() -> None:

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from raycolab.declaration.arguments import ArgumentError
 from raycolab.declaration.spec import Method, SweepSpec, check_fits
 from raycolab.errors import SpaceError
+from raycolab.search import enumerate_trials
 from raycolab.space.domain import Domain
 from raycolab.space.functions import loguniform
 from raycolab.trial import Metric
@@ -54,6 +56,43 @@ def test_the_declaration_of_the_readme() -> None:
 def test_jobs_per_pair_when_it_is_not_said(arguments: dict[str, object], jobs: int | None) -> None:
     """Ten draws, the whole of a grid, or enough for run_cap."""
     assert SweepSpec.from_arguments("s", **arguments).jobs_per_pair == jobs
+
+
+@pytest.mark.parametrize(
+    ("arguments", "size"),
+    [
+        ({"models": ["a", "b"], "datasets": ["c", "d"], "jobs_per_pair": 3}, 12),
+        ({"models": ["a", "b"], "jobs_per_pair": 3, "run_cap": 5}, 5),
+        ({"models": {"a": {"x": [1, 2], "y": [1, 2, 3]}, "b": {"x": 1}}, "method": "grid"}, 7),
+        ({"models": {"a": {"x": [1, 2], "y": [1, 2, 3]}, "b": {"x": 1}}, "method": "grid", "jobs_per_pair": 4}, 5),
+    ],
+)
+def test_the_size_is_that_of_the_enumeration(arguments: dict[str, object], size: int) -> None:
+    """Known without a row being made."""
+    spec = SweepSpec.from_arguments("s", **arguments)
+    assert spec.size == size == len(enumerate_trials(spec))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "path", "trials"),
+    [
+        ({"models": ["a", "b"], "jobs_per_pair": 10**6}, "jobs_per_pair", "2,000,000"),
+        (
+            {"method": "grid", "parameters": {f"p{n}": list(range(10)) for n in range(400)}},
+            "method",
+            f"1{',000' * 133}".replace("1,", "10,", 1),
+        ),
+    ],
+)
+def test_a_sweep_of_more_trials_than_can_be_kept(arguments: dict[str, object], path: str, trials: str) -> None:
+    """Is refused at once; run_cap makes it possible."""
+    with pytest.raises(ArgumentError) as caught:
+        SweepSpec.from_arguments("s", **arguments)
+    assert caught.value.path == (path,)
+    assert str(caught.value) == (
+        f"this sweep has {trials} trials and at most 1,000,000 are possible; lower jobs_per_pair, or set run_cap"
+    )
+    assert SweepSpec.from_arguments("s", **arguments, run_cap=7).size == 7
 
 
 @given(st.dictionaries(_names, _spaces, min_size=1, max_size=3), st.integers(), st.none() | st.floats(0.1, 100))

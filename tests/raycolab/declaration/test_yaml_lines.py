@@ -18,6 +18,12 @@ def test_every_key_has_its_line() -> None:
     assert found.lines == {("a",): 1, ("b",): 2, ("b", "c"): 3, ("b", "c", "d"): 3, ("b", "c", "e"): 4}
 
 
+# Nine lines of text that mean a billion values.
+LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 9)
+)
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [
@@ -59,6 +65,8 @@ def test_merge_keys_bring_their_mapping_and_lines() -> None:
         ("a: !!python/object:os.system x\n", 1, "'x' is not a value that can be used here; put it in quotes"),
         ("a: 2026-02-31\n", 1, "'2026-02-31' is not a value that can be used here; put it in quotes"),
         ("a: &x\n  b: *x\n", 1, "this is nested more than 20 levels deep"),
+        ("a: &x\n- *x\n- *x\n- *x\n", 1, "this is nested more than 20 levels deep"),
+        (LAUGHS, 1, "this holds more than 200,000 values, its aliases written out"),
         ("a:\n  <<: 3\n", 2, "<< takes a mapping, such as *base"),
     ],
 )

@@ -172,6 +172,20 @@ def test_a_cell_that_is_not_python_is_a_sentence() -> None:
     assert MainNotebook.load(notebook(COMPUTE, "# raycolab: head-only\ny = = 2")).signature().names[0] == "model"
 
 
+@pytest.mark.parametrize("expression", ["-" * 30_000 + "1", "1" + "+1" * 20_000, "(" * 3_000 + "1" + ")" * 3_000])
+def test_a_cell_that_python_cannot_nest_is_a_sentence(expression: str) -> None:
+    """Python's own word for it is a MemoryError or a RecursionError."""
+    with pytest.raises(MainError, match=r"notebook, cell 0(, line 2)? is not Python \(.*nested"):
+        MainNotebook.load(notebook(f"def compute(x):\n    return {expression}")).signature()
+
+
+def test_a_notebook_that_is_no_end_of_brackets_is_refused(tmp_path: Path) -> None:
+    """JSON's own word for it is a RecursionError."""
+    (tmp_path / "MAIN.ipynb").write_text("[" * 100_000)
+    with pytest.raises(MainError, match=r"MAIN\.ipynb is not a Jupyter notebook"):
+        MainNotebook.load(tmp_path / "MAIN.ipynb")
+
+
 def test_the_fingerprint_is_of_the_code_workers_run() -> None:
     """Comments, Markdown, outputs and skipped cells do not count; code, commands and tags that skip do."""
     plain = MainNotebook.load(notebook("!pip install x", COMPUTE)).code_fingerprint()

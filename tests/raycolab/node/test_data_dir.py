@@ -161,3 +161,17 @@ def test_a_long_temporary_folder_is_said(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(tempfile, "tempdir", str(long))
     with pytest.raises(ClusterError, match="has too long a path for the sockets of Ray: set TMPDIR to a short one"):
         make_run_dir()
+
+
+def test_a_temporary_folder_that_is_gone_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or full, or read-only."""
+    monkeypatch.setattr(tempfile, "tempdir", "/proc")
+    with pytest.raises(ClusterError, match=r"No folder can be made in /proc, the one for temporary files \(No such"):
+        make_run_dir()
+
+
+@pytest.mark.parametrize("text", ["a\udcffb", "~nobody-is-called-so"])
+def test_a_path_that_is_none_is_a_usage_error(text: str) -> None:
+    """Typed by a person, or left in the environment."""
+    with pytest.raises(UsageError, match=r"^The data directory "):
+        DataDir.chosen(None, {"RAYCOLAB_DATA_DIR": text})

@@ -1,0 +1,115 @@
+"""A joiner without Ray: a hub that is not there, and one that sends it away. Real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raycolab.errors import ClusterError
+from raycolab.node.joiner import JoinerOptions, JoinerSupervisor
+from tests.in_loop import in_loop
+from tunnel.address import JoinAddress, unix_url
+from tunnel.hub import Hub
+from tunnel.listen import UnixListen
+from tunnel.nodes import Node
+from tunnel.secure import HubIdentity
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder of a short path, for sockets."""
+    path = Path(tempfile.mkdtemp(prefix="rct-"))
+    yield path
+    shutil.rmtree(path)
+
+
+class SendsAway:
+    """A hub's application that has no room for anybody."""
+
+    hub: Hub
+
+    def __init__(self) -> None:
+        self._going: list[asyncio.Task[None]] = []
+
+    def admit(self, application: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Everybody."""
+        return {}
+
+    def node_joined(self, node: Node, application: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def node_ready(self, node: Node) -> None:
+        """Send it away."""
+        self._going.append(asyncio.create_task(self.hub.remove(node.id, "there is no room here")))
+
+    def node_left(self, node: Node, reason: str) -> None:
+        """Nothing."""
+
+    def message(self, node: Node, body: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+
+@pytest.mark.parametrize("url", ["unix:///tmp/no-such-hub.sock", "ws://127.0.0.1:1"])
+@in_loop
+async def test_a_hub_that_is_not_there(tmp_path: Path, url: str) -> None:
+    """Where it was looked for, what happened, and what to check."""
+    said: list[str] = []
+    joiner = JoinerSupervisor(
+        JoinAddress(url, bytes(32), bytes(32)),
+        JoinerOptions(reach_s=0.5),
+        tmp_path,
+        {},
+        lambda _state, text: said.append(text),
+    )
+    with pytest.raises(ClusterError) as refused:
+        await joiner.run()
+    assert refused.value.exit_code == 3
+    assert str(refused.value).startswith(f"The hub at {url} cannot be reached: ")
+    assert str(refused.value).endswith(
+        "Check that the head is running and that this machine can open that address, then try again."
+    )
+    assert said == [f"connecting to {url}"]
+
+
+@in_loop
+async def test_a_node_that_is_sent_away_is_told_why(folder: Path) -> None:
+    """That is no failure: `raycolab join` ends with 0."""
+    sender, identity = SendsAway(), HubIdentity.create(time.time())
+    sender.hub = hub = Hub(identity, sender, ports=8)
+    listen = await hub.start(UnixListen(folder / "hub.sock"))
+    address = JoinAddress(unix_url(str(listen)), identity.pin, identity.secret)
+    said: list[str] = []
+    joiner = JoinerSupervisor(address, JoinerOptions(name="tab"), folder, {}, lambda _state, text: said.append(text))
+    try:
+        assert await joiner.run() == "there is no room here"
+    finally:
+        await hub.close("done", final=True)
+    assert said == [f"connecting to {address.url}", "joined as tab", "there is no room here"]
+
+
+@in_loop
+async def test_a_name_that_is_taken_is_told(folder: Path) -> None:
+    """The node gets one of the hub's own making."""
+    sender, identity = SendsAway(), HubIdentity.create(time.time())
+    sender.hub = hub = Hub(identity, sender, ports=8, name="head", prefix="joiner")
+    listen = await hub.start(UnixListen(folder / "hub.sock"))
+    address = JoinAddress(unix_url(str(listen)), identity.pin, identity.secret)
+    said: list[str] = []
+    joiner = JoinerSupervisor(address, JoinerOptions(name="head"), folder, {}, lambda _state, text: said.append(text))
+    try:
+        await joiner.run()
+    finally:
+        await hub.close("done", final=True)
+    assert "joined as joiner-1: another node is called 'head'" in said
+
+
+def test_a_minute_is_what_the_command_line_waits() -> None:
+    """The contract's number."""
+    assert JoinerOptions().reach_s == 60.0
