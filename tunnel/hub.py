@@ -205,6 +205,8 @@ class Hub:
         for peer in self.peers:
             if peer.instance == hello.instance:  # it never heard that it was let in, or gave that link up
                 self._forget(peer, "it joined anew")
+            elif peer.carrier is None and peer.node.namespace == hello.namespace and self._is_dead(peer, hello):
+                self._forget(peer, "its process is gone")
         node = self._roster.join(name=hello.name, ports=hello.ports, namespace=hello.namespace, busy=hello.busy)
         link = Link(initiator=False, now=time.monotonic())
         peer = Peer(node, link, secrets.token_hex(16), hello.instance)
@@ -213,6 +215,14 @@ class Hub:
         self._application.node_joined(node, hello.application)
         self._reorder()
         return peer
+
+    def _is_dead(self, peer: Peer, neighbour: Hello) -> bool:
+        """Whether a peer that is away has ended, by what a newcomer in its namespace sees: nobody holds its listeners.
+
+        It must not keep its grace period then: the newcomer is to listen in its place.
+        """
+        ports = self._roster.listened_ports(peer.node.id)
+        return bool(ports) and ports.isdisjoint(neighbour.busy)
 
     async def _take_back(self, resume: Resume, instance: str) -> Peer:
         """The peer whose link this is, freed from the WebSocket it had."""

@@ -164,6 +164,13 @@ class Roster:
         if member is not None and of in member.wanted:
             member.listening.add(NodeId(of))
 
+    def listened_ports(self, node_id: NodeId) -> frozenset[int]:
+        """Ports on which this node said it listens for others: in use where it runs as long as its process lives."""
+        member = self._members.get(node_id)
+        if member is None:
+            return frozenset()
+        return frozenset(port for of in member.listening for port in member.wanted[of].block.ports)
+
     def newly_ready(self) -> list[Node]:
         """Nodes that became ready since the last call: all others can reach them, and they can reach all others."""
         nodes = []

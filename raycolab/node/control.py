@@ -12,6 +12,7 @@ What the operations are is the supervisor's business, not known here.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -44,6 +45,7 @@ MAX_CLIENTS = 64  # connections at a time; a panel that asks twice a second need
 REQUEST_TIMEOUT_S = 30.0  # a client that says nothing
 SEND_TIMEOUT_S = 30.0  # a client that does not read its answer
 CLOSE_GRACE_S = 2.0  # for requests that are being answered when the server closes
+BUSY_READ_S = 1.0  # for the request of a client that is one too many
 CHUNK = 64 * 1024
 
 _log = logging.getLogger(__name__)
@@ -210,6 +212,10 @@ class ControlServer:
                 _log.warning("refused a client of user %d", peer.uid)
             elif len(self._clients) > MAX_CLIENTS:
                 busy = ClusterError("Too many programs talk to the head at this moment: try again.")
+                with contextlib.suppress(
+                    TimeoutError, ValueError
+                ):  # closing over an unread request would lose the answer
+                    await asyncio.wait_for(reader.readline(), BUSY_READ_S)
                 await _send(writer, encode_line(error_answer(busy)))
             else:
                 await self._converse(reader, writer, peer)

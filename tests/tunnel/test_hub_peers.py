@@ -302,6 +302,30 @@ class TestTakingOver:
             await carrier.close()
 
     @in_loop
+    async def test_a_killed_agent_kept_its_machine_from_joining_again(self, tmp_path: Path) -> None:
+        """A newcomer from the same machine that sees none of its listeners takes its place before the grace is over."""
+        async with Mesh(tmp_path) as mesh:
+            killed = Scripted(mesh, "killed")
+            _, carrier = await killed.dial()
+            killed.carry(carrier)
+            killed.say({"listening": [1]})
+            await mesh.log.saw("ready")
+            killed.let_go()
+            await carrier.close()
+            await eventually(lambda: mesh.hub.peers[0].carrier is None)
+            alive = Scripted(mesh, "alive")
+            held = tuple(mesh.hub.node.block.ports)
+            alive.hello = replace(alive.hello, namespace="killed", busy=held)
+            await alive.join()
+            assert len(mesh.hub.peers) == 2  # its listeners are there: it may come back
+            again = Scripted(mesh, "again")
+            again.hello = replace(again.hello, namespace="killed", busy=(held[0] + 5000,))
+            await again.join()
+            assert await mesh.log.saw("left") == ("left", "node-1", "its process is gone")
+            for scripted in (alive, again):
+                scripted.let_go()
+
+    @in_loop
     async def test_the_grace_period_ends_a_node(self, tmp_path: Path) -> None:
         """Away for longer than it: gone for good, with the reason, and its link is unknown."""
         async with Mesh(tmp_path, grace_s=0.2) as mesh:
