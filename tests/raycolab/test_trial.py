@@ -24,7 +24,6 @@ from raycolab.trial import ErrorKind, Failure, TrialRow
             0,
             "ShellCommandError: it failed. Its last lines: (cell 0)",
         ),
-        ("", "...", None, "exception"),
     ],
 )
 def test_a_failure_is_one_line_without_a_full_stop(ename: str, evalue: str, cell: int | None, summary: str) -> None:
