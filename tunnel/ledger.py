@@ -2,8 +2,8 @@
 
 Each sequenced frame has a number, counted from 1 over the whole life of the link; a frame carries its low 32 bits.
 Both ends keep every frame until the other acknowledges it. After a reconnect each end says how many it received,
-and the other repeats the rest, so each frame arrives once and in order. The memory this takes is bounded by the
-link, which sends nothing more while `flight` or `control` is at its limit.
+and the other repeats the rest, so each frame arrives once and in order. The memory this takes is bounded: the link
+sends no DATA while the ledger is `full`, and no other sequenced frames while `control` is at CONTROL_FLIGHT.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
+from tunnel.congestion import Congestion
 from tunnel.errors import RemoteProtocolError
 from tunnel.frames import HEADER_SIZE, SEQUENCE_MASK, Frame, FrameType, encode_header, pack_count
 from tunnel.stream import StreamId
 
-__all__ = ["ACK_BYTES", "ACK_DELAY_S", "FRAME_COST", "Encoded", "Ledger"]
+__all__ = ["ACK_BYTES", "ACK_DELAY_S", "CONTROL_FLIGHT", "FRAME_COST", "Encoded", "Ledger"]
 
 ACK_BYTES = 8 * 1024  # acknowledge at once after so many bytes,
 ACK_DELAY_S = 0.25  # and after this long in any case
+CONTROL_FLIGHT = 1024 * 1024  # sequenced frames but DATA sent and not acknowledged, at most
 FRAME_COST = 256  # bytes that keeping a frame takes beside its payload, so that a million tiny ones count for something
 
 _DATA = (FrameType.DATA, FrameType.DATA_WAITING)
@@ -32,6 +34,7 @@ class _Sent(NamedTuple):
     payload: bytes | memoryview
     stream: StreamId
     is_data: bool
+    at: float  # when it was sent first
 
     @property
     def cost(self) -> int:
@@ -46,6 +49,8 @@ class Ledger:
         # Bytes sent and not acknowledged, with FRAME_COST for each frame: of DATA, and of all other frames.
         self.flight = 0
         self.control = 0
+        # How many bytes of DATA may be.
+        self.congestion = Congestion()
         self.ack_at: float | None = None  # when an ACK must go at the latest
         self._sent: deque[_Sent] = deque()  # not acknowledged, oldest first
         self._replay: deque[_Sent] = deque()  # the newest part of _sent that a resumption must still repeat
@@ -73,11 +78,16 @@ class Ledger:
         """An ACK can ride along with whatever else is said."""
         return self._ack_owed > 0
 
-    def number(self, kind: FrameType, stream: StreamId, payload: bytes | memoryview) -> Encoded:
+    @property
+    def full(self) -> bool:
+        """So much is under way that DATA has to wait."""
+        return self.flight >= self.congestion.limit or self.control >= CONTROL_FLIGHT
+
+    def number(self, kind: FrameType, stream: StreamId, payload: bytes | memoryview, now: float) -> Encoded:
         """Give a frame its sequence and keep it until it is acknowledged."""
         self._sent_count += 1
         header = encode_header(kind, len(payload), stream, self._sent_count)
-        sent = _Sent(header, payload, stream, kind in _DATA)
+        sent = _Sent(header, payload, stream, kind in _DATA, now)
         self._sent.append(sent)
         if sent.is_data:
             self.flight += sent.cost
@@ -109,15 +119,21 @@ class Ledger:
         self._ack_owed, self.ack_at = 0, None
         return encode_header(FrameType.ACK, 8), pack_count(self.received_count)
 
-    def acknowledged(self, count: int) -> dict[StreamId, int]:
+    def acknowledged(self, count: int, now: float) -> dict[StreamId, int]:
         """The peer has `count` of our frames: forget them; returns how many DATA bytes of which stream they held."""
-        return self._forget(count, self._sent_count - len(self._replay))
+        news = self._sent[count - self._acked_count - 1] if 0 < count - self._acked_count <= len(self._sent) else None
+        under_way = self.flight
+        delivered = self._forget(count, self._sent_count - len(self._replay))
+        if news is not None:
+            self.congestion.acknowledged(count, news.at, self._sent_count, under_way - self.flight, now)
+        return delivered
 
     def resume(self, peer_received: int) -> dict[StreamId, int]:
         """A new WebSocket carries on from what the peer has; the rest is to be repeated."""
         delivered = self._forget(peer_received, self._sent_count)
         self._replay = self._sent.copy()
         self._ack_owed, self.ack_at = 0, None
+        self.congestion.resume(self._sent_count)
         return delivered
 
     def _forget(self, count: int, seen: int) -> dict[StreamId, int]:

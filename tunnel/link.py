@@ -42,16 +42,13 @@ from tunnel.frames import (
     unpack_count,
     unpack_open,
 )
-from tunnel.ledger import Encoded, Ledger
+from tunnel.ledger import CONTROL_FLIGHT, Encoded, Ledger
 from tunnel.pulse import Pulse
 from tunnel.stream import Half, Stream, StreamId
 from tunnel.turns import Turns
 from tunnel.window import Budget
 
 __all__ = [
-    "BATCH",
-    "CONTROL_FLIGHT",
-    "FLIGHT",
     "MAX_CONTROL",
     "MAX_CREDIT",
     "MAX_STREAMS",
@@ -60,9 +57,6 @@ __all__ = [
     "Link",
 ]
 
-BATCH = 128 * 1024  # bytes that data_to_send returns at most, give or take a frame: one WebSocket message
-FLIGHT = 2 * 1024 * 1024  # DATA sent and not acknowledged, at most: little may wait in the middle
-CONTROL_FLIGHT = 1024 * 1024  # all other sequenced frames sent and not acknowledged, at most
 MAX_STREAMS = 4096  # open at once, both sides together
 MAX_STREAM_ID = 0xFFFFFFFF  # the last; then the link takes no more streams, rather than use an id twice
 MAX_CREDIT = 1 << 40  # what a sane peer never grants
@@ -198,7 +192,7 @@ class Link:
         events: list[Event] = []
         for frame in frames:
             if frame.type is FrameType.ACK:
-                events += self._delivered(self._ledger.acknowledged(unpack_count(frame)))
+                events += self._delivered(self._ledger.acknowledged(unpack_count(frame), now))
                 continue
             action = self._actions.get(frame.type)
             if action is None:
@@ -214,11 +208,11 @@ class Link:
     def data_to_send(self, now: float) -> bytes:
         """The next batch of frames, b"" when there is nothing to say; about BATCH bytes at most."""
         parts: list[bytes | memoryview] = []
-        size = 0
-        for encoded in self._outgoing():
+        size, enough = 0, self._ledger.congestion.batch
+        for encoded in self._outgoing(now):
             parts += encoded
             size += HEADER_SIZE + len(encoded[1])
-            if size >= BATCH:
+            if size >= enough:
                 break
         return b"".join(parts)
 
@@ -240,7 +234,7 @@ class Link:
 
     # Sending.
 
-    def _outgoing(self) -> Iterator[Encoded]:
+    def _outgoing(self, now: float) -> Iterator[Encoded]:
         """Frames in the order they leave; each is accounted for before it is handed out."""
         ledger = self._ledger
         if ledger.ack_due or (ledger.ack_useful and self._anything_to_say()):
@@ -253,12 +247,14 @@ class Link:
             control = self._next_control()
             if control is None:
                 break
-            yield ledger.number(*control)
-        while ledger.flight < FLIGHT and ledger.control < CONTROL_FLIGHT:
+            yield ledger.number(*control, now)
+        while not ledger.full:
             turn = self._turns.next()
             if turn is None:
                 return
-            yield self._stream_frame(turn)
+            yield self._stream_frame(turn, now)
+        if self._turns:
+            ledger.congestion.hold_back()
 
     def _next_control(self) -> _Control | None:
         if self._control:
@@ -274,18 +270,18 @@ class Link:
             return FrameType.CREDIT, stream_id, pack_count(grant)
         return None
 
-    def _stream_frame(self, stream: Stream) -> Encoded:
+    def _stream_frame(self, stream: Stream, now: float) -> Encoded:
         if stream.queued:
-            payload = stream.take()
+            payload = stream.take(self._ledger.congestion.frame)
             kind = FrameType.DATA_WAITING if stream.queued and not stream.credit else FrameType.DATA
-            return self._ledger.number(kind, stream.id, payload)
+            return self._ledger.number(kind, stream.id, payload, now)
         stream.sending = Half.DONE
         if stream.over:
             self._drop(stream.id)
-        return self._ledger.number(FrameType.FINISH, stream.id, b"")
+        return self._ledger.number(FrameType.FINISH, stream.id, b"", now)
 
     def _anything_to_say(self) -> bool:
-        busy = self._turns and self._ledger.flight < FLIGHT
+        busy = self._turns and not self._ledger.full
         control = self._unsequenced or self._control or self._opening or self._granting
         return bool(control or busy or self._ledger.replaying)
 

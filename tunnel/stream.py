@@ -77,9 +77,9 @@ class Stream:
             raise LocalProtocolError(f"stream {self.id}: finished twice")
         self.sending = Half.FINISHING
 
-    def take(self) -> bytes | memoryview:
-        """The next DATA payload, as large as the credit, the queue and a frame allow."""
-        room = min(self.credit, self.queued, MAX_PAYLOAD)
+    def take(self, most: int = MAX_PAYLOAD) -> bytes | memoryview:
+        """The next DATA payload, as large as the credit, the queue and `most`, the size of a frame, allow."""
+        room = min(self.credit, self.queued, most)
         self.credit -= room
         self.queued -= room
         pieces: list[bytes | memoryview] = []

@@ -19,10 +19,11 @@ import zstandard
 from websockets.asyncio.connection import Connection
 from websockets.exceptions import ConnectionClosed
 
+from tunnel.congestion import BATCH
 from tunnel.errors import LinkLost, RemoteProtocolError
 from tunnel.events import Event, LinkOver
 from tunnel.frames import MAX_PAYLOAD, Frame, FrameParser
-from tunnel.link import BATCH, Link
+from tunnel.link import Link
 from tunnel.secure import SecureSession
 
 __all__ = ["MAX_MESSAGE", "Carrier", "Wake", "carry"]

@@ -18,9 +18,12 @@ def frame(encoded: Encoded) -> Frame:
     return found
 
 
+NOW = 1000.0
+
+
 def number_data(ledger: Ledger, *sizes: int, stream: int = 1) -> list[Frame]:
     """Number DATA frames of these sizes."""
-    return [frame(ledger.number(FrameType.DATA, StreamId(stream), bytes(size))) for size in sizes]
+    return [frame(ledger.number(FrameType.DATA, StreamId(stream), bytes(size), NOW)) for size in sizes]
 
 
 def replayed(ledger: Ledger) -> list[Frame]:
@@ -60,12 +63,12 @@ class TestCounting:
         """The owner learns how many bytes of which stream the peer has."""
         ledger = Ledger()
         number_data(ledger, 10, 20)
-        ledger.number(FrameType.FINISH, StreamId(1), b"")
+        ledger.number(FrameType.FINISH, StreamId(1), b"", NOW)
         number_data(ledger, 5, stream=3)
-        assert ledger.acknowledged(3) == {1: 30}
-        assert ledger.acknowledged(3) == {}
+        assert ledger.acknowledged(3, NOW) == {1: 30}
+        assert ledger.acknowledged(3, NOW) == {}
         assert ledger.unacknowledged
-        assert ledger.acknowledged(4) == {3: 5}
+        assert ledger.acknowledged(4, NOW) == {3: 5}
         assert (ledger.flight, ledger.control, ledger.unacknowledged) == (0, 0, False)
 
     @pytest.mark.parametrize("count", [1, 4, 1 << 63])
@@ -73,15 +76,15 @@ class TestCounting:
         """A count beyond what was sent, or below an earlier one, breaks the protocol."""
         ledger = Ledger()
         number_data(ledger, 1, 1, 1)
-        ledger.acknowledged(2)
+        ledger.acknowledged(2, NOW)
         with pytest.raises(RemoteProtocolError, match=f"{count} frames acknowledged of 3 sent, after 2"):
-            ledger.acknowledged(count)
+            ledger.acknowledged(count, NOW)
 
     def test_tiny_frames_count_for_what_keeping_them_costs(self) -> None:
         """Without it a bound in bytes would let a million objects wait."""
         ledger = Ledger()
         number_data(ledger, 1, 1)
-        ledger.number(FrameType.CREDIT, StreamId(1), bytes(8))
+        ledger.number(FrameType.CREDIT, StreamId(1), bytes(8), NOW)
         assert ledger.flight == 2 * (FRAME_COST + 1)
         assert ledger.control == FRAME_COST + 8
 
@@ -153,11 +156,11 @@ class TestResumption:
         number_data(ledger, 1, 2, 3)
         ledger.resume(0)
         ledger.repeat()
-        assert ledger.acknowledged(1) == {1: 1}
+        assert ledger.acknowledged(1, NOW) == {1: 1}
         with pytest.raises(RemoteProtocolError):
-            ledger.acknowledged(2)
+            ledger.acknowledged(2, NOW)
         ledger.repeat()
-        assert ledger.acknowledged(2) == {1: 2}
+        assert ledger.acknowledged(2, NOW) == {1: 2}
         assert [each.payload for each in replayed(ledger)] == [bytes(3)]
 
     @pytest.mark.parametrize("count", [0, 4])
@@ -165,7 +168,7 @@ class TestResumption:
         """A count below what was acknowledged, or above what was sent, is refused; the true agent still can resume."""
         ledger = Ledger()
         sent = number_data(ledger, 1, 2, 3)
-        ledger.acknowledged(1)
+        ledger.acknowledged(1, NOW)
         ledger.resume(1)
         ledger.repeat()
         with pytest.raises(RemoteProtocolError):
@@ -207,13 +210,13 @@ class TestResumption:
             elif step == "arrive" and wire:
                 arrive()
             elif step == "ack":
-                told += sum(here.acknowledged(unpack_count(frame(there.ack()))).values())
+                told += sum(here.acknowledged(unpack_count(frame(there.ack())), NOW).values())
             elif step == "cut":
                 resume()
         resume()
         while wire:
             arrive()
-        told += sum(here.acknowledged(there.received_count).values())
+        told += sum(here.acknowledged(there.received_count, NOW).values())
         assert arrived == list(range(1, sent + 1))
         assert told == sum(arrived)
         assert (here.flight, here.unacknowledged) == (0, False)

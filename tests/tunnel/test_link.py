@@ -10,6 +10,7 @@ from collections import deque
 import pytest
 
 from tests.tunnel.joined import data_in, deliver_all, frames_of, opened, quiet
+from tunnel.congestion import START_FLIGHT, START_FRAME
 from tunnel.errors import LocalProtocolError
 from tunnel.events import (
     LinkOver,
@@ -24,14 +25,11 @@ from tunnel.events import (
 )
 from tunnel.frames import (
     HEADER_SIZE,
-    MAX_PAYLOAD,
     FrameParser,
     ResetCode,
 )
 from tunnel.ledger import ACK_DELAY_S
 from tunnel.link import (
-    BATCH,
-    FLIGHT,
     MAX_REASON,
     MAX_STREAMS,
 )
@@ -237,19 +235,20 @@ class TestOrder:
         assert frames_of(agent.data_to_send(joined.now)) == ["ACK", what]
 
     def test_a_batch_is_bounded(self) -> None:
-        """However much there is to say, one WebSocket message stays near BATCH."""
+        """However much there is to say, one WebSocket message stays near `batch`."""
         joined = quiet()
+        congestion = joined.hub.link._ledger.congestion
         for stream_id in [opened(joined) for _ in range(30)]:
             joined.hub.link.send(stream_id, bytes(INITIAL_WINDOW))
         batch = joined.hub.link.data_to_send(joined.now)
-        assert BATCH <= len(batch) < BATCH + MAX_PAYLOAD + HEADER_SIZE
+        assert congestion.batch <= len(batch) < congestion.batch + congestion.frame + HEADER_SIZE
 
     def test_short_messages_pass_bulk(self) -> None:
         """A stream that was idle has the next frame."""
         joined = quiet()
         bulk, chat = opened(joined), opened(joined)
-        joined.hub.link.streams[bulk].credit = FLIGHT
-        joined.hub.link.send(bulk, bytes(FLIGHT))
+        joined.hub.link.streams[bulk].credit = START_FLIGHT
+        joined.hub.link.send(bulk, bytes(START_FLIGHT))
         joined.hub.link.data_to_send(joined.now)
         joined.hub.link.send(chat, b"hello")
         batch = FrameParser().receive(joined.hub.link.data_to_send(joined.now))
@@ -293,8 +292,8 @@ class TestCredit:
         """While credit lasts the turns alone decide when the rest goes."""
         joined = quiet()
         stream_id = opened(joined)
-        joined.hub.link.streams[stream_id].credit = 3 * MAX_PAYLOAD
-        joined.hub.link.send(stream_id, bytes(4 * MAX_PAYLOAD))
+        joined.hub.link.streams[stream_id].credit = 3 * START_FRAME
+        joined.hub.link.send(stream_id, bytes(4 * START_FRAME))
         batches = [joined.hub.link.data_to_send(joined.now) for _ in range(3)]
         assert [name for batch in batches for name in frames_of(batch)] == ["DATA", "DATA", "DATA_WAITING"]
 

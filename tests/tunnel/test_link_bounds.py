@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.tunnel.joined import deliver_all, frames_of, opened, quiet
+from tunnel.congestion import START_FLIGHT
 from tunnel.events import (
     MessageReceived,
     StreamOpened,
@@ -17,10 +18,8 @@ from tunnel.frames import (
     pack_count,
     pack_open,
 )
-from tunnel.ledger import FRAME_COST
+from tunnel.ledger import CONTROL_FLIGHT, FRAME_COST
 from tunnel.link import (
-    CONTROL_FLIGHT,
-    FLIGHT,
     MAX_CONTROL,
     MAX_STREAM_ID,
     MAX_STREAMS,
@@ -37,23 +36,23 @@ class TestBounds:
         """No more leaves until acknowledgements come; then the rest does."""
         joined = quiet()
         stream_id = opened(joined)
-        joined.hub.link.streams[stream_id].credit = 10 * FLIGHT
-        joined.hub.link.send(stream_id, bytes(3 * FLIGHT))
+        joined.hub.link.streams[stream_id].credit = 10 * START_FLIGHT
+        joined.hub.link.send(stream_id, bytes(3 * START_FLIGHT))
         sent = 0
         while batch := joined.hub.link.data_to_send(joined.now):
             sent += len(batch)
-        assert FLIGHT - FLIGHT // 100 <= sent <= FLIGHT + MAX_PAYLOAD
+        assert 0.95 * START_FLIGHT <= sent <= START_FLIGHT + MAX_PAYLOAD
 
     def test_tiny_frames_are_capped_too(self) -> None:
         """A program that writes byte by byte to a node that acknowledges nothing makes us keep few of them."""
         joined = quiet()
         stream_id = opened(joined)
-        joined.hub.link.streams[stream_id].credit = 10 * FLIGHT
+        joined.hub.link.streams[stream_id].credit = 10 * START_FLIGHT
         frames = 0
         for _ in range(20_000):
             joined.hub.link.send(stream_id, b"x")
             frames += len(frames_of(joined.hub.link.data_to_send(joined.now)))
-        assert frames <= FLIGHT // FRAME_COST
+        assert frames <= START_FLIGHT // FRAME_COST
         assert joined.hub.link.streams[stream_id].queued == 20_000 - frames
 
     def test_a_peer_that_acknowledges_nothing_does_not_fill_our_memory(self) -> None:

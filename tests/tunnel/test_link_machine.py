@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.tunnel.joined import End, Joined
+from tunnel.congestion import MAX_FLIGHT
 from tunnel.events import (
     Event,
     MessageReceived,
@@ -24,8 +25,7 @@ from tunnel.events import (
     StreamReset,
 )
 from tunnel.frames import MAX_PAYLOAD, ResetCode
-from tunnel.ledger import FRAME_COST
-from tunnel.link import CONTROL_FLIGHT, FLIGHT
+from tunnel.ledger import CONTROL_FLIGHT, FRAME_COST
 from tunnel.stream import StreamId
 from tunnel.window import INITIAL_WINDOW, Budget
 
@@ -255,7 +255,7 @@ class LinkMachine(RuleBasedStateMachine):
         for side in self.sides:
             link = side.end.link
             assert link.lost is None
-            assert 0 <= link._ledger.flight <= FLIGHT + MAX_PAYLOAD + FRAME_COST
+            assert 0 <= link._ledger.flight <= MAX_FLIGHT + MAX_PAYLOAD + FRAME_COST
             assert 0 <= link._ledger.control <= CONTROL_FLIGHT + MAX_PAYLOAD
             sizes = [stream.window.size for stream in link.streams.values()]
             assert side.budget.reserved == sum(size - INITIAL_WINDOW for size in sizes) <= side.budget.total

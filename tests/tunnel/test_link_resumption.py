@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.tunnel.joined import End, Joined, data_in, opened, quiet
+from tunnel.congestion import START_FLIGHT
 from tunnel.errors import RemoteProtocolError
 from tunnel.events import (
     MessageReceived,
@@ -17,9 +18,6 @@ from tunnel.events import (
 )
 from tunnel.frames import (
     HEADER_SIZE,
-)
-from tunnel.link import (
-    FLIGHT,
 )
 from tunnel.pulse import PING_EVERY_S, SILENCE_S
 from tunnel.window import INITIAL_WINDOW
@@ -93,10 +91,10 @@ class TestResumption:
         """Several cuts, each after one more batch of a long replay."""
         joined = quiet()
         stream_id = opened(joined)
-        joined.hub.link.streams[stream_id].credit = FLIGHT
-        joined.agent.link.streams[stream_id].window.size = FLIGHT
-        joined.agent.link.streams[stream_id].window.outstanding = FLIGHT
-        data = bytes(range(256)) * (FLIGHT // 512)
+        joined.hub.link.streams[stream_id].credit = START_FLIGHT
+        joined.agent.link.streams[stream_id].window.size = START_FLIGHT
+        joined.agent.link.streams[stream_id].window.outstanding = START_FLIGHT
+        data = bytes(range(256)) * (START_FLIGHT // 512)
         joined.hub.link.send(stream_id, data)
         while joined.say(joined.hub):
             pass
