@@ -271,7 +271,7 @@ def status(as_json: bool, data_dir: str | None) -> None:
     from rich.console import Console
 
     from raycolab.cluster import attach
-    from raycolab.display.tables import nodes_table, sweeps_table
+    from raycolab.display.tables import nodes_table, sweeps_table, traffic_lines
 
     seen = attach(data_dir).status()
     if as_json:
@@ -282,6 +282,9 @@ def status(as_json: bool, data_dir: str | None) -> None:
     if seen["sweeps"]:
         console.print()
         console.print(sweeps_table(seen["sweeps"]), soft_wrap=True)
+    console.print()
+    for line in traffic_lines(seen["traffic"]):
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
 @cli.command()

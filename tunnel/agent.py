@@ -33,6 +33,8 @@ __all__ = ["GIVE_UP_S", "REACH_S", "Agent", "AgentApplication"]
 
 REACH_S = 60.0  # the first time, a hub that is not reached for so long is not there
 GIVE_UP_S = 1800.0
+FIRST_PAUSE_S = 0.2  # before another attempt to reach the hub; it doubles
+LONGEST_PAUSE_S = 10.0
 LEFT = "it left"
 PARTING_S = 1.0  # how long the hub may take to close the WebSocket after our goodbye
 STEADY_S = 1.0  # a WebSocket that lasted so long is no reason to wait before the next
@@ -91,7 +93,7 @@ class Agent:
         self._give_up_s = give_up_s
         self._instance = secrets.token_hex(8)
         self._namespace = machine.namespace
-        self._backoff = Backoff(0.2, 10.0)
+        self._backoff = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S)
         self._pause = False  # whether the last WebSocket ended too soon to dial again at once
         self._local = LocalPort(self._from_sockets, machine.address_of)
         self._router = Router(self._route)
@@ -180,9 +182,9 @@ class Agent:
             try:
                 reached = await self._reach(Resume(welcome.link, link.received_count), welcome.grace_s)
             except (Refused, HubUnreachable) as error:
-                if isinstance(error, Refused) and error.code != "unknown-link":
+                if isinstance(error, Refused) and error.code not in ("unknown-link", "dismissed"):
                     raise
-                return LinkOver(str(error), final=False)
+                return LinkOver(str(error), final=isinstance(error, Refused) and error.code == "dismissed")
             if reached is None:
                 return LinkOver(LEFT, final=True)
             resumed, carrier = reached
@@ -271,7 +273,8 @@ class Agent:
             left_s = deadline - time.monotonic()
             if left_s <= 0:
                 raise HubUnreachable(self._address.url, why)
-            await asyncio.sleep(min(self._backoff.next(random.random()), left_s))
+            # Toward the end more often: what comes back in the last seconds should still find the link.
+            await asyncio.sleep(min(self._backoff.next(random.random()), max(left_s / 8, FIRST_PAUSE_S), left_s))
 
     # Streams.
 

@@ -69,6 +69,7 @@ async def _connect(address: JoinAddress) -> ClientConnection:
 
 async def _greet(websocket: ClientConnection, address: JoinAddress, hello: Hello) -> tuple[Welcome, Carrier]:
     carrier = Carrier(websocket, SecureSession.client(address.pin))
+    carrier.began(websocket.request, websocket.response)
     frames = await carrier.handshake()
     challenge = await _one(carrier, frames, FrameType.CHALLENGE)
     proven = dataclasses.replace(hello, proof=prove(address.secret, address.pin, challenge.payload))

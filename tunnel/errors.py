@@ -77,8 +77,8 @@ class Refused(TunnelError):
     """The hub answered the handshake with no.
 
     `code` is for programs: "secret" (wrong secret), "version" or another one of the application's own, "full"
-    (no room for another node), "unknown-link" (the hub cannot resume this link), "protocol" (the hub could
-    not understand the handshake). `message` is the hub's sentence for a person.
+    (no room for another node), "unknown-link" (the hub cannot resume this link), "dismissed" (the hub ended it for
+    good), "protocol" (the hub could not understand the handshake). `message` is the hub's sentence for a person.
     """
 
     def __init__(self, code: str, message: str) -> None:

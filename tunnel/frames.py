@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 from tunnel.errors import LocalProtocolError, RemoteProtocolError
 
 __all__ = [
+    "DATA",
     "HEADER_SIZE",
     "MAX_JSON",
     "MAX_PAYLOAD",
@@ -79,6 +80,7 @@ class FrameType(enum.IntEnum):
     DATA_WAITING = 26  # DATA, and more waits here for credit
 
 
+DATA = frozenset({FrameType.DATA, FrameType.DATA_WAITING})  # what has the bytes of streams
 SEQUENCED = frozenset(kind for kind in FrameType if kind >= FrameType.OPEN)
 
 _KNOWN = {int(kind): kind for kind in FrameType}

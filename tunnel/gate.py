@@ -28,6 +28,7 @@ from tunnel.frames import FrameType, decode_json, encode_header, encode_json
 from tunnel.handshake import Hello, Welcome
 from tunnel.listen import Listen, TcpListen, UnixListen
 from tunnel.secure import HubIdentity, SecureSession, make_challenge, proof_holds, server_context
+from tunnel.traffic import Traffic
 from tunnel.transport import MAX_MESSAGE, WRITE_LIMIT, Carrier
 
 __all__ = ["PATH", "Gate", "Visitor"]
@@ -64,9 +65,16 @@ class Gate:
         self._context = server_context(identity)
         self._enter = enter
         self._strangers: dict[ServerConnection, None] = {}  # in order of coming
+        self._carriers: set[Carrier] = set()  # of the WebSockets there are
+        self._past = Traffic()  # of those that ended
         self._server: Server | None = None
         self._path: Path | None = None  # of the unix socket
         self._closing = False
+
+    @property
+    def traffic(self) -> Traffic:
+        """Bytes of all WebSockets so far, of those who were not let in too."""
+        return sum((carrier.meter.traffic for carrier in self._carriers), self._past)
 
     async def open(self, listen: Listen) -> Listen:
         """Begin to accept; returns the address bound. PortTaken when it is in use, OSError when it cannot be bound."""
@@ -126,6 +134,8 @@ class Gate:
 
     async def _serve(self, websocket: ServerConnection) -> None:
         carrier = Carrier(websocket, SecureSession.server(self._context))
+        carrier.began(websocket.request, websocket.response)
+        self._carriers.add(carrier)
         try:
             async with asyncio.timeout(HANDSHAKE_S):
                 visitor = await self._greet(carrier)
@@ -136,6 +146,9 @@ class Gate:
             await _refuse(carrier, refused)
         except (RemoteProtocolError, ConnectionClosed, TimeoutError) as error:
             log.debug("a visitor did not get in: %s", error)
+        finally:
+            self._carriers.discard(carrier)
+            self._past += carrier.meter.traffic
 
     async def _greet(self, carrier: Carrier) -> Visitor:
         frames = await carrier.handshake()

@@ -27,11 +27,13 @@ from tunnel.orders import Listening, Orders
 from tunnel.router import Port, Router, StreamEvent
 from tunnel.secure import HubIdentity
 from tunnel.sockets import LocalPort
+from tunnel.traffic import Traffic
 from tunnel.transport import Carrier, Wake, carry
 
 __all__ = ["GRACE_S", "Hub", "HubApplication", "Peer"]
 
 GRACE_S = 120.0
+MAX_DISMISSED = 1000  # links that were ended for good and whose agents may have been away, to be told when they come
 PARTING_S = 2.0  # how long a node that is told to go may take to close its WebSocket
 
 log = logging.getLogger("tunnel.hub")
@@ -76,17 +78,12 @@ class Peer:
     ordered: set[NodeId] = field(default_factory=set)  # nodes it was told to listen for
     expiry: asyncio.TimerHandle | None = None
     over: LinkOver | None = None  # the agent said goodbye
-    # Of carriers that ended; status adds the current one's.
-    bytes_sent: int = 0
-    bytes_received: int = 0
+    past: Traffic = field(default_factory=Traffic)  # of the carriers that ended
 
     @property
-    def traffic(self) -> tuple[int, int]:
-        """Bytes of WebSocket messages sent to and received from this agent."""
-        carrier = self.carrier
-        if carrier is None:
-            return self.bytes_sent, self.bytes_received
-        return self.bytes_sent + carrier.bytes_sent, self.bytes_received + carrier.bytes_received
+    def traffic(self) -> Traffic:
+        """Bytes of this agent's WebSockets since it joined, seen from the hub."""
+        return self.past if self.carrier is None else self.past + self.carrier.meter.traffic
 
 
 class Hub:
@@ -114,6 +111,7 @@ class Hub:
         self._peers: dict[NodeId, Peer] = {}
         self._owners: dict[Port, Peer] = {}  # of the peers' links
         self._gate = Gate(identity, self._welcome)
+        self._dismissed: dict[str, str] = {}  # link id and reason, oldest first
         self._closing = False
         self._orders: asyncio.Queue[tuple[list[Node], list[NodeId]]] = asyncio.Queue()
         self._following: asyncio.Task[None] | None = None
@@ -127,6 +125,11 @@ class Hub:
     def peers(self) -> list[Peer]:
         """The agents, in order of joining."""
         return list(self._peers.values())
+
+    @property
+    def traffic(self) -> Traffic:
+        """Bytes of all WebSockets so far: of nodes that are here or gone, and of strangers."""
+        return self._gate.traffic
 
     async def start(self, listen: Listen) -> Listen:
         """Accept agents at `listen`; returns the address bound. PortTaken when it is in use, OSError when it is bad."""
@@ -226,6 +229,8 @@ class Hub:
 
     async def _take_back(self, resume: Resume, instance: str) -> Peer:
         """The peer whose link this is, freed from the WebSocket it had."""
+        if resume.link in self._dismissed:
+            raise Refused("dismissed", self._dismissed.pop(resume.link))
         for peer in self.peers:
             if not secrets.compare_digest(peer.link_id.encode(), resume.link.encode()) or peer.instance != instance:
                 continue
@@ -256,7 +261,7 @@ class Hub:
         else:
             reason = task.result()
         if peer.carrier is carrier:
-            peer.bytes_sent, peer.bytes_received = peer.traffic
+            peer.past = peer.traffic
             peer.carrier = None
             self._outage(peer, reason)
 
@@ -292,6 +297,10 @@ class Hub:
         peer.link.goodbye(reason, final=final)
         peer.over = LinkOver(reason, final)
         peer.wake.set()
+        if final:
+            self._dismissed[peer.link_id] = reason
+            while len(self._dismissed) > MAX_DISMISSED:
+                del self._dismissed[next(iter(self._dismissed))]
         if peer.carrying is not None:
             await asyncio.wait({peer.carrying}, timeout=PARTING_S)
             peer.carrying.cancel()

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from tunnel.congestion import Congestion
 from tunnel.errors import RemoteProtocolError
-from tunnel.frames import HEADER_SIZE, SEQUENCE_MASK, Frame, FrameType, encode_header, pack_count
+from tunnel.frames import DATA, HEADER_SIZE, SEQUENCE_MASK, Frame, FrameType, encode_header, pack_count
 from tunnel.stream import StreamId
 
 __all__ = ["ACK_BYTES", "ACK_DELAY_S", "CONTROL_FLIGHT", "FRAME_COST", "Encoded", "Ledger"]
@@ -22,8 +22,6 @@ ACK_BYTES = 8 * 1024  # acknowledge at once after so many bytes,
 ACK_DELAY_S = 0.25  # and after this long in any case
 CONTROL_FLIGHT = 1024 * 1024  # sequenced frames but DATA sent and not acknowledged, at most
 FRAME_COST = 256  # bytes that keeping a frame takes beside its payload, so that a million tiny ones count for something
-
-_DATA = (FrameType.DATA, FrameType.DATA_WAITING)
 
 Encoded = tuple[bytes, bytes | memoryview]
 """Header and payload of a frame on its way out."""
@@ -87,7 +85,7 @@ class Ledger:
         """Give a frame its sequence and keep it until it is acknowledged."""
         self._sent_count += 1
         header = encode_header(kind, len(payload), stream, self._sent_count)
-        sent = _Sent(header, payload, stream, kind in _DATA, now)
+        sent = _Sent(header, payload, stream, kind in DATA, now)
         self._sent.append(sent)
         if sent.is_data:
             self.flight += sent.cost

@@ -29,6 +29,7 @@ from tunnel.events import (
     StreamReset,
 )
 from tunnel.frames import (
+    DATA,
     HEADER_SIZE,
     SEQUENCED,
     Frame,
@@ -77,6 +78,7 @@ class Link:
         self.streams: dict[StreamId, Stream] = {}
         # Why this link cannot go on, once it cannot: its owner is to let go of it.
         self.lost: str | None = None
+        self.data_sent = 0  # bytes of streams in what data_to_send gave
         self._ledger = Ledger()
         self._pulse = Pulse(initiator=initiator, now=now)
         self._turns = Turns()
@@ -211,6 +213,8 @@ class Link:
         size, enough = 0, self._ledger.congestion.batch
         for encoded in self._outgoing(now):
             parts += encoded
+            if encoded[0][0] in DATA:
+                self.data_sent += len(encoded[1])
             size += HEADER_SIZE + len(encoded[1])
             if size >= enough:
                 break

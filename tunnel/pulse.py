@@ -1,7 +1,8 @@
 """The heartbeat of a link: when to ping, how long the round trip is, when silence means that a WebSocket is dead.
 
 The agent asks and the hub answers, so an idle link costs one ping each way per PING_EVERY_S. The hub learns the round
-trip from the next ping, and gives a WebSocket up on which it heard nothing for two of them and SILENCE_S. Sans-I/O.
+trip from the next ping, which the first time follows at once, and gives a WebSocket up on which it heard nothing for
+two of them and SILENCE_S. Sans-I/O.
 """
 
 from __future__ import annotations
@@ -65,6 +66,6 @@ class Pulse:
         """A PONG came; one that answers no open question means nothing."""
         token, _ = unpack_pair(frame)
         if self._ping_sent_at is not None and token == self._token:
+            self._ping_at = now if self.round_trip_s is None else now + PING_EVERY_S
             self.round_trip_s = max(now - self._ping_sent_at, 0.0)
             self._ping_sent_at = None
-            self._ping_at = now + PING_EVERY_S

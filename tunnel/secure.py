@@ -216,6 +216,11 @@ class SecureSession:
         return cls(context, None)
 
     @property
+    def is_client(self) -> bool:
+        """True at a node's end."""
+        return self._pin is not None
+
+    @property
     def established(self) -> bool:
         """True from the end of the handshake, pin included, until this side closes or the session fails."""
         return self._state is _State.ESTABLISHED

@@ -18,13 +18,15 @@ from typing import IO, cast
 import zstandard
 from websockets.asyncio.connection import Connection
 from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
 
 from tunnel.congestion import BATCH
 from tunnel.errors import LinkLost, RemoteProtocolError
 from tunnel.events import Event, LinkOver
-from tunnel.frames import MAX_PAYLOAD, Frame, FrameParser
+from tunnel.frames import DATA, MAX_PAYLOAD, Frame, FrameParser
 from tunnel.link import Link
 from tunnel.secure import SecureSession
+from tunnel.traffic import Meter
 
 __all__ = ["MAX_MESSAGE", "Carrier", "Wake", "carry"]
 
@@ -52,7 +54,7 @@ class _Inbox(io.RawIOBase):
 
 
 class Carrier:
-    """Sends and receives batches of frames over one WebSocket; counts the bytes of its messages."""
+    """Sends and receives batches of frames over one WebSocket, and counts its bytes."""
 
     def __init__(self, websocket: Connection, session: SecureSession) -> None:
         self._websocket = websocket
@@ -61,15 +63,22 @@ class Carrier:
         self._compressor: zstandard.ZstdCompressionObj | None = None
         self._inbox = _Inbox()
         self._reader: zstandard.ZstdDecompressionReader | None = None
-        self.bytes_sent = 0
-        self.bytes_received = 0
+        self.meter = Meter(client=session.is_client)
+
+    def began(self, request: Request | None, response: Response | None) -> None:
+        """Count the HTTP exchange that began the WebSocket."""
+        sizes = [len(message.serialize()) if message is not None else 0 for message in (request, response)]
+        sent, received = sizes if self._session.is_client else reversed(sizes)
+        self.meter.began(sent=sent, received=received)
 
     async def handshake(self) -> list[Frame]:
         """Finish the inner TLS handshake; returns frames that came along. Raises PinMismatch, RemoteProtocolError."""
         await self._flush()
         plain = b""
         while not self._session.established:
-            plain += await self._receive_plain()
+            message = await self._message()
+            self.meter.received(len(message))
+            plain += self._session.receive(message)
             await self._flush()
         return self._parser.receive(plain)
 
@@ -79,18 +88,24 @@ class Carrier:
         decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_ZSTD_WINDOW)
         self._reader = decompressor.stream_reader(cast("IO[bytes]", self._inbox), read_size=MAX_MESSAGE)
 
-    async def send(self, batch: bytes) -> None:
-        """Send frames; returns when the WebSocket takes more."""
+    async def send(self, batch: bytes, data: int = 0) -> None:
+        """Send frames, of whose bytes `data` are payload of streams; returns when the WebSocket takes more."""
+        plain = len(batch)
         if self._compressor is not None:
             stored = self._compressor.compress(batch) + self._compressor.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
             batch = len(batch).to_bytes(3, "big") + stored
         self._session.send(batch)
-        await self._flush()
+        await self._flush(data, plain)
 
     async def receive(self) -> list[Frame]:
         """The frames of the next message; raises RemoteProtocolError, or ConnectionClosed at the end."""
-        plain = await self._receive_plain()
-        return self._parser.receive(plain if self._reader is None else self._inflate(self._reader, plain))
+        message = await self._message()
+        plain = self._session.receive(message)
+        if self._reader is not None:
+            plain = self._inflate(self._reader, plain)
+        frames = self._parser.receive(plain)
+        self.meter.received(len(message), sum(len(frame.payload) for frame in frames if frame.type in DATA), len(plain))
+        return frames
 
     async def close(self) -> None:
         """Close the WebSocket; waits CLOSE_S for the other side's close frame, which a dead one never sends."""
@@ -115,16 +130,14 @@ class Carrier:
             raise RemoteProtocolError(f"a batch of {len(batch)} bytes that said {length}")
         return batch
 
-    async def _receive_plain(self) -> bytes:
-        message = await self._websocket.recv(decode=False)
-        self.bytes_received += len(message)
-        return self._session.receive(message)
+    async def _message(self) -> bytes:
+        return await self._websocket.recv(decode=False)
 
-    async def _flush(self) -> None:
-        data = self._session.data_to_send()
-        if data:
-            self.bytes_sent += len(data)
-            await self._websocket.send(data)
+    async def _flush(self, data: int = 0, plain: int = 1) -> None:
+        message = self._session.data_to_send()
+        if message:
+            self.meter.sent(len(message), data, plain)
+            await self._websocket.send(message)
 
 
 async def carry(link: Link, carrier: Carrier, wake: Wake, act: Callable[[list[Event]], None]) -> str:
@@ -208,8 +221,10 @@ async def _write(link: Link, carrier: Carrier, timer: _Timer) -> str:
         timer.wake.clear()
         if link.lost is not None:
             raise LinkLost(link.lost)
+        before = link.data_sent
         while batch := link.data_to_send(time.monotonic()):
             timer.arm()
-            await carrier.send(batch)
+            await carrier.send(batch, link.data_sent - before)
+            before = link.data_sent
         timer.arm()
         await timer.wake.wait()

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from raycolab.display.progress import SweepProgress, best_text, sweep_line
-from raycolab.display.tables import nodes_table, results_table, sweeps_table
+from raycolab.display.tables import nodes_table, results_table, sweeps_table, traffic_lines
 
-__all__ = ["SweepProgress", "best_text", "nodes_table", "results_table", "sweep_line", "sweeps_table"]
+__all__ = ["SweepProgress", "best_text", "nodes_table", "results_table", "sweep_line", "sweeps_table", "traffic_lines"]

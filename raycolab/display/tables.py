@@ -16,7 +16,7 @@ from raycolab.wording import bytes_text, duration_text, number_text, tally_text
 if TYPE_CHECKING:  # `status` must not pay for importing pandas
     from raycolab.results.table import Results
 
-__all__ = ["nodes_table", "results_table", "sweeps_table"]
+__all__ = ["nodes_table", "results_table", "sweeps_table", "traffic_lines"]
 
 
 def nodes_table(nodes: Sequence[Mapping[str, Any]]) -> Group:
@@ -50,6 +50,18 @@ def sweeps_table(sweeps: Sequence[Mapping[str, Any]]) -> Group:
             Text(best_text(sweep.get("best")) or "-"),
         )
     return Group(table, *map(Text, warning_lines(sweeps, [])))
+
+
+def traffic_lines(traffic: Mapping[str, Any]) -> list[str]:
+    """What went through the tunnel since the head started, and this month where the provider counts; its warning."""
+    total, own = traffic["bytes"], traffic["control_bytes"]
+    lines = [f"through the tunnel: {bytes_text(total)}, of which {bytes_text(own)} its own overhead"]
+    if traffic["limit_bytes"] is not None:
+        lines[0] += (
+            f"; {traffic['month']}: {bytes_text(traffic['month_bytes'])} of {bytes_text(traffic['limit_bytes'])}"
+        )
+        lines[0] += f" that {traffic['provider']}'s free plan has a month"
+    return lines + ([traffic["warning"]] if traffic["warning"] else [])
 
 
 def results_table(results: Results) -> Group:

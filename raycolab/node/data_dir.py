@@ -3,6 +3,7 @@
     identity.json   0600   what makes a restarted head the same one to its joiners: certificate, secret, Ray token, ...
     head.json       0600   the running head: its process, its control socket, its store
     lock            0600   held by the running head (flock), with its process id for the sentence a second one gets
+    traffic.json    0600   the bytes that went through the tunnel this month
     raycolab.db            the default store
 
 Files are written whole: beside, then renamed. What is in the identity is the head's business; nothing here reads it.
@@ -93,6 +94,14 @@ class DataDir:
     def save_identity(self, identity: Mapping[str, Any]) -> None:
         """Replace the identity; on return it is on the disk."""
         self._write("identity.json", identity)
+
+    def load_traffic(self) -> dict[str, Any] | None:
+        """What `save_traffic` saved, or None. Raises ClusterError for a damaged file."""
+        return self._read("traffic.json")
+
+    def save_traffic(self, traffic: Mapping[str, Any]) -> None:
+        """Replace the count of the month's bytes."""
+        self._write("traffic.json", traffic)
 
     def write_head(self, record: HeadRecord) -> None:
         """Say where the running head can be reached."""

@@ -21,6 +21,7 @@ from typing import Any
 
 from raycolab import providers
 from raycolab.errors import ClusterError, RaycolabError, UnknownNodeError, UsageError
+from raycolab.node.allowance import Allowance
 from raycolab.node.control import ControlServer, EngineChannel, Peer
 from raycolab.node.data_dir import DataDir, HeadRecord
 from raycolab.node.lifeline import exec_with_lifeline
@@ -42,6 +43,7 @@ GRACE_VARIABLE = "RAYCOLAB_GRACE_S"  # how long a joiner may be away before its 
 REOPEN_S = (0.5, 2.0, 5.0, 10.0, 30.0)  # waits before each try to mend a lost provider
 ENGINE_START_S = 60.0
 ENGINE_ANSWER_S = 30.0
+COUNT_S = 30.0  # between two looks at what went through the tunnel
 
 log = logging.getLogger("raycolab.head")
 
@@ -86,6 +88,7 @@ class HeadSupervisor:
             remembered=self._remembered,
             run_dir=run_dir,
         )
+        self._allowance = Allowance(self._provider.name, self._provider.free_month_bytes, data_dir.load_traffic())
         self._watch = MeshWatch(self._token, self._take_secrets(), self._on_node_lost)
         self._hub = Hub(
             self._identity,
@@ -235,6 +238,7 @@ class HeadSupervisor:
         stopping = asyncio.create_task(self.stopping.wait())
         ended = asyncio.create_task(self._ray.wait())
         reachable = asyncio.create_task(self._stay_reachable())
+        counting = asyncio.create_task(self._count_traffic())
         try:
             await asyncio.wait({stopping, ended, reachable}, return_when=asyncio.FIRST_COMPLETED)
             if stopping.done():
@@ -243,9 +247,9 @@ class HeadSupervisor:
                 reachable.result()
             raise ClusterError(f"Ray's head process ended ({self._ray.last_words()}). Start the head again.")
         finally:
-            for task in (stopping, ended, reachable):
+            for task in (stopping, ended, reachable, counting):
                 task.cancel()
-            await asyncio.gather(stopping, ended, reachable, return_exceptions=True)
+            await asyncio.gather(stopping, ended, reachable, counting, return_exceptions=True)
 
     async def _stay_reachable(self) -> None:
         """Open the provider again whenever it is lost; raises what it says when that fails for too long."""
@@ -261,6 +265,28 @@ class HeadSupervisor:
                     if delay_s == REOPEN_S[-1]:
                         raise
                     log.warning("not yet: %s", error)
+
+    async def _count_traffic(self) -> None:
+        """Keep the month's bytes where the next head finds them, and warn before the allowance is used up."""
+        while True:
+            await asyncio.sleep(COUNT_S)
+            self._save_traffic()
+            if (news := self._allowance.news()) is not None:
+                log.warning("%s", news)
+
+    def _save_traffic(self) -> None:
+        self._allowance.count(self._hub.traffic.total, time.time())
+        try:
+            self._data_dir.save_traffic(self._allowance.to_json())
+        except RaycolabError as error:  # a full disk: the count is the least of it
+            log.warning("the month's traffic was not saved: %s", error)
+
+    def _traffic(self) -> dict[str, Any]:
+        """All bytes of this head, and the month's."""
+        traffic = self._hub.traffic
+        self._allowance.count(traffic.total, time.time())
+        control = traffic.control_sent + traffic.control_received
+        return {"bytes": traffic.total, "control_bytes": control, **self._allowance.status()}
 
     def _on_node_lost(self, name: str) -> None:
         if self._engine is not None:
@@ -279,7 +305,7 @@ class HeadSupervisor:
         """Answer a client: the command line, a kernel, the demo."""
         op = request.get("op")
         if op == "status":
-            return {"status": cluster_status(self._nodes(), self._progress)}
+            return {"status": cluster_status(self._nodes(), self._progress, self._traffic())}
         if op == "head":
             return {
                 "join_address": self.join_address,
@@ -312,6 +338,7 @@ class HeadSupervisor:
     async def _end(self) -> None:
         """End everything; what fails here must not keep the rest from ending."""
         log.info("shutting down")
+        self._save_traffic()
         self._data_dir.clear_head()
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self._ray.stop)

@@ -23,6 +23,7 @@ from raycolab.node.versions import mismatch, versions
 from tunnel.errors import Refused
 from tunnel.hub import Hub
 from tunnel.nodes import HUB, Node, NodeId
+from tunnel.traffic import Traffic
 
 __all__ = ["MeshWatch"]
 
@@ -71,11 +72,10 @@ class MeshWatch:
     def nodes(self, *, cpus: int, gpus: int) -> list[dict[str, Any]]:
         """Every node as `status --json` shows it, the head (of so many CPUs and GPUs) first."""
         head: dict[str, Any] = {"name": self.hub.node.name, "state": "up" if self._head else "starting"}
-        head |= {"cpus": cpus, "gpus": gpus, "rtt_ms": 0.0, "bytes_sent": 0, "bytes_received": 0, "warning": None}
+        head |= {"cpus": cpus, "gpus": gpus, "rtt_ms": 0.0, **_seen_from_there(Traffic()), "warning": None}
         rows = [head]
         for peer in self.hub.peers:
             joiner = self._joiners[peer.node.id]
-            sent, received = peer.traffic
             rtt_s = peer.link.round_trip_s
             rows.append(
                 {
@@ -84,8 +84,7 @@ class MeshWatch:
                     "cpus": joiner.cpus,
                     "gpus": joiner.gpus,
                     "rtt_ms": None if rtt_s is None else round(rtt_s * 1000, 1),
-                    "bytes_sent": received,
-                    "bytes_received": sent,
+                    **_seen_from_there(peer.traffic),
                     "warning": joiner.warning,
                 }
             )
@@ -184,3 +183,13 @@ class MeshWatch:
         finally:
             del self._answers[question]
         return [probe for probe in mine if (probe.target, probe.port) in failed]
+
+
+def _seen_from_there(traffic: Traffic) -> dict[str, int]:
+    """A node's bytes: what the hub received it sent."""
+    return {
+        "bytes_sent": traffic.received,
+        "bytes_received": traffic.sent,
+        "control_sent": traffic.control_received,
+        "control_received": traffic.control_sent,
+    }

@@ -37,6 +37,10 @@ class Provider(Protocol):
     def name(self) -> str:
         """`ngrok`, `direct` or `unix`."""
 
+    @property
+    def free_month_bytes(self) -> int | None:
+        """Bytes a month that cost nothing; None where nobody counts."""
+
     async def prepare(self) -> Listen:
         """Where the hub must bind, checked to be free. Raises RaycolabError."""
 

@@ -37,6 +37,7 @@ class DirectProvider:
     """Joiners dial the hub's own address, or `url`. Without `listen` the port is the remembered one or any free one."""
 
     name = "direct"
+    free_month_bytes = None
 
     def __init__(self, *, listen: str | None, url: str | None, remembered: Mapping[str, str]) -> None:
         former = remembered.get("port", "")

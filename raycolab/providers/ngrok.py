@@ -55,6 +55,7 @@ class NgrokProvider:
     """An HTTPS endpoint at ngrok for the hub's local port; with the remembered domain where there is one."""
 
     name = "ngrok"
+    free_month_bytes = 1_000_000_000  # of the free plan, out of the edge in either direction; its pricing page
 
     def __init__(
         self,

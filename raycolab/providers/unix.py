@@ -23,6 +23,7 @@ class UnixProvider:
     """Joiners dial a socket path. Without `listen` it is the remembered one, or one in `run_dir`."""
 
     name = "unix"
+    free_month_bytes = None
 
     def __init__(self, *, listen: str | None, run_dir: Path, remembered: Mapping[str, str]) -> None:
         self._given = listen is not None

@@ -110,10 +110,11 @@ def frames_of(batch: bytes) -> list[str]:
 
 
 def quiet() -> Joined:
-    """Two ends that have exchanged their first ping and have nothing more to say."""
+    """Two ends that have exchanged their first pings and have nothing more to say."""
     joined = Joined()
-    joined.agent.link.tick(joined.now)
-    joined.settle()
+    for _ in range(2):
+        joined.agent.link.tick(joined.now)
+        joined.settle()
     return joined
 
 

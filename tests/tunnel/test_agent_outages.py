@@ -188,6 +188,19 @@ class TestLives:
             writer.close()
 
     @in_loop
+    async def test_a_node_removed_while_it_was_away_came_back(self, tmp_path: Path) -> None:
+        """Whoever was sent away for good hears of it when the network lets it, and ends with the reason."""
+        async with behind_an_edge(tmp_path) as (mesh, edge):
+            member = await mesh.join()
+            edge.refuse(True)
+            edge.cut()
+            await member.log.saw("down")
+            await mesh.hub.remove(member.node.id, "removed by a person")
+            edge.refuse(False)
+            assert await member.running == "removed by a person"
+            assert member.log.count("joined") == 1
+
+    @in_loop
     async def test_a_hub_started_again_gets_its_agents_back(self, tmp_path: Path) -> None:
         """The same identity and so the same address: agents whose hub vanished join the next one."""
         async with Mesh(tmp_path) as mesh:

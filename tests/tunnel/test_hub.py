@@ -172,16 +172,17 @@ class TestSwitching:
         async with Mesh(tmp_path) as mesh:
             member = await mesh.join()
             target = await mesh.serve(member, echo)
-            sent, received = mesh.peer(member).traffic
+            before = mesh.peer(member).traffic
             await mesh.echoes(None, target)
-            more_sent, more_received = mesh.peer(member).traffic
-            assert 300_000 < more_sent - sent < 310_000
-            assert 300_000 < more_received - received < 310_000
+            more = mesh.peer(member).traffic
+            assert 300_000 < more.data_sent - before.data_sent < 310_000
+            assert 300_000 < more.data_received - before.data_received < 310_000
+            assert more.control_sent - before.control_sent < 10_000
             writer = (await mesh.dial(None, target))[1]
             writer.write(bytes(300_000))
             writer.write_eof()
-            await eventually(lambda: mesh.peer(member).traffic[0] > more_sent + 100)
-            assert mesh.peer(member).traffic[0] - more_sent < 3_000
+            await eventually(lambda: mesh.peer(member).traffic.sent > more.sent + 100)
+            assert mesh.peer(member).traffic.sent - more.sent < 3_000
             writer.close()
 
 

@@ -23,11 +23,13 @@ def pong(ping: bytes | None) -> Frame:
 
 
 def answered(now: float = START, round_trip_s: float = 0.1) -> Pulse:
-    """An agent's pulse after its first ping was answered."""
+    """An agent's pulse after its first ping was answered, and the one after it."""
     pulse = agent()
-    ping = pulse.ping(now)
-    pulse.heard(now + round_trip_s)
-    pulse.ponged(pong(ping), now + round_trip_s)
+    for _ in range(2):
+        ping = pulse.ping(now)
+        now += round_trip_s
+        pulse.heard(now)
+        pulse.ponged(pong(ping), now)
     return pulse
 
 
@@ -40,7 +42,17 @@ def test_an_answer_tells_the_round_trip_and_the_next_ping_waits() -> None:
     """An idle link is asked every PING_EVERY_S."""
     pulse = answered(round_trip_s=0.1)
     assert pulse.round_trip_s == pytest.approx(0.1)
-    assert pulse.deadline(busy=False) == START + 0.1 + PING_EVERY_S
+    assert pulse.deadline(busy=False) == pytest.approx(START + 0.2 + PING_EVERY_S)
+
+
+def test_the_first_answer_is_passed_on_at_once() -> None:
+    """The hub should know the round trip too, which the next ping tells."""
+    pulse = agent()
+    pulse.ponged(pong(pulse.ping(START)), START + 0.25)
+    assert pulse.deadline(busy=False) == START + 0.25
+    ping = pulse.ping(START + 0.25)
+    assert ping is not None
+    assert unpack_pair(pong(ping))[1] == 250_000
 
 
 def test_a_silence_while_something_is_not_acknowledged_is_asked_sooner() -> None:
@@ -96,7 +108,7 @@ def test_the_hub_learns_the_round_trip_from_the_next_ping() -> None:
     pulse = answered(round_trip_s=0.25)
     ping = pulse.ping(START + 30)
     assert ping is not None
-    assert unpack_pair(Frame(FrameType.PING, payload=ping)) == (2, 250_000)
+    assert unpack_pair(Frame(FrameType.PING, payload=ping)) == (3, 250_000)
     hub = Pulse(initiator=False, now=START)
     hub.pinged(Frame(FrameType.PING, payload=pack_pair(1, 0)))
     assert hub.round_trip_s is None

@@ -125,13 +125,14 @@ class TestCarrier:
         payload = random.Random(1).randbytes(2_000)
         costs = []
         for _ in range(2):
-            before = agent.bytes_sent
+            before = agent.meter.traffic.sent
             await agent.send(data_frame(payload))
             await hub.receive()
-            costs.append(agent.bytes_sent - before)
+            costs.append(agent.meter.traffic.sent - before)
         assert costs[0] > 2_000
         assert costs[1] < 100
-        assert (agent.bytes_sent, agent.bytes_received) == (hub.bytes_received, hub.bytes_sent)
+        here, there = agent.meter.traffic, hub.meter.traffic
+        assert (here.sent, here.received) == (there.received, there.sent)
 
     @in_loop
     async def test_another_certificate_is_told_nothing(self) -> None:
@@ -142,8 +143,8 @@ class TestCarrier:
         shaking = asyncio.create_task(hub.handshake())
         with pytest.raises(PinMismatch):
             await agent.handshake()
-        greeting = agent.bytes_sent
-        await eventually(lambda: hub.bytes_received == greeting)
+        greeting = agent.meter.traffic.sent
+        await eventually(lambda: hub.meter.traffic.received == greeting)
         assert not shaking.done()
         shaking.cancel()
 

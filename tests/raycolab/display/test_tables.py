@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console, RenderableType
 
-from raycolab.display import nodes_table, results_table, sweeps_table
+from raycolab.display import nodes_table, results_table, sweeps_table, traffic_lines
 from raycolab.results.table import Results
 from raycolab.trial import Metric, TrialRow, TrialState
 
@@ -81,3 +81,15 @@ def test_the_best_of_a_dataset_stands_out() -> None:
     bold = "\x1b[1m"
     assert f"{bold}0.5" in "".join(lines(results_table(results("max")), styled=True))
     assert f"{bold}0.25" in "".join(lines(results_table(results("min")), styled=True))
+
+
+def test_traffic_is_told_in_a_line() -> None:
+    """The month only where the provider counts; the warning is a line of its own."""
+    traffic = {"bytes": 12_300_000, "control_bytes": 400_000, "provider": "ngrok", "month": "2026-11"}
+    plain = {**traffic, "month_bytes": 900_000_000, "limit_bytes": None, "warning": None}
+    assert traffic_lines(plain) == ["through the tunnel: 12.3 MB, of which 400 kB its own overhead"]
+    assert traffic_lines({**plain, "limit_bytes": 10**9, "warning": "Mind."}) == [
+        "through the tunnel: 12.3 MB, of which 400 kB its own overhead; 2026-11: 900 MB of 1.0 GB that ngrok's free "
+        "plan has a month",
+        "Mind.",
+    ]

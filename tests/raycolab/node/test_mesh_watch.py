@@ -18,6 +18,7 @@ from tests.in_loop import in_loop
 from tunnel.errors import Refused
 from tunnel.frames import ResetCode
 from tunnel.nodes import Node, NodeId, PortBlock
+from tunnel.traffic import Traffic
 
 BLOCK = ports_needed(1)
 TOKEN = "t" * 32
@@ -70,7 +71,7 @@ class Scene:
     def join(self, joiner: Node, **application: object) -> None:
         """A joiner gets its number and everyone listens for it."""
         link = SimpleNamespace(round_trip_s=0.0421)
-        self.hub.peers.append(SimpleNamespace(node=joiner, link=link, carrier=object(), traffic=(10, 20)))
+        self.hub.peers.append(SimpleNamespace(node=joiner, link=link, carrier=object(), traffic=Traffic(8, 2, 15, 5)))
         self.watch.node_joined(joiner, {"cpus": 2, "gpus": 1, **application})
         self.watch.node_ready(joiner)
 
@@ -225,9 +226,11 @@ def test_nodes_are_shown_with_their_links() -> None:
     assert scene.seen("head")["state"] == "starting"
     scene.head_is_up()
     scene.join(FIRST)
-    keys = ("name", "state", "cpus", "gpus", "rtt_ms", "bytes_sent", "bytes_received", "warning")
-    assert scene.seen("head") == dict(zip(keys, ("head", "up", 4, 0, 0.0, 0, 0, None), strict=True))
-    assert scene.seen("joiner-1") == dict(zip(keys, ("joiner-1", "starting", 2, 1, 42.1, 20, 10, None), strict=True))
+    keys = [*("name", "state", "cpus", "gpus", "rtt_ms", "bytes_sent", "bytes_received")]
+    keys += ["control_sent", "control_received", "warning"]
+    assert scene.seen("head") == dict(zip(keys, ("head", "up", 4, 0, 0.0, 0, 0, 0, 0, None), strict=True))
+    joiner = ("joiner-1", "starting", 2, 1, 42.1, 20, 10, 5, 2, None)
+    assert scene.seen("joiner-1") == dict(zip(keys, joiner, strict=True))
     scene.hub.peers[0].carrier = None
     scene.hub.peers[0].link.round_trip_s = None
     assert (scene.seen("joiner-1")["state"], scene.seen("joiner-1")["rtt_ms"]) == ("away", None)
