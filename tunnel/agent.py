@@ -22,7 +22,7 @@ from tunnel.events import Event, LinkOver, MessageReceived, RosterReceived
 from tunnel.frames import ResetCode
 from tunnel.handshake import Hello, Resume, Welcome
 from tunnel.link import Link
-from tunnel.machine import Machine, busy_ports, raise_file_limit
+from tunnel.machine import Machine, busy_ports, keep_freed_memory, raise_file_limit
 from tunnel.nodes import Node, NodeId, PortBlock
 from tunnel.orders import Listening, Orders
 from tunnel.router import Port, Router, StreamEvent
@@ -135,6 +135,7 @@ class Agent:
         Raises Refused, PinMismatch, HubUnreachable (nothing reached, or given up), ListenFailed.
         """
         raise_file_limit()
+        keep_freed_memory()
         patience_s = self._reach_s
         try:
             while True:

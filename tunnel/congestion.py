@@ -26,13 +26,13 @@ from tunnel.frames import MAX_PAYLOAD
 
 __all__ = ["BATCH", "MAX_FLIGHT", "MIN_FLIGHT", "START_FLIGHT", "Congestion"]
 
-BATCH = 128 * 1024  # bytes that leave at once, at most, give or take a frame: one WebSocket message
+BATCH = 256 * 1024  # bytes that leave at once, at most, give or take a frame: one WebSocket message
 MIN_FLIGHT = 32 * 1024
 START_FLIGHT = 64 * 1024
 MAX_FLIGHT = 8 * 1024 * 1024  # what a link keeps for replay, at most; fills 80 MB/s at 100 ms
 INCREASE = 4 * 1024  # per round
 QUEUE = 1 / 8  # of the base round trip, and within these:
-MIN_QUEUE_S = 0.002  # less than this is the machines' own pace, not the line's
+MIN_QUEUE_S = 0.005  # less than this is the machines' own pace, not the line's
 MAX_QUEUE_S = 0.015
 BASE_S = 30.0
 RECENT = 3  # round trips in a row that show the end of the start

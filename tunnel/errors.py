@@ -30,6 +30,7 @@ __all__ = [
     "PortTaken",
     "Refused",
     "RemoteProtocolError",
+    "SessionDamaged",
     "TunnelError",
 ]
 
@@ -44,6 +45,10 @@ class LocalProtocolError(TunnelError):
 
 class RemoteProtocolError(TunnelError):
     """The peer broke the protocol: its WebSocket is to be closed, nothing it sent since is to be believed."""
+
+
+class SessionDamaged(RemoteProtocolError):
+    """What came is not what the other end of the TLS session sent: somebody in between altered it, not the peer."""
 
 
 class AddressError(TunnelError, ValueError):

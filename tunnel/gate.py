@@ -36,6 +36,8 @@ __all__ = ["PATH", "Gate", "Visitor"]
 PATH = "/tunnel"
 STRANGERS = 64
 HANDSHAKE_S = 10.0
+STRANGER_BYTES = 128 * 1024  # that a caller may send before the proof; an honest one needs some thousands
+MAX_WAITING = WRITE_LIMIT + MAX_MESSAGE  # bytes that a caller has not taken
 REFUSAL_S = 2.0  # for telling a visitor why it does not get in
 MISUNDERSTOOD = "The hub cannot read what this node says ({error}). Install the same version on both, then join again."
 WRONG_SECRET = "The secret in this join address is not the head's. Ask the head for its current join address."
@@ -128,6 +130,10 @@ class Gate:
             unlucky.transport.abort()
         self._strangers[stranger] = None
 
+    def is_stranger(self, caller: ServerConnection) -> bool:
+        """Whether a connection's other end has not proved the secret yet."""
+        return caller in self._strangers
+
     def no_stranger(self, stranger: ServerConnection) -> None:
         """A connection is gone, or its other end proved the secret."""
         self._strangers.pop(stranger, None)
@@ -173,10 +179,21 @@ class _Caller(ServerConnection):
     def __init__(self, gate: Gate, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._gate = gate
+        self._came = 0  # bytes
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._gate.arrived(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._came += len(data)
+        if self._came > STRANGER_BYTES and self._gate.is_stranger(self):
+            self.transport.abort()
+            return
+        super().data_received(data)
+        # websockets answers pings by itself, whether or not the other end takes the answers.
+        if self.transport.get_write_buffer_size() > MAX_WAITING:
+            self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._gate.no_stranger(self)

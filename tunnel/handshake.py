@@ -19,6 +19,7 @@ __all__ = ["MAX_BUSY", "MAX_COUNT", "MAX_GRACE_S", "MAX_NAME", "MAX_TEXT", "PROT
 T = TypeVar("T")
 
 PROTOCOL = 1
+MAX_PORTS = 2000  # of a node: enough for 900 CPUs
 MAX_BUSY = 4000  # ports named in a HELLO
 MAX_NAME = 40  # characters
 MAX_GRACE_S = 1e9
@@ -66,7 +67,8 @@ class Hello:
     def from_json(cls, body: Mapping[str, Any]) -> Hello:
         """The HELLO in an object that a stranger sent."""
         if body.get("protocol") != PROTOCOL:
-            raise RemoteProtocolError(f"protocol {body.get('protocol')!r} where this hub speaks {PROTOCOL}")
+            theirs = ascii(body.get("protocol"))[:MAX_NAME]
+            raise RemoteProtocolError(f"protocol {theirs} where this hub speaks {PROTOCOL}")
         name = body.get("name")
         if name is not None and (not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= MAX_NAME):
             raise RemoteProtocolError("a HELLO with an unusable name")
@@ -82,7 +84,7 @@ class Hello:
             proof=proof,
             instance=_text(body, "instance"),
             name=name,
-            ports=_within(body, "ports", 1, LAST_PORT - FIRST_PORT),
+            ports=_within(body, "ports", 1, MAX_PORTS),
             namespace=_text(body, "namespace"),
             busy=tuple(busy),
             resume=None if resume is None else _resume(resume),

@@ -21,7 +21,7 @@ from tunnel.gate import Gate, Visitor
 from tunnel.handshake import Hello, Resume, Welcome
 from tunnel.link import Link
 from tunnel.listen import Listen
-from tunnel.machine import Machine, busy_ports, raise_file_limit
+from tunnel.machine import Machine, busy_ports, keep_freed_memory, raise_file_limit
 from tunnel.nodes import HUB, Node, NodeId, Roster
 from tunnel.orders import Listening, Orders
 from tunnel.router import Port, Router, StreamEvent
@@ -33,6 +33,7 @@ from tunnel.transport import Carrier, Wake, carry
 __all__ = ["GRACE_S", "Hub", "HubApplication", "Peer"]
 
 GRACE_S = 120.0
+GRACE_MARGIN = 1.05  # the hub's clock of the grace period runs so much longer, for the agent's last attempt
 MAX_DISMISSED = 1000  # links that were ended for good and whose agents may have been away, to be told when they come
 PARTING_S = 2.0  # how long a node that is told to go may take to close its WebSocket
 
@@ -134,6 +135,7 @@ class Hub:
     async def start(self, listen: Listen) -> Listen:
         """Accept agents at `listen`; returns the address bound. PortTaken when it is in use, OSError when it is bad."""
         raise_file_limit()
+        keep_freed_memory()
         bound = await self._gate.open(listen)
         self._following = asyncio.create_task(self._follow_orders())
         return bound
@@ -275,7 +277,7 @@ class Hub:
             log.info("%s is away: %s", peer.node.name, reason)
             loop = asyncio.get_running_loop()
             text = f"it was away for {self._grace_s:.0f} s"
-            peer.expiry = loop.call_later(self._grace_s, self._forget, peer, text)
+            peer.expiry = loop.call_later(self._grace_s * GRACE_MARGIN, self._forget, peer, text)
 
     def _forget(self, peer: Peer, reason: str) -> None:
         """A node is gone for good: reset its streams and tell everybody."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
 import socket
@@ -10,7 +11,9 @@ from pathlib import Path
 
 from tunnel.nodes import FIRST_PORT, LAST_PORT
 
-__all__ = ["Machine", "busy_ports", "namespace_id", "raise_file_limit"]
+__all__ = ["Machine", "busy_ports", "keep_freed_memory", "namespace_id", "raise_file_limit"]
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 
 _LISTEN = "0A"  # TCP_LISTEN in /proc/net/tcp (include/net/tcp_states.h)
 
@@ -69,3 +72,14 @@ def raise_file_limit() -> int:
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep freed memory, up to 32 MiB of it, instead of giving every batch's back to the kernel.
+
+    Each batch is some blocks of 256 KiB; getting their pages anew costs a seventh of the CPU that relaying takes.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 4 * 1024 * 1024)
+        mallopt(_M_TRIM_THRESHOLD, 32 * 1024 * 1024)

@@ -81,7 +81,7 @@ class Listening:
 
 def _listed(body: Mapping[str, Any], key: str) -> list[Any]:
     value = body.get(key, [])
-    if not isinstance(value, list):
+    if not isinstance(value, list) or len(value) > MAX_NODE:
         raise RemoteProtocolError(f"a ROSTER whose {key!r} is not a list")
     return value
 

@@ -36,7 +36,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from tunnel.address import SECRET_BYTES
-from tunnel.errors import IdentityError, LocalProtocolError, PinMismatch, RemoteProtocolError
+from tunnel.errors import IdentityError, LocalProtocolError, PinMismatch, RemoteProtocolError, SessionDamaged
 
 __all__ = [
     "CHALLENGE_BYTES",
@@ -310,7 +310,7 @@ class SecureSession:
             self._peer_closed = True
         except ssl.SSLError as error:
             self._state = _State.FAILED
-            raise RemoteProtocolError(f"the TLS session is damaged: {error.reason}") from error
+            raise SessionDamaged(f"the TLS session is damaged: {error.reason}") from error
 
 
 def make_challenge(entropy: bytes) -> bytes:

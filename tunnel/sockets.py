@@ -1,8 +1,9 @@
 """The sockets of this machine as a port of the router: listeners for other nodes, dialers to our own ports.
 
 Bytes read from a socket enter the tunnel; at most READ_AHEAD of them per connection may be on their way before the
-next hop has them. Bytes for a socket count as delivered when the kernel took them. A reset in the tunnel is a reset
-here, so that the program sees what it would have seen without a tunnel.
+next hop has them, and LEAST_READ_AHEAD once all connections together have READ_BUDGET. Bytes for a socket count as
+delivered when the kernel took them. A reset in the tunnel is a reset here, so that the program sees what it would have
+seen without a tunnel.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from tunnel.window import Budget
 
 __all__ = ["LocalPort"]
 
-READ_AHEAD = 1024 * 1024
+READ_AHEAD = 4 * 1024 * 1024  # 100 ms at 40 MB/s
+LEAST_READ_AHEAD = 256 * 1024
+READ_BUDGET = 64 * 1024 * 1024
 DIAL_TIMEOUT_S = 10.0
 BACKLOG = 128
 
@@ -41,6 +44,7 @@ class _Relay(asyncio.Protocol):
         self.stream = stream  # None until an accepted connection is announced
         self._transport: asyncio.Transport | None = None
         self._entered = 0  # bytes read here that the next hop does not have yet
+        self._paused = False  # too much is on its way
         self._leaving = 0  # bytes written here that the kernel did not take yet
         self._early: list[bytes] = []  # bytes to write that came before the dial was done; bounded by the window
         self._finish_wanted = False
@@ -67,7 +71,9 @@ class _Relay(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._entered += len(data)
-        if self._entered > READ_AHEAD and self._transport is not None:
+        self._port.entered += len(data)
+        if self._entered > self._port.read_ahead and self._transport is not None:
+            self._paused = True
             self._transport.pause_reading()
         if self.stream is not None:
             self._port.emit(StreamData(self.stream, data))
@@ -105,15 +111,21 @@ class _Relay(asyncio.Protocol):
         self._finish_if_due()
 
     def delivered(self, count: int) -> None:
-        paused = self._entered > READ_AHEAD
         self._entered -= count
+        self._port.entered -= count
         transport = self._transport
-        if paused and self._entered <= READ_AHEAD and transport is not None and not transport.is_closing():
-            transport.resume_reading()
+        if self._paused and self._entered <= self._port.read_ahead:
+            self._paused = False
+            if transport is not None and not transport.is_closing():
+                transport.resume_reading()
 
     def reset(self) -> None:
         self._over = True
         self._abort()
+
+    def forgotten(self) -> None:
+        self._port.entered -= self._entered
+        self._entered = 0
 
     # Both.
 
@@ -157,6 +169,7 @@ class LocalPort:
         self.emit = emit
         # What may wait here to be written; the windows of the hop before are charged to it.
         self.budget = Budget()
+        self.entered = 0  # bytes read from all connections that the next hop does not have yet
         self._address_of = address_of
         self._node: Node | None = None
         self._relays: dict[StreamId, _Relay] = {}
@@ -164,6 +177,11 @@ class LocalPort:
         self._listeners: dict[NodeId, list[asyncio.Server]] = {}
         self._dials: set[asyncio.Task[None]] = set()
         self._next_stream = 1
+
+    @property
+    def read_ahead(self) -> int:
+        """Bytes of one connection that may be on their way."""
+        return READ_AHEAD if self.entered <= READ_BUDGET else LEAST_READ_AHEAD
 
     def become(self, node: Node) -> None:
         """From now on this machine is `node`."""
@@ -255,7 +273,7 @@ class LocalPort:
         probe = self._probes.get(stream_id)
         if probe is not None and not probe.done():
             probe.set_result(code)
-        relay = self._relays.pop(stream_id, None)
+        relay = self.forget(stream_id)
         if relay is not None:
             relay.reset()
 
@@ -274,9 +292,12 @@ class LocalPort:
         self._relays[relay.stream] = relay
         self.emit(StreamOpened(relay.stream, relay.target, relay.target_port))
 
-    def forget(self, stream: StreamId) -> None:
-        """A connection is closed."""
-        self._relays.pop(stream, None)
+    def forget(self, stream: StreamId) -> _Relay | None:
+        """A connection is closed; returns it unless it was forgotten before."""
+        relay = self._relays.pop(stream, None)
+        if relay is not None:
+            relay.forgotten()
+        return relay
 
     async def _dial(self, relay: _Relay, stream: StreamId, node: int, port: int) -> None:
         if self._node is None or node != self._node.id or port not in self._node.block.ports:
@@ -289,7 +310,7 @@ class LocalPort:
             self._fail(stream, ResetCode.REFUSED)
 
     def _fail(self, stream: StreamId, code: ResetCode) -> None:
-        if self._relays.pop(stream, None) is not None:
+        if self.forget(stream) is not None:
             self.emit(StreamReset(stream, code))
 
     def _take_id(self) -> StreamId:

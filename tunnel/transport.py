@@ -3,7 +3,8 @@
 `Carrier` moves bytes; `carry` connects one to a link until either ends. Before `compress` is called frames travel
 bare inside TLS, so a stranger has no decompressor to feed. After it each WebSocket message holds, inside TLS, the
 length of its frames as u24 and those frames as one flushed zstd block of the direction's single context; the length
-bounds what a lying peer can make us allocate.
+bounds what a lying peer can make us allocate. Where large batches turn out to be incompressible most of the following
+ones are stored as they are, marked by STORED in the length: compressing random bytes is a seventh of the whole cost.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from tunnel.congestion import BATCH
-from tunnel.errors import LinkLost, RemoteProtocolError
+from tunnel.errors import LinkLost, RemoteProtocolError, SessionDamaged
 from tunnel.events import Event, LinkOver
 from tunnel.frames import DATA, MAX_PAYLOAD, Frame, FrameParser
 from tunnel.link import Link
@@ -32,7 +33,11 @@ __all__ = ["MAX_MESSAGE", "Carrier", "Wake", "carry"]
 
 MAX_BATCH = BATCH + 2 * MAX_PAYLOAD
 MAX_MESSAGE = 2 * MAX_BATCH  # of a WebSocket message: zstd and TLS add a little
+FRAMES_AT_ONCE = 256  # of one message, before everybody else has a turn
 ZSTD_LEVEL = 1  # passes incompressible bytes at memory speed, and idle chatter is repetitive enough for it
+STORED = 1 << 23  # in the length of a batch: its frames are as they are
+STORE_BYTES = 16 * 1024  # a batch so large that did not become smaller
+STORE_RUN = 7  # lets so many large ones after it be stored, until one is tried again
 CLOSE_S = 0.5
 TICK_S = 0.05  # between two looks at a link that has something to do and cannot
 MAX_ZSTD_WINDOW = 1 << 23  # memory a peer's compression settings may cost us
@@ -61,6 +66,7 @@ class Carrier:
         self._session = session
         self._parser = FrameParser()
         self._compressor: zstandard.ZstdCompressionObj | None = None
+        self._storing = 0  # large batches still to be stored without trying
         self._inbox = _Inbox()
         self._reader: zstandard.ZstdDecompressionReader | None = None
         self.meter = Meter(client=session.is_client)
@@ -91,10 +97,8 @@ class Carrier:
     async def send(self, batch: bytes, data: int = 0) -> None:
         """Send frames, of whose bytes `data` are payload of streams; returns when the WebSocket takes more."""
         plain = len(batch)
-        if self._compressor is not None:
-            stored = self._compressor.compress(batch) + self._compressor.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
-            batch = len(batch).to_bytes(3, "big") + stored
-        self._session.send(batch)
+        for piece in (batch,) if self._compressor is None else self._pack(self._compressor, batch):
+            self._session.send(piece)
         await self._flush(data, plain)
 
     async def receive(self) -> list[Frame]:
@@ -115,12 +119,27 @@ class Carrier:
         except TimeoutError:
             self._websocket.transport.abort()
 
+    def _pack(self, compressor: zstandard.ZstdCompressionObj, batch: bytes) -> tuple[bytes, ...]:
+        large = len(batch) >= STORE_BYTES
+        if large and self._storing:
+            self._storing -= 1
+            return (STORED | len(batch)).to_bytes(3, "big"), batch
+        packed = compressor.compress(batch) + compressor.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+        if large and len(packed) >= len(batch):
+            self._storing = STORE_RUN
+        return (len(batch).to_bytes(3, "big") + packed,)
+
     def _inflate(self, reader: zstandard.ZstdDecompressionReader, plain: bytes) -> bytes:
         if not plain:
             return b""
-        length = int.from_bytes(plain[:3], "big")
+        word = int.from_bytes(plain[:3], "big")
+        length = word & ~STORED
         if len(plain) < 3 or length > MAX_BATCH:
             raise RemoteProtocolError(f"a batch of {length} bytes in {len(plain)}")
+        if word & STORED:
+            if len(plain) - 3 != length:
+                raise RemoteProtocolError(f"a batch of {len(plain) - 3} bytes that said {length}")
+            return plain[3:]
         self._inbox.data = plain[3:]
         try:
             batch = reader.read(length) if length else b""
@@ -155,6 +174,8 @@ async def carry(link: Link, carrier: Carrier, wake: Wake, act: Callable[[list[Ev
             await asyncio.wait({reading}, timeout=CLOSE_S)
         if link.lost is not None:
             raise LinkLost(link.lost)
+        if reading.done() and isinstance(reading.exception(), SessionDamaged):
+            return str(reading.exception())  # not the peer's doing: the link goes on over another WebSocket
         for task in (reading, writing, timer.ended):
             if task.done() and not isinstance(task.exception(), ConnectionClosed):
                 return task.result()
@@ -207,13 +228,16 @@ class _Timer:
 async def _read(link: Link, carrier: Carrier, timer: _Timer, act: Callable[[list[Event]], None]) -> str:
     while True:
         frames = await carrier.receive()
-        events = link.receive(frames, time.monotonic())
-        act(events)
-        timer.wake.set()
-        timer.arm()
-        for event in events:
-            if isinstance(event, LinkOver):
-                return event.reason
+        for start in range(0, len(frames), FRAMES_AT_ONCE):
+            if start:
+                await asyncio.sleep(0)
+            events = link.receive(frames[start : start + FRAMES_AT_ONCE], time.monotonic())
+            act(events)
+            timer.wake.set()
+            timer.arm()
+            for event in events:
+                if isinstance(event, LinkOver):
+                    return event.reason
 
 
 async def _write(link: Link, carrier: Carrier, timer: _Timer) -> str:

@@ -103,7 +103,8 @@ def _log_to(path: Path) -> None:
     logging.basicConfig(
         filename=path, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
     )
-    logging.getLogger("tunnel.websockets").setLevel(logging.WARNING)
+    # It writes a traceback for every stranger who breaks off, and the disk has an end.
+    logging.getLogger("tunnel.websockets").setLevel(logging.CRITICAL)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 
 from tunnel.events import Event, StreamData, StreamOpened
-from tunnel.frames import FrameParser
+from tunnel.frames import SEQUENCED, Frame, FrameParser
 from tunnel.link import Link
 from tunnel.stream import StreamId
 from tunnel.window import Budget
@@ -25,6 +25,7 @@ class End:
         self.parser = FrameParser()
         self.events: list[Event] = []
         self.coming: deque[bytes] = deque()
+        self.last: list[Frame] | None = None  # the newest batch heard that has sequenced frames
 
     def take(self) -> list[Event]:
         """The events since the last call."""
@@ -61,7 +62,10 @@ class Joined:
         if not end.coming:
             return []
         data = end.coming.popleft()
-        events = end.link.receive(end.parser.receive(data[:count]), self.now)
+        frames = end.parser.receive(data[:count])
+        if any(frame.type in SEQUENCED for frame in frames):
+            end.last = frames
+        events = end.link.receive(frames, self.now)
         end.events += events
         return events
 

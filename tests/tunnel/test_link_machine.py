@@ -6,14 +6,17 @@ agent resume, sometimes twice. The model is what the programs at both ends did a
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.tunnel.joined import End, Joined
 from tunnel.congestion import MAX_FLIGHT
+from tunnel.errors import RemoteProtocolError
 from tunnel.events import (
     Event,
     MessageReceived,
@@ -238,6 +241,26 @@ class LinkMachine(RuleBasedStateMachine):
         self.joined.resume()
         self.up = True
         self.look()
+
+    @precondition(lambda self: not self.up)
+    @rule(which=st.integers(0, 1), off=st.integers(1, 50))
+    def resume_with_a_stale_count(self, which: int, off: int) -> None:
+        """A count below what was acknowledged, or above what was sent, is refused and changes nothing that is kept."""
+        ledger = self.sides[which].end.link._ledger
+        kept = len(ledger._sent), ledger.flight, ledger.control
+        for count in (ledger._acked_count - off, ledger._sent_count + off):
+            with pytest.raises(RemoteProtocolError):
+                ledger.resume(count)
+        assert kept == (len(ledger._sent), ledger.flight, ledger.control)
+
+    @precondition(lambda self: self.up)
+    @rule(which=st.integers(0, 1))
+    def an_old_batch_comes_again(self, which: int) -> None:
+        """What was heard before, on this WebSocket or an earlier one, is a breach, whatever the link has seen since."""
+        end = self.sides[which].end
+        if end.last is not None:
+            with pytest.raises(RemoteProtocolError):
+                copy.deepcopy(end.link).receive(end.last, self.joined.now)
 
     @rule(seconds=st.sampled_from([0.1, 0.3, 6.0, 30.0]))
     def wait(self, seconds: float) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tunnel.machine import Machine, busy_ports, namespace_id, raise_file_limit
+from tunnel.machine import Machine, busy_ports, keep_freed_memory, namespace_id, raise_file_limit
 from tunnel.nodes import FIRST_PORT, LAST_PORT, address_of
 
 
@@ -58,3 +58,13 @@ def test_the_file_limit_is_raised_as_far_as_it_goes() -> None:
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_freed_memory_is_kept() -> None:
+    """What was freed and is taken again costs no new page from the kernel."""
+    keep_freed_memory()
+    bytes(3_000_000)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(100):
+        bytearray(b"x") * 3_000_000
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 20 * 3_000_000 // 4096

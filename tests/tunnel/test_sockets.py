@@ -20,7 +20,7 @@ from tunnel.events import StreamData, StreamOpened, StreamReset
 from tunnel.frames import ResetCode
 from tunnel.nodes import Node, NodeId
 from tunnel.router import Port, Router, StreamEvent
-from tunnel.sockets import READ_AHEAD, LocalPort
+from tunnel.sockets import LEAST_READ_AHEAD, READ_AHEAD, READ_BUDGET, LocalPort
 from tunnel.stream import StreamId
 
 HERE, THERE = machine(1), machine(2)
@@ -264,8 +264,19 @@ class TestListening:
         assert isinstance(events[0], StreamOpened)
         port.delivered(events[0].stream, stopped)
         await eventually(lambda: entered() > stopped + READ_AHEAD // 2)
+        assert port.entered == entered() - stopped
+        port.reset(events[0].stream, ResetCode.LOST)
+        assert port.entered == 0
         writer.transport.abort()
         await port.close()
+
+    def test_many_readers_share_a_budget(self) -> None:
+        """Past READ_BUDGET of all connections together each one has LEAST_READ_AHEAD."""
+        port = LocalPort(lambda event: None)
+        port.entered = READ_BUDGET
+        assert port.read_ahead == READ_AHEAD
+        port.entered += 1
+        assert port.read_ahead == LEAST_READ_AHEAD
 
 
 class TestProbing:

@@ -25,7 +25,7 @@ from tunnel.frames import Frame, FrameType, encode_header
 from tunnel.link import Link
 from tunnel.pulse import PING_EVERY_S, SILENCE_S
 from tunnel.secure import HubIdentity, SecureSession, server_context
-from tunnel.transport import MAX_BATCH, Carrier, Wake, carry
+from tunnel.transport import MAX_BATCH, STORE_RUN, STORED, Carrier, Wake, carry
 
 PATIENCE_S = 5.0
 
@@ -119,6 +119,20 @@ class TestCarrier:
         main()
 
     @in_loop
+    async def test_what_cannot_be_compressed_is_stored(self) -> None:
+        """Large random batches are tried now and then only; what repeats is found again after STORE_RUN of them."""
+        agent, hub, *_ = await carriers()
+        source = random.Random(2)
+        payloads = [source.randbytes(60_000) for _ in range(3)] + [bytes(60_000)] * (STORE_RUN + 2)
+        costs = []
+        for payload in payloads:
+            before = agent.meter.traffic.sent
+            await agent.send(data_frame(payload))
+            assert await hub.receive() == [Frame(FrameType.DATA, 1, 1, payload)]
+            costs.append(agent.meter.traffic.sent - before > 60_000)
+        assert costs == [True] * (STORE_RUN + 1) + [False] * 4
+
+    @in_loop
     async def test_what_repeats_costs_little(self) -> None:
         """One context serves a whole direction: the second copy of random bytes is cheap; all bytes are counted."""
         agent, hub, *_ = await carriers()
@@ -155,6 +169,7 @@ class TestCarrier:
         bomb = zstandard.ZstdCompressor().compress(bytes(100 * MAX_BATCH))
         for message in (
             (MAX_BATCH + 1).to_bytes(3, "big") + batch,
+            (STORED | 5).to_bytes(3, "big") + bytes(4),
             (6).to_bytes(3, "big") + batch,
             (5).to_bytes(3, "big") + b"no zstd at all",
             (5).to_bytes(3, "big"),
