@@ -19,8 +19,19 @@ import psutil
 from nbformat.v4 import new_code_cell, new_notebook
 
 from raycolab.simulate import SimulatedSession
+from tunnel.address import JoinAddress, unix_url
 
-__all__ = ["RAYCOLAB", "Cluster", "Tab", "cluster", "processes_with", "until", "write_main", "write_sweep"]
+__all__ = [
+    "RAYCOLAB",
+    "Cluster",
+    "EdgeProcess",
+    "Tab",
+    "cluster",
+    "processes_with",
+    "until",
+    "write_main",
+    "write_sweep",
+]
 
 RAYCOLAB = (sys.executable, "-P", "-m", "raycolab")
 
@@ -93,6 +104,54 @@ class Tab:
             self.process.wait()
 
 
+class EdgeProcess:
+    """A bad network of one joiner's own, in front of the hub and outside every session."""
+
+    def __init__(self, folder: Path, name: str, delay_s: float = 0.0) -> None:
+        self.socket = folder / f"{name}.edge"
+        self.address_file = folder / f"{name}.address"
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-P", "-m", "tunnel.testing", "--delay", str(delay_s)),
+                *("--listen", f"unix:{self.socket}", "--to", f"unix:{folder / 'hub.sock'}"),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self._read()
+
+    def tell(self, *lines: str) -> None:
+        """Have it do what these lines say, in this order; see `tunnel.testing`."""
+        assert self.process.stdin is not None  # a pipe, as asked for
+        self.process.stdin.write("".join(f"{line}\n" for line in lines))
+        self.process.stdin.flush()
+
+    def stats(self) -> dict[str, Any]:
+        """What it has seen so far, and so after it has done all that it was told."""
+        self.tell("stats")
+        return self._read()
+
+    def lead(self, join_address: str) -> str:
+        """Write the join address of the hub as it is behind this edge; returns what `raycolab join` takes for it."""
+        hub = JoinAddress.parse(join_address)
+        behind = JoinAddress(unix_url(str(self.socket)), hub.pin, hub.secret)
+        self.address_file.touch(mode=0o600)
+        self.address_file.write_text(behind.text + "\n")
+        return f"@{self.address_file}"
+
+    def end(self) -> None:
+        """End it, and with it every connection through it."""
+        self.process.communicate(timeout=10)
+
+    def _read(self) -> dict[str, Any]:
+        assert self.process.stdout is not None  # a pipe, as asked for
+        said: dict[str, Any] = json.loads(self.process.stdout.readline())
+        assert "error" not in said, said
+        return said
+
+
 class Cluster:
     """A head and its joiners, each in a session of its own, meeting at a unix socket."""
 
@@ -103,6 +162,7 @@ class Cluster:
         self.env = dict(env or {})
         self.head: Tab | None = None
         self.joiners: dict[str, Tab] = {}
+        self.edges: dict[str, EdgeProcess] = {}
 
     def start_head(self, name: str = "head", num_cpus: int = 1) -> Tab:
         """Start a head with the cluster's data directory, and wait until joiners can come."""
@@ -119,10 +179,14 @@ class Cluster:
         assert self.address_file.exists(), tab.said()
         return tab
 
-    def start_joiner(self, name: str, num_cpus: int = 1) -> Tab:
-        """Start a joiner that reads the address from the head's file."""
+    def start_joiner(self, name: str, num_cpus: int = 1, edge_delay_s: float | None = None) -> Tab:
+        """Start a joiner that reads the address from the head's file; with a delay (one way) behind its own edge."""
         tab = Tab(self.folder, name)
-        tab.start("join", f"@{self.address_file}", "--num-cpus", str(num_cpus))
+        address = f"@{self.address_file}"
+        if edge_delay_s is not None:
+            self.edges[name] = EdgeProcess(self.folder, name, edge_delay_s)
+            address = self.edges[name].lead(self.address_file.read_text())
+        tab.start("join", address, "--num-cpus", str(num_cpus))
         self.joiners[name] = tab
         return tab
 
@@ -163,9 +227,11 @@ class Cluster:
         return rows
 
     def end(self) -> None:
-        """End every session."""
+        """End every session and every edge."""
         for tab in [*self.joiners.values(), *([self.head] if self.head else [])]:
             tab.end()
+        for edge in self.edges.values():
+            edge.end()
 
 
 @contextlib.contextmanager
