@@ -19,7 +19,7 @@ from tunnel.stream import StreamId
 __all__ = ["ACK_BYTES", "ACK_DELAY_S", "CONTROL_FLIGHT", "FRAME_COST", "Encoded", "Ledger"]
 
 ACK_BYTES = 8 * 1024  # acknowledge at once after so many bytes,
-ACK_DELAY_S = 0.25  # and after this long in any case
+ACK_DELAY_S = 1.0  # and after this long in any case
 CONTROL_FLIGHT = 1024 * 1024  # sequenced frames but DATA sent and not acknowledged, at most
 FRAME_COST = 256  # bytes that keeping a frame takes beside its payload, so that a million tiny ones count for something
 

@@ -53,6 +53,7 @@ def test_a_node_past_the_grace_comes_back_as_a_new_one(three: Cluster) -> None:
         assert watch.ids_of()["joiner-2"] == {watch.latest().alive["joiner-2"]}
 
 
+@pytest.mark.slow
 def test_joiners_in_the_dark_take_up_a_head_that_was_restarted(three: Cluster) -> None:
     """The head is killed while nothing passes to its joiners: they come back to the next one, and the sweep goes on."""
     sweep = Sweep(three, "again", trials=30, trial_s=0.5)
@@ -111,6 +112,7 @@ def given_up_at(three: Cluster, timeout_s: float) -> float:
 def until_back(three: Cluster, watch: NodeWatch, old: str) -> float:
     """Wait until the joiner is up again as another Ray node; returns when Ray first saw that one."""
     three.wait_up(3)
+    until(lambda: watch.ids_of()["joiner-1"] - {old}, 10, lambda: "Ray does not show the joiner's new node")
     new = next(iter(watch.ids_of()["joiner-1"] - {old}))
     assert new in watch.latest().ids
     return next(sight.at for sight in watch.sights() if new in sight.ids)
