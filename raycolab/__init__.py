@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from raycolab.cluster import Head, attach, join, leave, start_head
     from raycolab.errors import RaycolabError
     from raycolab.examples import example_path
+    from raycolab.main.reporting import TrialPruned, report
     from raycolab.space.functions import (
         choice,
         grid_search,
@@ -33,6 +34,7 @@ __all__ = [
     "Head",
     "RaycolabError",
     "Sweep",
+    "TrialPruned",
     "attach",
     "choice",
     "declare",
@@ -47,6 +49,7 @@ __all__ = [
     "quniform",
     "randint",
     "randn",
+    "report",
     "start_head",
     "uniform",
 ]
@@ -61,6 +64,8 @@ _HOMES = {
     "find": "sweep",
     "join": "cluster",
     "leave": "cluster",
+    "TrialPruned": "main.reporting",
+    "report": "main.reporting",
     "start_head": "cluster",
 }
 

@@ -45,7 +45,7 @@ def run_slot(engine: Any, slot: str, main: str, metric: Metric, lock_dir: str) -
         return
     desk.report(Ready({cell.index: cell.seconds for cell in setup.cells}))
     while (trial := desk.take()) is not None:
-        outcome = runtime.compute(trial.model, trial.dataset, trial.config, metric)
+        outcome = runtime.compute(trial.model, trial.dataset, trial.config, metric, sink=desk.reported)
         desk.report(Ended(trial.ticket, outcome))
     desk.close(_LAST_REPORTS_S)
 

@@ -9,12 +9,26 @@ import threading
 from collections import deque
 
 from raycolab.engine.mailbox import Inbox, Outbox
-from raycolab.engine.slot_words import Call, End, Ended, EngineWord, GaveBack, Give, Reply, SlotWord, Started, TakeBack
+from raycolab.engine.slot_words import (
+    Call,
+    End,
+    Ended,
+    EngineWord,
+    GaveBack,
+    Give,
+    PruneIt,
+    Reply,
+    Reported,
+    SlotWord,
+    Started,
+    TakeBack,
+)
 from raycolab.schedule.commands import Assignment
 
 __all__ = ["MAX_CALLS", "SlotDesk"]
 
 MAX_CALLS = 2  # calls to the engine under way at once: one waits for work, one carries a report
+MAX_POINTS = 1000  # of a trial that reports faster than the line carries; the latest are kept
 _SMOOTHING = 0.3  # weight of the newest round trip
 
 
@@ -27,6 +41,8 @@ class SlotDesk:
         self._work: deque[Assignment] = deque()
         self._reports: Outbox[SlotWord] = Outbox()
         self._words: Inbox[EngineWord] = Inbox()
+        self._ticket: int | None = None  # of the trial that runs
+        self._pruned = False  # it is to end
         self._ended = False  # the engine wants no more of this slot
         self._closed = False  # the trial thread has nothing more to say
         self._calls = 0
@@ -43,8 +59,21 @@ class SlotDesk:
             if self._ended:
                 return None
             assignment = self._work.popleft()
+            self._ticket, self._pruned = assignment.ticket, False
             self._put(Started(assignment.ticket))
             return assignment
+
+    def reported(self, step: int, value: float) -> bool:
+        """The trial that runs has come so far; True when the engine wants no more of it."""
+        with self._changed:
+            if self._ticket is not None:
+                points: tuple[tuple[int, float], ...] = ((step, value),)
+                last = self._reports.last_unsent()
+                if isinstance(last, Reported) and last.ticket == self._ticket:
+                    self._reports.drop_last_unsent()
+                    points = last.points[1 - MAX_POINTS :] + points
+                self._put(Reported(self._ticket, points))
+            return self._pruned
 
     def report(self, word: SlotWord) -> None:
         """Say this to the engine, soon."""
@@ -114,6 +143,8 @@ class SlotDesk:
         match word:
             case Give(assignments):
                 self._work.extend(assignments)
+            case PruneIt(ticket):
+                self._pruned = self._pruned or ticket == self._ticket
             case TakeBack(tickets):
                 back = tuple(each.ticket for each in self._work if each.ticket in tickets)
                 self._work = deque(each for each in self._work if each.ticket not in back)

@@ -1,6 +1,7 @@
 """What the engine and a slot say to each other: plain frozen values carried in `mailbox` batches.
 
-A slot says Ready or SetupBroke first, then Started, Ended and GaveBack by ticket. The engine says Give, TakeBack, End.
+A slot says Ready or SetupBroke first, then Started, Reported, Ended and GaveBack by ticket. The engine says Give,
+TakeBack, PruneIt, End.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ __all__ = [
     "EngineWord",
     "GaveBack",
     "Give",
+    "PruneIt",
     "Ready",
     "Reply",
+    "Reported",
     "SetupBroke",
     "SlotWord",
     "Started",
@@ -58,13 +61,21 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
+class Reported:
+    """The trial of this ticket reported these (step, value), in order."""
+
+    ticket: int
+    points: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class GaveBack:
     """These were asked back and had not been started."""
 
     tickets: tuple[int, ...]
 
 
-SlotWord = Ready | SetupBroke | Started | Ended | GaveBack
+SlotWord = Ready | SetupBroke | Started | Reported | Ended | GaveBack
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +93,18 @@ class TakeBack:
 
 
 @dataclass(frozen=True, slots=True)
+class PruneIt:
+    """End the trial of this ticket at its next report."""
+
+    ticket: int
+
+
+@dataclass(frozen=True, slots=True)
 class End:
     """Nothing more will come: end when what you run has ended."""
 
 
-EngineWord = Give | TakeBack | End
+EngineWord = Give | TakeBack | PruneIt | End
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from raycolab.trial import Metric, Scalar
 
-__all__ = ["BadReturnError", "metrics_of"]
+__all__ = ["BadReturnError", "metrics_of", "scalar_of"]
 
 
 class BadReturnError(Exception):
@@ -22,7 +22,7 @@ def metrics_of(value: object, metric: Metric) -> dict[str, Scalar]:
     """The metrics in what `compute` returned, the sweep's own always among them."""
     wanted = f"return the number {metric.name!r}, or a dict of numbers that has it"
     if not isinstance(value, Mapping):
-        number = _scalar(value)
+        number = scalar_of(value)
         if not _is_number(number):
             raise BadReturnError(f"compute returned {_described(value)}; {wanted}.")
         return {metric.name: number}
@@ -30,7 +30,7 @@ def metrics_of(value: object, metric: Metric) -> dict[str, Scalar]:
     for name, item in value.items():
         if not isinstance(name, str):
             raise BadReturnError(f"compute returned a dict with the key {name!r}; {wanted}, its keys being strings.")
-        scalar = _scalar(item)
+        scalar = scalar_of(item)
         if scalar is None and item is not None:
             raise BadReturnError(f"compute returned {_described(item)} as {name!r}; {wanted}, each value one number.")
         metrics[name] = scalar
@@ -46,7 +46,7 @@ def _is_number(scalar: Scalar) -> bool:
     return isinstance(scalar, bool | int | float)
 
 
-def _scalar(value: object) -> Scalar:
+def scalar_of(value: object) -> Scalar:
     """The plain scalar `value` stands for; None where it stands for none."""
     if type(value).__name__ == "str_" or _is_zero_dimensional(value):
         value = value.item() if hasattr(value, "item") else value.numpy().item()  # type: ignore[attr-defined]

@@ -32,6 +32,7 @@ from raycolab.main.cell_traceback import cell_of, describe, traceback_text
 from raycolab.main.node_once import CommandResult, NodeOnce
 from raycolab.main.notebook import MainNotebook
 from raycolab.main.output_tail import OutputTail
+from raycolab.main.reporting import Sink, is_pruned, reporting
 from raycolab.main.returned import BadReturnError, metrics_of
 from raycolab.main.signature import ComputeSignature, signature_of
 from raycolab.trial import Config, ErrorKind, Failure, Metric, Outcome, Scalar, TrialState
@@ -109,30 +110,44 @@ class MainRuntime:
         return SetupReport(tuple(self._timings), self._output.text())
 
     def compute(
-        self, model: str, dataset: str, config: Config, metric: Metric, clock: Callable[[], float] = time.time
+        self,
+        model: str,
+        dataset: str,
+        config: Config,
+        metric: Metric,
+        clock: Callable[[], float] = time.time,
+        sink: Sink | None = None,
     ) -> Outcome:
-        """Run one trial. Whatever MAIN's code raises, KeyboardInterrupt and SystemExit included, is an Outcome."""
+        """Run one trial. Whatever MAIN's code raises, KeyboardInterrupt and SystemExit included, is an Outcome.
+
+        `sink` gets what the trial reports, and may end it: then it is PRUNED, with the value it reported last.
+        """
         if self._shell is None or self._compute is None or self._signature is None:
             raise RuntimeError("setup() has to come first")
         self._output.clear()
         metrics: dict[str, Scalar] = {}
         failure: Failure | None = None
+        state = TrialState.COMPLETE
         started_at = clock()
-        with self._at_work(self._shell):
+        with self._at_work(self._shell), reporting(sink) as last_reported:
             try:
                 value = self._compute(**self._signature.arguments(model, dataset, config))
                 if inspect.isawaitable(value):
                     value = self._shell.run_coroutine(_awaited(value))
                 metrics = metrics_of(value, metric)
             except BadReturnError as error:
-                failure = Failure(ErrorKind.BAD_RETURN, "BadReturn", str(error))
+                state, failure = TrialState.FAILED, Failure(ErrorKind.BAD_RETURN, "BadReturn", str(error))
             # The user's code may raise anything; SystemExit from it must not end the worker.
             except BaseException as error:
-                failure = _failure(ErrorKind.OOM if isinstance(error, MemoryError) else ErrorKind.EXCEPTION, error)
+                if is_pruned(error):
+                    last = last_reported()
+                    state, metrics = TrialState.PRUNED, {} if last is None else {metric.name: last}
+                else:
+                    kind = ErrorKind.OOM if isinstance(error, MemoryError) else ErrorKind.EXCEPTION
+                    state, failure = TrialState.FAILED, _failure(kind, error)
             ended_at = clock()
             self._shell.events.trigger("post_execute")  # closes the trial's figures
             self._shell.forget_output()
-        state = TrialState.COMPLETE if failure is None else TrialState.FAILED
         return Outcome(state, metrics, failure, started_at, ended_at, self._output.text())
 
     def close(self) -> None:

@@ -5,8 +5,21 @@ from __future__ import annotations
 import threading
 
 from raycolab.engine.mailbox import Batch
-from raycolab.engine.slot_desk import SlotDesk
-from raycolab.engine.slot_words import Call, End, Ended, EngineWord, GaveBack, Give, Ready, Reply, Started, TakeBack
+from raycolab.engine.slot_desk import MAX_POINTS, SlotDesk
+from raycolab.engine.slot_words import (
+    Call,
+    End,
+    Ended,
+    EngineWord,
+    GaveBack,
+    Give,
+    PruneIt,
+    Ready,
+    Reply,
+    Reported,
+    Started,
+    TakeBack,
+)
 from raycolab.schedule import Assignment
 from raycolab.trial import Outcome, TrialState
 
@@ -124,3 +137,40 @@ def test_the_round_trip_leaves_out_how_long_the_engine_kept_the_call() -> None:
     assert line.call().round_trip_s is None
     line.answer(held_s=20.0, elapsed_s=20.25)
     assert line.call().round_trip_s == 0.25
+
+
+def test_reports_of_a_trial_travel_together() -> None:
+    """What was reported while the line was busy is one word; of a flood the latest are kept."""
+    desk = Desk()
+    desk.call()
+    desk.answer(Give((trial(7),)))
+    assert desk.desk.take() is not None
+    assert desk.call().batch.messages == (Started(7),)
+    assert not desk.desk.reported(0, 0.1)
+    desk.desk.reported(1, 0.2)
+    assert desk.call().batch.messages == (Reported(7, ((0, 0.1), (1, 0.2))),)
+    for step in range(2 * MAX_POINTS):
+        desk.desk.reported(step, 0.5)
+    desk.answer()
+    desk.answer()
+    (word,) = desk.call().batch.messages
+    assert isinstance(word, Reported)
+    assert [step for step, _ in word.points] == list(range(MAX_POINTS, 2 * MAX_POINTS))
+
+
+def test_a_trial_hears_that_it_is_pruned_at_its_next_report() -> None:
+    """And only the one that runs: the word for another trial, or for one before, ends nothing."""
+    desk = Desk()
+    desk.call()
+    desk.answer(Give((trial(7), trial(8))))
+    assert not desk.desk.reported(0, 0.1)
+    desk.desk.take()
+    desk.call()
+    desk.answer(PruneIt(8))
+    assert not desk.desk.reported(0, 0.1)
+    desk.call()
+    desk.answer(PruneIt(7))
+    assert desk.desk.reported(1, 0.1)
+    assert desk.desk.reported(2, 0.1)
+    desk.desk.take()
+    assert not desk.desk.reported(0, 0.1)
