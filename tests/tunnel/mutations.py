@@ -95,7 +95,7 @@ def mutate_json(rng: random.Random, payload: bytes) -> bytes:
         case 0:
             return spoil(rng, payload)
         case 1:
-            return payload.decode().encode(rng.choice(["utf-16", "utf-32", "utf-8-sig"]))
+            return json.dumps(body).encode(rng.choice(["utf-16", "utf-32", "utf-8-sig"]))
         case 2:
             depth = rng.choice([5, 400, 900, 950, 975, 985, 990, 995, 1000, 5000])
             key = rng.choice([*body, "reason"])
