@@ -15,6 +15,7 @@ Errors of the tunnel itself are in `tunnel.errors`; raycolab translates the ones
         ├── NoHeadError                no head is running for this data directory
         ├── JoinError                  the head refused this joiner, or its address is wrong
         ├── PortTakenError             a port that is needed is in use
+        ├── ClaimLostError             another head runs the sweep now (in raycolab.store)
         └── StoreOutageError           the database cannot be written now (in raycolab.store); nothing is lost
 
     Detached (a KeyboardInterrupt)   130   a person stopped watching; what was watched goes on

@@ -18,6 +18,7 @@ __all__ = [
     "Failure",
     "Metric",
     "Outcome",
+    "ReportRow",
     "Scalar",
     "SweepRow",
     "SweepState",
@@ -56,7 +57,7 @@ class SweepState(enum.StrEnum):
     QUEUED = "QUEUED"
     RUNNING = "RUNNING"
     PAUSED = "PAUSED"
-    HELD = "HELD"  # only trials of held models are left
+    HELD = "HELD"  # what is left waits for a person: held models, max_failures, a MAIN no node can set up
     STOPPED = "STOPPED"
     CANCELLED = "CANCELLED"
     COMPLETE = "COMPLETE"
@@ -149,6 +150,15 @@ class AttemptRow:
     started_at: float
     ended_at: float | None = None
     reason: str | None = None  # why it was lost or failed, one line
+
+
+@dataclass(frozen=True, slots=True)
+class ReportRow:
+    """One row of the `reports` table: what a trial reported at one step; the same step again replaces it."""
+
+    trial: int  # the trial's number
+    step: int
+    value: float
 
 
 @dataclass(frozen=True, slots=True)

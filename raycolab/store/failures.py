@@ -1,6 +1,7 @@
 """What a database's errors mean to a person, as our errors.
 
-SQLite's are told apart by their result codes (https://www.sqlite.org/rescode.html), a server's by their
+SQLite's are told apart by their result codes (https://www.sqlite.org/rescode.html), PostgreSQL's by their SQLSTATE
+(https://www.postgresql.org/docs/current/errcodes-appendix.html), where it has none and on other servers by their
 DB-API class; never by their text.
 """
 
@@ -32,6 +33,12 @@ _OUTAGES = {
     sqlite3.SQLITE_CANTOPEN: "its file or folder is gone: put it back",
     sqlite3.SQLITE_READONLY: "its file was moved, deleted or made read-only: put it back",
 }
+_OUTAGE_STATES = {
+    "25006": "it takes no writes at present",  # a standby, or one that ran out of transaction ids
+    "53100": "its server's disk is full: free some space there",
+}
+_OUTAGE_CLASSES = frozenset({"08", "40", "53", "55", "57", "58"})
+"""SQLSTATE classes: connection, rolled back, out of resources, locked or not ready, shut down, the system beneath."""
 
 
 @contextmanager
@@ -41,6 +48,8 @@ def told(where: str, *, opening: bool = False) -> Iterator[None]:
         yield
     except SQLAlchemyError as error:
         raise _translated(error, where, opening) from error
+    except (OverflowError, UnicodeError) as error:  # a driver's, before anything is sent: no integer or text of theirs
+        raise RaycolabError(f"the database {where} cannot hold a value ({error}): nothing was written.") from error
 
 
 def _translated(error: SQLAlchemyError, where: str, opening: bool) -> RaycolabError:
@@ -59,10 +68,13 @@ def _translated(error: SQLAlchemyError, where: str, opening: bool) -> RaycolabEr
         )
     if code in _OUTAGES:
         return StoreOutageError(f"the database {where} cannot be used: {_OUTAGES[code]}.")
+    state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None) or ""
+    if state in _OUTAGE_STATES:
+        return StoreOutageError(f"the database {where} cannot be used: {_OUTAGE_STATES[state]}.")
     if isinstance(error, IntegrityError):
         return RaycolabError(
             f"the database {where} refused a row ({reason}): its sweep was deleted, or another head writes it too."
         )
-    if isinstance(error, (OperationalError, InterfaceError)):
+    if state[:2] in _OUTAGE_CLASSES or isinstance(error, (OperationalError, InterfaceError)):
         return StoreOutageError(f"the database {where} cannot be reached: {reason}")
     return RaycolabError(f"the database {where} answered with an error: {reason}")

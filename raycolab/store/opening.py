@@ -22,14 +22,22 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from raycolab.errors import UsageError
 from raycolab.store.failures import told
-from raycolab.store.tables import METADATA, SCHEMA_VERSION, schema_version
+from raycolab.store.tables import ADDED_SINCE, METADATA, SCHEMA_VERSION, schema_version
 
 __all__ = ["LOCK_WAIT_S", "open_engine", "shown_url", "sqlite_url", "writing"]
 
 LOCK_WAIT_S = 30.0
 """How long a reader or writer waits for another process's lock before it is told so."""
 
-_CONNECT_TIMEOUT_S = 10
+# Of libpq (https://www.postgresql.org/docs/current/libpq-connect.html): a server that a network swallowed while a
+# statement was under way is given up after half a minute, as a lock of SQLite is, not after a quarter of an hour.
+_LIBPQ_OPTIONS = {
+    "connect_timeout": 10,
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,  # ms
+}
 _POSTGRES_DRIVERS = {"psycopg": "psycopg", "psycopg2": "psycopg2"}  # SQLAlchemy's name: module
 _SCHEMA_LOCK = 0x7261_7963  # "rayc": the advisory lock under which PostgreSQL's tables are made once
 
@@ -119,8 +127,8 @@ def _sqlite_options(url: URL) -> dict[str, Any]:
 def _server_options(url: URL) -> dict[str, Any]:
     # A connection that died while idle (the database restarted, a firewall) is replaced unnoticed.
     options: dict[str, Any] = {"pool_pre_ping": True}
-    if url.get_backend_name() == "postgresql":
-        options["connect_args"] = {"connect_timeout": _CONNECT_TIMEOUT_S}
+    if url.get_backend_name() == "postgresql" and url.get_driver_name() in _POSTGRES_DRIVERS:
+        options["connect_args"] = dict(_LIBPQ_OPTIONS)
     return options
 
 
@@ -137,34 +145,47 @@ def _begin_sqlite(connection: Connection) -> None:
 
 def _make_tables(engine: Engine) -> None:
     with engine.connect() as connection:  # reading first: to look at results never waits for a writer
-        if _is_ours(connection):
+        if _version(connection) == SCHEMA_VERSION:
             return
     with writing(engine) as connection:
         if engine.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SCHEMA_LOCK})
-        if _is_ours(connection):  # somebody was faster
-            return
-        METADATA.create_all(connection, checkfirst=False)
-        connection.execute(schema_version.insert(), {"version": SCHEMA_VERSION})
+        version = _version(connection)  # somebody may have been faster
+        if version is None:
+            METADATA.create_all(connection, checkfirst=False)
+            connection.execute(schema_version.insert(), {"version": SCHEMA_VERSION})
+        elif version < SCHEMA_VERSION:
+            _upgrade(connection, version)
 
 
-def _is_ours(connection: Connection) -> bool:
-    """Whether our tables are there; UsageError when they are a newer version's or somebody else's."""
-    present = set(inspect(connection).get_table_names())
-    where = shown_url(connection.engine)
-    if schema_version.name in present:
-        version = connection.execute(select(schema_version.c.version)).scalar_one()
-        if version > SCHEMA_VERSION:
-            raise UsageError(
-                f"the database {where} is of a newer raycolab "
-                f"(its tables are version {version}, this one knows {SCHEMA_VERSION}): "
-                "run pip install --upgrade raycolab, or name another database."
-            )
-        return True
-    taken = sorted(present & set(METADATA.tables))
+def _upgrade(connection: Connection, version: int) -> None:
+    """Adds what later versions have, in the transaction that says so; no row of the tables there are is touched."""
+    added = [table for older in range(version, SCHEMA_VERSION) for table in ADDED_SINCE[older]]
+    _refuse_taken(connection, {table.name for table in added}.intersection(inspect(connection).get_table_names()))
+    METADATA.create_all(connection, tables=added, checkfirst=False)
+    connection.execute(schema_version.update(), {"version": SCHEMA_VERSION})
+
+
+def _version(connection: Connection) -> int | None:
+    """The version of our tables, None where there are none; UsageError for a newer version's or somebody else's."""
+    there = set(inspect(connection).get_table_names())  # one look: another process may be making them
+    if schema_version.name not in there:
+        _refuse_taken(connection, there & set(METADATA.tables))
+        return None
+    version: int = connection.execute(select(schema_version.c.version)).scalar_one()
+    if version > SCHEMA_VERSION:
+        raise UsageError(
+            f"the database {shown_url(connection.engine)} is of a newer raycolab "
+            f"(its tables are version {version}, this one knows {SCHEMA_VERSION}): "
+            "run pip install --upgrade raycolab, or name another database."
+        )
+    return version
+
+
+def _refuse_taken(connection: Connection, taken: set[str]) -> None:
+    """UsageError when tables of our names are there already."""
     if taken:
         raise UsageError(
-            f"the database {where} already has a table '{taken[0]}' of another program: "
+            f"the database {shown_url(connection.engine)} already has a table '{min(taken)}' of another program: "
             "give raycolab a database of its own."
         )
-    return False

@@ -1,33 +1,36 @@
-"""Sweeps, trials and attempts in a SQL database: what is committed here counts as done.
+"""Sweeps, trials, attempts and reports in a SQL database: what is committed here counts as done.
 
 Through SQLAlchemy Core and portable SQL only, so one class serves every database. It keeps no state besides
-its connections: a store may be used by several threads, several processes may open one database, and after
-any of them is killed the rows are whole. It decides nothing about trials; the last row written for a number
-is the one that stands.
+its connections and the sweeps it has claimed: a store may be used by several threads, several processes may
+open one database, and after any of them is killed the rows are whole. It decides nothing about trials; the
+last row written for a number is the one that stands.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import math
+import socket
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-from sqlalchemy import Connection, Engine, Table, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from raycolab.errors import RaycolabError, UnknownSweepError, UsageError
+from raycolab.errors import UnknownSweepError, UsageError
 from raycolab.spelling import did_you_mean, listed
-from raycolab.store import rows, tables
+from raycolab.store import claims, rows, tables
 from raycolab.store.failures import told
 from raycolab.store.opening import open_engine, shown_url, writing
-from raycolab.trial import AttemptRow, SweepRow, SweepState, TrialRow, TrialState
+from raycolab.store.writes import put_attempts, put_reports, put_trials
+from raycolab.trial import AttemptRow, ReportRow, SweepRow, SweepState, TrialRow, TrialState
 from raycolab.utc import utc_text
 
 __all__ = ["Store", "open_store"]
 
-_AT_ONCE = 500  # numbers in one IN (...): SQLite before 3.32 takes at most 999 parameters
+_AT_ONCE = 2_000  # trials read and decoded together
 
 
 def open_store(url: str) -> Store:
@@ -36,11 +39,12 @@ def open_store(url: str) -> Store:
 
 
 class Store:
-    """Sweeps with their trials and attempts in one database; make it with `open_store`."""
+    """Sweeps with their trials, attempts and reports in one database; make it with `open_store`."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.location = shown_url(engine)  # a file's absolute path, or the URL without its password
+        self._claimed: dict[int, str] = {}  # sweep id: the owner for whom this store has claimed it
 
     def __enter__(self) -> Self:
         return self
@@ -87,7 +91,7 @@ class Store:
                     "declare it again to go on with it, or choose another name."
                 ) from error
             sweep_id = result.inserted_primary_key[0]  # type: ignore[index]  # None only for a table without key
-            _put_trials(connection, sweep_id, trials)
+            put_trials(connection, sweep_id, trials)
             row = connection.execute(select(tables.sweeps).where(tables.sweeps.c.id == sweep_id)).one()
         return rows.sweep_row(row)
 
@@ -121,7 +125,10 @@ class Store:
         code_fingerprint: str | None = None,
         versions: Mapping[str, str] | None = None,
     ) -> None:
-        """Changes what is given, leaves what is None; UnknownSweepError when the sweep was deleted."""
+        """Changes what is given, leaves what is None; UnknownSweepError when the sweep was deleted.
+
+        Of a claimed sweep nothing is changed once another head has it, as with `write`.
+        """
         given = {
             "state": None if state is None else state.value,
             "spec": spec,
@@ -134,12 +141,13 @@ class Store:
         if not changes:
             return
         with self._writing() as connection:
+            self._hold(connection, sweep_id)
             statement = update(tables.sweeps).where(tables.sweeps.c.id == sweep_id).values(changes)
             if connection.execute(statement).rowcount == 0:
                 raise UnknownSweepError(f"the sweep is no longer in {self.location}: it was deleted.")
 
     def delete_sweep(self, name: str) -> None:
-        """Deletes a sweep with its trials and attempts; UnknownSweepError names those there are."""
+        """Deletes a sweep with its trials, attempts and reports; UnknownSweepError names those there are."""
         with self._writing() as connection:
             gone = connection.execute(delete(tables.sweeps).where(tables.sweeps.c.name == name)).rowcount
         if not gone:
@@ -149,29 +157,41 @@ class Store:
         """Adds trials to a sweep; repeating it changes nothing."""
         self.write(sweep_id, trials)
 
-    def write(self, sweep_id: int, trials: Sequence[TrialRow], attempts: Sequence[AttemptRow] = ()) -> None:
+    def write(
+        self,
+        sweep_id: int,
+        trials: Sequence[TrialRow],
+        attempts: Sequence[AttemptRow] = (),
+        reports: Sequence[ReportRow] = (),
+        *,
+        now: float | None = None,
+    ) -> None:
         """Writes whole rows in one transaction: all are committed when it returns, none when it raises.
 
-        Each row replaces the one of its number, so repeating a write changes nothing. A batch costs one
-        fsync: give as many rows at once as there are.
+        Each row replaces the one of its number (a report the one of its step), so repeating a write changes
+        nothing. A batch costs one fsync: give as many rows at once as there are. Of a sweep that this store has
+        claimed nothing is written once another head has it: ClaimLostError; `now` renews the claim.
         """
         with self._writing() as connection:
-            _put_trials(connection, sweep_id, trials)
-            _put_attempts(connection, sweep_id, attempts)
+            self._hold(connection, sweep_id, now)
+            put_trials(connection, sweep_id, trials)
+            put_attempts(connection, sweep_id, attempts)
+            put_reports(connection, sweep_id, reports)
 
     def trials(self, sweep_id: int) -> list[TrialRow]:
         """Every trial of a sweep, by number."""
-        table = tables.trials
-        statement = select(table).where(table.c.sweep_id == sweep_id).order_by(table.c.number)
+        table = tables.trials.c
+        statement = select(*(table[name] for name in rows.TRIAL_COLUMNS)).where(table.sweep_id == sweep_id)
         with self._reading() as connection:
-            found = connection.execute(statement).all()
-        return [rows.trial_row(row) for row in found]
+            parts = connection.execute(statement.order_by(table.number)).partitions(_AT_ONCE)
+            return [trial for part in parts for trial in rows.trial_rows(part)]
 
     def attempts(self, sweep_id: int) -> list[AttemptRow]:
         """Every attempt at a sweep's trials, by trial and attempt number."""
         trials, attempts = tables.trials.c, tables.attempts.c
+        columns = ("number", "node", "outcome", "started_at", "ended_at", "reason")
         statement = (
-            select(tables.attempts, trials.number.label("trial"))
+            select(trials.number.label("trial"), *(attempts[name] for name in columns))
             .join(tables.trials, attempts.trial_id == trials.id)
             .where(trials.sweep_id == sweep_id)
             .order_by(trials.number, attempts.number)
@@ -180,6 +200,21 @@ class Store:
             found = connection.execute(statement).all()
         return [rows.attempt_row(row) for row in found]
 
+    def reports(self, sweep_id: int) -> dict[int, dict[int, float]]:
+        """The intermediate values of every trial that has some: trial number -> step -> value, both in order."""
+        trials, reports = tables.trials.c, tables.reports.c
+        statement = (
+            select(trials.number, reports.step, reports.value)
+            .join(tables.trials, reports.trial_id == trials.id)
+            .where(trials.sweep_id == sweep_id)
+            .order_by(trials.number, reports.step)
+        )
+        found: dict[int, dict[int, float]] = {}
+        with self._reading() as connection:
+            for number, step, value in connection.execute(statement):
+                found.setdefault(number, {})[step] = math.nan if value is None else value
+        return found
+
     def counts(self, sweep_id: int) -> dict[TrialState, int]:
         """How many trials of a sweep are in each state, zeros included."""
         table = tables.trials.c
@@ -187,6 +222,27 @@ class Store:
         with self._reading() as connection:
             found = {row[0]: row[1] for row in connection.execute(statement)}
         return {state: found.get(state.value, 0) for state in TrialState}
+
+    def claim(self, sweep_id: int, owner: str, now: float, stale_s: float, *, machine: str | None = None) -> str | None:
+        """None when the sweep is `owner`'s to run, from now on and until it is silent for `stale_s`; else who has it.
+
+        The owner claims again, at least every third of `stale_s`, to be heard of; so does `write` with its time.
+        `machine` is what others are told to look for, this host's name unless given. Clocks of machines that share
+        a database may differ by less than `stale_s`.
+        """
+        with self._writing() as connection:
+            sentence = claims.take(connection, sweep_id, owner, machine or socket.gethostname(), now, stale_s)
+        if sentence is None:
+            self._claimed[sweep_id] = owner
+        else:
+            self._claimed.pop(sweep_id, None)
+        return sentence
+
+    def release(self, sweep_id: int, owner: str) -> None:
+        """Lets another head run the sweep at once; nothing happens when it is not the owner's."""
+        with self._writing() as connection:
+            claims.leave(connection, sweep_id, owner)
+        self._claimed.pop(sweep_id, None)
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
@@ -198,62 +254,12 @@ class Store:
         with told(self.location), writing(self._engine) as connection:
             yield connection
 
+    def _hold(self, connection: Connection, sweep_id: int, now: float | None = None) -> None:
+        if (owner := self._claimed.get(sweep_id)) is not None:
+            claims.hold(connection, sweep_id, owner, now)
+
     def _unknown(self, name: str) -> UnknownSweepError:
         with self._reading() as connection:
             names = list(connection.execute(select(tables.sweeps.c.name).order_by(tables.sweeps.c.id)).scalars())
         there = f"there is {listed(names[-10:])}" if names else "submit or declare one first"
         return UnknownSweepError(f"no sweep named {name!r} is in {self.location}{did_you_mean(name, names)}: {there}.")
-
-
-def _put_trials(connection: Connection, sweep_id: int, trials: Sequence[TrialRow]) -> None:
-    wanted = {trial.number: trial for trial in trials}  # of two rows of one number the later stands
-    ids = _trial_ids(connection, sweep_id, wanted)
-    table = tables.trials
-    old = [{**rows.trial_columns(trial), "row_id": ids[n]} for n, trial in wanted.items() if n in ids]
-    new = [{**rows.trial_columns(trial), "sweep_id": sweep_id} for n, trial in wanted.items() if n not in ids]
-    _put(connection, table, old, new)
-
-
-def _put_attempts(connection: Connection, sweep_id: int, attempts: Sequence[AttemptRow]) -> None:
-    wanted = {(attempt.trial, attempt.number): attempt for attempt in attempts}
-    ids = _trial_ids(connection, sweep_id, {trial for trial, _ in wanted})
-    if missing := sorted({trial for trial, _ in wanted if trial not in ids}):
-        raise RaycolabError(f"an attempt at trial {missing[0]} cannot be stored: the sweep has no such trial.")
-    table = tables.attempts
-    statement = select(table.c.id, table.c.trial_id, table.c.number)
-    present = {
-        (row.trial_id, row.number): row.id
-        for some in _chunks(sorted(ids.values()))
-        for row in connection.execute(statement.where(table.c.trial_id.in_(some)))
-    }
-    old, new = [], []
-    for (trial, number), attempt in wanted.items():
-        columns = rows.attempt_columns(attempt)
-        if (row_id := present.get((ids[trial], number))) is not None:
-            old.append({**columns, "row_id": row_id})
-        else:
-            new.append({**columns, "trial_id": ids[trial]})
-    _put(connection, table, old, new)
-
-
-def _put(connection: Connection, table: Table, old: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]) -> None:
-    """Updates `old` rows by their "row_id" and inserts `new` ones, each with one executemany."""
-    if old:
-        connection.execute(update(table).where(table.c.id == bindparam("row_id")), old)
-    if new:
-        connection.execute(insert(table), new)
-
-
-def _trial_ids(connection: Connection, sweep_id: int, numbers: Iterable[int]) -> dict[int, int]:
-    """The id of each trial number that is in the database."""
-    table = tables.trials.c
-    statement = select(table.number, table.id).where(table.sweep_id == sweep_id)
-    return {
-        row.number: row.id
-        for some in _chunks(sorted(numbers))
-        for row in connection.execute(statement.where(table.number.in_(some)))
-    }
-
-
-def _chunks(values: Sequence[int]) -> Iterator[Sequence[int]]:
-    return (values[start : start + _AT_ONCE] for start in range(0, len(values), _AT_ONCE))

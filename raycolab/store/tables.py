@@ -1,8 +1,8 @@
 """The tables of a store, and the version they carry.
 
 Only the shape: what a row means is in `raycolab.trial`, how it is written as columns in `store.rows`. The
-unique keys (sweep, number) and (trial, number) are what makes "no trial has two finished rows" true in the
-database itself. Times are UTC ISO 8601 text of one width, so sorting text sorts time; `config` and
+unique keys (sweep, number), (trial, number) and (trial, step) are what makes "no trial has two finished rows"
+true in the database itself. Times are UTC ISO 8601 text of one width, so sorting text sorts time; `config` and
 `metrics` are JSON in TEXT, which every database takes. Both read the same in `sqlite3`, `psql` and a data
 frame.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 from sqlalchemy import (
     BigInteger,
     Column,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -22,9 +23,20 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-__all__ = ["METADATA", "NAME_LIMIT", "SCHEMA_VERSION", "attempts", "schema_version", "sweeps", "trials"]
+__all__ = [
+    "ADDED_SINCE",
+    "METADATA",
+    "NAME_LIMIT",
+    "SCHEMA_VERSION",
+    "attempts",
+    "heads",
+    "reports",
+    "schema_version",
+    "sweeps",
+    "trials",
+]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised with every change of a table; a database of a newer version is refused, never guessed at."""
 
 NAME_LIMIT = 255
@@ -94,3 +106,26 @@ attempts = Table(
     Column("reason", Text),
     UniqueConstraint("trial_id", "number"),
 )
+
+reports = Table(
+    "reports",
+    METADATA,
+    Column("id", _Id, primary_key=True),
+    Column("trial_id", _Id, ForeignKey("trials.id", ondelete="CASCADE"), nullable=False),
+    Column("step", BigInteger, nullable=False),
+    # Both SQLite and PostgreSQL would keep a NaN otherwise: the one as NULL, the other as a number equal to itself.
+    Column("value", Float(53)),  # NULL is NaN
+    UniqueConstraint("trial_id", "step"),
+)
+
+heads = Table(
+    "heads",
+    METADATA,
+    Column("sweep_id", _Id, ForeignKey("sweeps.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("owner", Text, nullable=False),
+    Column("machine", Text, nullable=False),
+    Column("heartbeat", _Time, nullable=False),
+)
+
+ADDED_SINCE: dict[int, tuple[Table, ...]] = {1: (reports, heads)}
+"""The tables that each version lacks which the next one has; a database is brought up version by version."""

@@ -13,7 +13,7 @@ import pytest
 from raycolab.errors import UsageError
 from raycolab.store import open_store, sqlite_url
 from raycolab.store.tables import SCHEMA_VERSION
-from raycolab.trial import TrialRow
+from raycolab.trial import ReportRow, TrialRow, TrialState
 
 
 def test_a_new_database_is_its_owners_alone(tmp_path: Path) -> None:
@@ -107,8 +107,55 @@ def test_a_newer_database_is_refused(tmp_path: Path) -> None:
     base.execute("UPDATE raycolab_schema SET version = ?", (SCHEMA_VERSION + 1,))
     base.commit()
     base.close()
-    with pytest.raises(UsageError, match=r"of a newer raycolab .*version 2, this one knows 1.*--upgrade raycolab"):
+    with pytest.raises(UsageError, match=r"of a newer raycolab .*version 3, this one knows 2.*--upgrade raycolab"):
         open_store(sqlite_url(path))
+
+
+VERSION_1 = (Path(__file__).parent / "version_1.sql").read_text()
+
+
+def version_1(path: Path, *more: str) -> None:
+    """A database as raycolab 0.1.0 left it: two sweeps, a finished trial with its attempts, a pending one."""
+    base = sqlite3.connect(path)
+    base.executescript(VERSION_1)
+    for statement in more:
+        base.execute(statement)
+    base.commit()
+    base.close()
+
+
+def test_a_version_1_database_is_brought_up_in_place(tmp_path: Path) -> None:
+    """Every row stays as it was, and reports and claims have their tables; opening it again changes nothing more."""
+    path = tmp_path / "r.sqlite"
+    version_1(path)
+    before = list(sqlite3.connect(path).iterdump())
+    for _ in range(2):
+        with open_store(sqlite_url(path)) as store:
+            sweep = store.existing_sweep("digits")
+            done, waiting = store.trials(sweep.id)
+            assert (done.state, done.metrics, done.output) == (TrialState.COMPLETE, {"accuracy": 0.5}, "epoch 1")
+            assert waiting == TrialRow(1, "svc", "iris", {"C": 2.0})
+            assert [row.outcome for row in store.attempts(sweep.id)] == ["LOST", "COMPLETE"]
+            assert store.reports(sweep.id) == {}
+    base = sqlite3.connect(path)
+    after = list(base.iterdump())
+    assert base.execute("SELECT version FROM raycolab_schema").fetchall() == [(2,)]
+    base.close()
+    version = 'INSERT INTO "raycolab_schema" VALUES({});'
+    assert [line for line in before if line not in after] == [version.format(1)]
+    with open_store(sqlite_url(path)) as store:
+        store.write(sweep.id, [], [], [ReportRow(1, 1, 0.25)])
+        assert store.claim(sweep.id, "a", 0.0, 60.0) is None
+
+
+def test_an_upgrade_is_whole_or_not_at_all(tmp_path: Path) -> None:
+    """A table of somebody else's in the way of a new one: the sentence names it, version and rows stay."""
+    path = tmp_path / "r.sqlite"
+    version_1(path, "CREATE TABLE reports (mine TEXT)")
+    before = list(sqlite3.connect(path).iterdump())
+    with pytest.raises(UsageError, match=r"already has a table 'reports' of another program"):
+        open_store(sqlite_url(path))
+    assert list(sqlite3.connect(path).iterdump()) == before
 
 
 def test_another_programs_tables_are_not_touched(tmp_path: Path) -> None:

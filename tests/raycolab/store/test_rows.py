@@ -8,7 +8,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raycolab.store.rows import scalars_from_text, scalars_to_text
+from raycolab.store.rows import scalars_from_texts, scalars_to_text
 from raycolab.trial import Scalar
 
 scalars: st.SearchStrategy[Scalar] = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
@@ -24,9 +24,16 @@ def same(left: Scalar, right: Scalar) -> bool:
 @given(st.dictionaries(st.text(), scalars))
 def test_scalars_round_trip_in_order(values: dict[str, Scalar]) -> None:
     """Any mapping of scalars comes back equal, types, order, NaN and infinities included."""
-    found = scalars_from_text(scalars_to_text(values))
+    found = scalars_from_texts([scalars_to_text(values)])[0]
     assert list(found) == list(values)
     assert all(same(values[name], found[name]) for name in values)
+
+
+@given(st.lists(st.dictionaries(st.text(), scalars)))
+def test_many_are_read_as_one_and_stay_apart(many: list[dict[str, Scalar]]) -> None:
+    """As many mappings come back as were written, each its own."""
+    found = scalars_from_texts(scalars_to_text(values) for values in many)
+    assert [scalars_to_text(values) for values in found] == [scalars_to_text(values) for values in many]
 
 
 @given(st.dictionaries(st.text(), scalars))

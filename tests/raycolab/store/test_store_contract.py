@@ -1,49 +1,22 @@
-"""What every store promises, run over each: SQLite always, PostgreSQL where RAYCOLAB_TEST_POSTGRES_URL names one.
-
-The database behind that URL is emptied before each test.
-"""
+"""What every store promises, run over each: SQLite, and a PostgreSQL server that the tests start themselves."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
+import math
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from raycolab.errors import RaycolabError, UnknownSweepError, UsageError
-from raycolab.store import Store, open_store, sqlite_url
-from raycolab.store.opening import open_engine
-from raycolab.store.tables import METADATA
-from raycolab.trial import AttemptRow, ErrorKind, SweepRow, SweepState, TrialRow, TrialState
+from raycolab.store import Store, StoreOutageError, open_store
+from raycolab.trial import AttemptRow, ErrorKind, ReportRow, SweepRow, SweepState, TrialRow, TrialState
 
-POSTGRES_URL = os.environ.get("RAYCOLAB_TEST_POSTGRES_URL")
 NOW = 1_795_379_400.25
-
-
-@pytest.fixture(
-    params=[
-        "sqlite",
-        pytest.param(
-            "postgresql",
-            marks=pytest.mark.skipif(POSTGRES_URL is None, reason="RAYCOLAB_TEST_POSTGRES_URL names no server"),
-        ),
-    ]
-)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of an empty database."""
-    if request.param == "sqlite":
-        return sqlite_url(tmp_path / "results.sqlite")
-    assert POSTGRES_URL is not None
-    engine = open_engine(POSTGRES_URL)
-    METADATA.drop_all(engine)
-    engine.dispose()
-    return POSTGRES_URL
 
 
 @pytest.fixture
@@ -212,6 +185,46 @@ def test_more_rows_than_a_statement_takes_parameters(store: Store) -> None:
     assert len(store.attempts(sweep.id)) == 1_300
 
 
+def test_reports_come_by_trial_and_step(store: Store) -> None:
+    """Infinities and NaN included; trials without any are left out, other sweeps too."""
+    sweep, other = make_sweep(store), make_sweep(store, "other")
+    store.write(other.id, [], [], [ReportRow(0, 1, 9.0)])
+    store.write(sweep.id, [], [], [ReportRow(2, 10, 0.5), ReportRow(2, 1, -math.inf), ReportRow(0, 2**40, math.nan)])
+    found = store.reports(sweep.id)
+    assert list(found) == [0, 2]
+    assert math.isnan(found[0].pop(2**40))
+    assert (found[0], list(found[2].items())) == ({}, [(1, -math.inf), (10, 0.5)])
+
+
+def test_a_step_reported_again_replaces_its_value(store: Store) -> None:
+    """Within one write and over several."""
+    sweep = make_sweep(store)
+    for _ in range(2):
+        store.write(sweep.id, [], [], [ReportRow(1, 3, 0.1), ReportRow(1, 3, 0.2), ReportRow(1, 4, 0.3)])
+    store.write(sweep.id, [], [], [ReportRow(1, 4, 0.4)])
+    assert store.reports(sweep.id) == {1: {3: 0.2, 4: 0.4}}
+
+
+def test_a_report_of_no_trial_takes_the_whole_write_with_it(store: Store) -> None:
+    """As an attempt does."""
+    sweep = make_sweep(store)
+    with pytest.raises(RaycolabError, match="a report of trial 99 cannot be stored"):
+        store.write(sweep.id, [complete(pending(1)[0])], [], [ReportRow(0, 1, 0.5), ReportRow(99, 1, 0.5)])
+    assert store.trials(sweep.id) == pending(4)
+    assert store.reports(sweep.id) == {}
+
+
+def test_a_value_no_column_holds_takes_the_whole_write_with_it(store: Store) -> None:
+    """It is refused with a sentence, as an error that repeating does not mend, and whoever writes goes on."""
+    sweep = make_sweep(store)
+    named = dataclasses.replace(pending(1)[0], node="lone \udcff")
+    for trials, reports in (([complete(pending(1)[0])], [ReportRow(0, 2**70, 0.5)]), ([named], [])):
+        with pytest.raises(RaycolabError) as caught:
+            store.write(sweep.id, trials, [], reports)
+        assert not isinstance(caught.value, StoreOutageError)
+    assert store.trials(sweep.id) == pending(4)
+
+
 def test_counts_name_every_state(store: Store) -> None:
     """Zeros included, for this sweep alone."""
     sweep = make_sweep(store)
@@ -239,14 +252,15 @@ def test_an_update_changes_what_is_given_only(store: Store) -> None:
 
 
 def test_a_deleted_sweep_leaves_nothing_and_frees_its_name(store: Store) -> None:
-    """Trials and attempts go with it; the other sweep keeps its own."""
+    """Trials, attempts and reports go with it; the other sweep keeps its own."""
     sweep, other = make_sweep(store), make_sweep(store, "other")
     for each in (sweep, other):
-        store.write(each.id, [], [AttemptRow(0, 1, "head", "RUNNING", NOW)])
+        store.write(each.id, [], [AttemptRow(0, 1, "head", "RUNNING", NOW)], [ReportRow(0, 1, 0.5)])
     store.delete_sweep("digits")
     assert store.trials(sweep.id) == []
     assert store.attempts(sweep.id) == []
-    assert len(store.attempts(other.id)) == 1
+    assert store.reports(sweep.id) == {}
+    assert (len(store.attempts(other.id)), len(store.reports(other.id))) == (1, 1)
     assert make_sweep(store).id != sweep.id
 
 
