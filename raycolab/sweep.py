@@ -127,6 +127,8 @@ class Sweep:
                 models=tuple(spec.models),
                 datasets=spec.datasets,
                 name=self.name,
+                reports=store.reports(row.id),
+                declared=row,
             )
 
     @property

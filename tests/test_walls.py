@@ -118,7 +118,11 @@ DOORS = (
     Door("pyngrok", ("raycolab.providers.ngrok",), "one provider among several"),
     Door("google.colab", ("raycolab.colab",), "exists only in Colab's kernel"),
     Door("sqlalchemy", ("raycolab.store",), "the store's tables are nobody else's business"),
-    Door("optuna", ("raycolab.search",), "one search method among several; spaces are recognised without it"),
+    Door(
+        "optuna",
+        ("raycolab.search", "raycolab.results.study"),
+        "one search method among several, and a form of its results; spaces are recognised without it",
+    ),
     Door("websockets", ("tunnel",), "raycolab speaks through the tunnel"),
     Door(
         "IPython",

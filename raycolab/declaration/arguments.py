@@ -53,6 +53,9 @@ SWEEP_KEYS = (
     "seed",
     "timeout_s",
     "resources",
+    "points_to_evaluate",
+    "early_terminate",
+    "max_failures",
 )
 """What a declaration may say, in the words of the sweep file."""
 
@@ -60,14 +63,11 @@ ALIASES: Mapping[str, str] = {"num_samples": "jobs_per_pair", "space": "paramete
 """Other words for the same: Ray Tune's `num_samples`, and `space` for W&B's `parameters`."""
 
 _NOT_YET: Mapping[str, str] = {
-    "early_terminate": "every trial runs to its end",
     "max_concurrent_trials": "a sweep uses every slot of the cluster",
-    "max_failures": "a sweep goes on past failed trials",
-    "points_to_evaluate": "put such points into lists of a grid sweep of their own",
     "time_budget_s": "bound the sweep with jobs_per_pair or run_cap",
 }
 
-DEFAULT_JOBS_PER_PAIR = 10  # of method random; method grid has the size of its grid
+DEFAULT_JOBS_PER_PAIR = 10  # of methods random and bayes; method grid has the size of its grid
 DEFAULT_METRIC = "metric"  # the column of a number that compute returns without a name
 DEFAULT_NAME = "default"  # the model or dataset of a sweep that lists none
 
@@ -85,6 +85,7 @@ class Method(enum.StrEnum):
 
     GRID = "grid"
     RANDOM = "random"
+    BAYES = "bayes"
 
 
 class ArgumentError(UsageError):
@@ -130,11 +131,9 @@ def read_name(name: object) -> str:
 
 
 def read_method(value: object) -> Method:
-    """grid or random; random when nothing is said."""
+    """grid, random or bayes; random when nothing is said."""
     if value is None:
         return Method.RANDOM
-    if value == "bayes":
-        raise ArgumentError(("method",), "method bayes is not supported yet; use method random or grid")
     if not isinstance(value, str) or value not in tuple(Method):
         hint = did_you_mean(str(value), Method)
         raise ArgumentError(("method",), f"unknown method {value!r}{hint}; methods are {listed(Method)}")

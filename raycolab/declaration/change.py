@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -68,7 +69,11 @@ def _differences(old: SweepSpec, new: SweepSpec) -> Iterator[tuple[bool, str]]:
     ):
         if before != after:
             yield False, f"{key} was {before} and is now {after}"
+    yield from _point_differences(old, new)
+    if old.early_stop != new.early_stop:
+        yield False, f"early_terminate was {_or_none(old.early_stop)} and is now {_or_none(new.early_stop)}"
     for key, was, now in (
+        ("max_failures", old.max_failures, new.max_failures),
         ("timeout_s", old.timeout_s, new.timeout_s),
         ("resources", dict(old.resources), dict(new.resources)),
     ):
@@ -87,6 +92,16 @@ def _name_differences(what: str, old: tuple[str, ...], new: tuple[str, ...]) -> 
         yield True, f"new {what}: {listed(added)}"
     if removed := [name for name in old if name not in new]:
         yield False, f"{what} no longer there: {listed(removed)}"
+
+
+def _point_differences(old: SweepSpec, new: SweepSpec) -> Iterator[tuple[bool, str]]:
+    before, after = (
+        Counter(json.dumps(point, sort_keys=True) for point in spec.points_to_evaluate) for spec in (old, new)
+    )
+    for point in (after - before).elements():
+        yield True, f"new point to evaluate, by the next configurations of each pair: {point}"
+    for point in (before - after).elements():
+        yield False, f"point to evaluate no longer there: {point}"
 
 
 def _space_differences(model: str, old: Mapping[str, Domain], new: Mapping[str, Domain]) -> Iterator[tuple[bool, str]]:

@@ -15,12 +15,16 @@ from typing import Any, Protocol
 
 from raycolab.declaration import arguments as sweep_arguments
 from raycolab.declaration.arguments import DEFAULT_JOBS_PER_PAIR, DEFAULT_NAME, GIVEN_BY_US, Method
+from raycolab.declaration.early_stop import EarlyStop, read_early_stop
+from raycolab.declaration.points import read_points
 from raycolab.errors import SpaceError
 from raycolab.space.domain import Domain, domain_from_json
 from raycolab.spelling import did_you_mean
-from raycolab.trial import Metric
+from raycolab.trial import Config, Metric
 
 __all__ = ["ComputeSignature", "Method", "SweepSpec", "check_fits"]
+
+_LATER_FIELDS = ("points_to_evaluate", "early_stop", "max_failures")  # not in fingerprints made before there were any
 
 
 class ComputeSignature(Protocol):
@@ -57,14 +61,18 @@ class SweepSpec:
     seed: int
     timeout_s: float | None  # of one trial
     resources: Mapping[str, float]  # of one trial: {"cpus": 1}, or empty for one slot per CPU or GPU of a node
+    points_to_evaluate: tuple[Config, ...] = ()  # what each pair tries first; names that are missing are filled in
+    early_stop: EarlyStop | None = None  # None: every trial runs to its end
+    max_failures: int | None = None  # FAILED trials after which the sweep is held
 
     @classmethod
     def from_arguments(cls, name: str, **arguments: object) -> SweepSpec:
         """The spec that a declaration's arguments mean; ArgumentError, a UsageError, for what is wrong with them.
 
         Arguments are the keys of the sweep file: models datasets parameters (or space) jobs_per_pair (or num_samples)
-        run_cap method metric mode seed timeout_s resources. None is the same as not given. Defaults: method random
-        with 10 jobs per pair, grid with all of its grid; metric "metric", mode "max"; seed 0; no timeout.
+        run_cap method metric mode seed timeout_s resources points_to_evaluate early_terminate max_failures. None is
+        the same as not given. Defaults: method random with 10 jobs per pair, as bayes has, grid with all of its grid;
+        metric "metric", mode "max"; seed 0; no timeout, no early stopping.
         """
         given = sweep_arguments.settle_keys(arguments)
         method = sweep_arguments.read_method(given.get("method"))
@@ -72,7 +80,7 @@ class SweepSpec:
         datasets = sweep_arguments.read_datasets(given.get("datasets"))
         run_cap = sweep_arguments.read_count("run_cap", given.get("run_cap"))
         jobs = sweep_arguments.read_count("jobs_per_pair", given.get("jobs_per_pair"))
-        if jobs is None and method is Method.RANDOM:
+        if jobs is None and method is not Method.GRID:
             pairs = len(models) * len(datasets)
             jobs = DEFAULT_JOBS_PER_PAIR if run_cap is None else math.ceil(run_cap / pairs)
         spec = cls(
@@ -86,6 +94,9 @@ class SweepSpec:
             seed=sweep_arguments.read_seed(given.get("seed")),
             timeout_s=sweep_arguments.read_timeout(given.get("timeout_s")),
             resources=sweep_arguments.read_resources(given.get("resources")),
+            points_to_evaluate=read_points(given.get("points_to_evaluate"), models),
+            early_stop=read_early_stop(given.get("early_terminate")),
+            max_failures=sweep_arguments.read_count("max_failures", given.get("max_failures")),
         )
         for model, space in models.items():
             sweep_arguments.check_parameters(model, space, method, given.get("models"))
@@ -119,11 +130,14 @@ class SweepSpec:
         models = {
             model: {name: domain_from_json(domain) for name, domain in space} for model, space in fields.pop("models")
         }
+        early_stop = fields.pop("early_stop", None)  # specs of 0.1 lack the last three fields
         return cls(
             models=models,
             datasets=tuple(fields.pop("datasets")),
             method=Method(fields.pop("method")),
             metric=Metric(**fields.pop("metric")),
+            points_to_evaluate=tuple(fields.pop("points_to_evaluate", ())),
+            early_stop=None if early_stop is None else EarlyStop.from_json(early_stop),
             **fields,
         )
 
@@ -133,6 +147,9 @@ class SweepSpec:
         del fields["name"]
         fields["models"] = {model: dict(space) for model, space in self._spaces()}
         fields["datasets"] = sorted(self.datasets)
+        for key in _LATER_FIELDS:
+            if not fields[key]:
+                del fields[key]
         return hashlib.sha256(_canonical(fields).encode()).hexdigest()
 
     def _fields(self) -> dict[str, object]:
@@ -147,6 +164,9 @@ class SweepSpec:
             "seed": self.seed,
             "timeout_s": self.timeout_s,
             "resources": dict(self.resources),
+            "points_to_evaluate": [dict(point) for point in self.points_to_evaluate],
+            "early_stop": None if self.early_stop is None else self.early_stop.to_json(),
+            "max_failures": self.max_failures,
         }
 
     def _spaces(self) -> list[tuple[str, list[tuple[str, dict[str, object]]]]]:

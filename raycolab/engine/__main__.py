@@ -27,6 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--node-ip", required=True, help="this node's address, 127.77.0.1")
     parser.add_argument("--control", required=True, help="the supervisor's unix socket")
     parser.add_argument("--lock-dir", required=True, help="a folder of each node, shared by its slots")
+    parser.add_argument("--owner", required=True, help="who this head is to other heads of the same database")
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
     try:
@@ -37,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
             log_to_driver=False,
             configure_logging=False,
         )
-        start_engine(os.environ[STORE_VARIABLE], given.control, given.lock_dir)
+        start_engine(os.environ[STORE_VARIABLE], given.control, given.lock_dir, given.owner)
     except (RayError, ConnectionError, TimeoutError) as error:
         _log.error("the engine did not start on Ray at %s: %s", given.ray_address, error)
         return 3

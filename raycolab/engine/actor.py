@@ -10,12 +10,13 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
 import ray
 
+from raycolab.declaration.spec import Method, SweepSpec
 from raycolab.engine import at_rest
 from raycolab.engine.cluster_view import live_nodes
 from raycolab.engine.commit import Committer
@@ -24,9 +25,10 @@ from raycolab.engine.mailbox import Batch
 from raycolab.engine.progress import SweepNews
 from raycolab.engine.slot_words import Call, End, Reply
 from raycolab.engine.sweep_run import SweepRun
-from raycolab.errors import RaycolabError, UsageError
+from raycolab.errors import ClusterError, RaycolabError, UsageError
+from raycolab.schedule import StudiesLike
 from raycolab.store import Store, open_store
-from raycolab.trial import SweepRow, SweepState
+from raycolab.trial import SweepRow, SweepState, TrialRow
 
 __all__ = ["Engine"]
 
@@ -34,6 +36,7 @@ _log = logging.getLogger(__name__)
 
 _LOOK_AT_NODES_S = 1.0
 _TELL_S = 0.5
+_STALE_S = 60.0  # another head may take a sweep over whose head was silent for so long
 
 T = TypeVar("T")
 
@@ -41,9 +44,11 @@ T = TypeVar("T")
 class Engine:
     """One per cluster; see the module's text."""
 
-    def __init__(self, store_url: str, control: str, lock_dir: str) -> None:
+    def __init__(self, store_url: str, control: str, lock_dir: str, owner: str) -> None:
         """Open the store and begin; runs on the actor's event loop."""
         self._lock_dir = lock_dir
+        self._owner = owner
+        self._claimed: set[int] = set()  # sweeps that no other head may run now
         self._self = ray.get_runtime_context().current_actor
         self._loop = asyncio.get_running_loop()
         self._committer = Committer(open_store(store_url), self._outage_in_thread)
@@ -61,7 +66,7 @@ class Engine:
         self._outage: str | None = None
         self._tasks = [
             self._loop.create_task(self._watched(work()))
-            for work in (self._control.run, self._work_off, self._look_at_nodes, self._tell)
+            for work in (self._control.run, self._work_off, self._look_at_nodes, self._tell, self._renew_claims)
         ]
 
     async def ping(self) -> str:
@@ -110,15 +115,19 @@ class Engine:
             expect_slots = self._queue.pop(name)
             try:
                 sweep = await self._stored(lambda store: store.existing_sweep(name))
+                await self._claim(sweep)
                 rows = await self._stored(lambda store: store.trials(sweep.id))
                 attempts = await self._stored(lambda store: store.attempts(sweep.id))
+                studies = await self._studies(sweep, rows)
                 await self._stored(lambda store: store.update_sweep(sweep.id, state=SweepState.RUNNING))
             except RaycolabError as error:
                 _log.warning("sweep %s cannot run: %s", name, error)
                 self._resting.pop(name, None)
                 return None
             self._resting.pop(name, None)
-            self._current = SweepRun(self._self, self._committer, sweep, rows, attempts, expect_slots, self._lock_dir)
+            self._current = SweepRun(
+                self._self, self._committer, sweep, rows, attempts, studies, expect_slots, self._lock_dir
+            )
             self._current.see_nodes(await asyncio.to_thread(live_nodes))
             _log.info("sweep %s runs", name)
             return self._current
@@ -137,9 +146,46 @@ class Engine:
             await self._stored(lambda store: store.update_sweep(run.sweep.id, state=over.state))
         except RaycolabError as error:
             _log.warning("sweep %s is over, its state is not stored: %s", run.sweep.name, error)
+        await self._release(run.sweep)
         _log.info("sweep %s: %s", run.sweep.name, over.state)
         ending = self._loop.create_task(self._watched(run.end_slots()))
         ending.add_done_callback(lambda _: self._ending.discard(run))
+
+    async def _studies(self, sweep: SweepRow, rows: Sequence[TrialRow]) -> StudiesLike | None:
+        """What proposes and prunes, as it stands after these rows; None for a sweep that does neither."""
+        spec = SweepSpec.from_json(sweep.spec)
+        if spec.method is not Method.BAYES and spec.early_stop is None:
+            return None
+        reports = await self._stored(lambda store: store.reports(sweep.id))
+        return await asyncio.to_thread(_make_studies, spec, rows, reports)
+
+    async def _renew_claims(self) -> None:
+        """Let other heads know that this one lives; a sweep that another has taken over is given up."""
+        while True:
+            await asyncio.sleep(_STALE_S / 3)
+            for sweep_id in list(self._claimed):
+                sentence = await self._take(sweep_id)
+                if sentence is not None and self._current is not None and self._current.sweep.id == sweep_id:
+                    self._current.give_up(ClusterError(sentence))
+
+    async def _claim(self, sweep: SweepRow) -> None:
+        """Make the sweep this head's; ClusterError when another one runs it."""
+        sentence = await self._take(sweep.id)
+        if sentence is not None:
+            raise ClusterError(sentence)
+
+    async def _take(self, sweep_id: int) -> str | None:
+        sentence = await self._stored(lambda store: store.claim(sweep_id, self._owner, time.time(), _STALE_S))
+        (self._claimed.add if sentence is None else self._claimed.discard)(sweep_id)
+        return sentence
+
+    async def _release(self, sweep: SweepRow) -> None:
+        """Let other heads have a sweep that is at rest."""
+        self._claimed.discard(sweep.id)
+        try:
+            await self._stored(lambda store: store.release(sweep.id, self._owner))
+        except RaycolabError as error:
+            _log.warning("sweep %s stays claimed: %s", sweep.name, error)
 
     async def _look_at_nodes(self) -> None:
         while True:
@@ -187,6 +233,14 @@ class Engine:
         await self._lay_down_if_over()  # a sweep that is over takes no orders any more
         sweep = await self._stored(lambda store: store.existing_sweep(name))
         run = self._current if self._current is not None and self._current.sweep.name == name else None
+        await self._claim(sweep)
+        try:
+            await self._carry_out(op, sweep, run, message)
+        finally:
+            if run is None and name not in self._queue:
+                await self._release(sweep)
+
+    async def _carry_out(self, op: str, sweep: SweepRow, run: SweepRun | None, message: Message) -> None:
         match op:
             case "start":
                 await (self._start(sweep, message.get("expect_slots")) if run is None else self._go_on(run))
@@ -275,3 +329,9 @@ class Engine:
 
     def _note_outage(self, sentence: str | None) -> None:
         self._outage = sentence
+
+
+def _make_studies(spec: SweepSpec, rows: Sequence[TrialRow], reports: Mapping[int, Mapping[int, float]]) -> StudiesLike:
+    from raycolab.search.studies import Studies  # Optuna takes a second to import, and most sweeps need none
+
+    return Studies(spec, rows, reports)

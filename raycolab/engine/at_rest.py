@@ -68,4 +68,4 @@ def _book(store: Store, sweep: SweepRow) -> TrialBook:
 def _write(store: Store, sweep: SweepRow, book: TrialBook) -> None:
     write = book.take_write()
     if write is not None:
-        store.write(sweep.id, write.trials, write.attempts)
+        store.write(sweep.id, write.trials, write.attempts, write.reports)

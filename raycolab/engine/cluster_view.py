@@ -36,6 +36,7 @@ def live_nodes() -> list[NodeView]:
             node["NodeID"],
             float(node["Resources"].get("CPU", 0.0)),
             float(node["Resources"].get("GPU", 0.0)),
+            int(node["Resources"]["memory"]) if "memory" in node["Resources"] else None,
         )
         for node in found
         if node["Alive"]

@@ -17,7 +17,7 @@ from typing import Any
 from raycolab.errors import RaycolabError
 from raycolab.schedule import Write
 from raycolab.store import Store, StoreOutageError
-from raycolab.trial import AttemptRow, TrialRow
+from raycolab.trial import AttemptRow, ReportRow, TrialRow
 
 __all__ = ["Committer", "Done"]
 
@@ -89,13 +89,15 @@ class Committer:
     def _commit(self, group: list[_RowsJob]) -> None:
         trials: dict[int, TrialRow] = {}
         attempts: dict[tuple[int, int], AttemptRow] = {}
+        reports: dict[tuple[int, int], ReportRow] = {}
         for job in group:
             trials.update((row.number, row) for row in job.write.trials)
             attempts.update(((row.trial, row.number), row) for row in job.write.attempts)
-        rows, tries = list(trials.values()), list(attempts.values())
+            reports.update(((row.trial, row.step), row) for row in job.write.reports)
+        rows = list(trials.values()), list(attempts.values()), list(reports.values())
         error: RaycolabError | None = None
         try:
-            self._until_it_works(lambda store: store.write(group[0].sweep_id, rows, tries))
+            self._until_it_works(lambda store: store.write(group[0].sweep_id, *rows, now=time.time()))
         except RaycolabError as refused:
             error = refused
         group[-1].done(group[-1].write.write_id, error)

@@ -24,6 +24,7 @@ class NodeView:
     id: str  # Ray's, new each time the node starts
     cpus: float
     gpus: float
+    memory_bytes: int | None = None  # for trials, as Ray counts it
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ _CALLS = 10_000  # calls of slots that may wait at once: two per slot
 _ANSWER_WITHIN_S = 60.0
 
 
-def start_engine(store_url: str, control: str, lock_dir: str) -> Any:
+def start_engine(store_url: str, control: str, lock_dir: str, owner: str) -> Any:
     """The cluster's engine, started on this driver's node unless it runs already; returns once it answers.
 
     The driver must be attached to Ray on the head node. Raises a RayError when it does not answer within a minute.
@@ -32,6 +32,6 @@ def start_engine(store_url: str, control: str, lock_dir: str) -> Any:
         max_concurrency=_CALLS,
         scheduling_strategy=here,
     )
-    engine: Any = actor.remote(store_url, control, lock_dir)
+    engine: Any = actor.remote(store_url, control, lock_dir, owner)
     ray.get(engine.ping.remote(), timeout=_ANSWER_WITHIN_S)
     return engine

@@ -26,8 +26,10 @@ from raycolab.engine.slot_words import (
     Ended,
     GaveBack,
     Give,
+    PruneIt,
     Ready,
     Reply,
+    Reported,
     SetupBroke,
     SlotWord,
     Started,
@@ -41,9 +43,11 @@ from raycolab.schedule import (
     Finished,
     Kill,
     LossCause,
+    Prune,
     Revoke,
     ScheduleOptions,
     Scheduler,
+    StudiesLike,
     Write,
 )
 from raycolab.trial import AttemptRow, SweepRow, SweepState, TrialRow, TrialState
@@ -66,15 +70,18 @@ class SweepRun:
         sweep: SweepRow,
         rows: Sequence[TrialRow],
         attempts: Sequence[AttemptRow],
+        studies: StudiesLike | None,
         expect_slots: int | None,
         lock_dir: str,
     ) -> None:
-        """`engine` is the actor's own handle, which slots call."""
+        """`engine` is the actor's own handle, which slots call; `studies` are of a sweep that proposes or prunes."""
         self.sweep = sweep
         self.spec = SweepSpec.from_json(sweep.spec)
         self.fleet = Fleet(self.spec.resources)
-        options = ScheduleOptions(sweep.name, self.spec.metric, self.spec.timeout_s, expect_slots)
-        self.scheduler = Scheduler(rows, attempts, options)
+        options = ScheduleOptions(
+            sweep.name, self.spec.metric, self.spec.timeout_s, expect_slots, max_failures=self.spec.max_failures
+        )
+        self.scheduler = Scheduler(rows, attempts, options, studies)
         self._engine = engine
         self._committer = committer
         self._lock_dir = lock_dir
@@ -145,7 +152,7 @@ class SweepRun:
             self._forget_node(name, now)
         for node in self.fleet.nodes:
             if node.name in new and self.fleet.room_on(node):
-                self.scheduler.node_up(node.name, now)
+                self.scheduler.node_up(node.name, now, node.memory_bytes)
         self._pump()
 
     def lose_node(self, name: str) -> None:
@@ -181,6 +188,9 @@ class SweepRun:
         match word:
             case Started(ticket):
                 self.scheduler.started(slot, ticket, now)
+            case Reported(ticket, points):
+                for step, value in points:
+                    self.scheduler.reported(slot, ticket, step, value, now)
             case Ended(ticket, outcome):
                 self._worked.add(slot)
                 self.scheduler.finished(slot, ticket, outcome, now)
@@ -247,6 +257,8 @@ class SweepRun:
                 self._lines[slot].say(Give(assignments))
             case Revoke(slot, tickets):
                 self._lines[slot].say(TakeBack(tickets))
+            case Prune(slot, ticket):
+                self._lines[slot].say(PruneIt(ticket))
             case Kill(slot, reason, number):
                 _log.info("slot %s is killed: %s%s", slot, reason, "" if number is None else f" (#{number})")
                 self._kill(slot)

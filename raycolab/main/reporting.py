@@ -23,6 +23,8 @@ class TrialPruned(Exception):  # noqa: N818 - Optuna's name for it
     """The sweep has seen enough of this trial; let it through, or catch it to clean up and raise it again."""
 
 
+MAX_STEPS = 1 << 63  # what a database's whole numbers hold
+
 _sink: Sink | None = None
 _last: float | None = None
 
@@ -34,7 +36,7 @@ def report(step: int, value: float) -> None:
     whole number and no number.
     """
     number = scalar_of(value)
-    if not isinstance(step, numbers.Integral) or step < 0:
+    if not isinstance(step, numbers.Integral) or not 0 <= step < MAX_STEPS:
         raise TypeError(f"report(step, value) takes a whole number of at least 0 as the step, not {step!r}.")
     if isinstance(number, str) or number is None:
         raise TypeError(f"report(step, value) takes one number as the value, not {type(value).__name__}.")

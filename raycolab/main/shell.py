@@ -1,8 +1,9 @@
 """The IPython shell that runs MAIN's cells in a worker: no kernel, no terminal, no files of its own in the home.
 
 It is IPython's InteractiveShell with few differences, each for a worker's sake: cells are compiled under their number;
-during setup a shell command runs once per node and its failure is an error; commands find this Python first on their
-PATH; `%matplotlib` always means inline, and nothing where matplotlib is missing; errors are kept, not printed.
+during setup a shell command runs once per node, and what fails setup is its failure, or a cell that changes what the
+worker stands on (`protected`); commands find this Python first on their PATH; `%matplotlib` always means inline, and
+nothing where matplotlib is missing; errors are kept, not printed.
 """
 
 # mypy: disable-error-code="no-untyped-call"
@@ -32,6 +33,7 @@ from raycolab.main.cell_source import runnable
 from raycolab.main.cell_traceback import cell_code_name
 from raycolab.main.node_once import CommandResult
 from raycolab.main.output_tail import MAX_OUTPUT_BYTES, last_lines
+from raycolab.main.protected import ProtectedPackageError, ProtectedPackages
 
 __all__ = ["MainShell", "ShellCommandError"]
 
@@ -72,6 +74,7 @@ class MainShell(InteractiveShell):
             self.display_formatter.active_types = ["text/plain"]  # nobody looks at the pictures: draw none
         self._prepare_inline_config()
         sys.path.insert(0, "")  # as in a notebook: modules beside it, and those its cells write, can be imported
+        self._protected = ProtectedPackages(folder / "packages.json")
 
     # --- running -----------------------------------------------------------------------------------------------------
 
@@ -83,6 +86,10 @@ class MainShell(InteractiveShell):
         result = self.run_cell(source)
         self.forget_output()
         error = result.error_before_exec or result.error_in_exec or self._nested_error
+        try:
+            self._protected.check(always=self._commands > 0)
+        except ProtectedPackageError as changed:
+            raise changed from error  # whatever else failed may well come of it
         if error is not None:
             raise error
 

@@ -2,7 +2,10 @@
 
 table   the results: data frame, best, pivot, errors, files of them
 frame   the data frame's columns
+values  the number a trial is judged by
 causes  failures grouped by cause
+study   a pair as an Optuna study, and which parameters mattered
+report  the page about a sweep, of the pictures in `charts` and `ticks`, in `markup` and `report_style`
 worth   what the cluster was worth, and a line that runs the best configuration
 """
 

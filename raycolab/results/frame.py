@@ -9,6 +9,7 @@ and "absent": Int64, float64, boolean, string, and object where kinds are mixed 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -41,6 +42,8 @@ _RIGHT: dict[str, Callable[[TrialRow], Any]] = {
 _TEXTS = ("trial_id", "model", "dataset", "state", "node", "error_kind", "error")
 _FIXED = {"number", "trial_id", "attempts", "duration_s", "error", *_LEFT, *_RIGHT}
 
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
 
 def trial_columns(rows: Sequence[TrialRow], name: str, metric: Metric) -> Columns:
     """The contract's columns in its order; `trial_id` is name and number, `sample_experiment-12`.
@@ -57,7 +60,7 @@ def trial_columns(rows: Sequence[TrialRow], name: str, metric: Metric) -> Column
         columns[f"config/{key}"] = [row.config.get(key) if row.config else None for row in rows]
     columns |= {column: [value(row) for row in rows] for column, value in _RIGHT.items()}
     columns["error"] = [row.error or _mark(row, metric) for row in rows]
-    return columns
+    return {_encodable(column): _all_encodable(values) for column, values in columns.items()}
 
 
 def frame(columns: Columns) -> pd.DataFrame:
@@ -71,6 +74,17 @@ def times(seconds: Sequence[float | None]) -> pd.DatetimeIndex:
     absent = np.iinfo(np.int64).min  # how numpy writes NaT
     micros = np.array([absent if value is None else round(value * 1e6) for value in seconds], dtype=np.int64)
     return pd.DatetimeIndex(micros.view("datetime64[us]")).tz_localize("UTC")
+
+
+def _all_encodable(values: list[Any]) -> list[Any]:
+    """The column without lone surrogates, which neither a data frame nor a file takes; almost always as it is."""
+    if all(not isinstance(value, str) or value.isascii() for value in values):
+        return values
+    return [_encodable(value) if isinstance(value, str) else value for value in values]
+
+
+def _encodable(text: str) -> str:
+    return text if text.isascii() else _SURROGATES.sub("\ufffd", text)
 
 
 def _names(mappings: Iterable[Any]) -> dict[str, None]:

@@ -10,20 +10,25 @@ import html
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from raycolab.errors import UsageError
 from raycolab.results.causes import Cause, causes
 from raycolab.results.frame import Columns, frame, times, trial_columns
-from raycolab.trial import AttemptRow, Metric, TrialRow, TrialState
+from raycolab.results.values import is_comparable, metric_value
+from raycolab.spelling import did_you_mean, listed
+from raycolab.trial import AttemptRow, Metric, SweepRow, TrialRow, TrialState
 from raycolab.utc import utc_text
 from raycolab.wording import config_text, number_text, tally_text
+
+if TYPE_CHECKING:  # Optuna takes half a second to import
+    from raycolab.results.study import Study
 
 __all__ = ["Results"]
 
@@ -46,7 +51,10 @@ _TIME_COLUMNS = ("datetime_start", "datetime_complete")
 
 
 class Results:
-    """The trials of one sweep at one moment; `models` and `datasets` give the order of `pivot`."""
+    """The trials of one sweep at one moment; `models` and `datasets` give the order of `pivot`.
+
+    `declared` is the sweep's own row, which `to_study` and `report` read spaces, code and versions from.
+    """
 
     def __init__(
         self,
@@ -57,11 +65,15 @@ class Results:
         models: Sequence[str],
         datasets: Sequence[str],
         name: str = "sweep",
+        reports: Mapping[int, Mapping[int, float]] | None = None,
+        declared: SweepRow | None = None,
     ) -> None:
         self.metric = metric
         self.name = name
         self.rows = sorted(rows, key=lambda row: row.number)
         self._attempts = list(attempts)
+        self._reports = reports or {}
+        self._declared = declared
         self.models = list(dict.fromkeys([*models, *(row.model for row in self.rows)]))
         self.datasets = list(dict.fromkeys([*datasets, *(row.dataset for row in self.rows)]))
 
@@ -97,7 +109,10 @@ class Results:
         """Models x datasets in declared order, the best metric in each cell, NaN where there is none yet."""
         best = self._best_of_pairs
         cells = [
-            [_value(best[model, data], self.metric) if (model, data) in best else math.nan for data in self.datasets]
+            [
+                metric_value(best[model, data], self.metric) if (model, data) in best else math.nan
+                for data in self.datasets
+            ]
             for model in self.models
         ]
         return pd.DataFrame(
@@ -156,7 +171,9 @@ class Results:
     def as_text(self, kind: str) -> str:
         """The whole table as "csv", or as "json": a list of row objects, times in ISO 8601, null for absent and NaN."""
         if kind == "csv":
-            return str(self.dataframe.to_csv(index=False, date_format=_CSV_TIME))
+            text = self._csv("\n")
+            # Python before 3.13 quotes a carriage return only where lines end in one, and readers end a row there.
+            return self._csv("\r\n") if "\r" in text else text
         if kind == "json":
             return json.dumps(_json_rows(self._columns), allow_nan=False) + "\n"
         raise UsageError(f"results cannot be written as '{kind}': choose csv or json.")
@@ -166,26 +183,61 @@ class Results:
         row = self.best_trial
         return None if row is None else json.dumps(_json_rows(trial_columns([row], self.name, self.metric))[0])
 
+    def to_study(self, model: str, dataset: str) -> Study:
+        """One pair as an Optuna study in memory, for Optuna's plots: all trials by number, intermediate values too.
+
+        A trial without a finite metric is a failed one there; our number, state, node and error are user attributes.
+        UsageError for a pair that is not the sweep's.
+        """
+        from raycolab.declaration.spec import SweepSpec
+        from raycolab.results.study import optuna_study
+
+        for kind, given, known in (("model", model, self.models), ("dataset", dataset, self.datasets)):
+            if given not in known:
+                raise UsageError(
+                    f"{self.name} has no {kind} {given!r}{did_you_mean(given, known)}: it has {listed(known)}."
+                )
+        if self._declared is None:
+            raise UsageError("these results know no search space: take `results` from the sweep itself.")
+        space = SweepSpec.from_json(self._declared.spec).models.get(model, {})
+        rows = [row for row in self.rows if (row.model, row.dataset) == (model, dataset)]
+        return optuna_study(f"{self.name}/{model}/{dataset}", rows, self._reports, space, self.metric)
+
+    def report(self, path: str | os.PathLike[str]) -> Path:
+        """Writes one self-contained HTML page about the sweep, whole or not at all; returns its absolute path."""
+        from raycolab.results.report import Subject, page
+
+        target = Path(path).expanduser().absolute()
+        if target.suffix.lower() not in (".html", ".htm"):
+            raise UsageError(f"a report cannot be saved as '{target.name}': end the name in .html.")
+        subject = Subject(
+            self.name,
+            self.metric,
+            self.counts(),
+            self.rows,
+            self._attempts,
+            self.models,
+            self.datasets,
+            self._best_of_pairs,
+            self._declared,
+        )
+        text = page(subject)
+        return _written(target, "the report", lambda beside: _write_text(beside, text))
+
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Writes the table to a .csv, .parquet or .json file, whole or not at all; returns its absolute path."""
         target = Path(path).expanduser().absolute()
         suffix = target.suffix.lower()
         if suffix not in (".csv", ".parquet", ".json"):
             raise UsageError(f"results cannot be saved as '{target.name}': end the name in .csv, .parquet or .json.")
-        beside = target.with_name(f".{target.name}.{os.getpid()}.part")
-        try:
+
+        def write(beside: Path) -> None:
             if suffix == ".parquet":
                 _one_kind_per_column(self.dataframe).to_parquet(beside, index=False)
             else:
-                beside.write_text(self.as_text(suffix[1:]), encoding="utf-8")
-            beside.replace(target)
-        except OSError as error:
-            raise UsageError(
-                f"cannot save results to {target}: {error.strerror or error}; choose a folder you may write to."
-            ) from error
-        finally:
-            beside.unlink(missing_ok=True)
-        return target
+                _write_text(beside, self.as_text(suffix[1:]))
+
+        return _written(target, "results", write)
 
     def __repr__(self) -> str:
         return self.summary()
@@ -195,15 +247,16 @@ class Results:
         closing = [f"<p>{html.escape(line)}</p>" for line in self.closing_lines()]
         return "".join([f"<p><b>{html.escape(self.headline())}</b></p>", table, *closing])
 
+    def _csv(self, line_end: str) -> str:
+        return str(self.dataframe.to_csv(index=False, date_format=_CSV_TIME, lineterminator=line_end))
+
     @cached_property
     def _columns(self) -> Columns:
         return trial_columns(self.rows, self.name, self.metric)
 
     @cached_property
     def _comparable(self) -> list[TrialRow]:
-        return [
-            row for row in self.rows if row.state is TrialState.COMPLETE and math.isfinite(_value(row, self.metric))
-        ]
+        return [row for row in self.rows if is_comparable(row, self.metric)]
 
     @cached_property
     def _best_of_pairs(self) -> dict[tuple[str, str], TrialRow]:
@@ -224,7 +277,7 @@ class Results:
         return values
 
     def _best_line(self, row: TrialRow) -> str:
-        value = number_text(_value(row, self.metric))
+        value = number_text(metric_value(row, self.metric))
         settings = f", {config_text(row.config)}" if row.config else ""
         return f"best {self.metric.name} {value}: {row.model} on {row.dataset}{settings} (trial {row.number})"
 
@@ -236,18 +289,29 @@ class Results:
         return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
 
 
-def _value(row: TrialRow, metric: Metric) -> float:
-    """The sweep's metric of a trial; NaN when it has none."""
-    value = row.metrics.get(metric.name)
+def _written(target: Path, what: str, write: Callable[[Path], object]) -> Path:
+    """`target`, written beside itself first, so that an old file is never half replaced."""
+    beside = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        return float(value) if isinstance(value, (int, float)) else math.nan
-    except OverflowError:  # an integer past the largest float
-        return math.inf
+        write(beside)
+        beside.replace(target)
+    except OSError as error:
+        raise UsageError(
+            f"cannot save {what} to {target}: {error.strerror or error}; choose a folder you may write to."
+        ) from error
+    finally:
+        beside.unlink(missing_ok=True)
+    return target
+
+
+def _write_text(path: Path, text: str) -> None:
+    # Line ends as they are; a lone surrogate in somebody's text costs that character.
+    path.write_text(text, encoding="utf-8", errors="replace", newline="")
 
 
 def _best(rows: Sequence[TrialRow], metric: Metric) -> TrialRow | None:
     sign = -1.0 if metric.mode == "max" else 1.0
-    return min(rows, key=lambda row: (sign * _value(row, metric), row.number), default=None)
+    return min(rows, key=lambda row: (sign * metric_value(row, metric), row.number), default=None)
 
 
 def _cause_row(cause: Cause) -> tuple[Any, ...]:

@@ -1,8 +1,8 @@
 """The rows of one sweep: every change of a trial and its attempts, and how much of it is committed.
 
 A change makes a row *dirty*; `take_write` collects the dirty rows, the latest version of each, and `commit` counts
-them. What people are told (`counts`, `best`) comes from committed rows only. It does not decide what runs:
-`Scheduler` does.
+them. What people are told (`counts`, `best`) comes from committed rows only. The search hears of every end and every
+attempt that came to nothing here, where all of them pass. It does not decide what runs: `Scheduler` does.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from raycolab.schedule.commands import Write
+from raycolab.schedule.commands import StudiesLike, Write
 from raycolab.trial import (
     FINAL_STATES,
     AttemptRow,
+    Config,
     ErrorKind,
     Metric,
     Outcome,
+    ReportRow,
     TrialRow,
     TrialState,
 )
@@ -32,7 +34,13 @@ HEAD_STOPPED = "the head stopped"
 class TrialBook:
     """Rows and attempts of one sweep, from the store and back to it."""
 
-    def __init__(self, rows: Sequence[TrialRow], attempts: Sequence[AttemptRow], metric: Metric) -> None:
+    def __init__(
+        self,
+        rows: Sequence[TrialRow],
+        attempts: Sequence[AttemptRow],
+        metric: Metric,
+        studies: StudiesLike | None = None,
+    ) -> None:
         """Take the store's rows; what was open when the last scheduler stopped is closed as lost."""
         # The latest version of each row, committed or not.
         self.rows: dict[int, TrialRow] = {row.number: row for row in rows}
@@ -42,7 +50,11 @@ class TrialBook:
         self.counts: Counter[TrialState] = Counter(row.state for row in rows)
         # The best committed trial: COMPLETE with a finite metric.
         self.best: TrialRow | None = None
+        # Whether configurations are proposed: some row came without one.
+        self.is_proposed = any(row.config is None for row in rows)
+        self._best_worth = 0.0
         self._metric = metric
+        self._studies = studies
         self._committed: dict[int, TrialState] = {row.number: row.state for row in rows}
         # Trials that repeat the configuration of the one they are keyed by.
         self._followers: dict[int, list[int]] = {}
@@ -53,6 +65,7 @@ class TrialBook:
         self._lost_on: dict[int, set[str]] = {}
         self._dirty_trials: dict[int, TrialRow] = {}
         self._dirty_attempts: dict[tuple[int, int], AttemptRow] = {}
+        self._dirty_reports: dict[tuple[int, int], ReportRow] = {}
         self._in_flight: deque[Write] = deque()
         self._last_write_id = 0
         for row in rows:
@@ -77,36 +90,62 @@ class TrialBook:
     @property
     def all_committed(self) -> bool:
         """Whether the store has every row as it is here."""
-        return not (self._dirty_trials or self._dirty_attempts or self._in_flight)
+        return not (self._dirty_trials or self._dirty_attempts or self._dirty_reports or self._in_flight)
+
+    def ran_out_of_memory(self, number: int) -> bool:
+        """Whether the trial is at, or waits for, the one more try that it gets for memory."""
+        return self.rows[number].error_kind is ErrorKind.OOM and number in self.unfinished
 
     # ----- changes -----
+
+    def propose(self, number: int, config: Config) -> None:
+        """The trial will run with this configuration; it is stored with the trial's start."""
+        self.rows[number] = replace(self.rows[number], config=config)
 
     def start(self, number: int, node: str, at: float) -> None:
         """The trial runs: a new attempt on `node`."""
         row = self.rows[number]
         attempt = AttemptRow(number, row.attempts + 1, node, TrialState.RUNNING, at)
         self._put_attempt(attempt)
+        # Every trial comes by here and by `finish`: written out, this takes a quarter of what `replace` does.
         self._put(
-            replace(row, state=TrialState.RUNNING, node=node, attempts=attempt.number, started_at=at, ended_at=None)
+            TrialRow(
+                number=number,
+                model=row.model,
+                dataset=row.dataset,
+                config=row.config,
+                state=TrialState.RUNNING,
+                node=node,
+                attempts=attempt.number,
+                started_at=at,
+                error_kind=row.error_kind,
+                error=row.error,
+                same_as=row.same_as,
+            )
         )
+
+    def report(self, number: int, step: int, value: float) -> None:
+        """The running trial has this value at this step."""
+        self._dirty_reports[number, step] = ReportRow(number, step, value)
 
     def finish(self, number: int, node: str, outcome: Outcome, now: float) -> None:
         """The running trial ended by itself, or was ended for its own fault."""
         failure = outcome.failure
-        row = self.rows[number]
+        row, attempt = self.rows[number], self._open[number]
         started_at = outcome.started_at or row.started_at or now
         ended_at = outcome.ended_at or now
-        attempt = self._open[number]
         reason = None if failure is None else failure.summary
-        self._put_attempt(
-            replace(attempt, outcome=outcome.state, started_at=started_at, ended_at=ended_at, reason=reason)
-        )
+        self._put_attempt(AttemptRow(number, attempt.number, attempt.node, outcome.state, started_at, ended_at, reason))
         self._put(
-            replace(
-                row,
+            TrialRow(
+                number=number,
+                model=row.model,
+                dataset=row.dataset,
+                config=row.config,
                 state=outcome.state,
                 metrics=dict(outcome.metrics),
                 node=node,
+                attempts=row.attempts,
                 started_at=started_at,
                 ended_at=ended_at,
                 error_kind=None if failure is None else failure.kind,
@@ -114,6 +153,7 @@ class TrialBook:
                 traceback=None if failure is None else failure.traceback,
                 cell_index=None if failure is None else failure.cell_index,
                 output=outcome.output or None,
+                same_as=row.same_as,
             )
         )
 
@@ -130,13 +170,22 @@ class TrialBook:
         sentence = f"lost {MAX_LOST_ATTEMPTS} times, the last time on {attempt.node}: {reason}"
         self._put(replace(row, state=TrialState.LOST, ended_at=now, error_kind=ErrorKind.LOST, error=sentence))
 
+    def lose_for_memory(self, number: int, reason: str, now: float) -> None:
+        """The running trial ran out of memory for the first time: PENDING again, its row and its attempt say why."""
+        attempt = self._open[number]
+        self._lost_on.setdefault(number, set()).add(attempt.node)
+        self._put_attempt(replace(attempt, outcome=TrialState.FAILED, ended_at=now, reason=reason))
+        waiting = replace(self.rows[number], state=TrialState.PENDING, node=None, started_at=None, ended_at=None)
+        self._put(replace(waiting, error_kind=ErrorKind.OOM, error=reason))
+
     def cancel(self, number: int, now: float) -> None:
         """Nobody wants the trial any more, whether it waits or runs."""
         attempt = self._open.get(number)
         row = self.rows[number]
         if attempt is not None:
             self._put_attempt(replace(attempt, outcome=TrialState.CANCELLED, ended_at=now, reason="cancelled"))
-        self._put(replace(row, state=TrialState.CANCELLED, ended_at=None if row.started_at is None else now))
+        ended_at = None if row.started_at is None else now
+        self._put(replace(row, state=TrialState.CANCELLED, ended_at=ended_at, error_kind=None, error=None))
 
     def retry(self, states: Iterable[TrialState]) -> list[int]:
         """Make the trials in these final states PENDING again, with a full budget; return their numbers."""
@@ -155,6 +204,7 @@ class TrialBook:
     def add(self, rows: Iterable[TrialRow]) -> list[int]:
         """Take in rows that are in the store and not here yet; return the numbers of those to run."""
         new = [row for row in rows if row.number not in self.rows]
+        self.is_proposed = self.is_proposed or any(row.config is None for row in new)
         for row in new:
             self.rows[row.number] = row
             self._committed[row.number] = row.state
@@ -173,12 +223,13 @@ class TrialBook:
 
     def take_write(self) -> Write | None:
         """The dirty rows as one write, or None when there are none."""
-        if not self._dirty_trials and not self._dirty_attempts:
+        dirty = (self._dirty_trials, self._dirty_attempts, self._dirty_reports)
+        if not any(dirty):
             return None
         self._last_write_id += 1
-        write = Write(self._last_write_id, tuple(self._dirty_trials.values()), tuple(self._dirty_attempts.values()))
-        self._dirty_trials = {}
-        self._dirty_attempts = {}
+        trials, attempts, reports = dirty
+        write = Write(self._last_write_id, tuple(trials.values()), tuple(attempts.values()), tuple(reports.values()))
+        self._dirty_trials, self._dirty_attempts, self._dirty_reports = {}, {}, {}
         self._in_flight.append(write)
         return write
 
@@ -194,14 +245,27 @@ class TrialBook:
     # ----- inside -----
 
     def _put(self, row: TrialRow) -> None:
+        ran = self.rows[row.number].attempts > 0
         self.rows[row.number] = row
         self._dirty_trials[row.number] = row
+        if ran:  # what never ran is nothing to the search
+            self._tell(row)
         if row.state in FINAL_STATES:
             self.unfinished.discard(row.number)
             if row.number in self._followers:
                 self._settle_followers(row)
         else:
             self.unfinished.add(row.number)
+
+    def _tell(self, row: TrialRow) -> None:
+        """Let the search know when a trial that ran has ended, or is to run again."""
+        if row.state is TrialState.PENDING:
+            for key in [key for key in self._dirty_reports if key[0] == row.number]:
+                del self._dirty_reports[key]
+            if self._studies is not None:
+                self._studies.requeued(row.number)
+        elif row.state in FINAL_STATES and self._studies is not None:
+            self._studies.ended(row)
 
     def _put_attempt(self, attempt: AttemptRow) -> None:
         self._dirty_attempts[attempt.trial, attempt.number] = attempt
@@ -229,6 +293,8 @@ class TrialBook:
                 self._lost_on.setdefault(number, set()).add(attempt.node)
             elif attempt.outcome == TrialState.RUNNING:
                 self._open[number] = attempt
+            elif attempt.outcome == TrialState.FAILED and self.ran_out_of_memory(number):
+                self._lost_on.setdefault(number, set()).add(attempt.node)
         for number in sorted(self.unfinished):
             row = self.rows[number]
             if number in self._open:
@@ -240,9 +306,9 @@ class TrialBook:
         value = self.worth(row)
         if value is None:
             return
-        best = None if self.best is None else self.worth(self.best)
-        if best is None or (value > best if self._metric.mode == "max" else value < best):
-            self.best = row
+        best = self._best_worth
+        if self.best is None or (value > best if self._metric.mode == "max" else value < best):
+            self.best, self._best_worth = row, value
 
     def worth(self, row: TrialRow) -> float | None:
         """The trial's metric when it may be compared: COMPLETE, a number, finite."""

@@ -1,4 +1,4 @@
-"""What the scheduler is told once, and what it asks of its driver: plain frozen values, no behaviour.
+"""What the scheduler is told once, and what it asks of its driver and of the search: values, no behaviour.
 
 A *ticket* names one handing out of one trial to one slot. It is never used twice in a scheduler's life, so a report
 that is late, repeated or from a slot that has lost the trial can always be told from the one that counts.
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Protocol
 
-from raycolab.trial import AttemptRow, Config, Failure, Metric, SweepState, TrialRow
+from raycolab.trial import AttemptRow, Config, Failure, Metric, ReportRow, SweepState, TrialRow
 
 __all__ = [
     "Assign",
@@ -19,8 +20,10 @@ __all__ = [
     "Finished",
     "Kill",
     "LossCause",
+    "Prune",
     "Revoke",
     "ScheduleOptions",
+    "StudiesLike",
     "Write",
 ]
 
@@ -44,6 +47,24 @@ class ScheduleOptions:
     timeout_s: float | None = None  # per trial, counted from its start
     expect_slots: int | None = None  # give nothing out before so many slots are up ...
     expect_within_s: float = 120.0  # ... or this much time has passed
+    max_failures: int | None = None  # trials that may fail before the sweep is HELD
+    setup_timeout_s: float | None = 1800.0  # a slot that loads MAIN for longer is killed; None: never
+
+
+class StudiesLike(Protocol):
+    """The search of a sweep that proposes configurations or prunes trials, as the scheduler needs it."""
+
+    def propose(self, row: TrialRow) -> Config:
+        """The configuration of a trial that is handed out; the same number gets the same one again."""
+
+    def reported(self, number: int, step: int, value: float) -> bool:
+        """Take in an intermediate value; whether the trial should be pruned now."""
+
+    def ended(self, row: TrialRow) -> None:
+        """A trial that had run came to this final state; told once, and once more when it was retried."""
+
+    def requeued(self, number: int) -> None:
+        """An attempt came to nothing, or the trial is retried: it keeps its configuration, its reports do not count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +104,21 @@ class Kill:
 
 
 @dataclass(frozen=True, slots=True)
+class Prune:
+    """Tell the slot that the trial it runs may give up; said once per ticket, and it may complete all the same."""
+
+    slot: str
+    ticket: int
+
+
+@dataclass(frozen=True, slots=True)
 class Write:
     """Store these rows in one transaction, then call `committed(write_id)`; writes are in order."""
 
     write_id: int
     trials: tuple[TrialRow, ...]
     attempts: tuple[AttemptRow, ...]
+    reports: tuple[ReportRow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,4 +139,4 @@ class Finished:
     failure: Failure | None = None  # the setup failure that stopped the sweep
 
 
-Command = Assign | Revoke | Kill | Write | Bench | Finished
+Command = Assign | Revoke | Prune | Kill | Write | Bench | Finished

@@ -1,9 +1,12 @@
 """Which waiting trial goes to which slot, how many lie ahead of it, and what is taken back from whom.
 
 1. Lost trials go first, each on a node where it was not lost if one is at work, and with nothing queued behind it:
-   should its slot die, there is no doubt which trial was running.
+   should its slot die, there is no doubt which trial was running. One that ran out of memory waits for a slot of
+   the node with the most memory per slot (`NodeMemory`).
 2. Then the lowest number of the models that may start (`ModelGuards`).
-3. A slot gets enough ahead to cover its round trip (`Pace`), but no more than its share of what is left.
+3. A slot gets enough ahead to cover its round trip (`Pace`), but no more than its share of what is left. Where
+   configurations are proposed it gets one ahead and no more: a proposal is the better the later it is made, and one
+   covers the round trip of any trial that is longer than it. What is taken back unstarted keeps its proposal.
 4. A slot that finds nothing takes back the last unstarted trial of the slot with the longest way to go to it.
 It changes slots, queues and guards, never a row: rows are `Scheduler`'s through `TrialBook`.
 """
@@ -13,8 +16,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from raycolab.schedule.book import TrialBook
-from raycolab.schedule.commands import Assign, Assignment, Revoke
+from raycolab.schedule.commands import Assign, Assignment, Revoke, StudiesLike
 from raycolab.schedule.guards import ModelGuards, NodeGuards
+from raycolab.schedule.memory import NodeMemory
 from raycolab.schedule.pace import MAX_AHEAD, Pace
 from raycolab.schedule.pending import PendingQueue
 from raycolab.schedule.slots import Held, Slot, SlotBoard, SlotPhase
@@ -27,12 +31,23 @@ _ANSWER_DUE_S = 2.0  # a slot that has not answered a revoke by then no longer c
 class Dispatch:
     """The trials that wait, and their way to the slots."""
 
-    def __init__(self, book: TrialBook, slots: SlotBoard, models: ModelGuards, nodes: NodeGuards, pace: Pace) -> None:
+    def __init__(
+        self,
+        book: TrialBook,
+        slots: SlotBoard,
+        models: ModelGuards,
+        nodes: NodeGuards,
+        pace: Pace,
+        memory: NodeMemory,
+        studies: StudiesLike | None,
+    ) -> None:
         self._book = book
         self._slots = slots
         self._models = models
         self._nodes = nodes
         self._pace = pace
+        self._memory = memory
+        self._studies = studies
         self._pending = PendingQueue()
         # Trials that were lost before, with their models, in the order of their loss.
         self._again: dict[int, str] = {}
@@ -110,13 +125,14 @@ class Dispatch:
     def _fill(self, slot: Slot, share: int, now: float) -> list[Assignment]:
         """Give the slot what it should hold more."""
         given: list[Assignment] = []
-        if any(held.last for held in slot.held.values()):
+        most = 1 if self._book.is_proposed else MAX_AHEAD
+        if slot.held and (len(slot.held) > most or next(reversed(slot.held.values())).last):
             return given
-        unstarted = slot.unstarted
-        ahead_s = sum(self._pace.short_s(held.model) or 0.0 for held in unstarted)
-        ahead = len(unstarted) - (slot.running is None)  # the first of them is as good as running
+        unstarted = [held.model for held in slot.held.values() if held.started_at is None]
+        ahead_s = sum((self._pace.short_s(model) or 0.0) * unstarted.count(model) for model in set(unstarted))
+        ahead = len(unstarted) - (len(unstarted) == len(slot.held))  # the first is as good as running
         cover_s = self._pace.cover_s(slot.round_trip_s)
-        while not slot.held or (len(slot.held) < share and (ahead < 1 or (ahead < MAX_AHEAD and ahead_s < cover_s))):
+        while not slot.held or (len(slot.held) < share and (ahead < 1 or (ahead < most and ahead_s < cover_s))):
             held = self._next_for(slot)
             if held is None:
                 break
@@ -134,7 +150,7 @@ class Dispatch:
     def _next_for(self, slot: Slot) -> Held | None:
         """Take the next trial for this slot out of those that wait; None when there is none for it."""
         for number, model in self._again.items():
-            if self._models.may_start(model) and not self._elsewhere(slot, self._book.lost_on(number)):
+            if self._models.may_start(model) and not self._awaits_another(slot, number):
                 del self._again[number]
                 return self._hand_out(number, model, last=True)
         ready = [
@@ -146,6 +162,16 @@ class Dispatch:
             return None
         model = min(ready, key=self._pending.first)
         return self._hand_out(self._pending.pop(model), model, last=False)
+
+    def _awaits_another(self, slot: Slot, number: int) -> bool:
+        """Whether a trial that was lost before waits for a slot of another node."""
+        lost_on = self._book.lost_on(number)
+        if self._book.ran_out_of_memory(number):
+            nodes = (each.node for each in self._slots if each.phase is not SlotPhase.DYING)
+            roomiest = self._memory.roomiest(node for node in nodes if node not in self._nodes.benched)
+            if roomiest:
+                return slot.node not in (roomiest - lost_on or roomiest)
+        return self._elsewhere(slot, lost_on)
 
     def _elsewhere(self, slot: Slot, avoid: frozenset[str]) -> bool:
         """Whether the slot's node is to be avoided and another one is at work."""
@@ -160,7 +186,12 @@ class Dispatch:
 
     def _assignment(self, held: Held) -> Assignment:
         row = self._book.rows[held.number]
-        return Assignment(held.ticket, held.number, held.model, row.dataset, row.config or {})
+        config = row.config
+        if self._studies is not None:
+            config = self._studies.propose(row)
+            if row.config is None:
+                self._book.propose(held.number, config)
+        return Assignment(held.ticket, held.number, held.model, row.dataset, config or {})
 
     # ----- taking back -----
 

@@ -2,8 +2,8 @@
 
 ModelGuards: one smoke trial per model goes first; while none has succeeded, one at a time. The same error
 HOLD_AFTER times running without a success of the model holds it. NodeGuards: a node whose setup fails gets no more
-slots; one that fails BENCH_AFTER trials running, of models that finish elsewhere, gets no more trials. Both only
-judge; `Scheduler` acts.
+slots; one that fails BENCH_AFTER trials running, of models that finish elsewhere, gets no more trials. FailureLimit:
+a sweep that failed so often as `max_failures` says gives out nothing more. They only judge; `Scheduler` acts.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from raycolab.trial import ErrorKind, Failure, Outcome, TrialState
 
-__all__ = ["BENCH_AFTER", "HOLD_AFTER", "SETUP_DEATHS", "ModelGuards", "NodeGuards"]
+__all__ = ["BENCH_AFTER", "HOLD_AFTER", "SETUP_DEATHS", "FailureLimit", "ModelGuards", "NodeGuards"]
 
 HOLD_AFTER = 10  # equal errors of one model, no success between them
 SETUP_DEATHS = 3  # processes that died in setup on one node, none that came through between them
@@ -92,6 +92,8 @@ class NodeGuards:
     """Which nodes may get trials and slots."""
 
     def __init__(self) -> None:
+        # Nodes that are there, with or without slots.
+        self.present: set[str] = set()
         # Nodes where setup failed, with the failure.
         self.setup_failed: dict[str, Failure] = {}
         # Slots that died running while they loaded MAIN.
@@ -114,12 +116,13 @@ class NodeGuards:
             return None
         return Failure(ErrorKind.SETUP, "ProcessDied", f"while it loaded MAIN, {SETUP_DEATHS} times running: {reason}")
 
-    def ended(self, model: str, node: str, failed: bool, others: Iterable[str]) -> str | None:
-        """A trial ended on the node; the sentence when that benches it. `others` are the other nodes at work."""
-        if not failed:
-            self._succeeded_on.setdefault(model, set()).add(node)
-            self._failed_running.pop(node, None)
-            return None
+    def succeeded(self, model: str, node: str) -> None:
+        """A trial of the model came through on the node."""
+        self._succeeded_on.setdefault(model, set()).add(node)
+        self._failed_running.pop(node, None)
+
+    def failed(self, model: str, node: str, others: Iterable[str]) -> str | None:
+        """A trial failed on the node; the sentence when that benches it. `others` are the other nodes at work."""
         running = self._failed_running.setdefault(node, [])
         running.append(model)
         if len(running) < BENCH_AFTER or node in self.benched:
@@ -140,3 +143,25 @@ class NodeGuards:
         self._deaths_in_setup.pop(node, None)
         self.benched.pop(node, None)
         self._failed_running.pop(node, None)
+
+
+class FailureLimit:
+    """How many trials may be FAILED since this scheduler began, or since a person last said to go on."""
+
+    def __init__(self, most: int | None) -> None:
+        """None: any number. Repeats that copy a failure do not count: they never ran."""
+        self.most = most
+        self.count = 0
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether nothing more may be given out."""
+        return self.most is not None and self.count >= self.most
+
+    def failed(self) -> None:
+        """One more trial is FAILED."""
+        self.count += 1
+
+    def forgive(self) -> None:
+        """Begin to count again."""
+        self.count = 0

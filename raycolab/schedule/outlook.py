@@ -10,7 +10,7 @@ from raycolab.schedule.pace import Pace
 from raycolab.schedule.slots import Held, SlotBoard
 from raycolab.trial import Failure, TrialRow
 
-__all__ = ["all_held", "eta_s", "nowhere", "running_on"]
+__all__ = ["all_held", "eta_s", "nowhere", "running_on", "too_many"]
 
 
 def eta_s(dispatch: Dispatch, slots: SlotBoard, models: ModelGuards, pace: Pace, now: float) -> float | None:
@@ -52,6 +52,13 @@ def all_held(sweep: str, waiting: Mapping[str, int], held: Mapping[str, str]) ->
     trials = "1 trial is" if count == 1 else f"{count} trials are"
     why = "; ".join(held[model] for model in waiting)
     return f"{trials} held: {why}. To try all the same: raycolab resume {sweep}"
+
+
+def too_many(sweep: str, failed: int, most: int, left: int) -> str:
+    """The sentence for a sweep that its `max_failures` ended before its trials did."""
+    failures = "1 trial has failed" if failed == 1 else f"{failed} trials have failed"
+    rest = "1 was" if left == 1 else f"{left} were"
+    return f"{failures} (max_failures = {most}) and {rest} not run. To go on all the same: raycolab resume {sweep}"
 
 
 def _begun(held: Held) -> float:

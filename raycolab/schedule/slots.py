@@ -33,6 +33,7 @@ class Held:
     last: bool  # nothing may be queued behind it
     started_at: float | None = None  # the engine's clock
     revoking_since: float | None = None  # asked back, not answered yet
+    pruned: bool = False  # its slot was told that it may give up
 
 
 @dataclass(slots=True)
@@ -43,7 +44,7 @@ class Slot:
     node: str
     phase: SlotPhase = SlotPhase.STARTING
     round_trip_s: float = ASSUMED_ROUND_TRIP_S
-    moved_at: float = 0.0  # when it last reported, or got something to do
+    moved_at: float = 0.0  # when it was started, last reported, or got something to do
     held: dict[int, Held] = field(default_factory=dict)
 
     @property

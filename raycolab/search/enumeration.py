@@ -1,7 +1,7 @@
 """The trials of a sweep, numbered: every pair's first configuration, then every pair's second, and so on.
 
 Numbers are for life. A sweep that is declared larger gets rows behind those it has; which rows are there decides where
-each pair goes on, so that enumerating twice adds nothing.
+each pair goes on, so that enumerating twice adds nothing. Points to evaluate are the first that each pair tries.
 """
 
 from __future__ import annotations
@@ -13,55 +13,63 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
 
+from raycolab.declaration.points import points_of
 from raycolab.declaration.spec import Method, SweepSpec
 from raycolab.search.drawn import configuration_source
 from raycolab.search.grid import grid_configurations
-from raycolab.trial import Config, Scalar, TrialRow
+from raycolab.search.points import untried
+from raycolab.space.domain import Constant, Domain
+from raycolab.trial import Config, TrialRow
 
 __all__ = ["enumerate_trials"]
 
 Pair = tuple[str, str]
-Entry = tuple[int, Pair, dict[str, Scalar]]  # a configuration and its index in its pair
+Entry = tuple[int, Pair, Config | None]  # a configuration and its index in its pair
+Present = list[Config | None]  # the configurations of a pair's rows, in their order
 
 
 def enumerate_trials(spec: SweepSpec, existing: Sequence[TrialRow] = ()) -> list[TrialRow]:
     """The rows to add to the existing ones, PENDING; a repeat within its pair has `same_as` set to the first such row.
 
-    random: pairs x jobs_per_pair rows in all; grid: each pair's grid, jobs_per_pair of it at most; run_cap at most.
+    random: pairs x jobs_per_pair rows in all; grid: each pair's grid, jobs_per_pair of it at most; bayes: as random,
+    and without configurations, which the search proposes when they are needed; run_cap at most.
     """
     first: dict[tuple[Pair, str], int] = {}  # the number of the first row with a configuration in its pair
-    present: dict[Pair, list[str]] = defaultdict(list)
+    present: dict[Pair, Present] = defaultdict(list)
     for row in sorted(existing, key=lambda row: row.number):
         pair = (row.model, row.dataset)
-        key = _key(row.config)
-        present[pair].append(key)
-        first.setdefault((pair, key), row.number)
+        present[pair].append(row.config)
+        first.setdefault((pair, _key(row.config)), row.number)
     following = max((row.number for row in existing), default=-1) + 1
     room = None if spec.run_cap is None else max(0, spec.run_cap - len(existing))
     rows: list[TrialRow] = []
     for _, pair, config in itertools.islice(_missing(spec, present), room):
         number = following + len(rows)
-        earlier = first.setdefault((pair, _key(config)), number)
+        earlier = number if config is None else first.setdefault((pair, _key(config)), number)
         rows.append(TrialRow(number, *pair, config, same_as=None if earlier == number else earlier))
     return rows
 
 
-def _missing(spec: SweepSpec, present: Mapping[Pair, list[str]]) -> Iterator[Entry]:
+def _missing(spec: SweepSpec, present: Mapping[Pair, Present]) -> Iterator[Entry]:
     """What has no row yet, index by index over all pairs; a tie goes to the pair that is declared first."""
-    source = _drawn if spec.method is Method.RANDOM else _gridded
+    source = {Method.RANDOM: _drawn, Method.GRID: _gridded, Method.BAYES: _unproposed}[spec.method]
     return heapq.merge(*(source(spec, pair, present.get(pair, [])) for pair in spec.pairs), key=itemgetter(0))
 
 
-def _drawn(spec: SweepSpec, pair: Pair, present: list[str]) -> Iterator[Entry]:
-    configuration = configuration_source(spec.seed, *pair, spec.models[pair[0]])
+def _drawn(spec: SweepSpec, pair: Pair, present: Present) -> Iterator[Entry]:
+    """A point takes the draw of its index and puts its own values into it."""
+    space = spec.models[pair[0]]
+    configuration = configuration_source(spec.seed, *pair, space)
+    points = iter(untried(points_of(spec.points_to_evaluate, space), present))
     for index in range(len(present), spec.jobs_per_pair or 0):
-        yield index, pair, configuration(index)
+        yield index, pair, configuration(index) | next(points, {})
 
 
-def _gridded(spec: SweepSpec, pair: Pair, present: list[str]) -> Iterator[Entry]:
-    had = Counter(present)
+def _gridded(spec: SweepSpec, pair: Pair, present: Present) -> Iterator[Entry]:
+    had = Counter(_key(config) for config in present)
     index = len(present)
-    for config in grid_configurations(spec.models[pair[0]]):
+    space = spec.models[pair[0]]
+    for config in _points_first(space, points_of(spec.points_to_evaluate, space)):
         if index == spec.jobs_per_pair:
             return
         key = _key(config)
@@ -70,6 +78,28 @@ def _gridded(spec: SweepSpec, pair: Pair, present: list[str]) -> Iterator[Entry]
         else:
             yield index, pair, config
             index += 1
+
+
+def _points_first(space: Mapping[str, Domain], points: Sequence[Config]) -> Iterator[Config]:
+    """The grid, each of its configurations once: first one for each point, then the others."""
+    taken: Counter[str] = Counter()
+    for point in points:
+        narrowed = {name: Constant(point[name]) if name in point else domain for name, domain in space.items()}
+        for config in grid_configurations(narrowed):
+            if not taken[_key(config)]:
+                taken[_key(config)] = 1
+                yield config
+                break
+    for config in grid_configurations(space):
+        if taken[_key(config)]:
+            taken[_key(config)] -= 1
+        else:
+            yield config
+
+
+def _unproposed(spec: SweepSpec, pair: Pair, present: Present) -> Iterator[Entry]:
+    for index in range(len(present), spec.jobs_per_pair or 0):
+        yield index, pair, None
 
 
 def _key(config: Config | None) -> str:

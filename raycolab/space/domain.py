@@ -39,6 +39,7 @@ __all__ = [
     "Normal",
     "domain_from_json",
     "stepped",
+    "tidy",
 ]
 
 MAX_GRID_VALUES = 10_000
@@ -140,6 +141,12 @@ class Choice(Domain):
             left -= weight
         return chosen
 
+    @property
+    def possible(self) -> tuple[Scalar, ...]:
+        """The alternatives without those of probability 0."""
+        weights = self.probabilities or (1.0,) * len(self.values)
+        return tuple(value for value, weight in zip(self.values, weights, strict=True) if weight > 0)
+
     def grid(self) -> list[Scalar]:
         """The alternatives as given."""
         return list(self.values)
@@ -182,7 +189,7 @@ class Float(Domain):
         if self.step is None:
             return min(max(value, self.low), self.high)
         steps = math.floor((value - self.low) / self.step + 0.5)
-        return _tidy(self.low, self.step, min(max(steps, 0), self._last_step))
+        return tidy(self.low, self.step, min(max(steps, 0), self._last_step))
 
     @property
     def _last_step(self) -> int:
@@ -194,7 +201,7 @@ class Float(Domain):
         if self.step is None:
             return Domain.grid(self)
         _check_grid_size(self, self._last_step + 1)
-        return [_tidy(self.low, self.step, k) for k in range(self._last_step + 1)]
+        return [tidy(self.low, self.step, k) for k in range(self._last_step + 1)]
 
     def __str__(self) -> str:
         name = ("q" if self.step is not None else "") + ("loguniform" if self.log else "uniform")
@@ -263,7 +270,7 @@ class Normal(Domain):
         """The number at the quantile."""
         value = NormalDist(self.mean, self.sd).inv_cdf(max(unit, _SMALLEST_UNIT))
         value = math.exp(value) if self.log else value
-        return value if self.step is None else _tidy(0, self.step, math.floor(value / self.step + 0.5))
+        return value if self.step is None else tidy(0, self.step, math.floor(value / self.step + 0.5))
 
     def __str__(self) -> str:
         name = ("q" if self.step is not None else "") + ("lognormal" if self.log else "randn")
@@ -288,7 +295,7 @@ class Beta(Domain):
     def at(self, unit: float) -> Scalar:
         """The number at the quantile."""
         value = beta_quantile(self.a, self.b, unit)
-        return value if self.step is None else _tidy(0, self.step, math.floor(value / self.step + 0.5))
+        return value if self.step is None else tidy(0, self.step, math.floor(value / self.step + 0.5))
 
     def __str__(self) -> str:
         return f"beta({self.a}, {self.b}{_and_step(self.step)})"
@@ -303,8 +310,8 @@ def stepped(low: float, high: float, step: float, *, log: bool = False) -> Domai
     if first > last:
         raise SpaceError(f"there is no multiple of {step} between {low} and {high}; take a smaller quantization")
     if first == last:
-        return Constant(_tidy(0, step, first))
-    return Float(_tidy(0, step, first), _tidy(0, step, last), log, step)
+        return Constant(tidy(0, step, first))
+    return Float(tidy(0, step, first), tidy(0, step, last), log, step)
 
 
 def domain_from_json(data: Mapping[str, object]) -> Domain:
@@ -330,7 +337,7 @@ def _and_step(step: float | None) -> str:
     return "" if step is None else f", {step}"
 
 
-def _tidy(low: float, step: float, steps: int) -> float:
+def tidy(low: float, step: float, steps: int) -> float:
     """`low + steps * step` without binary dust: 0.3, not 0.30000000000000004; an int where both are."""
     value = low + steps * step
     return value if isinstance(value, int) else round(value, max(_places(low), _places(step)))

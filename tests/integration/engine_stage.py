@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import nbformat
+import psutil
 
 import raycolab
 from raycolab.declaration.spec import SweepSpec
@@ -217,10 +218,16 @@ class Cluster:
             *(sys.executable, "-m", "raycolab.engine"),
             *("--ray-address", self._address, "--node-ip", "127.77.0.1"),
             *("--control", str(self.folder / "control.sock"), "--lock-dir", str(self.folder / "locks")),
+            *("--owner", "the stage"),
         ]
         environment = {**self.environment, STORE_VARIABLE: self.url}
         done = subprocess.run(command, env=environment, cwd=self.folder, capture_output=True, timeout=120)
         assert done.returncode == 0, done.stderr.decode()
+
+    def kill_engine(self) -> None:
+        """End the actor's process, which Ray starts again."""
+        head = psutil.Process(self.nodes["head"].pid)
+        next(child for child in head.children(recursive=True) if "ray::Engine" in " ".join(child.cmdline())).kill()
 
     def declare(self, name: str, main: MainNotebook, **arguments: Any) -> int:
         """A sweep in the store; its id."""

@@ -6,7 +6,6 @@ import signal
 import time
 from collections.abc import Iterator
 
-import psutil
 import pytest
 
 from raycolab.trial import ErrorKind, SweepState, TrialState
@@ -153,7 +152,7 @@ def test_a_killed_engine_takes_up_where_the_store_is(cluster: Cluster) -> None:
     supervisor.ask("start", "survivor")
     supervisor.wait_for(lambda: supervisor.sweep("survivor").get("complete", 0) >= 4)
     before = {row.number: row for row in cluster.store.trials(sweep_id) if row.state is TrialState.COMPLETE}
-    engine_process(cluster).kill()
+    cluster.kill_engine()
     supervisor.wait_state("survivor", SweepState.COMPLETE)
     after = cluster.store.trials(sweep_id)
     assert all(after[number] == row for number, row in before.items())
@@ -162,12 +161,6 @@ def test_a_killed_engine_takes_up_where_the_store_is(cluster: Cluster) -> None:
     assert "the head stopped" in {attempt.reason for attempt in attempts}
     finished = [attempt.trial for attempt in attempts if attempt.outcome == TrialState.COMPLETE]
     assert sorted(finished) == list(range(16))
-
-
-def engine_process(cluster: Cluster) -> psutil.Process:
-    """The actor's process."""
-    head = psutil.Process(cluster.nodes["head"].pid)
-    return next(child for child in head.children(recursive=True) if "ray::Engine" in " ".join(child.cmdline()))
 
 
 def test_a_lost_node_costs_its_trials_one_attempt() -> None:

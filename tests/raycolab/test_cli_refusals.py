@@ -24,7 +24,8 @@ class TestBeforeAnythingIsReached:
             (
                 SWEEP.replace("datasets:", "datsets:"),
                 "sweep.yaml line 5: unknown key 'datsets' (did you mean 'datasets'?); allowed are name, main, models, "
-                "datasets, parameters, jobs_per_pair, run_cap, method, metric, mode, seed, timeout_s, resources\n",
+                "datasets, parameters, jobs_per_pair, run_cap, method, metric, mode, seed, timeout_s, resources, "
+                "points_to_evaluate, early_terminate, max_failures\n",
             ),
             (
                 SWEEP.replace("MAIN.ipynb", "MINE.ipynb"),
@@ -45,7 +46,10 @@ class TestBeforeAnythingIsReached:
             ),
             ("models: [1, 2", "sweep.yaml line 1: this is not YAML (expected ',' or ']', but got '<stream end>')\n"),
             (SWEEP.replace("main: MAIN.ipynb", ""), "sweep.yaml: it names no notebook; add main: MAIN.ipynb"),
-            (SWEEP + "method: bayes\n", "sweep.yaml line 8: method bayes is not supported yet; use method random"),
+            (
+                SWEEP + "method: custom\n",
+                "sweep.yaml line 8: unknown method 'custom'; methods are grid, random, bayes",
+            ),
         ],
     )
     def test_a_broken_sweep_file(self, run: Run, here: Path, change: str, sentence: str) -> None:

@@ -76,7 +76,8 @@ _REFUSED: list[tuple[dict[str, object], tuple[str, ...], str]] = [
         {"jobs_per_par": 3},
         ("jobs_per_par",),
         "unknown key 'jobs_per_par' (did you mean 'jobs_per_pair'?); allowed are models, datasets, "
-        "parameters, jobs_per_pair, run_cap, method, metric, mode, seed, timeout_s, resources",
+        "parameters, jobs_per_pair, run_cap, method, metric, mode, seed, timeout_s, resources, points_to_evaluate, "
+        "early_terminate, max_failures",
     ),
     (
         {"num_samples": 1, "jobs_per_pair": 1},
@@ -84,25 +85,11 @@ _REFUSED: list[tuple[dict[str, object], tuple[str, ...], str]] = [
         "num_samples and jobs_per_pair mean the same; give one of them",
     ),
     (
-        {"early_terminate": {"type": "hyperband"}},
-        ("early_terminate",),
-        "early_terminate is not supported yet: every trial runs to its end; remove it",
-    ),
-    (
         {"max_concurrent_trials": 3},
         ("max_concurrent_trials",),
         "max_concurrent_trials is not supported yet: a sweep uses every slot of the cluster; remove it",
     ),
-    (
-        {"max_failures": 3},
-        ("max_failures",),
-        "max_failures is not supported yet: a sweep goes on past failed trials; remove it",
-    ),
-    (
-        {"points_to_evaluate": []},
-        ("points_to_evaluate",),
-        "points_to_evaluate is not supported yet: put such points into lists of a grid sweep of their own; remove it",
-    ),
+    ({"max_failures": 0}, ("max_failures",), "max_failures is a whole number from 1 to 1,000,000, not 0"),
     (
         {"time_budget_s": 3},
         ("time_budget_s",),
@@ -114,8 +101,11 @@ _REFUSED: list[tuple[dict[str, object], tuple[str, ...], str]] = [
         "resources {gpus: 1} is not supported yet: a trial has one CPU; remove it",
     ),
     ({"resources": 3}, ("resources",), "resources is a mapping such as {cpus: 1}, not 3"),
-    ({"method": "bayes"}, ("method",), "method bayes is not supported yet; use method random or grid"),
-    ({"method": "randm"}, ("method",), "unknown method 'randm' (did you mean 'random'?); methods are grid, random"),
+    (
+        {"method": "randm"},
+        ("method",),
+        "unknown method 'randm' (did you mean 'random'?); methods are grid, random, bayes",
+    ),
     ({"jobs_per_pair": 0}, ("jobs_per_pair",), "jobs_per_pair is a whole number from 1 to 1,000,000, not 0"),
     ({"jobs_per_pair": 1.5}, ("jobs_per_pair",), "jobs_per_pair: a whole number is needed, not 1.5"),
     ({"jobs_per_pair": True}, ("jobs_per_pair",), "jobs_per_pair: a number is needed, not True"),
@@ -220,4 +210,4 @@ def test_a_sweeps_name_is_one_printable_line(name: object) -> None:
 
 def test_methods_are_their_names() -> None:
     """`method == "grid"` holds, as people compare."""
-    assert (Method.GRID, Method.RANDOM) == ("grid", "random")
+    assert (Method.GRID, Method.RANDOM, Method.BAYES) == ("grid", "random", "bayes")

@@ -39,6 +39,11 @@ def test_the_same_in_another_order_is_no_change() -> None:
         (_space(x=[1, 2, 3, "a"]), "model 'm': parameter 'x' may now also be 3, \"a\""),
         (_space(z=[5, 6]), "model 'm': parameter 'z' may now also be 6"),
         ({"timeout_s": 9}, "timeout_s was none and is now 9.0"),
+        ({"max_failures": 9}, "max_failures was none and is now 9"),
+        (
+            {"points_to_evaluate": [{"x": 1}]},
+            'new point to evaluate, by the next configurations of each pair: {"x": 1}',
+        ),
     ],
 )
 def test_an_addition_extends(arguments: dict[str, object], line: str) -> None:
@@ -61,6 +66,8 @@ def test_an_addition_extends(arguments: dict[str, object], line: str) -> None:
         ({"seed": 1}, "seed was 0 and is now 1"),
         ({"metric": "loss"}, "metric was metric and is now loss"),
         ({"mode": "min"}, "mode was max and is now min"),
+        ({"method": "bayes"}, "method was random and is now bayes"),
+        ({"early_terminate": "median"}, "early_terminate was none and is now median"),
     ],
 )
 def test_what_changes_the_meaning_of_rows_contradicts(arguments: dict[str, object], line: str) -> None:
@@ -75,6 +82,22 @@ def test_a_grid_without_a_limit_is_the_largest() -> None:
     assert compare(limited, whole) == Change(("jobs_per_pair was 1 and is now unlimited",), ())
     assert compare(whole, limited) == Change((), ("jobs_per_pair was unlimited and is now 1",))
     assert "method was grid and is now random" in compare(limited, _spec(models={"m": {"x": [1, 2]}})).contradictions
+
+
+def test_points_and_pruners_of_before() -> None:
+    """Points in another order are the same; one that is gone, or another option of the pruner, contradicts."""
+    early = {"type": "median", "n_warmup_steps": 2}
+    old = _spec(points_to_evaluate=[{"x": 1}, {"x": 2}], early_terminate=early, max_failures=3)
+    same = _spec(points_to_evaluate=[{"x": 2}, {"x": 1}], early_terminate=dict(early), max_failures=3)
+    assert compare(old, same).nothing
+    other = _spec(points_to_evaluate=[{"x": 2}], early_terminate={"type": "median"}, max_failures=1)
+    assert compare(old, other) == Change(
+        ("max_failures was 3 and is now 1",),
+        (
+            'point to evaluate no longer there: {"x": 1}',
+            "early_terminate was median(n_warmup_steps=2) and is now median",
+        ),
+    )
 
 
 def test_contradictions_are_refused_with_the_ways_out() -> None:

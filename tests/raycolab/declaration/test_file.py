@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from raycolab.declaration.early_stop import EarlyStop
 from raycolab.declaration.file import SweepFile, load_sweep_file
 from raycolab.declaration.spec import Method
 from raycolab.errors import SweepFileError
@@ -88,6 +89,22 @@ def test_a_plain_wandb_file(load: Load, tmp_path: Path) -> None:
     assert list(file.spec.models["default"]) == ["lr", "epochs", "optimizer/name"]
 
 
+def test_a_wandb_file_with_bayes_and_hyperband(load: Load) -> None:
+    """The forms of W&B's published schema, and its default goal."""
+    stop = "early_terminate:\n  type: hyperband\n  s: 2\n  eta: 3\n  max_iter: 27\n  strict: true\n"
+    spec = load(_WANDB.replace("random", "bayes") + stop).spec
+    assert (spec.method, spec.run_cap, spec.jobs_per_pair) == (Method.BAYES, 7, 7)
+    assert spec.early_stop == EarlyStop("successive_halving", {"min_resource": 3, "reduction_factor": 3})
+
+
+def test_the_later_keys_in_a_file_of_ours(load: Load) -> None:
+    """Points flat or nested, a pruner by its name, how many failures are enough."""
+    more = "max_failures: 5\nearly_terminate: median\npoints_to_evaluate: [{max_depth: 3, opt: {lr: 0.1}}, {C: 1}]\n"
+    spec = load(_OURS + more).spec
+    assert (spec.max_failures, spec.early_stop) == (5, EarlyStop("median"))
+    assert spec.points_to_evaluate == ({"max_depth": 3, "opt/lr": 0.1}, {"C": 1})
+
+
 def test_a_script_is_refused_and_main_replaces_it(load: Load, tmp_path: Path) -> None:
     """The sentence says how to go on, and what it says works."""
     script = _WANDB.replace("train.ipynb", "train.py")
@@ -126,7 +143,7 @@ _REFUSED = [
         (),
         "sweep.yaml line 2: unknown key 'jobs_per_par' (did you mean 'jobs_per_pair'?); allowed are name, "
         "main, models, datasets, parameters, jobs_per_pair, run_cap, method, metric, mode, seed, timeout_s, "
-        "resources",
+        "resources, points_to_evaluate, early_terminate, max_failures",
     ),
     (
         "method: random\n",
@@ -136,14 +153,40 @@ _REFUSED = [
     ),
     ("main: [a]\n", (), "sweep.yaml line 1: main is the path of a notebook, not ['a']"),
     (
-        "main: M.ipynb\nmethod: bayes\n",
+        "main: M.ipynb\nmethod: custom\n",
         (),
-        "sweep.yaml line 2: method bayes is not supported yet; use method random or grid",
+        "sweep.yaml line 2: unknown method 'custom'; methods are grid, random, bayes",
     ),
     (
-        "main: M.ipynb\nearly_terminate:\n  type: hyperband\n",
+        "main: M.ipynb\nearly_terminate:\n  type: nop\n  patience: 3\n",
         (),
-        "sweep.yaml line 2: early_terminate is not supported yet: every trial runs to its end; remove it",
+        "sweep.yaml line 4: early_terminate: pruner nop has no option 'patience'; it has none",
+    ),
+    (
+        "main: M.ipynb\nearly_terminate:\n  type: hyperband\n  min_iter: 2\n  eta: 1.5\n",
+        (),
+        "sweep.yaml line 5: early_terminate: eta is a whole number, not 1.5",
+    ),
+    (
+        "main: M.ipynb\nearly_terminate: {type: hyperband, max_iter: 9}\n",
+        (),
+        "sweep.yaml line 2: early_terminate: W&B's hyperband needs min_iter, or max_iter and s; add it",
+    ),
+    (
+        "main: M.ipynb\nearly_terminate: {type: median}\n",
+        ("early_terminate.n_warmup=3",),
+        "--set early_terminate.n_warmup=3: early_terminate: pruner median has no option 'n_warmup' (did you mean "
+        "'n_warmup_steps'?); its options are n_startup_trials, n_warmup_steps, interval_steps, n_min_trials",
+    ),
+    (
+        "main: M.ipynb\nparameters: {x: [1]}\npoints_to_evaluate:\n  - x: 1\n  - x: 2\n",
+        (),
+        "sweep.yaml line 5: point 2 of points_to_evaluate, parameter 'x': 2 is none of [1]",
+    ),
+    (
+        "main: M.ipynb\nmetric:\n  name: a\n  goal: minimize\n  target: 3\n",
+        (),
+        "sweep.yaml line 5: metric has no key 'target'; its keys are name and goal",
     ),
     (
         "main: M.ipynb\ncommand: [python]\n",
@@ -222,7 +265,8 @@ _REFUSED = [
         "main: M.ipynb\n",
         ("speed=3",),
         "--set speed=3: unknown key 'speed' (did you mean 'seed'?); allowed are name, main, models, "
-        "datasets, parameters, jobs_per_pair, run_cap, method, metric, mode, seed, timeout_s, resources",
+        "datasets, parameters, jobs_per_pair, run_cap, method, metric, mode, seed, timeout_s, resources, "
+        "points_to_evaluate, early_terminate, max_failures",
     ),
     ("main: M.ipynb\n", ("seed",), "--set seed: write key=value, with dots for nested keys, as in metric.name=f1"),
     (

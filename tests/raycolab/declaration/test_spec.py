@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 import pytest
@@ -46,6 +47,8 @@ def test_the_declaration_of_the_readme() -> None:
     ("arguments", "jobs"),
     [
         ({}, 10),
+        ({"method": "bayes"}, 10),
+        ({"method": "bayes", "run_cap": 7}, 7),
         ({"method": "grid"}, None),
         ({"method": "grid", "jobs_per_pair": 4}, 4),
         ({"run_cap": 7}, 7),
@@ -107,6 +110,27 @@ def test_json_gives_the_same_spec_back(
     assert [list(space) for space in again.models.values()] == [list(space) for space in models.values()]
 
 
+def test_json_keeps_points_early_stopping_and_failures() -> None:
+    """And a spec that was stored before there were any is read, with the fingerprint it had."""
+    spec = SweepSpec.from_arguments(
+        "s",
+        method="bayes",
+        parameters={"o": {"lr": [0.1, 1]}},
+        points_to_evaluate=[{"o": {"lr": 1}}],
+        early_terminate={"type": "percentile", "percentile": 25},
+        max_failures=3,
+    )
+    assert SweepSpec.from_json(spec.to_json()) == spec
+    plain = SweepSpec.from_arguments("s", parameters={"x": [1]})
+    older = {
+        key: value
+        for key, value in json.loads(plain.to_json()).items()
+        if key not in ("points_to_evaluate", "early_stop", "max_failures")
+    }
+    assert SweepSpec.from_json(json.dumps(older)) == plain
+    assert plain.fingerprint() == "b7f65a1d7314612308f542da5df9616c60e90d4c90728872cec4bd1ebcb9a16c"
+
+
 def test_the_fingerprint_is_of_the_meaning() -> None:
     """Name and order do not count; every value does."""
 
@@ -125,6 +149,10 @@ def test_the_fingerprint_is_of_the_meaning() -> None:
         fingerprint(mode="min"),
         fingerprint(timeout_s=5),
         fingerprint(run_cap=3, jobs_per_pair=10),
+        fingerprint(method="bayes"),
+        fingerprint(points_to_evaluate=[{"x": 1}]),
+        fingerprint(early_terminate="median"),
+        fingerprint(max_failures=3),
     ]
     assert len({fingerprint(), *different}) == 1 + len(different)
 

@@ -13,7 +13,7 @@ NUMBERS = [105, 107, 4018, 108, 121, 334, 725, 727, 734, 3200, 8012, 8013, *(int
 CURES = re.compile(r"copy |sign up|shut |delete |wait|Wait|leave |take |Start it|start it")
 
 
-@pytest.mark.parametrize("number", NUMBERS)
+@pytest.mark.parametrize("number", sorted(NUMBERS))
 def test_every_error_a_person_meets_has_a_cure(number: int) -> None:
     """Each sentence says what to do, in plain words, and ends with the code to search for."""
     code = f"ERR_NGROK_{number}"

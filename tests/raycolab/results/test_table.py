@@ -268,6 +268,32 @@ def test_parquet_takes_mixed_parameters_as_text(tmp_path: Path) -> None:
     assert str(data["datetime_start"].dt.tz) == "UTC"
 
 
+ODD: list[Scalar] = [
+    *(math.nan, math.inf, -math.inf, 2**70, 10**400, -0.0, 1e-320, True, None),
+    *("", "nan", 'a,"b"\n;c', "\r", "x\ry", "\0", "\u2028\U0001f600", "lone \udcff", "=1+1"),
+]
+
+
+@pytest.mark.parametrize("name", ["r.csv", "r.json", "r.parquet"])
+def test_odd_values_cost_no_row_and_no_column(tmp_path: Path, name: str) -> None:
+    """Whatever a configuration or a metric holds: as many rows and columns come back, under their names."""
+    rows = [
+        trial(number, value, config={"x": value, 'odd\n"name",\r': value, "steady": number}, error=str(value))
+        for number, value in enumerate(ODD)
+    ]
+    found = results(*rows)
+    path = found.save(tmp_path / name)
+    read = {
+        "r.csv": lambda: pd.read_csv(path),
+        "r.json": lambda: pd.DataFrame(json.loads(path.read_text())),
+        "r.parquet": lambda: pd.read_parquet(path),
+    }
+    again = read[name]()
+    assert list(again.columns) == list(found.dataframe.columns)
+    assert again["config/steady"].tolist() == list(range(len(ODD)))
+    assert again["config/x"].tolist()[ODD.index("lone \udcff")] == "lone \ufffd"
+
+
 def test_an_unknown_kind_of_file_is_refused(tmp_path: Path) -> None:
     """The sentence names the three there are."""
     with pytest.raises(UsageError, match=r"cannot be saved as 'r\.xlsx': end the name in \.csv, \.parquet or \.json"):

@@ -1,14 +1,27 @@
-"""Scripts for the scheduler's tests: events in the words of a person, the commands kept, a store that commits."""
+"""Scripts for the scheduler's tests: events in the words of a person, the commands kept, a store that commits.
+
+And a search that proposes what can be told apart and remembers what it was told.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 
-from raycolab.schedule import Assign, Assignment, Command, Finished, Revoke, ScheduleOptions, Scheduler, Write
-from raycolab.trial import AttemptRow, ErrorKind, Failure, Metric, Outcome, TrialRow, TrialState
+from raycolab.schedule import (
+    Assign,
+    Assignment,
+    Command,
+    Finished,
+    Revoke,
+    ScheduleOptions,
+    Scheduler,
+    StudiesLike,
+    Write,
+)
+from raycolab.trial import AttemptRow, Config, ErrorKind, Failure, Metric, Outcome, TrialRow, TrialState
 
-__all__ = ["ROUND_TRIP_S", "Script", "done", "error", "proven", "trials"]
+__all__ = ["ROUND_TRIP_S", "Script", "Search", "done", "error", "open_trials", "proven", "trials"]
 
 ROUND_TRIP_S = 0.1
 
@@ -16,6 +29,11 @@ ROUND_TRIP_S = 0.1
 def trials(count: int, model: str = "svc", first: int = 0) -> list[TrialRow]:
     """PENDING rows of one model."""
     return [TrialRow(number, model, "iris", {"x": number}) for number in range(first, first + count)]
+
+
+def open_trials(count: int, model: str = "svc", first: int = 0) -> list[TrialRow]:
+    """PENDING rows whose configurations are yet to be proposed."""
+    return [replace(row, config=None) for row in trials(count, model, first)]
 
 
 def done(row: TrialRow, accuracy: float = 0.5) -> TrialRow:
@@ -30,6 +48,32 @@ def error(evalue: str = "bad", ename: str = "ValueError") -> Failure:
     return Failure(ErrorKind.EXCEPTION, ename, evalue, "Traceback", 3)
 
 
+class Search:
+    """Proposes 0, 1, 2… in the order it is asked; whatever reports less than `bar` should be pruned."""
+
+    def __init__(self, bar: float = float("-inf")) -> None:
+        self.bar = bar
+        self.proposals: dict[int, Config] = {}
+        self.reports: dict[int, dict[int, float]] = {}
+        self.told: list[tuple[str, int, TrialState | None]] = []
+
+    def propose(self, row: TrialRow) -> Config:
+        config = self.proposals.get(row.number) or row.config or {"x": len(self.proposals)}
+        self.proposals[row.number] = config
+        return config
+
+    def reported(self, number: int, step: int, value: float) -> bool:
+        self.reports.setdefault(number, {})[step] = value
+        return value < self.bar
+
+    def ended(self, row: TrialRow) -> None:
+        self.told.append(("ended", row.number, row.state))
+
+    def requeued(self, number: int) -> None:
+        self.reports.pop(number, None)
+        self.told.append(("requeued", number, None))
+
+
 class Script:
     """A scheduler with the commands it gave; its store commits at once unless told not to."""
 
@@ -41,15 +85,26 @@ class Script:
         commits: bool = True,
         timeout_s: float | None = None,
         expect_slots: int | None = None,
+        max_failures: int | None = None,
+        setup_timeout_s: float | None = 1800.0,
+        studies: StudiesLike | None = None,
     ) -> None:
-        self.options = ScheduleOptions("s", Metric("accuracy"), timeout_s, expect_slots)
-        self.core = Scheduler(rows, attempts, self.options)
+        self.options = ScheduleOptions(
+            "s",
+            Metric("accuracy"),
+            timeout_s,
+            expect_slots,
+            max_failures=max_failures,
+            setup_timeout_s=setup_timeout_s,
+        )
+        self.core = Scheduler(rows, attempts, self.options, studies)
         self.now = 100.0
         self.commits = commits
         self.commands: list[Command] = []
         self.handed: dict[str, list[Assignment]] = {}
         self.stored = {row.number: row for row in rows}
         self.attempts = {(attempt.trial, attempt.number): attempt for attempt in attempts}
+        self.reports: dict[tuple[int, int], float] = {}
         self.pump()
 
     def pump(self) -> list[Command]:
@@ -61,7 +116,8 @@ class Script:
                 match command:
                     case Assign(slot, assignments):
                         self.handed.setdefault(slot, []).extend(assignments)
-                    case Write(write_id, rows, attempts):
+                    case Write(write_id, rows, attempts, reports):
+                        self.reports.update(((row.trial, row.step), row.value) for row in reports)
                         self.stored.update((row.number, row) for row in rows)
                         self.attempts.update(((row.trial, row.number), row) for row in attempts)
                         if self.commits:
@@ -83,17 +139,28 @@ class Script:
         self.pump()
         return trial
 
-    def end(self, slot: str, failure: Failure | None = None, seconds: float = 10.0) -> Assignment:
+    def end(
+        self,
+        slot: str,
+        failure: Failure | None = None,
+        seconds: float = 10.0,
+        state: TrialState = TrialState.COMPLETE,
+    ) -> Assignment:
         """The slot ends its next trial after so long."""
         trial = self.start(slot)
         self.handed[slot].pop(0)
-        state = TrialState.COMPLETE if failure is None else TrialState.FAILED
+        state = state if failure is None else TrialState.FAILED
         metrics = {"accuracy": 0.5} if failure is None else {}
         began = self.now
         self.now += seconds
         self.core.finished(slot, trial.ticket, Outcome(state, metrics, failure, began, self.now), self.now)
         self.pump()
         return trial
+
+    def report(self, slot: str, step: int, value: float) -> list[Command]:
+        """The trial that the slot runs reports a value; what that leads to."""
+        self.core.reported(slot, self.handed[slot][0].ticket, step, value, self.now)
+        return self.pump()
 
     def give_back(self, slot: str, revoke: Revoke) -> None:
         """The slot gives back what it is asked for."""

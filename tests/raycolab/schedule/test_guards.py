@@ -1,4 +1,4 @@
-"""What keeps one mistake from wasting a sweep: smoke trials, held models, benched nodes, failed setups."""
+"""What keeps one mistake from wasting a sweep: smoke trials, held models, benched nodes, failed setups, a limit."""
 
 from __future__ import annotations
 
@@ -130,3 +130,70 @@ def test_a_process_that_dies_in_setup_is_a_failed_setup_in_the_end() -> None:
     assert script.finish is not None
     assert script.finish.failure is not None
     assert script.finish.failure.ename == "ProcessDied"
+
+
+def test_max_failures_ends_the_sweep_held() -> None:
+    """Nothing more is given out, what runs finishes, what lay ahead comes back; one sentence says how to go on."""
+    script = proven(20, max_failures=2)
+    script.up("a.1", "b.1")
+    script.end("a.1", error("one"))
+    script.start("b.1")
+    script.end("a.1", error("two"))
+    for revoke in [command for command in script.commands if isinstance(command, Revoke)]:
+        script.give_back(revoke.slot, revoke)
+    assert script.numbers("a.1") == []
+    assert script.finish is None, "b.1 runs one"
+    script.end("b.1")
+    assert script.numbers("b.1") == []
+    assert script.finish is not None
+    assert (script.finish.state, script.finish.failure) == (SweepState.HELD, None)
+    assert script.finish.sentence == (
+        "2 trials have failed (max_failures = 2) and 17 were not run. To go on all the same: raycolab resume s"
+    )
+    states = [row.state for row in script.stored.values()]
+    assert (states.count(TrialState.FAILED), states.count(TrialState.PENDING)) == (2, 17)
+
+
+def test_failures_are_counted_anew_after_resume() -> None:
+    """Both in the sweep at work and in one that was taken up again."""
+    script = proven(20, max_failures=2, commits=False)
+    script.up("a.1")
+    for _ in range(2):
+        script.end("a.1", error())
+    revoke = script.last(Revoke)
+    assert isinstance(revoke, Revoke)
+    script.give_back("a.1", revoke)
+    assert script.numbers("a.1") == []
+    script.core.resume(script.now)
+    script.pump()
+    script.end("a.1", error())
+    assert script.numbers("a.1"), "one more may fail"
+    again = Script(list(script.stored.values()), list(script.attempts.values()), max_failures=2)
+    again.up("a.1")
+    assert again.numbers("a.1")
+
+
+def test_a_sweep_whose_last_trials_fail_is_complete() -> None:
+    """Nothing is left that a resume could run, whatever max_failures says."""
+    script = proven(1, max_failures=1)
+    script.up("a.1")
+    script.end("a.1", error())
+    assert script.finish is not None
+    assert script.finish.state is SweepState.COMPLETE
+
+
+def test_a_trial_that_ran_out_of_memory_once_is_not_a_failure_yet() -> None:
+    """It counts when it is FAILED."""
+    script = proven(3, max_failures=1)
+    script.up("a.1")
+    script.start("a.1")
+    script.core.slot_down("a.1", LossCause.OOM, script.now)
+    script.up("a.2")
+    assert script.numbers("a.2") == [0]
+    script.start("a.2")
+    script.core.slot_down("a.2", LossCause.OOM, script.now)
+    script.pump()
+    assert script.finish is not None
+    assert script.finish.state is SweepState.HELD
+    assert script.finish.sentence is not None
+    assert script.finish.sentence.startswith("1 trial has failed (max_failures = 1) and 2 were not run.")

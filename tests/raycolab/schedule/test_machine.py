@@ -1,29 +1,28 @@
 """The scheduler under random events: slots come, go and stall, reports are late, repeated and out of order.
 
-The model beside it is the world: slots that really hold and run trials, a store that really commits. Whatever
-happens, no trial is lost, none runs in two places, none that is final runs again, and the sweep ends when slots work.
+The model beside it is the world: slots that really hold and run trials, a store that really commits, a search that
+proposes and prunes. Whatever happens, no trial is lost, none runs in two places, none that is final runs again, the
+search hears of each end once, and the sweep ends when slots work, each trial in one final state.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
 
-from hypothesis import settings
+import pytest
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-
-from raycolab.schedule import (
-    Assign,
-    Assignment,
-    Finished,
-    Kill,
-    LossCause,
-    Revoke,
-    ScheduleOptions,
-    Scheduler,
-    Write,
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
 )
+
+from raycolab.schedule import Assign, Finished, Kill, LossCause, Prune, Revoke, ScheduleOptions, Scheduler, Write
+from raycolab.schedule.book import MAX_LOST_ATTEMPTS
 from raycolab.trial import (
     FINAL_STATES,
     AttemptRow,
@@ -35,39 +34,37 @@ from raycolab.trial import (
     TrialRow,
     TrialState,
 )
-
-NODES = ["head", "joiner-1", "joiner-2"]
-MODELS = ["svc", "forest"]
-
-
-@dataclass
-class World:
-    """A slot as it is in reality: what it was given, runs, and has said."""
-
-    id: str
-    node: str
-    alive: bool = True
-    inbox: list[Assignment] = field(default_factory=list)
-    running: Assignment | None = None
-    # Reports not delivered yet, and those delivered already (to be repeated).
-    unsent: list[tuple[str, tuple[object, ...]]] = field(default_factory=list)
-    sent: list[tuple[str, tuple[object, ...]]] = field(default_factory=list)
+from tests.raycolab.schedule.world import MEMORY, MODELS, NODES, Search, World
 
 
 class SchedulerMachine(RuleBasedStateMachine):
     """Random events against one sweep, with restarts of the scheduler in between."""
 
-    @initialize(count=st.integers(1, 25), twins=st.integers(0, 4), timeout=st.booleans())
-    def declare(self, count: int, twins: int, timeout: bool) -> None:
-        """A sweep of `count` trials, some of which repeat an earlier configuration."""
+    @initialize(
+        count=st.integers(1, 25),
+        twins=st.integers(0, 4),
+        timeout=st.booleans(),
+        proposed=st.booleans(),
+        max_failures=st.sampled_from([None, None, 1, 3]),
+    )
+    def declare(self, count: int, twins: int, timeout: bool, proposed: bool, max_failures: int | None) -> None:
+        """A sweep of `count` trials: some repeat an earlier configuration, or all are yet to be proposed."""
         self.store: dict[int, TrialRow] = {
-            number: TrialRow(number, MODELS[number % 2], "iris", {"C": number}) for number in range(count)
+            number: TrialRow(number, MODELS[number % 2], "iris", None if proposed else {"C": number})
+            for number in range(count)
         }
-        for extra in range(min(twins, count)):
+        for extra in range(0 if proposed else min(twins, count)):
             number = count + extra
             self.store[number] = TrialRow(number, MODELS[extra % 2], "iris", {"C": extra}, same_as=extra)
         self.stored_attempts: dict[tuple[int, int], AttemptRow] = {}
-        self.options = ScheduleOptions("s", Metric("accuracy"), timeout_s=50.0 if timeout else None)
+        self.stored_reports: set[tuple[int, int]] = set()
+        self.options = ScheduleOptions(
+            "s",
+            Metric("accuracy"),
+            timeout_s=50.0 if timeout else None,
+            max_failures=max_failures,
+            setup_timeout_s=300.0 if timeout else None,
+        )
         self.now = 100.0
         self.slots: dict[str, World] = {}
         self.slot_count = 0
@@ -75,7 +72,13 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.writes: list[Write] = []
         self.finished: Finished | None = None
         self.asked_to_end = False
-        self.scheduler = Scheduler(list(self.store.values()), [], self.options)
+        self.take_up()
+
+    def take_up(self) -> None:
+        """A scheduler and a search over what the store has; the nodes are there."""
+        self.search = Search(list(self.store.values()))
+        attempts = list(self.stored_attempts.values())
+        self.scheduler = Scheduler(list(self.store.values()), attempts, self.options, self.search)
         self.pump()
 
     # ----- the driver -----
@@ -90,6 +93,9 @@ class SchedulerMachine(RuleBasedStateMachine):
                     self.slots[slot].inbox.extend(assignments)
                 case Revoke(slot, tickets):
                     self.answer_revoke(self.slots[slot], tickets)
+                case Prune(slot, ticket):
+                    assert ticket not in self.slots[slot].pruned, "told twice"
+                    self.slots[slot].pruned.add(ticket)
                 case Kill(slot):
                     self.slots[slot].alive = False
                     self.slots[slot].running = None
@@ -129,13 +135,14 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.slot_count += 1
         slot = World(f"slot-{self.slot_count}", node)
         self.slots[slot.id] = slot
+        self.scheduler.node_up(node, self.now, MEMORY[node])
         self.scheduler.slot_starting(slot.id, node, self.now)
         self.scheduler.round_trip(slot.id, 0.1)
         slot.unsent.append(("slot_up", (node,)))
         self.pump()
 
     @precondition(lambda self: self.alive())
-    @rule(data=st.data(), cause=st.sampled_from([LossCause.CRASH, LossCause.NODE, LossCause.ENDED]))
+    @rule(data=st.data(), cause=st.sampled_from([LossCause.CRASH, LossCause.NODE, LossCause.OOM, LossCause.ENDED]))
     def slot_dies(self, data: st.DataObject, cause: LossCause) -> None:
         """A slot's process dies with all that it has not said."""
         slot = data.draw(st.sampled_from(self.alive()))
@@ -175,22 +182,39 @@ class SchedulerMachine(RuleBasedStateMachine):
         slot.unsent.append(("started", (slot.running.ticket,)))
 
     @precondition(lambda self: any(slot.running for slot in self.alive()))
-    @rule(data=st.data(), good=st.integers(0, 3), seconds=st.floats(0, 5))
-    def trial_ends(self, data: st.DataObject, good: int, seconds: float) -> None:
-        """A running trial completes or fails."""
+    @rule(data=st.data(), step=st.integers(0, 3), value=st.floats(0, 1))
+    def trial_reports(self, data: st.DataObject, step: int, value: float) -> None:
+        """A running trial reports an intermediate value."""
         slot = data.draw(st.sampled_from([slot for slot in self.alive() if slot.running]))
-        self.end(slot, good > 0, seconds)
+        assert slot.running is not None
+        slot.unsent.append(("reported", (slot.running.ticket, step, value)))
 
-    def end(self, slot: World, good: bool, seconds: float) -> None:
+    @precondition(lambda self: any(slot.running for slot in self.alive()))
+    @rule(data=st.data(), good=st.integers(0, 4), seconds=st.floats(0, 5))
+    def trial_ends(self, data: st.DataObject, good: int, seconds: float) -> None:
+        """A running trial completes, gives up where it was told to, fails, or has no memory."""
+        slot = data.draw(st.sampled_from([slot for slot in self.alive() if slot.running]))
+        kind = {0: ErrorKind.EXCEPTION, 1: ErrorKind.OOM}.get(good)
+        self.end(slot, None if kind is None else Failure(kind, "Error", "no"), seconds)
+
+    def end(self, slot: World, failure: Failure | None, seconds: float) -> None:
         if slot.running is None:
             return
         self.now += seconds
-        failure = None if good else Failure(ErrorKind.EXCEPTION, "ValueError", "no")
-        state = TrialState.COMPLETE if good else TrialState.FAILED
-        metrics = {"accuracy": slot.running.number / 100} if good else {}
+        good = TrialState.PRUNED if slot.running.ticket in slot.pruned else TrialState.COMPLETE
+        state = good if failure is None else TrialState.FAILED
+        metrics = {"accuracy": slot.running.number / 100} if failure is None else {}
         outcome = Outcome(state, metrics, failure, self.now - seconds, self.now)
         slot.unsent.append(("finished", (slot.running.ticket, outcome)))
         slot.running = None
+
+    @rule(kind=st.sampled_from([None, None, ErrorKind.EXCEPTION, ErrorKind.OOM]), value=st.floats(0, 1))
+    def all_work_for_a_while(self, kind: ErrorKind | None, value: float) -> None:
+        """Every slot is heard, reports, ends its trial and begins the next; without this few sweeps get far."""
+        for slot in self.alive():
+            if slot.running is not None:
+                slot.unsent += [("reported", (slot.running.ticket, step, value)) for step in (0, 1)]
+        self.one_round(None if kind is None else Failure(kind, "Error", "no"))
 
     # ----- reports -----
 
@@ -227,6 +251,8 @@ class SchedulerMachine(RuleBasedStateMachine):
                 kept = before.state in FINAL_STATES and row.number not in self.reopened
                 assert not kept or before == row, "a final row was rewritten"
                 self.store[row.number] = row
+            for report in write.reports:
+                self.stored_reports.add((report.trial, report.step))
             for attempt in write.attempts:
                 self.stored_attempts[attempt.trial, attempt.number] = attempt
         self.scheduler.committed(batch[-1].write_id, self.now)
@@ -265,10 +291,10 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule(dice=st.integers(0, 19))
     def somebody_ends_it(self, dice: int) -> None:
         """Stop or cancel, rarely."""
-        if dice > 1:
+        if dice not in (13, 17):  # 0 and 1 come far more often than the others
             return
         self.asked_to_end = True
-        (self.scheduler.stop if dice == 0 else self.scheduler.cancel)(self.now)
+        (self.scheduler.stop if dice == 13 else self.scheduler.cancel)(self.now)
         self.pump()
 
     @precondition(lambda self: self.finished is None)
@@ -280,8 +306,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.slots.clear()
         self.writes.clear()
         self.asked_to_end = False
-        self.scheduler = Scheduler(list(self.store.values()), list(self.stored_attempts.values()), self.options)
-        self.pump()
+        self.take_up()
 
     # ----- what always holds -----
 
@@ -323,6 +348,9 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.one_round()
         assert self.finished is not None, "the sweep never ended"
         assert {row.state for row in self.store.values()} <= FINAL_STATES
+        assert all(row.config is not None for row in self.store.values() if row.attempts), "no configuration"
+        ran = {key[0] for key in self.stored_attempts}
+        assert {number for number, _ in self.stored_reports} <= ran, "a report of a trial that never ran"
         still_open = [attempt for attempt in self.stored_attempts.values() if attempt.outcome == TrialState.RUNNING]
         assert not still_open, "an attempt was left open"
         for number, row in self.store.items():
@@ -330,6 +358,12 @@ class SchedulerMachine(RuleBasedStateMachine):
             good = [attempt for attempt in mine if attempt.outcome == TrialState.COMPLETE]
             ran_itself = row.state is TrialState.COMPLETE and row.attempts > 0
             assert len(good) == ran_itself or number in self.reopened, "a trial completes once"
+            if number not in self.reopened:
+                outcomes = Counter(attempt.outcome for attempt in mine)
+                assert outcomes[TrialState.LOST] <= MAX_LOST_ATTEMPTS, "a budget was overdrawn"
+                assert outcomes[TrialState.FAILED] <= 1 + (row.state is TrialState.FAILED), "a second try for memory"
+            told = row.attempts == 0 or number in self.search.over
+            assert told, "the search never heard of the end"
         if not self.asked_to_end:
             assert self.finished.state is SweepState.COMPLETE
 
@@ -337,18 +371,17 @@ class SchedulerMachine(RuleBasedStateMachine):
         """What `resume` of a held sweep does."""
         self.finished = None
         self.slots.clear()
-        self.scheduler = Scheduler(list(self.store.values()), list(self.stored_attempts.values()), self.options)
-        self.pump()
+        self.take_up()
 
-    def one_round(self) -> None:
-        """Everything that can happen happens once, as it should."""
+    def one_round(self, failure: Failure | None = None) -> None:
+        """Everything that can happen happens once, as it should, or every trial fails."""
         if not self.alive():
             self.slot_comes("head")
         for slot in list(self.slots.values()):
             while slot.unsent:
                 self.deliver(slot, slot.unsent.pop(0))
         for slot in self.alive():
-            self.end(slot, True, 0.5)
+            self.end(slot, failure, 0.5)
             self.begin(slot)
         if self.writes:
             self.store_commits(len(self.writes))
@@ -358,3 +391,10 @@ class SchedulerMachine(RuleBasedStateMachine):
 
 TestSchedulerMachine = SchedulerMachine.TestCase
 TestSchedulerMachine.settings = settings(max_examples=120, stateful_step_count=60, deadline=None)
+
+
+@pytest.mark.slow
+def test_thousands_of_runs() -> None:
+    """The same, long: 5,000 sweeps of up to 120 events."""
+    long = settings(max_examples=5_000, stateful_step_count=120, deadline=None, suppress_health_check=list(HealthCheck))
+    run_state_machine_as_test(SchedulerMachine, settings=long)

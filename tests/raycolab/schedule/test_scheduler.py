@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from raycolab.schedule import Assign, Assignment, Finished, Kill, LossCause, Revoke, ScheduleOptions, Scheduler
+from raycolab.schedule import Assign, Assignment, Finished, LossCause, Revoke, ScheduleOptions, Scheduler
+from raycolab.schedule.guards import SETUP_DEATHS
 from raycolab.schedule.pace import MAX_AHEAD
 from raycolab.trial import AttemptRow, Config, ErrorKind, Metric, Outcome, SweepState, TrialRow, TrialState
 from tests.raycolab.schedule.script import ROUND_TRIP_S, Script, done, error, proven, trials
@@ -248,37 +249,7 @@ def test_nothing_is_queued_behind_a_trial_that_was_lost() -> None:
     assert script.numbers("a.2") == [*ahead, lost]
 
 
-def test_out_of_memory_is_its_own_kind() -> None:
-    """The trial that ran is FAILED with oom, the others go back."""
-    script = proven(3)
-    script.up("a.1")
-    script.start("a.1")
-    script.core.slot_down("a.1", LossCause.OOM, script.now, "killed for memory")
-    script.pump()
-    assert (script.stored[0].state, script.stored[0].error_kind) == (TrialState.FAILED, ErrorKind.OOM)
-    assert script.stored[1].state is TrialState.PENDING
-
-
 # ----- time -----
-
-
-def test_a_trial_that_runs_too_long_fails_and_its_slot_is_killed() -> None:
-    """FAILED at once; what its slot held ahead waits until the slot is gone."""
-    script = proven(2, timeout_s=5.0)
-    script.up("a.1", "b.1")
-    script.start("a.1")
-    held = script.numbers("a.1")
-    assert script.core.next_deadline() == 105.0
-    script.now = 105.0
-    script.core.tick(script.now)
-    script.pump()
-    row = script.stored[held[0]]
-    assert (row.state, row.error_kind) == (TrialState.FAILED, ErrorKind.TIMEOUT)
-    assert script.last(Kill) == Kill("a.1", "the trial ran longer than timeout_s = 5 s and was killed", held[0])
-    script.core.slot_down("a.1", LossCause.KILLED, script.now)
-    script.pump()
-    assert script.stored[held[0]].state is TrialState.FAILED
-    assert all(script.stored[number].attempts == 0 for number in held[1:])
 
 
 def test_nothing_is_given_out_before_the_expected_slots_are_up() -> None:
@@ -374,3 +345,14 @@ def test_a_sweep_that_is_extended_runs_what_is_new() -> None:
     assert script.core.book.rows[3].state is TrialState.COMPLETE
     assert script.core.book.counts.total() == 4
     assert {0, 2} == script.core.book.unfinished
+
+
+def test_nothing_is_commanded_after_the_end() -> None:
+    """Slots that die while they load MAIN once the sweep is over bench no node."""
+    script = proven(1)
+    script.up("a.1")
+    script.end("a.1")
+    for turn in range(SETUP_DEATHS):
+        script.core.slot_starting(f"b.{turn}", "b", script.now)
+        script.core.slot_down(f"b.{turn}", LossCause.CRASH, script.now)
+    assert script.pump() == []

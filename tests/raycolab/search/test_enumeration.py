@@ -12,7 +12,7 @@ from raycolab.declaration.spec import SweepSpec
 from raycolab.search import enumerate_trials
 from raycolab.search.drawn import configuration_source
 from raycolab.space.functions import uniform
-from raycolab.trial import TrialRow, TrialState
+from raycolab.trial import Scalar, TrialRow, TrialState
 
 
 def _spec(**arguments: object) -> SweepSpec:
@@ -117,3 +117,61 @@ def test_run_cap_bounds_the_sweep(had: int) -> None:
     spec = _spec(run_cap=5)
     rows = enumerate_trials(spec)[:had]
     assert [row.number for row in rows + enumerate_trials(spec, rows)] == [0, 1, 2, 3, 4]
+
+
+_POINTS: list[dict[str, Scalar]] = [{"x": 0.25}, {"y": 3}, {"x": 0.75, "y": 1}]
+
+
+def _with_points(method: str, jobs: int | None, points: list[dict[str, Scalar]]) -> SweepSpec:
+    space = {"x": [0.25, 0.5, 0.75], "y": [1, 2, 3]}
+    return _spec(
+        method=method, models={"m": space}, datasets=["d"], jobs_per_pair=jobs, points_to_evaluate=points, seed=5
+    )
+
+
+def test_points_are_the_first_of_each_pair_and_the_draw_fills_them_up() -> None:
+    """What a point leaves out is what its index draws; the rows after them are as they are without points."""
+    plain = enumerate_trials(_with_points("random", 6, []))
+    rows = enumerate_trials(_with_points("random", 6, _POINTS))
+    assert [row.config for row in rows[:3]] == [
+        {**(row.config or {}), **point} for row, point in zip(plain, _POINTS, strict=False)
+    ]
+    assert [row.config for row in rows[3:]] == [row.config for row in plain[3:]]
+
+
+def test_points_of_a_grid_come_first_and_not_twice() -> None:
+    """For each point the first combination that has its values; the others follow in the grid's order."""
+    rows = enumerate_trials(_with_points("grid", None, [*_POINTS, {"x": 0.75, "y": 1}]))
+    first = [{"x": 0.25, "y": 1}, {"x": 0.25, "y": 3}, {"x": 0.75, "y": 1}]
+    whole = [row.config for row in enumerate_trials(_with_points("grid", None, []))]
+    assert [row.config for row in rows] == [*first, *(config for config in whole if config not in first)]
+    assert len(enumerate_trials(_with_points("grid", 2, _POINTS))) == 2
+
+
+@given(st.integers(1, 8), st.integers(1, 8), st.sampled_from(["random", "grid", "bayes"]))
+def test_points_are_extended_as_rows_are(before: int, after: int, method: str) -> None:
+    """In two steps or at once: the same configurations, and nothing is added a third time."""
+    rows = enumerate_trials(_with_points(method, before, _POINTS))
+    rows += enumerate_trials(_with_points(method, before + after, _POINTS), _finished(rows))
+    assert rows == enumerate_trials(_with_points(method, before + after, _POINTS))
+    assert enumerate_trials(_with_points(method, before + after, _POINTS), rows) == []
+
+
+def test_points_that_are_added_later_are_the_next_rows() -> None:
+    """Those that the pair has not tried, as far as there is room."""
+    rows = enumerate_trials(_with_points("random", 2, _POINTS[:1]))
+    more = enumerate_trials(_with_points("random", 4, [{"x": 0.5, "y": 2}, _POINTS[0]]), rows)
+    assert more[0].config == {"x": 0.5, "y": 2}
+    assert more[1].config == enumerate_trials(_with_points("random", 4, []))[3].config
+
+
+def test_bayes_has_rows_without_configurations() -> None:
+    """As many as random, none the copy of another; declared larger it gets more."""
+    rows = enumerate_trials(_spec(method="bayes", points_to_evaluate=[{"x": 0.5}]))
+    assert [(row.number, row.model, row.dataset) for row in rows] == [
+        (row.number, row.model, row.dataset) for row in enumerate_trials(_spec())
+    ]
+    assert {(row.config, row.same_as) for row in rows} == {(None, None)}
+    proposed = [replace(row, config={"x": 1.0}) for row in rows]
+    more = enumerate_trials(_spec(method="bayes", jobs_per_pair=4), proposed)
+    assert [(row.number, row.config) for row in more] == [(number, None) for number in range(12, 16)]

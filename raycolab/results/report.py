@@ -1,0 +1,306 @@
+"""One self-contained HTML page about a sweep: what was found, what mattered, where the time went, and what ran.
+
+Pure: from rows to text. The page has no script and reaches for nothing outside itself (its Content-Security-Policy says
+so to the browser), follows the reader's light or dark setting, and is read on a phone as on a desk. Pictures are SVG
+written here (`charts`): plotly's script alone is 4 MB a page, and matplotlib's pictures have one set of colours.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from raycolab.declaration.spec import SweepSpec
+from raycolab.main.notebook import CellRole, MainNotebook
+from raycolab.results.causes import causes
+from raycolab.results.charts import (
+    MOST_LINES,
+    MOST_POINTS,
+    Bar,
+    history,
+    parallel_coordinates,
+    parallel_width,
+    timeline,
+)
+from raycolab.results.markup import card, grid, section, table
+from raycolab.results.report_style import STYLE
+from raycolab.results.study import IMPORTANCE_TRIALS, importance_method, importances
+from raycolab.results.values import is_comparable, metric_value
+from raycolab.trial import AttemptRow, Metric, SweepRow, TrialRow
+from raycolab.utc import utc_text
+from raycolab.wording import config_text, duration_text, number_text, tally_text
+
+__all__ = ["Subject", "page"]
+
+_MOST_PICTURES = 24  # of a kind; a sweep over hundreds of pairs is read in its tables
+_FEWEST_TO_DRAW = 3  # trials
+_MOST_PARAMETERS = 10  # axes of one picture
+_MOST_CAUSES = 20
+_KIND_ORDER = ("COMPLETE", "PRUNED", "FAILED", "LOST", "CANCELLED", "RUNNING")
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What the page is about; pairs without trials have no entry in `best`."""
+
+    name: str
+    metric: Metric
+    counts: Mapping[str, int]
+    rows: Sequence[TrialRow]
+    attempts: Sequence[AttemptRow]
+    models: Sequence[str]
+    datasets: Sequence[str]
+    best: Mapping[tuple[str, str], TrialRow]
+    declared: SweepRow | None
+
+
+def page(subject: Subject) -> str:
+    """The page as text."""
+    sections = (_headline, _best_per_pair, _pivot, _importances, _histories, _parallel, _timelines, _failures, _sources)
+    title = html.escape(f"{subject.name} · raycolab")
+    head = (
+        '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+        f'<meta name="color-scheme" content="light dark"><title>{title}</title><style>{STYLE}</style>'
+    )
+    body = "\n".join(text for part in sections if (text := part(subject)))
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body><main>\n{body}\n</main></body></html>\n'
+
+
+def _headline(subject: Subject) -> str:
+    best = _best_of(subject)
+    lines = [f"<p class=tally>{html.escape(tally_text(subject.counts))}</p>"]
+    if best is not None:
+        value = number_text(metric_value(best, subject.metric))
+        where = f"{best.model} on {best.dataset}"
+        lines.append(
+            f"<p class=best><b>{html.escape(subject.metric.name)} {value}</b> {html.escape(where)}, trial {best.number}"
+            f"<br><code>{html.escape(config_text(best.config or {}))}</code></p>"
+        )
+    return f"<header><h1>{html.escape(subject.name)}</h1>{''.join(lines)}{_facts(subject)}</header>"
+
+
+def _facts(subject: Subject) -> str:
+    facts = {"metric": f"{subject.metric.name} ({subject.metric.mode})"}
+    if subject.declared is not None:
+        spec = SweepSpec.from_json(subject.declared.spec)
+        facts |= {"method": spec.method.value, "seed": str(spec.seed), "state": subject.declared.state.value}
+        facts["declared"] = _minute(subject.declared.created_at)
+    ends = [row.ended_at for row in subject.rows if row.ended_at is not None]
+    if ends:
+        start = min(row.started_at for row in subject.rows if row.started_at is not None)
+        facts |= {"first start": _minute(start), "last end": _minute(max(ends))}
+        facts["wall time"] = duration_text(max(ends) - start)
+        facts["computed"] = duration_text(sum(row.duration_s or 0.0 for row in subject.rows if row.attempts))
+    items = "".join(
+        f"<div><dt>{html.escape(key)}</dt><dd>{html.escape(value)}</dd></div>" for key, value in facts.items()
+    )
+    return f"<dl>{items}</dl>"
+
+
+def _best_per_pair(subject: Subject) -> str:
+    lines = [
+        (
+            row.model,
+            row.dataset,
+            number_text(metric_value(row, subject.metric)),
+            config_text(row.config or {}),
+            str(row.number),
+            row.node or "",
+            "" if row.duration_s is None else duration_text(row.duration_s),
+        )
+        for row in subject.best.values()
+    ]
+    heads = ("model", "dataset", subject.metric.name, "configuration", "trial", "node", "took")
+    return section("Best per pair", table(heads, lines, numeric={2, 4, 6}, code={3}, stacks=True)) if lines else ""
+
+
+def _pivot(subject: Subject) -> str:
+    if not subject.best or len(subject.models) * len(subject.datasets) < 2:
+        return ""
+    values = {pair: metric_value(row, subject.metric) for pair, row in subject.best.items()}
+    choose = max if subject.metric.mode == "max" else min
+    columns = {
+        data: [values[model, data] for model in subject.models if (model, data) in values] for data in subject.datasets
+    }
+    top = {data: choose(column) for data, column in columns.items() if column}
+    body = []
+    for model in subject.models:
+        cells = [f"<th scope=row>{html.escape(model)}</th>"]
+        for data in subject.datasets:
+            value = values.get((model, data))
+            mark = " class=top" if value is not None and value == top[data] else ""
+            cells.append(f"<td{mark}>{'-' if value is None else number_text(value)}</td>")
+        body.append(f"<tr>{''.join(cells)}</tr>")
+    heads = "".join(f"<th scope=col>{html.escape(data)}</th>" for data in ("", *subject.datasets))
+    note = f"Best {html.escape(subject.metric.name)} of each pair; the best model of each dataset stands out."
+    rows = f"<thead><tr>{heads}</tr></thead><tbody>{''.join(body)}</tbody>"
+    return section("Models by datasets", f"<div class=scroll><table class=pivot>{rows}</table></div>", note)
+
+
+def _importances(subject: Subject) -> str:
+    if subject.declared is None:
+        return ""
+    spaces = SweepSpec.from_json(subject.declared.spec).models
+    cards = []
+    for (model, data), rows in _drawn_pairs(subject):
+        shares = importances(rows, spaces.get(model, {}), subject.metric)
+        bars = "".join(
+            f"<div class=share><span>{html.escape(name)}</span><i><b style='width:{share * 100:.1f}%'></b></i>"
+            f"<span>{share * 100:.0f} %</span></div>"
+            for name, share in shares.items()
+        )
+        if bars:
+            cards.append(card(f"{model} on {data}", f"{bars}<p class=note>{len(rows)} trials</p>"))
+    by = f"Optuna's {importance_method()} from at most {IMPORTANCE_TRIALS} trials of a pair"
+    note = f"How much each parameter mattered, by {by}. It tells little of few trials."
+    return section("Parameter importances", grid(cards), note) if cards else ""
+
+
+def _histories(subject: Subject) -> str:
+    cards = []
+    for (model, data), rows in _drawn_pairs(subject):
+        values = [metric_value(row, subject.metric) for row in rows]
+        picture = history(values, subject.metric, f"{subject.metric.name} of {model} on {data} by trial")
+        some = f" {MOST_POINTS} of {len(values)} drawn." if len(values) > MOST_POINTS else ""
+        cards.append(card(f"{model} on {data}", picture, f"best {number_text(_peak(values, subject.metric))}.{some}"))
+    word = html.escape(subject.metric.name)
+    return (
+        section("History", grid(cards), f"Each trial's {word} in the order they ended; the line is the best so far.")
+        if cards
+        else ""
+    )
+
+
+def _parallel(subject: Subject) -> str:
+    sign = -1.0 if subject.metric.mode == "max" else 1.0
+    cards: dict[int, list[str]] = {}
+    for (model, data), rows in _drawn_pairs(subject):
+        names = _searched(rows)[:_MOST_PARAMETERS]
+        if not names:
+            continue
+        ranked = sorted(((row, metric_value(row, subject.metric)) for row in rows), key=lambda item: sign * item[1])
+        label = f"parameters of {model} on {data} and their {subject.metric.name}"
+        picture = parallel_coordinates(ranked, names, subject.metric, label)
+        some = f"About {MOST_LINES} of {len(rows)} drawn." if len(rows) > MOST_LINES else ""
+        of_one_width = cards.setdefault(parallel_width(len(names)), [])
+        of_one_width.append(card(f"{model} on {data}", f"<div class=scroll>{picture}</div>", some))
+    note = "One line per trial; the best tenth stands out, the best of all most."
+    grids = "".join(grid(some, least=width) for width, some in cards.items())
+    return section("Parallel coordinates", grids, note) if cards else ""
+
+
+def _timelines(subject: Subject) -> str:
+    last = max((row.ended_at or row.started_at or 0.0 for row in subject.rows), default=0.0)
+    nodes: dict[str, list[Bar]] = {}
+    for item in subject.attempts:
+        end = item.ended_at if item.ended_at is not None else max(last, item.started_at)
+        nodes.setdefault(item.node, []).append(Bar(item.started_at, end, item.outcome))
+    if not nodes:
+        return ""
+    start = min(bar.started_at for bars in nodes.values() for bar in bars)
+    end = max(bar.ended_at for bars in nodes.values() for bar in bars)
+    parts = []
+    for node in sorted(nodes, key=lambda name: (name != "head", len(name), name)):
+        picture, slots = timeline(nodes[node], start, end)
+        busy = sum(bar.ended_at - bar.started_at for bar in nodes[node]) / max((end - start) * slots, 1e-9)
+        count = len(nodes[node])
+        said = f"{count} attempt{'' if count == 1 else 's'}, {slots} at once at most, busy {min(busy, 1.0) * 100:.0f} %"
+        parts.append(f"<h3>{html.escape(node)} <small>{said}</small></h3>{picture}")
+    marks = ["start", *(duration_text((end - start) * share) for share in (0.5, 1))]
+    axis = "".join(f"<span>{mark}</span>" for mark in marks)
+    kinds = {bar.outcome for bars in nodes.values() for bar in bars}
+    legend = "".join(
+        f'<span><i class="{kind.lower()}"></i>{kind.lower()}</span>' for kind in _KIND_ORDER if kind in kinds
+    )
+    return section(
+        "Timeline",
+        f"<p class=legend>{legend}</p>{''.join(parts)}<p class=axis-text>{axis}</p>",
+        f"From {_minute(start)}.",
+    )
+
+
+def _failures(subject: Subject) -> str:
+    found = causes(subject.rows)
+    parts = []
+    for cause in found[:_MOST_CAUSES]:
+        row = cause.example
+        place = f"{row.model} on {row.dataset}, {row.node or 'no node'}"
+        where = f"trial {row.number}: {place}, {config_text(row.config or {})}"
+        texts = [text for text in (row.traceback, row.output) if text and text.strip()]
+        inside = f"<p class=note>{html.escape(where)}</p>" + "".join(
+            f"<pre>{html.escape(text)}</pre>" for text in texts
+        )
+        parts.append(f"<details><summary>{html.escape(cause.headline)}</summary>{inside}</details>")
+    if len(found) > _MOST_CAUSES:
+        parts.append(f"<p class=note>and {len(found) - _MOST_CAUSES} more causes.</p>")
+    return section("Failures by cause", "".join(parts)) if parts else ""
+
+
+def _sources(subject: Subject) -> str:
+    if subject.declared is None:
+        return ""
+    declared = subject.declared
+    parts = [] if declared.main is None else [_cells(MainNotebook.from_json(declared.main))]
+    spec = SweepSpec.from_json(declared.spec)
+    spaces = [(model, name, str(domain)) for model, space in spec.models.items() for name, domain in space.items()]
+    searched = table(("model", "parameter", "searched in"), spaces, code={2})
+    parts.append(f"<details><summary>Search space</summary>{searched}</details>")
+    fingerprints = {"code": declared.code_fingerprint or "", "declaration": declared.spec_fingerprint}
+    versions = table(("of", "version"), [*declared.versions.items(), *fingerprints.items()], code={1})
+    parts.append(f"<details open><summary>Versions</summary>{versions}</details>")
+    return section("Code and versions", "".join(parts))
+
+
+def _cells(main: MainNotebook) -> str:
+    parts = []
+    for cell in main.cells:
+        why = (
+            f" <small>not on workers: {html.escape(str(cell.why_skipped))}</small>"
+            if cell.role is CellRole.SKIP
+            else ""
+        )
+        parts.append(f"<h3>Cell {cell.index}{why}</h3><pre>{html.escape(cell.source)}</pre>")
+    title = f"{html.escape(main.name)}: {len(parts)} code cells"
+    return f"<details><summary>{title}</summary>{''.join(parts)}</details>"
+
+
+def _drawn_pairs(subject: Subject) -> list[tuple[tuple[str, str], list[TrialRow]]]:
+    """The comparable trials of each pair in the order they ended; of many pairs those with the most."""
+    pairs: dict[tuple[str, str], list[TrialRow]] = {
+        (model, data): [] for model in subject.models for data in subject.datasets
+    }
+    for row in subject.rows:
+        if is_comparable(row, subject.metric):
+            pairs[row.model, row.dataset].append(row)
+    drawn = [(pair, rows) for pair, rows in pairs.items() if len(rows) >= _FEWEST_TO_DRAW]
+    most = sorted((len(rows) for _, rows in drawn), reverse=True)[:_MOST_PICTURES]
+    chosen = [item for item in drawn if len(item[1]) >= most[-1]][:_MOST_PICTURES] if most else []
+    return [(pair, sorted(rows, key=lambda row: (row.ended_at or 0.0, row.number))) for pair, rows in chosen]
+
+
+def _searched(rows: Sequence[TrialRow]) -> list[str]:
+    """The parameters that differ between trials."""
+    seen: dict[str, set[str]] = {}
+    for row in rows:
+        for name, value in (row.config or {}).items():
+            if len(values := seen.setdefault(name, set())) < 2:
+                values.add(repr(value))
+    return [name for name, values in seen.items() if len(values) > 1]
+
+
+def _best_of(subject: Subject) -> TrialRow | None:
+    sign = -1.0 if subject.metric.mode == "max" else 1.0
+    return min(
+        subject.best.values(), key=lambda row: (sign * metric_value(row, subject.metric), row.number), default=None
+    )
+
+
+def _peak(values: Sequence[float], metric: Metric) -> float:
+    return max(values) if metric.mode == "max" else min(values)
+
+
+def _minute(seconds: float) -> str:
+    return f"{utc_text(seconds)[:16].replace('T', ' ')} UTC" if math.isfinite(seconds) else ""

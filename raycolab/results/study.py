@@ -1,0 +1,178 @@
+"""A pair's trials as an Optuna study, for Optuna's own plots and importances, and which parameters mattered.
+
+The only door from results to Optuna. The studies are in memory and for looking at; what is searched next is
+`raycolab.search`'s business.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+import optuna
+from optuna import Study
+from optuna.distributions import BaseDistribution
+from optuna.importance import BaseImportanceEvaluator, FanovaImportanceEvaluator, PedAnovaImportanceEvaluator
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from raycolab import trial as ours
+from raycolab.results.values import metric_value
+from raycolab.space.domain import Domain
+from raycolab.trial import Metric, TrialRow
+
+__all__ = ["IMPORTANCE_TRIALS", "Study", "importance_method", "importances", "optuna_study"]
+
+IMPORTANCE_TRIALS = 400
+"""The most trials of a pair that importances are reckoned from, evenly taken: half a second a pair, 2,000 a minute."""
+
+_FEWEST_TRIALS = 4  # fewer say nothing about what mattered
+_STATES = {
+    ours.TrialState.PENDING: TrialState.WAITING,
+    ours.TrialState.RUNNING: TrialState.RUNNING,
+    ours.TrialState.COMPLETE: TrialState.COMPLETE,
+    ours.TrialState.PRUNED: TrialState.PRUNED,
+    ours.TrialState.FAILED: TrialState.FAIL,
+    ours.TrialState.LOST: TrialState.FAIL,
+    ours.TrialState.CANCELLED: TrialState.FAIL,
+}
+
+
+def optuna_study(
+    name: str,
+    rows: Sequence[TrialRow],
+    reports: Mapping[int, Mapping[int, float]],
+    space: Mapping[str, Domain],
+    metric: Metric,
+) -> Study:
+    """All these trials of one model as a study, in the order of their numbers, intermediate values included.
+
+    Optuna's COMPLETE has a finite value: a trial without one is a failed trial there. What Optuna has no field for is
+    among the user attributes: number, state, node, error, other metrics; and the configuration as `config` where the
+    space does not hold it.
+    """
+    from raycolab.search.distributions import optuna_distribution
+
+    distributions = {parameter: optuna_distribution(domain) for parameter, domain in space.items()}
+    direction = StudyDirection.MAXIMIZE if metric.mode == "max" else StudyDirection.MINIMIZE
+    with _quiet():
+        study = optuna.create_study(study_name=name, direction=direction)
+        for row in rows:
+            _add(study, row, reports.get(row.number, {}), distributions, metric)
+    return study
+
+
+def importances(rows: Sequence[TrialRow], space: Mapping[str, Domain], metric: Metric) -> dict[str, float]:
+    """How much of the metric's variation each parameter explains, largest first, 1 in all; {} where none can be told.
+
+    By Optuna's `importance_method`. What never varied is left out.
+    """
+    comparable = [row for row in rows if row.config and math.isfinite(metric_value(row, metric))]
+    comparable = comparable[:: max(math.ceil(len(comparable) / IMPORTANCE_TRIALS), 1)]
+    names = [name for name in space if _varies(comparable, name)]
+    values = {metric_value(row, metric) for row in comparable}
+    if len(comparable) < _FEWEST_TRIALS or len(values) < 2 or not names:
+        return {}
+    study = optuna_study("importances", comparable, {}, space, metric)
+    with _quiet():
+        try:
+            found = optuna.importance.get_param_importances(study, evaluator=_evaluator(), params=names)
+        except (ValueError, RuntimeError):  # Optuna's way to say that these trials tell nothing
+            return {}
+    return {name: float(share) for name, share in found.items()}
+
+
+def importance_method() -> str:
+    """What `importances` are by, here: fANOVA where scikit-learn is installed, else PED-ANOVA."""
+    return "fANOVA" if importlib.util.find_spec("sklearn") is not None else "PED-ANOVA"
+
+
+def _add(
+    study: Study,
+    row: TrialRow,
+    reports: Mapping[int, float],
+    distributions: Mapping[str, BaseDistribution],
+    metric: Metric,
+) -> None:
+    config = row.config or {}
+    known = {name: value for name, value in config.items() if name in distributions}
+    try:
+        study.add_trial(_frozen(row, reports, known, distributions, metric))
+    except ValueError:  # a value outside its distribution: a space that was declared otherwise before
+        study.add_trial(_frozen(row, reports, {}, {}, metric, config=dict(config)))
+
+
+def _frozen(
+    row: TrialRow,
+    reports: Mapping[int, float],
+    params: Mapping[str, Any],
+    distributions: Mapping[str, BaseDistribution],
+    metric: Metric,
+    **more: Any,
+) -> FrozenTrial:
+    state, value = _STATES[row.state], metric_value(row, metric)
+    if state is TrialState.COMPLETE and not math.isfinite(value):
+        state = TrialState.FAIL
+    if state is TrialState.PRUNED and math.isnan(value):
+        value = reports[max(reports)] if reports else math.nan
+    has_value = state in (TrialState.COMPLETE, TrialState.PRUNED) and not math.isnan(value)
+    began, ended = row.started_at, row.ended_at
+    if state.is_finished():  # one that was cancelled or lost before it began has no start, which Optuna needs
+        ended = began if ended is None else ended
+        began = ended if began is None else began
+    return FrozenTrial(
+        number=0,  # Optuna's own, given when it is added
+        trial_id=0,
+        state=state,
+        value=value if has_value else None,
+        params=dict(params),
+        distributions={name: distributions[name] for name in params},
+        intermediate_values=dict(reports),
+        user_attrs=_attributes(row, metric) | more,
+        system_attrs={},
+        datetime_start=None if state is TrialState.WAITING else _local(began or 0.0),
+        datetime_complete=_local(ended or 0.0) if state.is_finished() else None,
+    )
+
+
+def _attributes(row: TrialRow, metric: Metric) -> dict[str, Any]:
+    kind = None if row.error_kind is None else row.error_kind.value
+    fixed = {"number": row.number, "state": row.state.value, "dataset": row.dataset}
+    told = {"node": row.node, "error_kind": kind, "error": row.error, "same_as": row.same_as}
+    others = {name: value for name, value in row.metrics.items() if name != metric.name}
+    return others | fixed | {name: value for name, value in told.items() if value is not None}
+
+
+def _varies(rows: Sequence[TrialRow], name: str) -> bool:
+    return len({repr((row.config or {}).get(name)) for row in rows}) > 1 and all(
+        name in (row.config or {}) for row in rows
+    )
+
+
+def _local(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds)  # Optuna's own times are local and naive
+
+
+def _evaluator() -> BaseImportanceEvaluator:
+    if importance_method() == "PED-ANOVA":
+        return PedAnovaImportanceEvaluator()
+    # Optuna's 64 trees of depth 64 say the same of so few trials, in ten times as long.
+    return FanovaImportanceEvaluator(n_trees=16, max_depth=8, seed=0)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Optuna's log lines and warnings about its own methods say nothing to a reader of results."""
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        optuna.logging.set_verbosity(level)

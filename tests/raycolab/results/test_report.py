@@ -1,0 +1,158 @@
+"""The page about a sweep: complete in itself, well formed, and with everything in it that people look for."""
+
+from __future__ import annotations
+
+import dataclasses
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+import raycolab
+from raycolab.errors import UsageError
+from raycolab.results.table import Results
+from raycolab.trial import AttemptRow, Metric, TrialRow
+from tests.raycolab.results.sweeps import NOW, declared, finished_sweep, sweep_row
+
+_EMPTY = {"meta", "br"}
+
+
+class Page(HTMLParser):
+    """Reads a page, strictly: tags that are opened are closed, in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in _EMPTY:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        """All that is written."""
+        return " ".join(self.texts)
+
+    @property
+    def sections(self) -> list[str]:
+        """The titles of its parts, in order."""
+        return [text for text in self.texts if text in ALL_SECTIONS]
+
+
+ALL_SECTIONS = [
+    *("Best per pair", "Models by datasets", "Parameter importances", "History", "Parallel coordinates", "Timeline"),
+    *("Failures by cause", "Code and versions"),
+]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    """The page of a finished sweep."""
+    path = finished_sweep().report(tmp_path_factory.mktemp("report") / "out.html")
+    return Page(path.read_text(encoding="utf-8"))
+
+
+def test_every_part_is_there_in_order(page: Page) -> None:
+    """From what was found to what ran."""
+    assert page.sections == ALL_SECTIONS
+
+
+def test_it_reaches_for_nothing_outside_itself(page: Page) -> None:
+    """No script, no link, no address of anything; and the browser is told to allow none."""
+    assert {tag for tag, _ in page.tags} & {"script", "link", "img", "iframe", "object", "base", "a"} == set()
+    for _, attributes in page.tags:
+        assert not {"src", "href", "srcset", "xlink:href", "action"} & set(attributes)
+    style = next(text for text in page.texts if "prefers-color-scheme" in text)
+    assert "url(" not in style
+    assert "@import" not in style
+    policy = [attributes["content"] for _, attributes in page.tags if "http-equiv" in attributes]
+    assert policy == ["default-src 'none'; style-src 'unsafe-inline'"]
+
+
+def test_it_follows_light_and_dark_and_narrow_screens(page: Page) -> None:
+    """By the reader's setting and the width of the screen."""
+    style = next(text for text in page.texts if "prefers-color-scheme" in text)
+    assert "@media (prefers-color-scheme:dark)" in style
+    assert "@media (max-width:600px)" in style
+    assert ("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}) in page.tags
+
+
+def test_it_names_best_failures_code_and_versions(page: Page) -> None:
+    """As text, escaped."""
+    best = finished_sweep().best_trial
+    assert best is not None
+    assert f"{best.model} on {best.dataset}, trial {best.number}" in page.text
+    assert "8 trials, one cause: ValueError at cell 7 line 12: <bad> & worse" in page.text
+    assert "epoch <1>" in page.text
+    assert "def compute(" in page.text
+    assert "2.60.0" in page.texts
+    assert [text for text in page.texts if text.startswith("joiner-")].count("joiner-1 ") == 1
+
+
+def test_every_picture_says_what_it_is(page: Page) -> None:
+    """For those who do not see it."""
+    pictures = [attributes for tag, attributes in page.tags if tag == "svg"]
+    assert len(pictures) == 4 + 4 + 2  # histories, parallel coordinates, nodes
+    assert all(picture["role"] == "img" and picture["aria-label"] for picture in pictures)
+
+
+def test_a_sweep_without_anything_has_a_page(tmp_path: Path) -> None:
+    """Before the first trial, and of results that know no declaration."""
+    waiting = TrialRow(0, "svc", "iris", None)
+    for rows in ([], [waiting]):
+        bare = Results(Metric("accuracy"), rows, models=["svc"], datasets=["iris"], name="s")
+        assert Page(bare.report(tmp_path / "r.html").read_text()).sections == []
+
+
+def test_names_are_text_everywhere(tmp_path: Path) -> None:
+    """A model, dataset, metric, parameter or value with markup in it changes nothing of the page's build."""
+    bad = "</style><b>\"'&"
+    spec = declared(
+        models={bad: {bad[:-1]: [bad, "x", "y", 1]}}, datasets=[bad], metric=bad, jobs_per_pair=None, method="grid"
+    )
+    found = finished_sweep(spec, failures=3)
+    rows = [
+        dataclasses.replace(row, metrics={bad: row.number / 7}, node=bad, error=row.error and bad, traceback=bad)
+        for row in found.rows
+    ]
+    tries = [AttemptRow(row.number, 1, bad, row.state.value, NOW, NOW + 1) for row in rows]
+    source = dataclasses.replace(sweep_row(spec), versions={bad: bad})
+    results = Results(spec.metric, rows, tries, models=[bad], datasets=[bad], name=bad, declared=source)
+    page = Page(results.report(tmp_path / "r.html").read_text())
+    assert sum(tag == "style" for tag, _ in page.tags) == 1
+    bars = sum(attributes.get("class") == "share" for _, attributes in page.tags)
+    assert sum(tag == "b" for tag, _ in page.tags) == bars + 1
+
+
+def test_a_sweep_over_many_pairs_stays_readable(tmp_path: Path) -> None:
+    """Pictures of the pairs with the most trials; the tables have all."""
+    models = {f"m{number}": {"x": raycolab.uniform(0, 1)} for number in range(40)}
+    spec = declared(models=models, jobs_per_pair=4)
+    page = Page(finished_sweep(spec, failures=0).report(tmp_path / "r.html").read_text())
+    assert sum(tag == "svg" for tag, _ in page.tags) <= 24 * 2 + 2
+    assert page.texts.count("m39") >= 2
+
+
+def test_another_ending_is_refused_and_a_missing_folder_said(tmp_path: Path) -> None:
+    """Before the page is made; an old page is never half replaced."""
+    results = finished_sweep()
+    with pytest.raises(UsageError, match=r"cannot be saved as 'r\.pdf': end the name in \.html"):
+        results.report(tmp_path / "r.pdf")
+    with pytest.raises(UsageError, match=r"cannot save the report to .*choose a folder"):
+        results.report(tmp_path / "nowhere" / "r.html")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,56 @@
+"""What is true while the scheduler is told of it late, twice or never: slots that run trials, a search that minds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from raycolab.schedule import Assignment
+from raycolab.trial import FINAL_STATES, Config, TrialRow
+
+__all__ = ["MEMORY", "MODELS", "NODES", "Search", "World"]
+
+NODES = ["head", "joiner-1", "joiner-2"]
+MODELS = ["svc", "forest"]
+MEMORY = {"head": 4, "joiner-1": 16, "joiner-2": None}
+POOR = 0.2  # what reports less should be pruned
+
+
+@dataclass
+class World:
+    """A slot as it is in reality: what it was given, runs, and has said."""
+
+    id: str
+    node: str
+    alive: bool = True
+    inbox: list[Assignment] = field(default_factory=list)
+    running: Assignment | None = None
+    # Reports not delivered yet, and those delivered already (to be repeated).
+    unsent: list[tuple[str, tuple[object, ...]]] = field(default_factory=list)
+    pruned: set[int] = field(default_factory=set)  # tickets
+    sent: list[tuple[str, tuple[object, ...]]] = field(default_factory=list)
+
+
+class Search:
+    """A search as the scheduler knows it, that minds whether it is told what is true."""
+
+    def __init__(self, rows: list[TrialRow]) -> None:
+        self.proposals: dict[int, Config] = {row.number: row.config for row in rows if row.config is not None}
+        # The trials whose end it was made from, or told.
+        self.over: set[int] = {row.number for row in rows if row.state in FINAL_STATES}
+
+    def propose(self, row: TrialRow) -> Config:
+        assert row.number not in self.over, "a proposal for a trial that is over"
+        return self.proposals.setdefault(row.number, {"C": row.number, "drawn": len(self.proposals)})
+
+    def reported(self, number: int, step: int, value: float) -> bool:
+        assert number not in self.over, "a report of a trial that is over"
+        return value < POOR
+
+    def ended(self, row: TrialRow) -> None:
+        assert row.number not in self.over, "an end was told twice"
+        assert row.state in FINAL_STATES
+        assert row.attempts > 0
+        self.over.add(row.number)
+
+    def requeued(self, number: int) -> None:
+        self.over.discard(number)
