@@ -37,7 +37,9 @@ def test_a_scalar_becomes_the_plain_one(written: object, plain: object) -> None:
     assert (scalar, type(scalar)) == (plain, type(plain))
 
 
-@pytest.mark.parametrize("value", [object(), [1], (1, 2), {"a": 1}, b"x", np.array([1, 2])], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    "value", [object(), [1], (1, 2), {"a": 1}, b"x", np.array([1, 2])], ids=lambda value: type(value).__name__
+)
 def test_an_object_is_refused_with_the_cure(value: object) -> None:
     """What a table cannot hold goes by a name."""
     with pytest.raises(SpaceError, match="give a name or a number, and look the object up in compute"):
