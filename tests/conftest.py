@@ -9,6 +9,7 @@ import pytest
 _CLUSTERS = {"bench", "integration", "notebooks"}
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep what starts clusters together, for pytest-xdist's `--dist loadgroup`."""
     here = Path(__file__).parent
