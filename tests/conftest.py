@@ -1,20 +1,24 @@
-"""How the tests share the machine: whole clusters take turns in one of pytest's processes."""
+"""How the tests share the machine: whole clusters take turns in one of pytest's two processes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 _CLUSTERS = {"bench", "integration", "notebooks"}
 
 
-@pytest.hookimpl(wrapper=True)  # before pytest-xdist reads the marks, which it does as early as a plain hook can
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
-    """Keep what starts clusters together, for pytest-xdist's `--dist loadgroup`."""
-    here = Path(__file__).parent
-    for item in items:
-        if item.path.relative_to(here).parts[0] in _CLUSTERS:
-            item.add_marker(pytest.mark.xdist_group("clusters"))
-    yield
+class ClustersTogether(LoadScopeScheduling):
+    """Everything that starts clusters is one piece of work, every other file another."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "clusters" if file.split("/")[1] in _CLUSTERS else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ClustersTogether:
+    """What gives the tests out."""
+    return ClustersTogether(config, log)
