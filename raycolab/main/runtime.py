@@ -32,6 +32,7 @@ from raycolab.main.cell_traceback import cell_of, describe, traceback_text
 from raycolab.main.node_once import CommandResult, NodeOnce
 from raycolab.main.notebook import MainNotebook
 from raycolab.main.output_tail import OutputTail
+from raycolab.main.protected import ProtectedPackageError
 from raycolab.main.reporting import Sink, is_pruned, reporting
 from raycolab.main.returned import BadReturnError, metrics_of
 from raycolab.main.signature import ComputeSignature, signature_of
@@ -186,7 +187,7 @@ class MainRuntime:
             shell.run_main_cell(cell.index, runnable(cell.source))
         # A cell may raise anything; what it raises is this node's failure to set MAIN up.
         except BaseException as error:
-            if may_fail:
+            if may_fail and not isinstance(error, ProtectedPackageError):
                 return False
             raise SetupFailed(_failure(ErrorKind.SETUP, error, cell.index)) from error
         self._timings.append(CellTiming(cell.index, self._clock() - started, cell.role))

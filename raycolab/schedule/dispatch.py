@@ -7,13 +7,15 @@
 3. A slot gets enough ahead to cover its round trip (`Pace`), but no more than its share of what is left. Where
    configurations are proposed it gets one ahead and no more: a proposal is the better the later it is made, and one
    covers the round trip of any trial that is longer than it. What is taken back unstarted keeps its proposal.
-4. A slot that finds nothing takes back the last unstarted trial of the slot with the longest way to go to it.
+4. A slot that finds nothing takes back the last unstarted trial that may run on it, from the slot with the longest
+   way to go to it.
 It changes slots, queues and guards, never a row: rows are `Scheduler`'s through `TrialBook`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 from raycolab.schedule.book import TrialBook
 from raycolab.schedule.commands import Assign, Assignment, Revoke, StudiesLike
@@ -167,8 +169,8 @@ class Dispatch:
         """Whether a trial that was lost before waits for a slot of another node."""
         lost_on = self._book.lost_on(number)
         if self._book.ran_out_of_memory(number):
-            nodes = (each.node for each in self._slots if each.phase is not SlotPhase.DYING)
-            roomiest = self._memory.roomiest(node for node in nodes if node not in self._nodes.benched)
+            nodes = {each.node for each in self._slots}
+            roomiest = self._memory.roomiest(nodes - self._nodes.benched.keys())
             if roomiest:
                 return slot.node not in (roomiest - lost_on or roomiest)
         return self._elsewhere(slot, lost_on)
@@ -206,32 +208,47 @@ class Dispatch:
 
     def rob(self, now: float) -> list[Revoke]:
         """For each slot with nothing to do take one trial back from the slot with the longest way to it."""
-        idle = sum(not slot.held and self.usable(slot) for slot in self._slots)
+        idle = [slot for slot in self._slots if not slot.held and self.usable(slot)]
         if not idle:
             return []
         due = now - _ANSWER_DUE_S
-        idle -= sum(
+        wanted = len(idle) - sum(
             held.revoking_since is not None and held.revoking_since > due
             for slot in self._slots
             for held in slot.held.values()
         )
         revokes: list[Revoke] = []
-        while idle > 0:
-            victim = max(self._slots.up, key=lambda slot: self._way_to_last(slot, now))
-            if self._way_to_last(victim, now) <= 0:
+        while wanted > 0:
+            ways = [
+                (self._way_to_last(slot, now), slot, held) for slot in self._slots.up for held in self._loot(slot, idle)
+            ]
+            way, victim, held = max(ways, key=lambda each: each[0], default=(0.0, None, None))
+            if victim is None or held is None or way <= 0:
                 break
-            free = [held for held in victim.unstarted if held.revoking_since is None]
-            revokes += self.take_back(victim, free[-1:], now)
-            idle -= 1
+            revokes += self.take_back(victim, [held], now)
+            wanted -= 1
         return revokes
 
+    def _loot(self, slot: Slot, idle: Sequence[Slot]) -> Iterable[Held]:
+        """The last trial of the slot that it has not started, was not asked for, and one of the idle slots may run.
+
+        One that waits for a certain node would only go back and forth.
+        """
+        free = (held for held in reversed(slot.unstarted) if held.revoking_since is None)
+        return islice((held for held in free if any(self._may_run(each, held) for each in idle)), 1)
+
+    def _may_run(self, slot: Slot, held: Held) -> bool:
+        """Whether the trial may go to this slot, should it wait again."""
+        if self._book.lost_on(held.number):
+            return not self._awaits_another(slot, held.number)
+        return not self._elsewhere(slot, self._models.avoid(held.model))
+
     def _way_to_last(self, slot: Slot, now: float) -> float:
-        """Seconds the slot will need to its last trial that can be taken back; 0 when taking it is not worth it.
+        """Seconds the slot will need to its last trial; 0 when taking that is not worth it.
 
         A slot that has not moved for longer than its trials take is expected to stay so for as long again.
         """
-        free = [held for held in slot.unstarted if held.revoking_since is None]
-        if not free or (slot.running is None and len(slot.held) == 1 and now - slot.moved_at < _ANSWER_DUE_S):
+        if slot.running is None and len(slot.held) == 1 and now - slot.moved_at < _ANSWER_DUE_S:
             return 0.0
         before = len(slot.held) - 1
         work = sum(self._pace.mean_s(held.model) or 1.0 for held in list(slot.held.values())[:before])

@@ -153,7 +153,7 @@ class Scheduler:
             return
         self.book.report(held.number, step, value)
         is_poor = self._studies is not None and self._studies.reported(held.number, step, value)
-        if is_poor and not held.pruned and slot.phase is SlotPhase.UP:
+        if is_poor and not held.pruned:
             held.pruned = True
             self._commands.append(Prune(slot_id, ticket))
 

@@ -29,6 +29,7 @@ from raycolab.node.ray_command import RayPorts, head_command, joiner_command, ra
 from raycolab.search import enumerate_trials
 from raycolab.store import Store, open_store, sqlite_url
 from raycolab.trial import SweepState
+from tests.integration.sessions import words_of
 from tunnel.nodes import PortBlock
 
 __all__ = ["Cluster", "Supervisor", "notebook"]
@@ -227,7 +228,7 @@ class Cluster:
     def kill_engine(self) -> None:
         """End the actor's process, which Ray starts again."""
         head = psutil.Process(self.nodes["head"].pid)
-        next(child for child in head.children(recursive=True) if "ray::Engine" in " ".join(child.cmdline())).kill()
+        next(child for child in head.children(recursive=True) if "ray::Engine" in words_of(child)).kill()
 
     def declare(self, name: str, main: MainNotebook, **arguments: Any) -> int:
         """A sweep in the store; its id."""

@@ -48,8 +48,9 @@ def behind_edges(env: Mapping[str, str] | None = None) -> Iterator[Cluster]:
     """A head and two joiners, each joiner behind an edge of its own with 100 ms round trip, all up."""
     with cluster(env) as made:
         made.start_head()
-        for name in JOINERS:
-            made.start_joiner(name, edge_delay_s=ONE_WAY_S)
+        for number, name in enumerate(JOINERS, start=1):  # one by one: they are numbered in order of joining
+            tab = made.start_joiner(name, edge_delay_s=ONE_WAY_S)
+            until(lambda number=number: len(made.status()["nodes"]) > number, 60, tab.said)
         made.wait_up(1 + len(JOINERS))
         yield made
 

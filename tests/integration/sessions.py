@@ -29,6 +29,7 @@ __all__ = [
     "cluster",
     "processes_with",
     "until",
+    "words_of",
     "write_main",
     "write_sweep",
 ]
@@ -84,7 +85,9 @@ class Tab:
     def supervisor(self) -> psutil.Process:
         """The long-lived process of the node that runs here."""
         return next(
-            each for each in self.processes() if each.cmdline()[1:4] == ["-P", "-m", "raycolab.node.supervisor"]
+            each
+            for each in self.processes()
+            if words_of(each).startswith(f"{sys.executable} -P -m raycolab.node.supervisor ")
         )
 
     def guard(self) -> psutil.Process:
@@ -247,13 +250,21 @@ def cluster(env: Mapping[str, str] | None = None) -> Iterator[Cluster]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def words_of(process: psutil.Process) -> str:
+    """Its command line; nothing once it has ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
 def processes_with(variable: str, value: str) -> list[str]:
     """Every living process that has this in its environment: what was started with it, and what that started."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if process.environ().get(variable) == value and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(f"{process.pid} {' '.join(process.cmdline())}")
+                found.append(f"{process.pid} {words_of(process)}")
     return found
 
 

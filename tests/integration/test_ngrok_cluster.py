@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.integration.sessions import RAYCOLAB, until
+from tests.integration.sessions import RAYCOLAB, until, words_of
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(200)]
 
@@ -76,4 +76,4 @@ def states(data: str) -> list[str]:
 
 def agents(of: psutil.Process | subprocess.Popen[bytes]) -> list[psutil.Process]:
     """The stand-in agents below a process."""
-    return [each for each in psutil.Process(of.pid).children(recursive=True) if str(AGENT) in " ".join(each.cmdline())]
+    return [each for each in psutil.Process(of.pid).children(recursive=True) if str(AGENT) in words_of(each)]

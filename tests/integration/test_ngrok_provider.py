@@ -24,6 +24,7 @@ from raycolab.errors import ClusterError, RaycolabError, UsageError
 from raycolab.providers import choose_provider, ngrok_sentence
 from raycolab.providers.ngrok import NgrokProvider
 from tests.in_loop import in_loop
+from tests.integration.sessions import words_of
 from tunnel.listen import TcpListen
 
 AGENT = Path(__file__).with_name("ngrok_agent.py")
@@ -73,7 +74,7 @@ async def echo_hub() -> AsyncIterator[TcpListen]:
 
 def agents() -> list[psutil.Process]:
     """The agents this process has started and that still run."""
-    return [child for child in psutil.Process().children(recursive=True) if str(AGENT) in " ".join(child.cmdline())]
+    return [child for child in psutil.Process().children(recursive=True) if str(AGENT) in words_of(child)]
 
 
 def files_with_the_token(folder: Path) -> list[Path]:

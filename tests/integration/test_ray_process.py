@@ -42,7 +42,8 @@ joiner = RayProcess(joiner_command(joiner_ports, node_ip="127.77.0.2", node_name
     temp_dir=run_dir / "j")
 def others():
     mine = {1, *(process.pid for process in [psutil.Process(), *psutil.Process().parents()])}
-    return sorted(" ".join(p.cmdline()[:3]) or p.name() for p in psutil.process_iter() if p.pid not in mine)
+    alive = [p for p in psutil.process_iter(["cmdline", "name", "status"]) if p.info["status"] != psutil.STATUS_ZOMBIE]
+    return sorted(" ".join((p.info["cmdline"] or [])[:3]) or p.info["name"] for p in alive if p.pid not in mine)
 def say(**report):
     print(json.dumps(report), flush=True)
 """

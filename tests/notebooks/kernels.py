@@ -18,7 +18,7 @@ import psutil
 from jupyter_client.manager import KernelManager
 from nbclient import NotebookClient
 
-from tests.integration.sessions import Tab
+from tests.integration.sessions import Tab, words_of
 
 __all__ = ["EXAMPLES", "Kernel", "NotebookTab", "Opened", "Said", "fill_in", "kernel_in", "read_example", "shown"]
 
@@ -50,7 +50,7 @@ class NotebookTab:
 
     def processes(self) -> list[psutil.Process]:
         """Every process of the session but its first one, and those of a kernel."""
-        return [each for each in self.tab.processes() if "ipykernel_launcher" not in " ".join(each.cmdline())]
+        return [each for each in self.tab.processes() if "ipykernel_launcher" not in words_of(each)]
 
     def end(self) -> None:
         """End the session as Colab ends a virtual machine."""

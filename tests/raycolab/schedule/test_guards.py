@@ -7,7 +7,7 @@ import pytest
 from raycolab.schedule import Bench, LossCause, Revoke
 from raycolab.schedule.guards import BENCH_AFTER, HOLD_AFTER, SETUP_DEATHS
 from raycolab.trial import ErrorKind, Failure, SweepState, TrialState
-from tests.raycolab.schedule.script import Script, error, proven, trials
+from tests.raycolab.schedule.script import Script, done, error, proven, trials
 
 
 def test_a_model_sends_one_trial_ahead() -> None:
@@ -23,6 +23,22 @@ def test_a_model_sends_one_trial_ahead() -> None:
     script.end(slot)
     held = [number for slot in ("a.1", "a.2", "b.1") for number in script.numbers(slot)]
     assert {2, 3} <= set(held)
+
+
+def test_a_smoke_trial_is_not_taken_back_for_a_node_where_one_failed() -> None:
+    """That slot may not run it while another node is at work: it would go back and forth."""
+    forest = [*trials(4, "forest"), done(trials(1, "forest", first=6)[0])]
+    script = Script([*forest, *trials(2, first=4)], expect_slots=2)
+    script.up("a.1", "b.1")
+    script.start("a.1")
+    for failure in (None, None, error()):
+        script.end("b.1", failure)
+    revoke = script.last(Revoke)
+    assert isinstance(revoke, Revoke)
+    script.give_back("a.1", revoke)
+    assert (script.numbers("a.1"), script.numbers("b.1")) == ([0, 5], [2])
+    script.end("b.1")
+    assert script.last(Revoke) is revoke, "b.1 has nothing to do, and may not have 5"
 
 
 def test_the_same_error_again_and_again_holds_the_model_only() -> None:

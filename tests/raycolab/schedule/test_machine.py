@@ -395,6 +395,6 @@ TestSchedulerMachine.settings = settings(max_examples=120, stateful_step_count=6
 
 @pytest.mark.slow
 def test_thousands_of_runs() -> None:
-    """The same, long: 5,000 sweeps of up to 120 events."""
-    long = settings(max_examples=5_000, stateful_step_count=120, deadline=None, suppress_health_check=list(HealthCheck))
+    """The same, long: 3,000 sweeps of up to 100 events."""
+    long = settings(max_examples=3_000, stateful_step_count=100, deadline=None, suppress_health_check=list(HealthCheck))
     run_state_machine_as_test(SchedulerMachine, settings=long)

@@ -6,9 +6,10 @@ import pytest
 
 from raycolab.schedule import LossCause
 from raycolab.schedule.book import TrialBook
+from raycolab.schedule.guards import BENCH_AFTER
 from raycolab.schedule.memory import NodeMemory
 from raycolab.trial import ErrorKind, Failure, TrialState
-from tests.raycolab.schedule.script import Script, proven, trials
+from tests.raycolab.schedule.script import Script, error, proven, trials
 
 GIB = 2**30
 KILLED = "its process was killed because the node ran out of memory"
@@ -52,6 +53,7 @@ def test_it_is_tried_once_more_where_there_is_most_memory_for_a_slot() -> None:
     number = run_out(script, "a.1")
     row = script.stored[number]
     assert (row.state, row.error_kind, row.attempts) == (TrialState.PENDING, ErrorKind.OOM, 1)
+    assert (row.node, row.started_at, row.ended_at) == (None, None, None)
     assert row.error == f"OutOfMemory: {KILLED}"
     first = script.attempts[number, 1]
     assert (first.outcome, first.node, first.reason) == (TrialState.FAILED, "a", row.error)
@@ -110,6 +112,77 @@ def test_a_memory_error_in_python_is_the_same_kind() -> None:
     assert script.stored[0].state is TrialState.PENDING
     script.end("a.1", failure)
     assert (script.stored[0].state, script.stored[0].error_kind) == (TrialState.FAILED, ErrorKind.OOM)
+
+
+def test_of_two_equal_nodes_it_goes_to_the_other() -> None:
+    """Also after another start of the head."""
+    script = proven(1)
+    cluster(script, ("a", 8, 1))
+    run_out(script, "a.1")
+    script = Script(list(script.stored.values()), list(script.attempts.values()))
+    cluster(script, ("a", 8, 1))
+    cluster(script, ("b", 8, 1))
+    assert script.numbers("a.1") == [0], "it is alone"
+    script.core.node_lost("a", script.now)
+    script.pump()
+    script = Script(list(script.stored.values()), list(script.attempts.values()), expect_slots=2)
+    cluster(script, ("a", 8, 1), ("b", 8, 1))
+    assert (script.numbers("a.1"), script.numbers("b.1")) == ([], [0])
+
+
+def test_a_node_whose_last_slot_is_being_killed_is_not_waited_for() -> None:
+    """Nor one that is benched: another slot takes the trial."""
+    script = proven(1, setup_timeout_s=5.0)
+    cluster(script, ("a", 4, 1))
+    script.core.node_up("roomy", script.now, 64 * GIB)
+    script.core.slot_starting("roomy.1", "roomy", script.now)
+    number = run_out(script, "a.1")
+    script.up("a.2")
+    assert script.numbers("a.2") == [], "roomy may come up"
+    script.now += 5.0
+    script.core.tick(script.now)
+    script.core.slot_down("roomy.1", LossCause.KILLED, script.now)
+    script.pump()
+    assert script.numbers("a.2") == [number]
+
+
+def test_a_benched_node_is_not_waited_for() -> None:
+    """However much memory it has."""
+    script = proven(60)
+    cluster(script, ("good", 4, 2), ("bad", 64, 1))
+    script.end("good.1")
+    number = script.start("good.2").number
+    for turn in range(BENCH_AFTER):
+        script.end("bad.1", error(f"no GPU {turn}"))
+    script.core.slot_down("good.2", LossCause.OOM, script.now, KILLED)
+    script.pump()
+    assert script.stored[number].state is TrialState.PENDING
+    while number not in script.numbers("good.1"):
+        assert script.numbers("good.1"), "it waits for the benched node"
+        script.end("good.1")
+
+
+def test_a_node_that_comes_back_is_another_machine() -> None:
+    """How many slots there were before says nothing."""
+    script = proven(1)
+    cluster(script, ("a", 4, 1), ("b", 8, 4))
+    script.core.node_lost("b", script.now)
+    script.core.node_up("b", script.now, 8 * GIB)
+    script.up("b.new")
+    cluster(script, ("c", 4, 1))
+    number = run_out(script, "a.1")
+    assert script.numbers("b.new") == [number]
+
+
+def test_what_is_cancelled_while_it_waits_says_nothing_of_memory() -> None:
+    """The attempt does."""
+    script = proven(1)
+    script.up("a.1")
+    run_out(script, "a.1")
+    script.core.cancel(script.now)
+    script.pump()
+    row = script.stored[0]
+    assert (row.state, row.error_kind, row.error) == (TrialState.CANCELLED, None, None)
 
 
 @pytest.mark.parametrize("restarts", [1, 3])

@@ -200,6 +200,23 @@ def test_a_lost_trial_waits_for_another_node_that_is_busy() -> None:
     assert script.numbers("b.1")[-1] == lost
 
 
+def test_a_trial_that_waits_for_another_node_is_not_taken_back_for_this_one() -> None:
+    """A slot that may not run it leaves it where it is, though it has nothing to do: it would go back and forth."""
+    script = proven(2)
+    script.up("a.1", "b.1")
+    lost = script.start("a.1").number
+    script.start("b.1")
+    script.core.slot_down("a.1", LossCause.CRASH, script.now)
+    script.pump()
+    assert script.numbers("b.1")[-1] == lost
+    script.up("a.2")
+    script.now += 60.0
+    script.pump()
+    assert not [command for command in script.commands if isinstance(command, Revoke)]
+    script.up("c.1")
+    assert script.last(Revoke) == Revoke("b.1", (script.handed["b.1"][-1].ticket,))
+
+
 def test_the_third_loss_is_final() -> None:
     """Three infrastructure attempts, then LOST with its kind and a sentence."""
     script = proven(1)

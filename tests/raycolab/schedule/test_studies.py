@@ -43,6 +43,16 @@ def test_one_proposal_lies_ahead_however_short_the_trials_are() -> None:
         assert len(script.numbers("a.1")) == 1 + most
 
 
+def test_one_proposal_lies_ahead_in_a_sweep_that_was_extended() -> None:
+    """Also where it began with configurations."""
+    script = Script([*trials(1), done(trials(1, first=1)[0])], studies=Search())
+    script.core.add(open_trials(99, first=2), script.now)
+    script.up("a.1")
+    for _ in range(40):
+        script.end("a.1", seconds=0.001)
+    assert len(script.numbers("a.1")) == 2
+
+
 def test_what_is_taken_back_unstarted_keeps_its_proposal() -> None:
     """The next slot gets the same configuration, and the search hears nothing of it."""
     search = Search()
