@@ -11,7 +11,7 @@ import logging
 import random
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from tunnel.address import JoinAddress
@@ -80,8 +80,11 @@ class Agent:
         reach_s: float = REACH_S,
         give_up_s: float = GIVE_UP_S,
         machine: Machine | None = None,
+        turned_away: Callable[[Mapping[str, str]], None] | None = None,
     ) -> None:
         machine = machine or Machine.here()
+        # Told the headers of each HTTP answer that comes in the hub's place, from whatever stands before it.
+        self._turned_away = turned_away
         # Who we are, or were in our last life; None before the first.
         self.node: Node | None = None
         self._address = address
@@ -270,10 +273,12 @@ class Agent:
             except (Transient, PinMismatch) as error:
                 if isinstance(error, PinMismatch) and self.node is None:
                     raise
-                why = str(error)
+                why, headers = str(error), error.headers if isinstance(error, Transient) else {}
+            if headers and self._turned_away is not None:
+                self._turned_away(headers)
             left_s = deadline - time.monotonic()
             if left_s <= 0:
-                raise HubUnreachable(self._address.url, why)
+                raise HubUnreachable(self._address.url, why, headers)
             # Toward the end more often: what comes back in the last seconds should still find the link.
             await asyncio.sleep(min(self._backoff.next(random.random()), max(left_s / 8, FIRST_PAUSE_S), left_s))
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect, unix_connect
@@ -25,7 +26,14 @@ ATTEMPT_S = 15.0  # for one whole attempt
 
 
 class Transient(TunnelError):  # noqa: N818 - it says what it is to the agent, and no one else meets it
-    """This attempt did not reach the hub; another one may. The text says what happened, without a secret."""
+    """This attempt did not reach the hub; another one may. The text says what happened, without a secret.
+
+    `headers`, their names in lower case, are those of the HTTP answer that came in the hub's place, if one did.
+    """
+
+    def __init__(self, text: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(text)
+        self.headers = dict(headers or {})
 
 
 async def dial(address: JoinAddress, hello: Hello, timeout_s: float) -> tuple[Welcome, Carrier]:
@@ -42,7 +50,8 @@ async def dial(address: JoinAddress, hello: Hello, timeout_s: float) -> tuple[We
         raise Transient("it does not answer") from error
     except InvalidStatus as error:
         code = error.response.headers.get("Ngrok-Error-Code", "")
-        raise Transient(f"HTTP {error.response.status_code} {code}".strip()) from error
+        headers = {name.lower(): value for name, value in error.response.headers.raw_items()}
+        raise Transient(f"HTTP {error.response.status_code} {code}".strip(), headers) from error
     except RemoteProtocolError as error:
         raise Transient(f"what answers there is no hub ({error})") from error
     except ConnectionClosed as error:

@@ -19,6 +19,8 @@ A LocalProtocolError is a bug on this side; every other one can be met by a pers
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 __all__ = [
     "AddressError",
     "HubUnreachable",
@@ -107,12 +109,16 @@ class LinkLost(TunnelError):
 
 
 class HubUnreachable(TunnelError):
-    """Nothing that speaks for the hub could be reached at `url` (no secret in it); `reason` says why."""
+    """Nothing that speaks for the hub could be reached at `url` (no secret in it); `reason` says why.
 
-    def __init__(self, url: str, reason: str) -> None:
+    `headers`, their names in lower case, are those of the HTTP answer that came in the hub's place, if one did.
+    """
+
+    def __init__(self, url: str, reason: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(url, reason)
         self.url = url
         self.reason = reason
+        self.headers = dict(headers or {})
 
     def __str__(self) -> str:
         return (

@@ -23,12 +23,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from raycolab.errors import MainError
 from raycolab.main.cell_roles import Cell, CellRole
 from raycolab.main.cell_source import runnable
 from raycolab.main.cell_traceback import cell_of, describe, traceback_text
+from raycolab.main.kernel_only import KernelOnly, needs_colab
 from raycolab.main.node_once import CommandResult, NodeOnce
 from raycolab.main.notebook import MainNotebook
 from raycolab.main.output_tail import OutputTail
@@ -88,6 +90,8 @@ class MainRuntime:
         self._clock = clock
         self._once = NodeOnce(lock_dir / "commands", main.code_fingerprint(), clock)
         self._output = OutputTail()  # one for setup and trials: loggers keep the stream they were made with
+        wanted = needs_colab(cell.source for cell in main.cells if cell.role is not CellRole.SKIP)
+        self._kernel_only = KernelOnly(stand_in=wanted)
         self._shell: MainShell | None = None
         self._compute: Callable[..., object] | None = None
         self._signature: ComputeSignature | None = None
@@ -97,6 +101,7 @@ class MainRuntime:
         """Run MAIN's cells; raises SetupFailed with the first cell that fails."""
         _mend_matplotlib_backend()
         self._shell = _start_shell(self._folder / "ipython")
+        self._kernel_only.install()
         with self._at_work(self._shell):
             self._run_cells(self._shell)
             self._shell.once = None
@@ -151,10 +156,16 @@ class MainRuntime:
             self._shell.forget_output()
         return Outcome(state, metrics, failure, started_at, ended_at, self._output.text())
 
+    @property
+    def main_module(self) -> ModuleType | None:
+        """MAIN's namespace, which is `__main__`; None before `setup`."""
+        return None if self._shell is None else self._shell.user_module
+
     def close(self) -> None:
         """Give the process its own `__main__` and IPython back."""
         if self._shell is None:
             return
+        self._kernel_only.remove()
         self._shell.end()
         if type(self._shell).initialized() and type(self._shell).instance() is self._shell:
             type(self._shell).clear_instance()
@@ -232,7 +243,10 @@ def _failure(kind: ErrorKind, error: BaseException, cell_index: int | None = Non
     text = traceback_text(error)
     if kind is ErrorKind.SETUP and isinstance(error, ModuleNotFoundError) and error.name:
         package = error.name.split(".")[0]
-        text += f"\nThis node has no module `{package}`: install it in a cell of MAIN (`%pip install ...`).\n"
+        cure = f"This node has no module `{package}`: install it in a cell of MAIN (`%pip install ...`)."
+        if (error.name + ".").startswith("google.colab."):
+            cure = f"`{error.name}` exists only on Colab: start the cell with `# raycolab: head-only`."
+        text += f"\n{cure}\n"
     return Failure(kind, name, message, text, cell_of(error) if cell_index is None else cell_index)
 
 

@@ -28,6 +28,7 @@ from IPython.core.compilerop import CachingCompiler
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config as ShellConfig
 
+from raycolab.colab.here import is_colab
 from raycolab.main.cell_roles import SCRIPT_MAGICS
 from raycolab.main.cell_source import runnable
 from raycolab.main.cell_traceback import cell_code_name
@@ -132,6 +133,10 @@ class MainShell(InteractiveShell):
         """Nothing: whoever runs the cell gets the exception."""
 
     showsyntaxerror = showtraceback
+
+    def __repr__(self) -> str:
+        """On Colab with its shell's name, by which notebooks know it: `"google.colab" in str(get_ipython())`."""
+        return "<raycolab's shell, for google.colab._shell.Shell>" if is_colab(os.environ) else super().__repr__()
 
     def init_virtualenv(self) -> None:
         """Nothing: a worker's Python is its own, whatever VIRTUAL_ENV the node was started from."""

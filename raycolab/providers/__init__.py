@@ -12,15 +12,18 @@ from raycolab.errors import UsageError
 from raycolab.providers.base import Provider, bind_failure, check_free
 from raycolab.providers.direct import DirectProvider
 from raycolab.providers.ngrok import NgrokProvider
-from raycolab.providers.ngrok_errors import ngrok_sentence
+from raycolab.providers.ngrok_errors import edge_sentence, ngrok_sentence
 from raycolab.providers.unix import UnixProvider
 
 __all__ = [
+    "AGENT_PATH_VARIABLE",
     "PROVIDER_NAMES",
+    "TOKEN_VARIABLE",
     "Provider",
     "bind_failure",
     "check_free",
     "choose_provider",
+    "edge_sentence",
     "ngrok_sentence",
 ]
 

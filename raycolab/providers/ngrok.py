@@ -16,6 +16,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -25,7 +26,7 @@ import yaml
 
 from raycolab.errors import ClusterError, RaycolabError, UsageError
 from raycolab.providers.direct import websocket_url
-from raycolab.providers.ngrok_errors import DOMAIN_NOT_OURS, TOKEN_PAGE, ngrok_code, ngrok_sentence
+from raycolab.providers.ngrok_errors import DOMAIN_NOT_OURS, STILL_ONLINE, TOKEN_PAGE, ngrok_code, ngrok_sentence
 from tunnel.listen import Listen, TcpListen
 
 if TYPE_CHECKING:
@@ -33,11 +34,14 @@ if TYPE_CHECKING:
     from pyngrok.log import NgrokLog
     from pyngrok.process import NgrokProcess
 
-__all__ = ["NgrokProvider"]
+__all__ = ["NgrokProvider", "agent_places"]
 
 START_TIMEOUT_S = 30  # until ngrok's edge has taken the agent; the agent itself retries without end
 REQUEST_TIMEOUT_S = 15.0  # one request to the agent's local API, which asks the edge
 DOWNLOAD_TIMEOUT_S = 180.0  # of the agent, about 12 MB
+# A dead head's address is free again once ngrok has noticed, 5 to 10 s later as people report.
+ONLINE_PATIENCE_S = 45.0
+ONLINE_RETRY_S = 3.0
 STOP_TIMEOUT_S = 5.0  # the agent tells the edge that it leaves, which frees the address at once
 WATCH_INTERVAL_S = 0.5  # between two looks at whether the agent lives
 ERROR_CHARACTERS = 200  # of an agent's error that a person is shown
@@ -49,6 +53,16 @@ unset NGROK_AUTHTOKEN NGROK_API_KEY
 exec {agent} "$@" 2>/dev/null
 """
 DOWNLOAD = "import sys; from pyngrok import installer; installer.install_ngrok(sys.argv[1])"
+
+
+log = logging.getLogger("raycolab.ngrok")
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """The agent's no to an endpoint."""
+
+    code: str | None
 
 
 class NgrokProvider:
@@ -66,6 +80,7 @@ class NgrokProvider:
         remembered: Mapping[str, str],
         agent_path: Path | None,
         start_timeout_s: int = START_TIMEOUT_S,
+        online_patience_s: float = ONLINE_PATIENCE_S,
     ) -> None:
         if not token:
             raise UsageError(
@@ -83,6 +98,7 @@ class NgrokProvider:
         self._asked_domain = urlsplit(websocket_url(url)).netloc if url is not None else None
         self._domain = self._asked_domain or remembered.get("domain")
         self._start_timeout_s = start_timeout_s
+        self._online_patience_s = online_patience_s
         self._agent = agent_path  # what the launcher starts
         self._process: NgrokProcess | None = None
         self._config: PyngrokConfig | None = None
@@ -110,13 +126,13 @@ class NgrokProvider:
         if not isinstance(bound, TcpListen):
             raise TypeError(f"an ngrok provider needs a TCP address, not {bound}")
         await self._launch()
-        public_url = await asyncio.to_thread(self._connect, f"http://{bound}")
+        public_url = await self._connected(f"http://{bound}")
         self._domain = urlsplit(public_url).netloc
         return websocket_url(public_url)
 
     async def wait_lost(self) -> str:
         """Return when the agent's process has ended; `open` starts another."""
-        while self._process is not None and self._process.proc.poll() is None:  # noqa: ASYNC110 - no event tells
+        while self._is_alive():  # noqa: ASYNC110 - no event tells
             await asyncio.sleep(WATCH_INTERVAL_S)
         code = ngrok_code(self._last_error)
         cause = ngrok_sentence(code) if code else None
@@ -139,9 +155,7 @@ class NgrokProvider:
 
     async def _default_agent(self) -> Path:
         """pyngrok's own copy of the agent, downloaded when it is missing."""
-        from pyngrok import conf
-
-        agent = Path(conf.DEFAULT_NGROK_PATH)
+        agent, _ = agent_places()
         if os.access(agent, os.X_OK):
             return agent
         # In a process of its own: pyngrok prints its progress to stdout and unpacks in a shared temporary
@@ -216,9 +230,26 @@ class NgrokProvider:
             ngrok.kill(self._config)
         return process
 
-    def _connect(self, upstream: str) -> str:
-        """Blocking: open the endpoint, give its public URL; ends the agent when that fails."""
+    async def _connected(self, upstream: str) -> str:
+        """Open the endpoint, give its public URL; ends the agent when that fails."""
         from pyngrok import ngrok
+
+        deadline = asyncio.get_running_loop().time() + self._online_patience_s
+        while True:
+            result = await asyncio.to_thread(self._connect, upstream)
+            if isinstance(result, str):
+                return result
+            code = result.code
+            if code != STILL_ONLINE or asyncio.get_running_loop().time() >= deadline:
+                await asyncio.to_thread(ngrok.kill, self._config)
+                raise _refusal(code)
+            log.info("the address is still online at ngrok; trying again for %g s", self._online_patience_s)
+            await asyncio.sleep(min(ONLINE_RETRY_S, self._online_patience_s))
+            if not self._is_alive():  # pyngrok would start another one behind our back
+                raise ClusterError(await self.wait_lost())
+
+    def _connect(self, upstream: str) -> str | _Refused:
+        """Blocking: try to open the endpoint once. Returned and not raised: what pyngrok raises may hold the token."""
         from pyngrok.exception import PyngrokError
 
         try:
@@ -229,8 +260,7 @@ class NgrokProvider:
                     raise
                 return self._endpoint(upstream, None)
         except (PyngrokError, OSError) as error:
-            ngrok.kill(self._config)
-            raise _refusal(_body_code(error)) from None
+            return _Refused(_body_code(error))
 
     def _endpoint(self, upstream: str, domain: str | None) -> str:
         from pyngrok import ngrok
@@ -240,11 +270,11 @@ class NgrokProvider:
             options["url"] = f"https://{domain}"
         return str(ngrok.connect(name="raycolab", pyngrok_config=self._config, **options).public_url)
 
-    def _read_log(self, log: NgrokLog) -> None:
+    def _read_log(self, line: NgrokLog) -> None:
         """Every log line of the agent, on pyngrok's threads."""
-        if log.err and log.err != "nil":
-            self._last_error = log.err.replace(self._token, "(authtoken)")
-        elif log.msg and "client session established" in log.msg:
+        if line.err and line.err != "nil":
+            self._last_error = line.err.replace(self._token, "(authtoken)")
+        elif line.msg and "client session established" in line.msg:
             self._established, self._last_error = True, ""
 
     def _not_ready(self) -> ClusterError:
@@ -271,6 +301,9 @@ class NgrokProvider:
         )
         return ClusterError(f"The ngrok agent {self._agent} {what}: {cure}.")
 
+    def _is_alive(self) -> bool:
+        return self._process is not None and self._process.proc.poll() is None
+
     def _kill_agent(self) -> None:
         """End an agent that is still starting; pyngrok, which waits for its next log line, then gives up."""
         for child in psutil.Process().children():
@@ -287,6 +320,13 @@ class NgrokProvider:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.proc.wait(STOP_TIMEOUT_S)
         ngrok.kill(self._config)
+
+
+def agent_places() -> tuple[Path, str]:
+    """Where pyngrok keeps its copy of the agent, and the URL it downloads one from."""
+    from pyngrok import conf, installer
+
+    return Path(conf.DEFAULT_NGROK_PATH), installer.get_ngrok_cdn_url("v3")
 
 
 def _refusal(code: str | None) -> ClusterError:

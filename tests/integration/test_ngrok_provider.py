@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import shlex
+import shutil
 import signal
 import stat
+import subprocess
 import sys
+import tarfile
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import psutil
@@ -40,7 +43,12 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     run_dir.mkdir(mode=0o700)
 
     def provider(
-        *, remembered: dict[str, str] | None = None, url: str | None = None, start_timeout_s: int = 5, **script: str
+        *,
+        remembered: dict[str, str] | None = None,
+        url: str | None = None,
+        start_timeout_s: int = 5,
+        online_patience_s: float = 0.0,
+        **script: str,
     ) -> NgrokProvider:
         settings = "".join(
             f"export STANDIN_NGROK_{name.upper()}={shlex.quote(value)}\n" for name, value in script.items()
@@ -55,6 +63,7 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
             remembered=remembered or {},
             agent_path=agent,
             start_timeout_s=start_timeout_s,
+            online_patience_s=online_patience_s,
         )
 
     return provider
@@ -207,6 +216,39 @@ async def test_an_address_that_is_online_elsewhere_is_an_error(make: Make) -> No
     assert str(error) == ngrok_sentence("ERR_NGROK_334")
 
 
+@in_loop
+async def test_the_address_of_a_head_that_just_died_is_waited_for(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    """ngrok frees it when it has noticed; the same address comes back, by the same agent."""
+    caplog.set_level("INFO", "raycolab.ngrok")
+    async with AsyncExitStack() as dead:
+        former = await dead.enter_async_context(echo_hub())
+        provider = make(remembered={"domain": str(former)}, online_patience_s=20.0)
+        await provider.prepare()
+        opening = asyncio.create_task(provider.open(TcpListen("127.0.0.1", 9)))
+        await until(lambda: "still online" in caplog.text)
+        (agent,) = agents()
+    assert await opening == f"ws://{former}"
+    assert agents() == [agent]
+    await provider.close()
+
+
+@in_loop
+async def test_an_agent_that_dies_while_its_address_is_waited_for_is_an_error(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody waits for an agent that is gone."""
+    caplog.set_level("INFO", "raycolab.ngrok")
+    provider = make(error="ERR_NGROK_334", online_patience_s=60.0)
+    await provider.prepare()
+    opening = asyncio.create_task(provider.open(TcpListen("127.0.0.1", 9)))
+    await until(lambda: "still online" in caplog.text)
+    agents()[0].kill()
+    with pytest.raises(ClusterError, match="The ngrok agent ended"):
+        await asyncio.wait_for(opening, 20)
+    assert agents() == []
+    await provider.close()
+
+
 @pytest.mark.parametrize("number", [105, 107, 108, 121, 334, 8013])
 @in_loop
 async def test_each_refusal_has_its_sentence(
@@ -262,6 +304,29 @@ async def test_no_way_out_is_said(make: Make) -> None:
     error = await failure_of(make(offline="1"))
     assert str(error).startswith("The ngrok agent could not reach ngrok's service: check that this session reaches")
     assert "connect.ngrok-agent.com" in str(error)
+
+
+@pytest.mark.slow  # npm brings 14 MB
+@in_loop
+async def test_the_real_agent_without_internet_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ngrok's own agent, the version 2 that npm has, under the real pyngrok: the token stays where it was put."""
+    if shutil.which("npm") is None:
+        pytest.skip("npm brings ngrok's agent, and there is none here")
+    got = await asyncio.create_subprocess_exec(
+        *("npm", "pack", "@expo/ngrok-bin-linux-x64"), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    name, said = await got.communicate()
+    assert got.returncode == 0, said
+    with tarfile.open(tmp_path / name.decode().split()[-1]) as archive:
+        archive.extract("package/ngrok", tmp_path, filter="data")
+    agent = tmp_path / "alone"  # it resolves names by itself, so a proxy that leads nowhere would not keep it in
+    agent.write_text(f'#!/bin/sh\nexec unshare --map-root-user --net {tmp_path}/package/ngrok "$@"\n')
+    agent.chmod(0o755)
+    run_dir = tmp_path / "run"
+    run_dir.mkdir(mode=0o700)
+    provider = NgrokProvider(token=TOKEN, run_dir=run_dir, url=None, remembered={}, agent_path=agent, start_timeout_s=5)
+    error = await failure_of(provider)
+    assert str(error).startswith("The ngrok agent could not reach ngrok's service: check that this session reaches")
 
 
 @in_loop

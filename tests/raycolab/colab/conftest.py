@@ -1,0 +1,5 @@
+"""Colab for tests, see `vm.py`."""
+
+from tests.raycolab.colab.vm import colab_vm
+
+__all__ = ["colab_vm"]
