@@ -11,6 +11,9 @@ ray_process  Ray's processes as one thing
 lifeline     no child outlives its parent
 control      the local socket between a supervisor and its clients
 data_dir     what a head keeps on disk
+keeping      the head's snapshots: restored before it, taken while it runs
+kept_folder  the process that works in the folder they are in
+trial_sign   what each slot of this machine runs
 status       the cluster's state as JSON
 capacity     CPUs and GPUs of this machine
 versions     what must agree across a cluster

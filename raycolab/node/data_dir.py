@@ -4,6 +4,7 @@
     head.json       0600   the running head: its process, its control socket, its store
     lock            0600   held by the running head (flock), with its process id for the sentence a second one gets
     traffic.json    0600   the bytes that went through the tunnel this month
+    heads.json      0600   this directory's name, after those whose snapshots it took up (see `kept_folder`)
     raycolab.db            the default store
 
 Files are written whole: beside, then renamed. What is in the identity is the head's business; nothing here reads it.
@@ -20,7 +21,7 @@ import os
 import socket
 import stat
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -102,6 +103,17 @@ class DataDir:
     def save_traffic(self, traffic: Mapping[str, Any]) -> None:
         """Replace the count of the month's bytes."""
         self._write("traffic.json", traffic)
+
+    def load_heads(self) -> list[str]:
+        """What `save_heads` saved, or nothing. Raises ClusterError for a damaged file."""
+        heads = (self._read("heads.json") or {"heads": []}).get("heads")
+        if not isinstance(heads, list) or not all(isinstance(name, str) for name in heads):
+            raise self._damaged("heads.json")
+        return heads
+
+    def save_heads(self, heads: Sequence[str]) -> None:
+        """Replace the names in whose place in a folder of snapshots this directory is, its own last."""
+        self._write("heads.json", {"heads": list(heads)})
 
     def write_head(self, record: HeadRecord) -> None:
         """Say where the running head can be reached."""

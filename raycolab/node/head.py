@@ -24,6 +24,7 @@ from raycolab.errors import ClusterError, RaycolabError, UnknownNodeError, Usage
 from raycolab.node.allowance import Allowance
 from raycolab.node.control import ControlServer, EngineChannel, Peer
 from raycolab.node.data_dir import DataDir, HeadRecord
+from raycolab.node.keeping import Keeper
 from raycolab.node.lifeline import exec_with_lifeline
 from raycolab.node.mesh_watch import MeshWatch
 from raycolab.node.ray_command import RayPorts, head_command, ports_needed, ray_environment, required_ports
@@ -66,13 +67,21 @@ class HeadOptions:
 class HeadSupervisor:
     """Runs until `stop` is called or the provider and Ray cannot go on."""
 
-    def __init__(self, options: HeadOptions, data_dir: DataDir, run_dir: Path, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        options: HeadOptions,
+        data_dir: DataDir,
+        run_dir: Path,
+        environ: Mapping[str, str],
+        keeper: Keeper | None = None,
+    ) -> None:
         self.join_address = ""
         self.stopping = asyncio.Event()
         self._options = options
         self._data_dir = data_dir
         self._run_dir = run_dir
         self._environ = environ
+        self._keeper = keeper
         self._store_url = options.store or sqlite_url(data_dir.database_path)
         self._engine: EngineChannel | None = None
         self._engine_up = asyncio.Event()
@@ -149,12 +158,16 @@ class HeadSupervisor:
             HeadRecord(os.getpid(), str(self._control_path), started_at=time.time(), store=self._store_url)
         )
         self._set_address(url)
+        if self._keeper is not None:
+            self._keeper.start()
 
     def _set_address(self, url: str) -> None:
         """Joiners reach the hub at `url`: say so where people and joiners look."""
         self.join_address = JoinAddress(url, self._identity.pin, self._identity.secret).text
         if self._options.join_address_file is not None:
             write_private(Path(self._options.join_address_file), self.join_address + "\n")
+        if self._keeper is not None:
+            self._keeper.tell_address(self.join_address)
 
     def _take_identity(self, stored: Mapping[str, Any]) -> tuple[HubIdentity, str]:
         """The head's key and secret and Ray's token, kept so that the join address outlives the head."""
@@ -301,12 +314,15 @@ class HeadSupervisor:
 
     def _on_progress(self, progress: Mapping[str, Any]) -> None:
         self._progress = dict(progress)
+        if self._keeper is not None:
+            self._keeper.see(progress)
 
     async def _answer(self, request: Mapping[str, Any], peer: Peer) -> dict[str, Any]:
         """Answer a client: the command line, a kernel, the demo."""
         op = request.get("op")
         if op == "status":
-            return {"status": cluster_status(self._nodes(), self._progress, self._traffic())}
+            snapshots = None if self._keeper is None else self._keeper.status()
+            return {"status": cluster_status(self._nodes(), self._progress, self._traffic(), snapshots)}
         if op == "head":
             return {
                 "join_address": self.join_address,
@@ -342,6 +358,8 @@ class HeadSupervisor:
         self._save_traffic()
         self._data_dir.clear_head()
         async with contextlib.AsyncExitStack() as stack:
+            if self._keeper is not None:  # last, when nothing is written any more
+                stack.push_async_callback(self._keeper.close)
             stack.push_async_callback(self._ray.stop)
             stack.push_async_callback(self._provider.close)
             stack.push_async_callback(self._hub.close, "the head shut down", final=self.stopping.is_set())

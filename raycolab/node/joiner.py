@@ -19,7 +19,9 @@ from raycolab.errors import ClusterError, JoinError, PortTakenError
 from raycolab.node.ray_command import RayPorts, joiner_command, ports_needed, ray_environment
 from raycolab.node.ray_process import RayProcess
 from raycolab.node.self_test import pairs
+from raycolab.node.trial_sign import SIGNS_VARIABLE
 from raycolab.node.versions import versions
+from raycolab.providers import edge_sentence
 from tunnel.address import JoinAddress
 from tunnel.agent import GIVE_UP_S, Agent
 from tunnel.errors import HubUnreachable, ListenFailed, PinMismatch, PortTaken, Refused
@@ -43,6 +45,7 @@ class JoinerOptions:
     num_gpus: int = 0
     give_up_s: float = GIVE_UP_S
     reach_s: float = 60.0
+    secrets: tuple[str, ...] = ()  # names of environment variables for trials on this node
 
 
 class JoinerSupervisor:
@@ -71,7 +74,12 @@ class JoinerSupervisor:
             hello={"versions": versions(), "cpus": options.num_cpus, "gpus": options.num_gpus},
             reach_s=options.reach_s,
             give_up_s=options.give_up_s,
+            turned_away=self._on_turned_away,
         )
+        self._obstacle: str | None = None  # what stands before the hub and was said last
+        # Where its slots say what they run.
+        self.signs = run_dir / "signs"
+        self.signs.mkdir(mode=0o700, exist_ok=True)
         self._ray: asyncio.Task[None] | None = None
         self._cut_off = False  # the tunnel is gone
         self._listened_for = False  # by every other node
@@ -95,7 +103,7 @@ class JoinerSupervisor:
         except (Refused, PinMismatch) as error:
             raise JoinError(str(error)) from error
         except HubUnreachable as error:
-            raise ClusterError(str(error)) from error
+            raise ClusterError(edge_sentence(error.headers) or str(error)) from error
         except PortTaken as error:
             raise PortTakenError(str(error)) from error
         except ListenFailed as error:
@@ -135,6 +143,7 @@ class JoinerSupervisor:
 
     def link(self, up: bool, reason: str) -> None:
         """The WebSocket came or went."""
+        self._obstacle = None
         if up:
             self._say("up" if self._ray is not None else "joining", "the link is back")
         else:
@@ -145,6 +154,13 @@ class JoinerSupervisor:
         self._say("rejoining", reason)
         self._cut_off = True
         await self._end_ray()
+
+    def _on_turned_away(self, headers: Mapping[str, str]) -> None:
+        """The provider's edge answered in the hub's place: say why, once for each reason."""
+        sentence = edge_sentence(headers)
+        if sentence is not None and sentence != self._obstacle:
+            self._obstacle = sentence
+            self._say(self.state, sentence)
 
     # Ray.
 
@@ -186,6 +202,9 @@ class JoinerSupervisor:
         environment = ray_environment(str(start["token"]), self._environ)
         if isinstance(secrets, Mapping):
             environment |= {str(name): str(value) for name, value in secrets.items()}
+        environment[SIGNS_VARIABLE] = str(self.signs)
+        # What this machine's owner chose for it goes before what the head sent.
+        environment |= {name: self._environ[name] for name in self._options.secrets}
         return RayProcess(command, environment, ports=RayPorts.of(node.block), temp_dir=folder)
 
     async def _end_ray(self) -> None:

@@ -99,5 +99,6 @@ def _sentence(task: Task, event: str, fields: Mapping[str, Any]) -> str:
             f"The head is up. On each other machine:  raycolab join 'THE LINE ABOVE'\n"
             f"Then, here:                             raycolab submit SWEEP.yaml{where}\n"
             f"To see it, to end it:                   raycolab status{where}    raycolab down{where}"
+            + "".join(f"\n{note}" for note in fields.get("notes", ()))
         )
     return str(fields.get("text", event))

@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,10 @@ from raycolab.node.control import ControlServer, Peer
 from raycolab.node.data_dir import DataDir
 from raycolab.node.head import HeadOptions, HeadSupervisor
 from raycolab.node.joiner import JoinerOptions, JoinerSupervisor
+from raycolab.node.keeping import Keeper
 from raycolab.node.launch import ADDRESS_VARIABLE, Task, announce, read_task
 from raycolab.node.lifeline import die_with_parent
+from raycolab.node.trial_sign import newest_sign
 from raycolab.streams import spell_everything
 from tunnel.address import JoinAddress
 
@@ -50,26 +53,40 @@ def main(run_dir: Path) -> int:
 async def _head(task: Task, run_dir: Path) -> None:
     data_dir = DataDir(task.data_dir)
     fields = {**task.options, "secrets": tuple(task.options.get("secrets", ()))}
+    options = HeadOptions(**fields)
     with data_dir.lock():
-        head = HeadSupervisor(HeadOptions(**fields), data_dir, run_dir, os.environ)
+        keeper = Keeper.chosen(data_dir, options.store, run_dir, os.environ)
+        notes: list[str] = []
+        if keeper is not None:
+            restoring = asyncio.create_task(keeper.restore())
+            _on_signals(restoring.cancel)
+            try:
+                notes = await restoring
+            except asyncio.CancelledError:  # told to end before it began
+                return
+        for note in notes:
+            log.info("%s", note)
+        head = HeadSupervisor(options, data_dir, run_dir, os.environ, keeper)
         _on_signals(head.stop)
-        await head.run(lambda address: announce(task, "up", join_address=address))
+        await head.run(lambda address: announce(task, "up", join_address=address, notes=notes))
 
 
 async def _joiner(task: Task, run_dir: Path) -> None:
     address = JoinAddress.parse(os.environ.pop(ADDRESS_VARIABLE, ""))
+    fields = {**task.options, "secrets": tuple(task.options.get("secrets", ()))}
     joiner = JoinerSupervisor(
         address,
-        JoinerOptions(**task.options),
+        JoinerOptions(**fields),
         run_dir,
         os.environ,
-        lambda state, text: announce(task, state, text=text),
+        lambda state, text: announce(task, state, text=text, at=time.time()),
     )
 
     async def answer(request: dict[str, Any], peer: Peer) -> dict[str, Any]:
         if request.get("op") == "leave":
             joiner.stop()
-        return {"state": joiner.state, "name": joiner.node.name if joiner.node else None}
+        name = joiner.node.name if joiner.node else None
+        return {"state": joiner.state, "name": name, "trial": newest_sign(joiner.signs)}
 
     control = ControlServer(run_dir / "control", answer)
     await control.start()
@@ -77,12 +94,12 @@ async def _joiner(task: Task, run_dir: Path) -> None:
     try:
         reason = await joiner.run()
         log.info("ended: %s", reason)
-        announce(task, "ended", text="This machine is no longer part of the cluster.", reason=reason)
+        announce(task, "ended", text="This machine is no longer part of the cluster.", reason=reason, at=time.time())
     finally:
         await control.close()
 
 
-def _on_signals(stop: Callable[[], None]) -> None:
+def _on_signals(stop: Callable[[], object]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop)
 

@@ -2,7 +2,8 @@
 
 The only door to SQLAlchemy. `tables` holds the shape, `rows` the translation of values, `opening` the way
 from a URL to a database that is ours, `failures` the sentences, `writes` and `claims` what happens inside a
-transaction, `sql` the store itself, `snapshots` copies of a SQLite store in a folder that is not to be trusted.
+transaction, `sql` the store itself, `snapshots` copies of a SQLite store in a folder that is not to be trusted,
+`sqlite_file` what is asked of such a store's file.
 """
 
 from __future__ import annotations

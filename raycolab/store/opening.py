@@ -24,7 +24,7 @@ from raycolab.errors import UsageError
 from raycolab.store.failures import told
 from raycolab.store.tables import ADDED_SINCE, METADATA, SCHEMA_VERSION, schema_version
 
-__all__ = ["LOCK_WAIT_S", "open_engine", "shown_url", "sqlite_url", "writing"]
+__all__ = ["LOCK_WAIT_S", "open_engine", "parsed_url", "shown_url", "sqlite_url", "writing"]
 
 LOCK_WAIT_S = 30.0
 """How long a reader or writer waits for another process's lock before it is told so."""
@@ -57,7 +57,7 @@ def shown_url(engine: Engine) -> str:
 
 def open_engine(url: str) -> Engine:
     """An engine for `url` whose tables exist and are of this version, or one sentence as our error."""
-    parsed = _parsed(url)
+    parsed = parsed_url(url)
     is_sqlite = parsed.get_backend_name() == "sqlite"
     options = _sqlite_options(parsed) if is_sqlite else _server_options(parsed)
     try:
@@ -90,7 +90,8 @@ def writing(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
-def _parsed(url: str) -> URL:
+def parsed_url(url: str) -> URL:
+    """The parts of a database URL, with the driver that is installed; UsageError when it is none."""
     try:
         parsed = make_url(url)
     except ArgumentError as error:

@@ -62,6 +62,17 @@ def test_everything_is_for_this_user_alone(tmp_path: Path) -> None:
     )
 
 
+def test_the_names_of_heads_come_back_in_their_order(tmp_path: Path) -> None:
+    """None before the first; a damaged file is said."""
+    data = DataDir(tmp_path / "data")
+    assert data.load_heads() == []
+    data.save_heads(["b", "a"])
+    assert data.load_heads() == ["b", "a"]
+    (data.path / "heads.json").write_text('{"heads": [1]}')
+    with pytest.raises(ClusterError, match=r"heads\.json is damaged"):
+        data.load_heads()
+
+
 def test_a_failed_save_keeps_the_old_identity(tmp_path: Path) -> None:
     """What cannot be written whole is not written at all, and nothing is left beside."""
     data = DataDir(tmp_path)

@@ -52,6 +52,13 @@ def test_a_head_that_is_up_says_what_to_type_next(capsys: pytest.CaptureFixture[
     ]
 
 
+def test_what_a_head_restored_is_said_after_its_address(capsys: pytest.CaptureFixture[str]) -> None:
+    """The first line stays the join address, for whoever reads it by a program."""
+    announce(HEAD, "up", join_address="tunnel+ws://h#token", notes=["Restored from /drive."])
+    lines = capsys.readouterr().out.splitlines()
+    assert (lines[0], lines[-1]) == ("tunnel+ws://h#token", "Restored from /drive.")
+
+
 @pytest.mark.parametrize(
     ("output", "line"),
     [("text", "joined as tab\n"), ("json", '{"event": "joining", "text": "joined as tab"}\n')],

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from raycolab.errors import RaycolabError, UsageError
 from raycolab.simulate import probe
 from raycolab.store import Store, StoreOutageError, open_store, sqlite_url
-from raycolab.store.snapshots import AT_MOST_EVERY_S, KEPT, is_due, newest, restore, take
+from raycolab.store.snapshots import AT_MOST_EVERY_S, KEPT, described, is_due, newest, restore, take
 from raycolab.trial import TrialRow, TrialState
 
 NOW = 1_795_379_400.0
@@ -39,6 +39,7 @@ def database(tmp_path: Path) -> Path:
 @pytest.fixture
 def drive(tmp_path: Path) -> Path:
     """A folder as another machine would see it."""
+    (tmp_path / "drive").mkdir()
     return tmp_path / "drive" / "raycolab"
 
 
@@ -65,13 +66,15 @@ def test_a_snapshot_is_the_database_as_it_was(database: Path, drive: Path, tmp_p
     identity.write_text('{"secret": 1}')
     with open_store(sqlite_url(database)) as store:
         finish(store, 0)
-        snapshot = take(database, drive, NOW, extras=[identity])
+        snapshot = take(database, drive, NOW, extras=[identity], heads=["a", "b"], machine="vm")
         finish(store, 1)
     assert names(drive) == ["raycolab-000001.db", "raycolab-000001.identity.json", "raycolab-000001.manifest.json"]
     assert newest(drive) == snapshot
     assert (snapshot.number, snapshot.taken_at) == (1, "2026-11-22T20:30:00.000000Z")
+    assert [(found.heads, found.machine) for found in described(drive)] == [(("a", "b"), "vm")]
     home = tmp_path / "other machine" / "raycolab.db"
-    assert restore(snapshot, home) == [home, home.with_name("identity.json")]
+    places = {"db": home, "identity.json": home.with_name("identity.json")}
+    assert restore(snapshot, places) == [home, home.with_name("identity.json")]
     assert [stat.S_IMODE(item.stat().st_mode) for item in home.parent.iterdir()] == [0o600, 0o600]
     assert home.with_name("identity.json").read_text() == '{"secret": 1}'
     assert finished(home) == 1
@@ -106,7 +109,7 @@ def test_a_snapshot_is_taken_while_the_database_is_written(database: Path, drive
         for number in range(5):
             before = committed[0]
             snapshot = take(database, drive, NOW)
-            restore(snapshot, tmp_path / f"{number}.db")
+            restore(snapshot, {"db": tmp_path / f"{number}.db"})
             assert before <= finished(tmp_path / f"{number}.db") <= committed[0] + 1
     finally:
         stop.set()
@@ -141,7 +144,14 @@ def test_whatever_is_cut_or_changed_the_newest_whole_one_is_found(
     assert newest(drive) == (whole[KEPT - damaged - 1] if damaged < KEPT else None)
 
 
-@pytest.mark.parametrize("text", ["[]", "{}", '{"number": 2, "taken_at": "", "files": []}', '{"files": [1]}', "null"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("[]", "{}", '{"files": [1]}', "null"),
+        '{"number": 2, "taken_at": "", "files": [], "heads": []}',
+        '{"number": 2, "taken_at": "2026-11-22T20:30:00.000000Z", "files": [], "heads": []}',
+    ],
+)
 def test_a_manifest_of_somebody_else_is_skipped(database: Path, drive: Path, text: str) -> None:
     """So are files that only look alike."""
     snapshot = take(database, drive, NOW)
@@ -177,13 +187,13 @@ def test_nothing_is_restored_over_what_is_there(database: Path, drive: Path, tmp
     identity.write_text("{}")
     snapshot = take(database, drive, NOW, extras=[identity])
     with pytest.raises(UsageError, match=r"not restored over .*home/raycolab\.db: move that file away"):
-        restore(snapshot, database)
+        restore(snapshot, {"db": database})
     for name in ("identity.json", "r.db-wal"):
         folder = tmp_path / name
         folder.mkdir()
         (folder / name).write_text("mine")
         with pytest.raises(UsageError, match=name):
-            restore(snapshot, folder / "r.db")
+            restore(snapshot, {"db": folder / "r.db", "identity.json": folder / "identity.json"})
         assert names(folder) == [name]
 
 
@@ -192,12 +202,13 @@ def test_a_snapshot_cut_since_it_was_found_leaves_nothing_behind(database: Path,
     identity = database.with_name("identity.json")
     identity.write_text("{}")
     snapshot = take(database, drive, NOW, extras=[identity])
+    places = {"db": tmp_path / "new" / "r.db", "identity.json": tmp_path / "new" / "identity.json"}
     (drive / "raycolab-000001.identity.json").write_text("")
     with pytest.raises(StoreOutageError, match=r"it is not whole any more; an older one may be"):
-        restore(snapshot, tmp_path / "new" / "r.db")
-    snapshot.path.unlink()
-    with pytest.raises(StoreOutageError, match=r"cannot be restored .*\(No such file"):
-        restore(snapshot, tmp_path / "new" / "r.db")
+        restore(snapshot, places)
+    (drive / "raycolab-000001.db").unlink()
+    with pytest.raises(StoreOutageError, match=r"cannot be restored \(No such file"):
+        restore(snapshot, places)
     assert names(tmp_path / "new") == []
 
 
@@ -217,10 +228,38 @@ def test_a_damaged_database_pushes_no_good_snapshot_out(database: Path, drive: P
     assert len(names(drive)) == 2
 
 
+def test_only_the_folder_itself_is_made(database: Path, tmp_path: Path) -> None:
+    """A Drive that is not mounted must not become a folder of this machine."""
+    with pytest.raises(StoreOutageError, match="No such file"):
+        take(database, tmp_path / "content" / "drive" / "raycolab", NOW)
+    assert not (tmp_path / "content").exists()
+
+
+def test_a_snapshot_may_hold_no_database(drive: Path, database: Path, tmp_path: Path) -> None:
+    """Of a head whose store is elsewhere; only what has a place is restored from any."""
+    identity = database.with_name("identity.json")
+    identity.write_text("{}")
+    assert take(None, drive, NOW, extras=[identity]).digests.keys() == {"identity.json"}
+    assert take(database, drive, NOW, extras=[identity]).digests.keys() == {"db", "identity.json"}
+    for snapshot in described(drive):
+        copy = tmp_path / str(snapshot.number) / "identity.json"
+        assert restore(snapshot, {"identity.json": copy}) == [copy]
+        assert names(copy.parent) == ["identity.json"]
+
+
+def test_who_was_taken_over_from_comes_last(database: Path, drive: Path) -> None:
+    """Whatever a head wrote after another one had gone on from its snapshots, that one's are restored."""
+    take(database, drive, NOW, heads=["a"])
+    successor = take(database, drive, NOW, heads=["a", "b"])
+    take(database, drive, NOW, heads=["a"])
+    assert newest(drive) == successor
+    assert [snapshot.number for snapshot in described(drive)] == [2, 3, 1]
+
+
 def test_a_folder_that_cannot_be_used_is_an_outage(database: Path, tmp_path: Path) -> None:
     """A file is in its place: one sentence with the folder, the reason and the comfort."""
     (tmp_path / "drive").write_text("")
-    with pytest.raises(StoreOutageError, match=r"no snapshot of .* can be written to .*drive/x \(.*nothing is lost"):
+    with pytest.raises(StoreOutageError, match=r"no snapshot can be written to .*drive/x \(.*nothing is lost"):
         take(database, tmp_path / "drive" / "x", NOW)
     with pytest.raises(StoreOutageError, match=r"cannot be looked for"):
         newest(tmp_path / "drive")
@@ -273,7 +312,7 @@ def test_a_full_folder_is_an_outage_and_keeps_the_last_snapshot(database: Path, 
     assert (done.returncode, done.stderr) == (0, "")
     said, found, left, number = json.loads(done.stdout)
     assert said == (
-        f"no snapshot of {database} can be written to {drive} (No space left on device): "
+        f"no snapshot can be written to {drive} (No space left on device): "
         "nothing is lost as long as this machine keeps its own disk."
     )
     assert (found, left) == (True, ["filler", "raycolab-000001.db", "raycolab-000001.manifest.json"])
