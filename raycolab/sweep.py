@@ -26,6 +26,7 @@ from raycolab.trial import SweepRow, SweepState, TrialState
 from raycolab.wording import tally_text
 
 if TYPE_CHECKING:  # pandas and SQLAlchemy take a second to import
+    from raycolab.pull import Puller, Task
     from raycolab.results.table import Results
     from raycolab.store import Store
 
@@ -35,6 +36,7 @@ Show = Callable[[Mapping[str, Any], list[Mapping[str, Any]]], None]
 """What is shown of a running sweep: its object of `status --json`, and the nodes' ones."""
 
 POLL_S = 0.5
+_PULLERS: dict[tuple[str, int, str | None], Puller] = {}  # of this process, by data directory, sweep and its code
 AT_REST = frozenset({SweepState.HELD, SweepState.STOPPED, SweepState.CANCELLED, SweepState.COMPLETE})
 
 
@@ -46,6 +48,8 @@ class Sweep:
         self._data_dir = data_dir
         self._store_url = store_url
         self._began = time.time()  # when it was started from here
+        self._puller: Puller | None = None
+        self._task: Task | None = None  # that `not_done` waited for
 
     def start(self, *, expect_slots: int | None = None) -> Sweep:
         """Have the head run it and return at once. NoHeadError when no head runs.
@@ -105,6 +109,42 @@ class Sweep:
             lines.append("To run the best configuration again, below the cells of MAIN:")
             lines.append(compute_line(main.signature().arguments(best.model, best.dataset, best.config or {})))
         return "\n".join(lines)
+
+    def not_done(self) -> bool:
+        """Pull style: wait for a task for this notebook; False once the sweep is at rest."""
+        return self._next_task() is not None
+
+    def get_task(self) -> Task:
+        """Pull style: the task for this notebook, waiting for one; UsageError once the sweep is at rest."""
+        task, self._task = self._next_task(), None
+        if task is None:
+            raise UsageError(f"The sweep {self.name!r} is at rest ({self.state}): there is no task to get.")
+        return task
+
+    def _next_task(self) -> Task | None:
+        if self._task is None:
+            if self._puller is None:
+                self._puller = self._make_puller()
+                self._task = self._puller.next(begin=True)
+            else:
+                self._task = self._puller.next()
+        return self._task
+
+    def _make_puller(self) -> Puller:
+        """The one of this process, which may hold a task that it was given before."""
+        from raycolab.pull import Puller
+
+        with self._store() as store:
+            row = store.existing_sweep(self.name)
+        key = (str(self._data_dir.path), row.id, row.code_fingerprint)
+        if key not in _PULLERS:
+
+            def request(op: str, **fields: Any) -> dict[str, Any]:
+                return self._head().request(op, **fields)
+
+            metric = SweepSpec.from_json(row.spec).metric
+            _PULLERS[key] = Puller(self.name, request, row.main or "", metric, self._data_dir.path / "pull")
+        return _PULLERS[key]
 
     @property
     def state(self) -> SweepState:
@@ -182,6 +222,16 @@ class Sweep:
             counts = {state.value.lower(): count for state, count in store.counts(row.id).items()}
         tally = tally_text({**counts, "total": sum(counts.values())})
         return f"<sweep {self.name!r}: {row.state.value}  {tally}>"
+
+    def _repr_html_(self) -> str:
+        """The panel, as it stands at the head, or by the database where no head has it."""
+        from raycolab.display.sweep_panel import sweep_panel
+        from raycolab.engine.at_rest import news_of
+
+        with contextlib.suppress(ClusterError):
+            return sweep_panel(*self._look())
+        with self._store() as store:
+            return sweep_panel(news_of(store, store.existing_sweep(self.name), None).to_json())
 
     def _look(self) -> tuple[Mapping[str, Any], list[Mapping[str, Any]]]:
         status = self._head().status()

@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import ray
 
@@ -22,13 +22,17 @@ from raycolab.engine.cluster_view import live_nodes
 from raycolab.engine.commit import Committer
 from raycolab.engine.control import ControlLine, Message
 from raycolab.engine.mailbox import Batch
-from raycolab.engine.progress import SweepNews
+from raycolab.engine.progress import SweepNews, sweeps_json
+from raycolab.engine.pull_words import assignment_to_json, outcome_from_json
 from raycolab.engine.slot_words import Call, End, Reply
 from raycolab.engine.sweep_run import SweepRun
+from raycolab.engine.turns import Turn, Turns
 from raycolab.errors import ClusterError, RaycolabError, UsageError
-from raycolab.schedule import StudiesLike
 from raycolab.store import Store, open_store
 from raycolab.trial import SweepRow, SweepState, TrialRow
+
+if TYPE_CHECKING:
+    from raycolab.search.studies import Studies
 
 __all__ = ["Engine"]
 
@@ -36,6 +40,8 @@ _log = logging.getLogger(__name__)
 
 _LOOK_AT_NODES_S = 1.0
 _TELL_S = 0.5
+# A sweep in these states goes on only when a person says so.
+_UNTIL_ASKED = frozenset({SweepState.HELD, SweepState.PAUSED, SweepState.STOPPED, SweepState.CANCELLED})
 _STALE_S = 60.0  # another head may take a sweep over whose head was silent for so long
 
 T = TypeVar("T")
@@ -55,9 +61,7 @@ class Engine:
         self._control = ControlLine(control, self._obey)
         # Held while a sweep is taken up or laid down, and while an order is carried out.
         self._changing = asyncio.Lock()
-        # The sweeps that wait for their turn, each with the slots to wait for.
-        self._queue: dict[str, int | None] = {}
-        self._queued = asyncio.Event()
+        self._turns = Turns()
         self._current: SweepRun | None = None
         # Sweeps that are over and whose slots are ending.
         self._ending: set[SweepRun] = set()
@@ -96,9 +100,9 @@ class Engine:
         """Run the sweeps, one at a time."""
         async with self._changing:
             for name in await self._stored(at_rest.queued_sweeps):
-                self._enqueue(name, None)
+                self._turns.add(name, Turn())
         while True:
-            await self._queued.wait()
+            await self._turns.wait()
             run = await self._take_up()
             if run is not None:
                 await run.run()
@@ -108,25 +112,28 @@ class Engine:
     async def _take_up(self) -> SweepRun | None:
         """Make the first sweep of the queue the current one; None when it cannot run."""
         async with self._changing:
-            if not self._queue:
-                self._queued.clear()
+            first = self._turns.take()
+            if first is None:
                 return None
-            name = next(iter(self._queue))
-            expect_slots = self._queue.pop(name)
+            name, turn = first
             try:
                 sweep = await self._stored(lambda store: store.existing_sweep(name))
                 await self._claim(sweep)
                 rows = await self._stored(lambda store: store.trials(sweep.id))
                 attempts = await self._stored(lambda store: store.attempts(sweep.id))
                 studies = await self._studies(sweep, rows)
-                await self._stored(lambda store: store.update_sweep(sweep.id, state=SweepState.RUNNING))
+                # A sweep that is pulled is not at work for the store: a new engine waits for its pullers.
+                state = SweepState.DECLARED if turn.pulled else SweepState.RUNNING
+                await self._stored(lambda store: store.update_sweep(sweep.id, state=state))
             except RaycolabError as error:
                 _log.warning("sweep %s cannot run: %s", name, error)
                 self._resting.pop(name, None)
                 return None
             self._resting.pop(name, None)
             self._current = SweepRun(
-                self._self, self._committer, sweep, rows, attempts, studies, expect_slots, self._lock_dir
+                *(self._self, self._committer, sweep, rows, attempts, studies, turn.expect_slots),
+                lock_dir=self._lock_dir,
+                pulled=turn.pulled,
             )
             self._current.see_nodes(await asyncio.to_thread(live_nodes))
             _log.info("sweep %s runs", name)
@@ -139,7 +146,8 @@ class Engine:
             return
         over = run.finished
         news = run.news(None)
-        self._resting[run.sweep.name] = replace(news, state=over.state, eta_s=None, sentence=over.sentence)
+        sentence = over.sentence or news.sentence  # without one of its own: which nodes did not take part, and why
+        self._resting[run.sweep.name] = replace(news, state=over.state, eta_s=None, sentence=sentence)
         self._current = None
         self._ending.add(run)
         try:
@@ -151,7 +159,7 @@ class Engine:
         ending = self._loop.create_task(self._watched(run.end_slots()))
         ending.add_done_callback(lambda _: self._ending.discard(run))
 
-    async def _studies(self, sweep: SweepRow, rows: Sequence[TrialRow]) -> StudiesLike | None:
+    async def _studies(self, sweep: SweepRow, rows: Sequence[TrialRow]) -> Studies | None:
         """What proposes and prunes, as it stands after these rows; None for a sweep that does neither."""
         spec = SweepSpec.from_json(sweep.spec)
         if spec.method is not Method.BAYES and spec.early_stop is None:
@@ -205,12 +213,12 @@ class Engine:
             await asyncio.sleep(_TELL_S)
 
     def _news(self) -> Message:
-        sweeps = [news.to_json() for news in self._resting.values()]
+        sweeps = [*self._resting.values()]
         trials: dict[str, str] = {}
         if self._current is not None:
-            sweeps.append(self._current.news(self._outage).to_json())
+            sweeps.append(self._current.news(self._outage))
             trials = self._current.trials()
-        return {"progress": {"sweeps": sweeps, "trials": trials}}
+        return {"progress": {"sweeps": sweeps_json(sweeps), "trials": trials}}
 
     # ----- what people ask -----
 
@@ -222,6 +230,8 @@ class Engine:
             return None
         number = message.get("id")
         try:
+            if message.get("op") in ("pull", "push", "pulse", "put_down"):
+                return {"id": number, "ok": True, **await self._hear_puller(message)}
             async with self._changing:
                 await self._order(str(message.get("op")), str(message.get("sweep")), message)
         except RaycolabError as error:
@@ -237,7 +247,7 @@ class Engine:
         try:
             await self._carry_out(op, sweep, run, message)
         finally:
-            if run is None and name not in self._queue:
+            if run is None and name not in self._turns:
                 await self._release(sweep)
 
     async def _carry_out(self, op: str, sweep: SweepRow, run: SweepRun | None, message: Message) -> None:
@@ -261,24 +271,28 @@ class Engine:
             raise UsageError(f"sweep {sweep.name!r} was declared without a MAIN: there is nothing workers could run.")
         if await self._stored(lambda store: at_rest.has_work(store, sweep)):
             await self._rest(sweep, SweepState.QUEUED, self._waits_for())
-            self._enqueue(sweep.name, expect_slots)
+            self._turns.add(sweep.name, Turn(expect_slots))
         else:
             over = sweep.state in (SweepState.STOPPED, SweepState.CANCELLED)
             await self._rest(sweep, sweep.state if over else SweepState.COMPLETE, None)
 
     async def _go_on(self, run: SweepRun) -> None:
         """Take in trials that were added to the sweep at work, and end its pause."""
-        rows = await self._stored(lambda store: store.trials(run.sweep.id))
-        run.add(rows)
+        await self._extend(run)
+        run.pulled = False
         run.resume()
         await self._stored(lambda store: store.update_sweep(run.sweep.id, state=SweepState.RUNNING))
+
+    async def _extend(self, run: SweepRun) -> None:
+        sweep = await self._stored(lambda store: store.existing_sweep(run.sweep.name))
+        rows = await self._stored(lambda store: store.trials(sweep.id))
+        run.extend(sweep, rows, await self._stored(lambda store: store.reports(sweep.id)))
 
     async def _pause(self, sweep: SweepRow, run: SweepRun | None) -> None:
         if run is not None:
             run.pause()
             await self._stored(lambda store: store.update_sweep(sweep.id, state=SweepState.PAUSED))
-        elif sweep.name in self._queue:
-            del self._queue[sweep.name]
+        elif self._turns.drop(sweep.name):
             await self._rest(sweep, SweepState.PAUSED, None)
         elif sweep.state is not SweepState.PAUSED:
             raise UsageError(f"sweep {sweep.name!r} is not running ({sweep.state}): there is nothing to pause.")
@@ -287,7 +301,7 @@ class Engine:
         if run is not None:
             run.end(state)
             return
-        self._queue.pop(sweep.name, None)
+        self._turns.drop(sweep.name)
         if await self._stored(lambda store: at_rest.has_work(store, sweep)):
             await self._stored(lambda store: at_rest.cancel_rows(store, sweep, state, time.time()))
             await self._rest(sweep, state, None)
@@ -301,18 +315,54 @@ class Engine:
         elif await self._stored(lambda store: at_rest.retry_rows(store, sweep, states)):
             await self._start(sweep, None)
 
+    # ----- notebooks that pull -----
+
+    async def _hear_puller(self, message: Message) -> Message:
+        """Answer one that asks for a trial (pull), sends a result (push), lives (pulse) or leaves (put_down)."""
+        name, puller = str(message.get("sweep")), str(message.get("puller"))
+        if message.get("op") == "pull":
+            return await self._pull(name, puller, message)
+        run = self._current
+        if run is None or run.sweep.name != name:
+            return {"held": False, "prune": False}
+        ticket = int(message.get("ticket", 0))
+        match message.get("op"):
+            case "push":
+                return {"held": run.pullers.push(puller, ticket, outcome_from_json(message["outcome"]))}
+            case "pulse":
+                held, prune = run.pullers.pulse(puller, ticket, message["points"])
+                return {"held": held, "prune": prune}
+        run.pullers.put_down(puller)
+        return {}
+
+    async def _pull(self, name: str, puller: str, message: Message) -> Message:
+        """The puller's trial, where the sweep is at work; else how it ended, or what it waits for once it is queued."""
+        async with self._changing:
+            await self._lay_down_if_over()
+            run = self._current
+            if run is None or run.sweep.name != name:
+                sweep = await self._stored(lambda store: store.existing_sweep(name))
+                has_work = await self._stored(lambda store: at_rest.has_work(store, sweep))
+                if not has_work or (sweep.state in _UNTIL_ASKED and not message.get("begin")):
+                    told = self._resting.get(name)
+                    return {"over": sweep.state.value if has_work else "COMPLETE", "sentence": told and told.sentence}
+                self._turns.add(name, Turn(pulled=True))
+                return {"waits": self._waits_for()}
+            if message.get("begin"):  # it may just have been extended
+                await self._extend(run)
+        assignment = await run.pullers.pull(puller, str(message.get("node")))
+        if assignment is not None:
+            return {"trial": assignment_to_json(assignment)}
+        return {"waits": "it is paused" if run.scheduler.is_paused else None}
+
+    # ----- inside -----
+
     async def _rest(self, sweep: SweepRow, state: SweepState, sentence: str | None) -> None:
         """Store the state of a sweep that is not at work, and remember what to tell of it."""
         if state is not sweep.state:
             await self._stored(lambda store: store.update_sweep(sweep.id, state=state))
         row = replace(sweep, state=state)
         self._resting[sweep.name] = await self._stored(lambda store: at_rest.news_of(store, row, sentence))
-
-    # ----- inside -----
-
-    def _enqueue(self, name: str, expect_slots: int | None) -> None:
-        self._queue.setdefault(name, expect_slots)
-        self._queued.set()
 
     def _waits_for(self) -> str | None:
         if self._current is None:
@@ -331,7 +381,7 @@ class Engine:
         self._outage = sentence
 
 
-def _make_studies(spec: SweepSpec, rows: Sequence[TrialRow], reports: Mapping[int, Mapping[int, float]]) -> StudiesLike:
+def _make_studies(spec: SweepSpec, rows: Sequence[TrialRow], reports: Mapping[int, Mapping[int, float]]) -> Studies:
     from raycolab.search.studies import Studies  # Optuna takes a second to import, and most sweeps need none
 
     return Studies(spec, rows, reports)

@@ -57,7 +57,7 @@ def news_of(store: Store, sweep: SweepRow, sentence: str | None) -> SweepNews:
     """Where a resting sweep stands."""
     book = _book(store, sweep)
     metric = SweepSpec.from_json(sweep.spec).metric
-    return SweepNews(sweep.name, sweep.state, dict(book.counts), metric, book.best, None, sentence)
+    return SweepNews(sweep.name, sweep.state, dict(book.counts), metric, book.best, None, sentence, book.tally)
 
 
 def _book(store: Store, sweep: SweepRow) -> TrialBook:

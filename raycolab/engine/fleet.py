@@ -80,6 +80,10 @@ class Fleet:
             self._condemned.add(berth.node.id)
             self._barred.discard(name)
 
+    def ask_for(self, resources: Mapping[str, float]) -> None:
+        """Slots that are started from now on take these."""
+        self._resources = dict(resources)
+
     def bar(self, name: str) -> None:
         """Start no more slots on the node."""
         self._barred.add(name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import threading
 import time
 from pathlib import Path
@@ -20,6 +21,7 @@ from raycolab.engine.slot_desk import MAX_CALLS, SlotDesk
 from raycolab.engine.slot_words import Ended, Ready, SetupBroke
 from raycolab.main.notebook import MainNotebook
 from raycolab.main.runtime import MainRuntime, SetupFailed
+from raycolab.node.trial_sign import TrialSign
 from raycolab.trial import Metric
 
 __all__ = ["run_slot"]
@@ -33,6 +35,9 @@ _log = logging.getLogger(__name__)
 @ray.remote(max_calls=1, max_retries=0)
 def run_slot(engine: Any, slot: str, main: str, metric: Metric, lock_dir: str) -> None:
     """Load `main` (a MainNotebook's JSON) and run trials until the engine says End."""
+    # Ray's workers answer SIGTERM, which they get when their node ends, with a SystemExit in the midst of the trial: it
+    # would count as the trial's own failure.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     desk = SlotDesk(slot)
     for number in range(MAX_CALLS):
         threading.Thread(target=_carry, args=(engine, desk), name=f"raycolab-line-{number}", daemon=True).start()
@@ -44,8 +49,11 @@ def run_slot(engine: Any, slot: str, main: str, metric: Metric, lock_dir: str) -
         desk.close(_LAST_REPORTS_S)
         return
     desk.report(Ready({cell.index: cell.seconds for cell in setup.cells}))
+    sign = TrialSign.of(os.environ)
     while (trial := desk.take()) is not None:
+        sign.show(f"#{trial.number} {trial.model} x {trial.dataset}")
         outcome = runtime.compute(trial.model, trial.dataset, trial.config, metric, sink=desk.reported)
+        sign.clear()
         desk.report(Ended(trial.ticket, outcome))
     desk.close(_LAST_REPORTS_S)
 

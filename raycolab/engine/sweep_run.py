@@ -6,8 +6,8 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.exceptions import RayError
@@ -18,6 +18,7 @@ from raycolab.engine.cluster_view import cause_of_end
 from raycolab.engine.commit import Committer
 from raycolab.engine.fleet import Fleet, NodeView
 from raycolab.engine.progress import SweepNews, trial_words
+from raycolab.engine.pullers import LEASE_S, Pullers
 from raycolab.engine.slot import run_slot
 from raycolab.engine.slot_line import SlotLine
 from raycolab.engine.slot_words import (
@@ -47,10 +48,12 @@ from raycolab.schedule import (
     Revoke,
     ScheduleOptions,
     Scheduler,
-    StudiesLike,
     Write,
 )
 from raycolab.trial import AttemptRow, SweepRow, SweepState, TrialRow, TrialState
+
+if TYPE_CHECKING:  # Optuna takes a second to import, and most sweeps need none
+    from raycolab.search.studies import Studies
 
 __all__ = ["SweepRun"]
 
@@ -70,18 +73,22 @@ class SweepRun:
         sweep: SweepRow,
         rows: Sequence[TrialRow],
         attempts: Sequence[AttemptRow],
-        studies: StudiesLike | None,
+        studies: Studies | None,
         expect_slots: int | None,
         lock_dir: str,
+        pulled: bool,
     ) -> None:
-        """`engine` is the actor's own handle, which slots call; `studies` are of a sweep that proposes or prunes."""
+        """`engine` is the actor's own handle, which slots call; `studies` are of a sweep that proposes or prunes.
+
+        With `pulled` no slots are started: notebooks that pull run it alone.
+        """
         self.sweep = sweep
+        self.pulled = pulled
         self.spec = SweepSpec.from_json(sweep.spec)
         self.fleet = Fleet(self.spec.resources)
-        options = ScheduleOptions(
-            sweep.name, self.spec.metric, self.spec.timeout_s, expect_slots, max_failures=self.spec.max_failures
-        )
-        self.scheduler = Scheduler(rows, attempts, options, studies)
+        self._studies = studies
+        self.scheduler = Scheduler(rows, attempts, _options(self.spec, expect_slots), studies)
+        self.pullers = Pullers(self.scheduler, self._pump, time.time())
         self._engine = engine
         self._committer = committer
         self._lock_dir = lock_dir
@@ -114,6 +121,7 @@ class SweepRun:
             await self._finished
         finally:
             ticker.cancel()
+            self.pullers.end()
 
     async def end_slots(self) -> None:
         """Tell every slot to end, and kill what does not within a few seconds."""
@@ -128,16 +136,22 @@ class SweepRun:
 
     def give_up(self, error: RaycolabError) -> None:
         """The store will not take the sweep's rows: end it as it stands."""
+        self._finish(Finished(SweepState.HELD, str(error)))
+
+    def _finish(self, over: Finished) -> None:
         if not self._finished.done():
-            self._finished.set_result(Finished(SweepState.HELD, str(error)))
+            self._finished.set_result(over)
 
     async def _tick(self) -> None:
         while True:
             now = time.time()
             self.scheduler.tick(now)
-            for node in self.fleet.due(now):
+            self.pullers.tick(now)
+            for node in () if self.pulled else self.fleet.due(now):
                 self._start_slot(node, now)
             self._pump()
+            if self.pulled and self.pullers.silent_s(now) > LEASE_S and self.scheduler.book.all_committed:
+                self._finish(Finished(SweepState.DECLARED, "no notebook pulls it"))
             deadline = self.scheduler.next_deadline()
             rest = _TICK_S if deadline is None else min(_TICK_S, max(deadline - time.time(), 0.01))
             await asyncio.sleep(rest)
@@ -253,6 +267,8 @@ class SweepRun:
 
     def _carry_out(self, command: Command) -> None:
         match command:
+            case Assign(slot) | Revoke(slot) | Prune(slot) | Kill(slot) if self.pullers.has(slot):
+                self.pullers.obey(command)
             case Assign(slot, assignments):
                 self._lines[slot].say(Give(assignments))
             case Revoke(slot, tickets):
@@ -270,8 +286,7 @@ class SweepRun:
                 if setup:
                     self.fleet.bar(node)
             case Finished():
-                if not self._finished.done():
-                    self._finished.set_result(command)
+                self._finish(command)
 
     def _committed_in_thread(self, write_id: int, error: RaycolabError | None) -> None:
         self._loop.call_soon_threadsafe(self._committed, write_id, error)
@@ -305,9 +320,16 @@ class SweepRun:
         self.scheduler.retry(states, time.time())
         self._pump()
 
-    def add(self, rows: Sequence[TrialRow]) -> None:
-        """Take in those of the store's rows that are new."""
+    def extend(self, sweep: SweepRow, rows: Sequence[TrialRow], reports: Mapping[int, Mapping[int, float]]) -> None:
+        """It may have been declared larger: take in what is new, as the store has it."""
         self.scheduler.add(rows, time.time())
+        if sweep.spec != self.sweep.spec:
+            self.spec = SweepSpec.from_json(sweep.spec)
+            self.scheduler.change(_options(self.spec, None))
+            self.fleet.ask_for(self.spec.resources)
+            if self._studies is not None:
+                self._studies.renew(self.spec, list(self.scheduler.book.rows.values()), reports)
+        self.sweep = sweep
         self._pump()
 
     def news(self, sentence: str | None) -> SweepNews:
@@ -316,8 +338,14 @@ class SweepRun:
         state = SweepState.PAUSED if self.scheduler.is_paused else SweepState.RUNNING
         told = sentence or "; ".join([*self.benched.values(), *self.scheduler.models.held.values()]) or None
         eta_s = self.scheduler.eta_s(time.time())
-        return SweepNews(self.sweep.name, state, dict(book.counts), self.spec.metric, book.best, eta_s, told)
+        return SweepNews(
+            self.sweep.name, state, dict(book.counts), self.spec.metric, book.best, eta_s, told, book.tally
+        )
 
     def trials(self) -> dict[str, str]:
         """The trial that runs on each node."""
         return {node: trial_words(row) for node, row in self.scheduler.running_on().items()}
+
+
+def _options(spec: SweepSpec, expect_slots: int | None) -> ScheduleOptions:
+    return ScheduleOptions(spec.name, spec.metric, spec.timeout_s, expect_slots, max_failures=spec.max_failures)

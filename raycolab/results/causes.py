@@ -8,14 +8,17 @@ their cause is the infrastructure's.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from raycolab.trial import TrialRow, TrialState
+from raycolab.trial import ErrorKind, TrialRow, TrialState
 
-__all__ = ["Cause", "causes"]
+__all__ = ["Cause", "Causes", "causes"]
 
 _LONGEST_MESSAGE = 160  # characters
+
+_Key = tuple[ErrorKind | None, str, int | None, int | None]  # kind, ename, cell, line
 
 _PLACE = re.compile(r"^\s*cell (\d+), line (\d+)", re.MULTILINE)
 """A frame of MAIN as `cell_traceback` writes it; of the failing cell's the last one is where it failed."""
@@ -46,20 +49,54 @@ class Cause:
         return said if len(said) <= _LONGEST_MESSAGE else f"{said[: _LONGEST_MESSAGE - 2]} …"
 
     @property
+    def told(self) -> str:
+        """`ValueError at cell 7 line 12: C is negative`."""
+        return f"{self.text}: {self.message}" if self.message else self.text
+
+    @property
     def headline(self) -> str:
         """`9 trials, one cause: ValueError at cell 7 line 12: C is negative`."""
-        text = f"{self.text}: {self.message}" if self.message else self.text
-        return f"1 trial: {text}" if self.count == 1 else f"{self.count} trials, one cause: {text}"
+        return f"1 trial: {self.told}" if self.count == 1 else f"{self.count} trials, one cause: {self.told}"
+
+
+class Causes:
+    """How many trials failed of what, kept up as trials end and are tried again."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[_Key] = Counter()
+        self._examples: dict[_Key, TrialRow] = {}
+
+    def add(self, row: TrialRow) -> None:
+        """The trial has ended; only FAILED and LOST ones count."""
+        if row.state in (TrialState.FAILED, TrialState.LOST):
+            key = _key(row)
+            self._counts[key] += 1
+            self._examples.setdefault(key, row)
+
+    def remove(self, row: TrialRow) -> None:
+        """The trial, as it was when it was added, is to run again. An example stays for what is left of its cause."""
+        if row.state in (TrialState.FAILED, TrialState.LOST):
+            key = _key(row)
+            self._counts[key] -= 1
+            if not self._counts[key]:
+                del self._counts[key], self._examples[key]
+
+    def found(self) -> list[Cause]:
+        """The causes, the most frequent first."""
+        found = [Cause(self._counts[key], key[1], key[3], row) for key, row in self._examples.items()]
+        return sorted(found, key=lambda cause: (-cause.count, cause.example.number))
 
 
 def causes(rows: Iterable[TrialRow]) -> list[Cause]:
     """The causes of the FAILED and LOST trials of `rows`, the most frequent first."""
-    groups: dict[tuple[object, ...], list[TrialRow]] = {}
+    grouped = Causes()
     for row in rows:
-        if row.state in (TrialState.FAILED, TrialState.LOST):
-            groups.setdefault((row.error_kind, _ename(row), row.cell_index, _line(row)), []).append(row)
-    found = [Cause(len(same), _ename(same[0]), _line(same[0]), same[0]) for same in groups.values()]
-    return sorted(found, key=lambda cause: (-cause.count, cause.example.number))
+        grouped.add(row)
+    return grouped.found()
+
+
+def _key(row: TrialRow) -> _Key:
+    return row.error_kind, _ename(row), row.cell_index, _line(row)
 
 
 def _ename(row: TrialRow) -> str:

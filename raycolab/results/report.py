@@ -25,8 +25,10 @@ from raycolab.results.charts import (
     timeline,
 )
 from raycolab.results.markup import card, grid, section, table
+from raycolab.results.pairs_map import pairs_map
 from raycolab.results.report_style import STYLE
 from raycolab.results.study import IMPORTANCE_TRIALS, importance_method, importances
+from raycolab.results.tally import PairTally
 from raycolab.results.values import is_comparable, metric_value
 from raycolab.trial import AttemptRow, Metric, SweepRow, TrialRow
 from raycolab.utc import utc_text
@@ -53,6 +55,7 @@ class Subject:
     models: Sequence[str]
     datasets: Sequence[str]
     best: Mapping[tuple[str, str], TrialRow]
+    pairs: Mapping[tuple[str, str], PairTally]
     declared: SweepRow | None
 
 
@@ -120,24 +123,9 @@ def _best_per_pair(subject: Subject) -> str:
 def _pivot(subject: Subject) -> str:
     if not subject.best or len(subject.models) * len(subject.datasets) < 2:
         return ""
-    values = {pair: metric_value(row, subject.metric) for pair, row in subject.best.items()}
-    choose = max if subject.metric.mode == "max" else min
-    columns = {
-        data: [values[model, data] for model in subject.models if (model, data) in values] for data in subject.datasets
-    }
-    top = {data: choose(column) for data, column in columns.items() if column}
-    body = []
-    for model in subject.models:
-        cells = [f"<th scope=row>{html.escape(model)}</th>"]
-        for data in subject.datasets:
-            value = values.get((model, data))
-            mark = " class=top" if value is not None and value == top[data] else ""
-            cells.append(f"<td{mark}>{'-' if value is None else number_text(value)}</td>")
-        body.append(f"<tr>{''.join(cells)}</tr>")
-    heads = "".join(f"<th scope=col>{html.escape(data)}</th>" for data in ("", *subject.datasets))
-    note = f"Best {html.escape(subject.metric.name)} of each pair; the best model of each dataset stands out."
-    rows = f"<thead><tr>{heads}</tr></thead><tbody>{''.join(body)}</tbody>"
-    return section("Models by datasets", f"<div class=scroll><table class=pivot>{rows}</table></div>", note)
+    note = f"Best {html.escape(subject.metric.name)} of each pair; the deeper, the better on that dataset."
+    content = pairs_map(subject.models, subject.datasets, subject.pairs, subject.metric.mode)
+    return section("Models by datasets", content, note)
 
 
 def _importances(subject: Subject) -> str:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+from raycolab.results.tones import DARK, LIGHT, NARROW_PIECES, PIECES, STATES
+
 __all__ = ["STYLE"]
 
-STYLE = """
-:root{color-scheme:light dark;--page:#f6f7f9;--card:#fff;--text:#1b2430;--soft:#5b6777;--line:#dfe3e9;--accent:#2463c4;
---strong:#2463c4;--first:#d9480f;--faint:#8a97a8;--top:#e4eefc;--complete:#3b82d6;--pruned:#a98be0;--failed:#d64545;
---lost:#e39a2d;--cancelled:#9aa5b1;--running:#35a07a}
-@media (prefers-color-scheme:dark){:root{--page:#12161c;--card:#1a2029;--text:#e3e8ef;--soft:#98a5b5;--line:#2d3642;
---accent:#74a9f5;--strong:#74a9f5;--first:#ffa25c;--faint:#66758a;--top:#22395c;--complete:#5b9bea;--pruned:#b79cf0;
---failed:#ee6b6b;--lost:#f0b14f;--cancelled:#6d7a89;--running:#4fc098}}
+STYLE = (
+    f":root{{color-scheme:light dark;{LIGHT}}}\n@media (prefers-color-scheme:dark){{:root{{{DARK}}}}}\n"
+    + """\
 *{box-sizing:border-box}
 body{margin:0;background:var(--page);color:var(--text);font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,
 "Helvetica Neue","DejaVu Sans",sans-serif;-webkit-text-size-adjust:100%}
@@ -19,29 +17,16 @@ h1{font-size:1.7rem;line-height:1.2;margin:.2em 0;overflow-wrap:anywhere}
 h2{font-size:1.2rem;margin:2.2em 0 .3em}
 h3{font-size:.95rem;margin:.9em 0 .3em;overflow-wrap:anywhere}
 h3 small{font-weight:400;color:var(--soft)}
-p{margin:.4em 0}.note,.axis-text,.legend{color:var(--soft);font-size:.85rem}
+p{margin:.4em 0}.axis-text,.legend{color:var(--soft);font-size:.85rem}
 .tally{font-variant-numeric:tabular-nums;white-space:pre-wrap;color:var(--soft)}
 header .best{background:var(--card);border:1px solid var(--line);border-left:4px solid var(--first);border-radius:8px;
 padding:10px 14px;margin:12px 0}
 header .best b{font-size:1.15rem}
-code,pre,.code{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace;font-size:.85rem}
+"""
+    + PIECES
+    + """\
 code{overflow-wrap:anywhere}
 dl{display:flex;flex-wrap:wrap;gap:6px 26px;margin:12px 0 0}dt{color:var(--soft);font-size:.8rem}dd{margin:0}
-.scroll{overflow-x:auto}
-table{border-collapse:collapse;background:var(--card);font-size:.9rem;font-variant-numeric:tabular-nums;min-width:100%}
-.pivot{min-width:0}
-th,td{padding:6px 12px;border:1px solid var(--line);text-align:left;vertical-align:top;white-space:nowrap}
-th{font-weight:600}thead th{color:var(--soft)}
-td.number,th.number,.pivot td,.pivot thead th{text-align:right}
-td.code{white-space:normal;min-width:200px;overflow-wrap:anywhere}
-th.code{font:inherit;font-weight:600}
-@media (max-width:600px){th,td{padding:6px 9px}
-.stacks thead{display:none}.stacks,.stacks tbody{display:block}
-.stacks tr{display:block;border:1px solid var(--line);padding:5px 0}.stacks tr+tr{border-top:0}
-.stacks td{display:grid;grid-template-columns:100px 1fr;border:0;padding:2px 10px;text-align:left!important;
-white-space:normal;overflow-wrap:anywhere;min-width:0}
-.stacks td::before{content:attr(data-head);color:var(--soft);font-family:system-ui,"DejaVu Sans",sans-serif}}
-td.top{background:var(--top);font-weight:600}
 .grid-of{display:grid;gap:12px;grid-template-columns:repeat(auto-fill,minmax(min(100%,var(--least)),1fr));margin-top:10px}
 .card{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:4px 12px 8px;min-width:0}
 svg{display:block;width:100%;height:auto}
@@ -67,7 +52,9 @@ details{background:var(--card);border:1px solid var(--line);border-radius:8px;pa
 summary{cursor:pointer;overflow-wrap:anywhere}
 pre{overflow-x:auto;background:var(--page);border:1px solid var(--line);border-radius:6px;padding:10px 12px;
 margin:.4em 0}
-""" + "".join(
-    f".lanes .{kind}{{fill:var(--{kind})}}.legend .{kind}{{background:var(--{kind})}}\n"
-    for kind in ("complete", "pruned", "failed", "lost", "cancelled", "running")
+"""
+    + "@media (max-width:600px){\n"
+    + NARROW_PIECES
+    + "}\n"
+    + "".join(f".lanes .{kind}{{fill:var(--{kind})}}.legend .{kind}{{background:var(--{kind})}}\n" for kind in STATES)
 )

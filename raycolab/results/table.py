@@ -6,7 +6,6 @@ newer one. It reaches no database and no cluster.
 
 from __future__ import annotations
 
-import html
 import json
 import math
 import os
@@ -21,6 +20,7 @@ import pandas as pd
 from raycolab.errors import UsageError
 from raycolab.results.causes import Cause, causes
 from raycolab.results.frame import Columns, frame, times, trial_columns
+from raycolab.results.tally import PairTally, Tally
 from raycolab.results.values import is_comparable, metric_value
 from raycolab.spelling import did_you_mean, listed
 from raycolab.trial import AttemptRow, Metric, SweepRow, TrialRow, TrialState
@@ -219,6 +219,7 @@ class Results:
             self.models,
             self.datasets,
             self._best_of_pairs,
+            self.pairs,
             self._declared,
         )
         text = page(subject)
@@ -243,9 +244,9 @@ class Results:
         return self.summary()
 
     def _repr_html_(self) -> str:
-        table = self.pivot().to_html(na_rep="-", float_format=number_text)
-        closing = [f"<p>{html.escape(line)}</p>" for line in self.closing_lines()]
-        return "".join([f"<p><b>{html.escape(self.headline())}</b></p>", table, *closing])
+        from raycolab.display.results_panel import results_panel
+
+        return results_panel(self)
 
     def _csv(self, line_end: str) -> str:
         return str(self.dataframe.to_csv(index=False, date_format=_CSV_TIME, lineterminator=line_end))
@@ -253,6 +254,14 @@ class Results:
     @cached_property
     def _columns(self) -> Columns:
         return trial_columns(self.rows, self.name, self.metric)
+
+    @cached_property
+    def pairs(self) -> Mapping[tuple[str, str], PairTally]:
+        """By model and dataset: how many trials there are, are done, have failed, and the best metric."""
+        tally = Tally(self.metric.mode)
+        for row in self.rows:
+            tally.moved(None, row, metric_value(row, self.metric) if is_comparable(row, self.metric) else None)
+        return tally.pairs
 
     @cached_property
     def _comparable(self) -> list[TrialRow]:

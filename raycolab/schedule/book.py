@@ -7,11 +7,13 @@ attempt that came to nothing here, where all of them pass. It does not decide wh
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from raycolab.results.tally import Tally
 from raycolab.schedule.commands import StudiesLike, Write
 from raycolab.trial import (
     FINAL_STATES,
@@ -47,17 +49,21 @@ class TrialBook:
         # Numbers of trials that are not final yet.
         self.unfinished: set[int] = {row.number for row in rows if row.state not in FINAL_STATES}
         # Committed trials per state.
-        self.counts: Counter[TrialState] = Counter(row.state for row in rows)
+        self.counts: Counter[TrialState] = Counter()
         # The best committed trial: COMPLETE with a finite metric.
         self.best: TrialRow | None = None
+        # Committed trials by pair, node and cause.
+        self.tally = Tally(metric.mode)
         # Whether configurations are proposed: some row came without one.
         self.is_proposed = any(row.config is None for row in rows)
         self._best_worth = 0.0
         self._metric = metric
         self._studies = studies
-        self._committed: dict[int, TrialState] = {row.number: row.state for row in rows}
+        self._committed: dict[int, TrialRow] = {}
         # Trials that repeat the configuration of the one they are keyed by.
         self._followers: dict[int, list[int]] = {}
+        # The first trial with each configuration of a pair, once one is proposed.
+        self._first: dict[tuple[str, str, str], int] = {}
         # The attempt that is running, per trial.
         self._open: dict[int, AttemptRow] = {}
         # Infrastructure attempts charged so far, and the nodes where they were lost.
@@ -69,7 +75,7 @@ class TrialBook:
         self._in_flight: deque[Write] = deque()
         self._last_write_id = 0
         for row in rows:
-            self._weigh(row)
+            self._count(row)
             if row.same_as is not None:
                 self._followers.setdefault(row.same_as, []).append(row.number)
         self._close_what_was_open(attempts)
@@ -98,9 +104,21 @@ class TrialBook:
 
     # ----- changes -----
 
-    def propose(self, number: int, config: Config) -> None:
-        """The trial will run with this configuration; it is stored with the trial's start."""
-        self.rows[number] = replace(self.rows[number], config=config)
+    def propose(self, number: int, config: Config) -> bool:
+        """The trial has this configuration now; whether it is an earlier trial's, whose result it takes."""
+        if not self._first:
+            for known in self.rows.values():
+                if known.config is not None:
+                    self._first.setdefault(_place(known), known.number)
+        row = self.rows[number] = replace(self.rows[number], config=config)
+        earlier = self._first.setdefault(_place(row), number)
+        if earlier == number:
+            return False  # stored with the trial's start
+        self._followers.setdefault(earlier, []).append(number)
+        self._put(replace(row, same_as=earlier))
+        if self.rows[earlier].state in FINAL_STATES:
+            self._settle_followers(self.rows[earlier])
+        return True
 
     def start(self, number: int, node: str, at: float) -> None:
         """The trial runs: a new attempt on `node`."""
@@ -207,8 +225,7 @@ class TrialBook:
         self.is_proposed = self.is_proposed or any(row.config is None for row in new)
         for row in new:
             self.rows[row.number] = row
-            self._committed[row.number] = row.state
-            self.counts[row.state] += 1
+            self._count(row)
             if row.state not in FINAL_STATES:
                 self.unfinished.add(row.number)
             if row.same_as is not None:
@@ -237,10 +254,7 @@ class TrialBook:
         """Everything up to this write is in the store; a write that is already counted changes nothing."""
         while self._in_flight and self._in_flight[0].write_id <= write_id:
             for row in self._in_flight.popleft().trials:
-                self.counts[self._committed[row.number]] -= 1
-                self.counts[row.state] += 1
-                self._committed[row.number] = row.state
-                self._weigh(row)
+                self._count(row)
 
     # ----- inside -----
 
@@ -302,8 +316,15 @@ class TrialBook:
             elif row.state is TrialState.RUNNING:
                 self._put(replace(row, state=TrialState.PENDING, node=None, started_at=None))
 
-    def _weigh(self, row: TrialRow) -> None:
+    def _count(self, row: TrialRow) -> None:
+        """The store has this row, for the first time or anew."""
+        before = self._committed.get(row.number)
+        if before is not None:
+            self.counts[before.state] -= 1
+        self.counts[row.state] += 1
+        self._committed[row.number] = row
         value = self.worth(row)
+        self.tally.moved(before, row, value)
         if value is None:
             return
         best = self._best_worth
@@ -316,6 +337,11 @@ class TrialBook:
         if value is None or isinstance(value, str) or not math.isfinite(value):
             return None
         return float(value)
+
+
+def _place(row: TrialRow) -> tuple[str, str, str]:
+    """What tells a configuration of a pair from all others."""
+    return row.model, row.dataset, json.dumps(row.config, sort_keys=True)
 
 
 def _pristine(row: TrialRow) -> TrialRow:

@@ -57,6 +57,9 @@ class StudiesLike(Protocol):
     def propose(self, row: TrialRow) -> Config:
         """The configuration of a trial that is handed out; the same number gets the same one again."""
 
+    def repeated(self, number: int) -> None:
+        """What was proposed for the trial is an earlier one's configuration: it will not run."""
+
     def reported(self, number: int, step: int, value: float) -> bool:
         """Take in an intermediate value; whether the trial should be pruned now."""
 

@@ -9,6 +9,7 @@
    covers the round trip of any trial that is longer than it. What is taken back unstarted keeps its proposal.
 4. A slot that finds nothing takes back the last unstarted trial that may run on it, from the slot with the longest
    way to go to it.
+5. A proposal that an earlier trial of its pair has already is not run: its trial takes that one's result.
 It changes slots, queues and guards, never a row: rows are `Scheduler`'s through `TrialBook`.
 """
 
@@ -27,6 +28,7 @@ from raycolab.schedule.slots import Held, Slot, SlotBoard, SlotPhase
 
 __all__ = ["Dispatch"]
 
+_REPEATS_AT_ONCE = 16  # proposals in a row that may turn out to be repeats: each takes Optuna some milliseconds
 _ANSWER_DUE_S = 2.0  # a slot that has not answered a revoke by then no longer counts as about to
 
 
@@ -127,6 +129,7 @@ class Dispatch:
     def _fill(self, slot: Slot, share: int, now: float) -> list[Assignment]:
         """Give the slot what it should hold more."""
         given: list[Assignment] = []
+        share = 1 if slot.one_at_a_time else share
         most = 1 if self._book.is_proposed else MAX_AHEAD
         if slot.held and (len(slot.held) > most or next(reversed(slot.held.values())).last):
             return given
@@ -162,8 +165,27 @@ class Dispatch:
         ]
         if not ready:
             return None
-        model = min(ready, key=self._pending.first)
-        return self._hand_out(self._pending.pop(model), model, last=False)
+        for _ in range(_REPEATS_AT_ONCE):
+            model = min(ready, key=self._pending.first)
+            number = self._pending.pop(model)
+            if not self._repeats(number):
+                return self._hand_out(number, model, last=False)
+            if not self._pending.count(model):
+                ready.remove(model)
+            if not ready:
+                return None
+        self.hungry(slot)
+        return None
+
+    def _repeats(self, number: int) -> bool:
+        """Propose the trial's configuration if it has none; whether it needs no run because an earlier one has it."""
+        row = self._book.rows[number]
+        if row.config is not None or self._studies is None:
+            return False
+        if not self._book.propose(number, self._studies.propose(row)):
+            return False
+        self._studies.repeated(number)
+        return True
 
     def _awaits_another(self, slot: Slot, number: int) -> bool:
         """Whether a trial that was lost before waits for a slot of another node."""
@@ -188,11 +210,7 @@ class Dispatch:
 
     def _assignment(self, held: Held) -> Assignment:
         row = self._book.rows[held.number]
-        config = row.config
-        if self._studies is not None:
-            config = self._studies.propose(row)
-            if row.config is None:
-                self._book.propose(held.number, config)
+        config = row.config if self._studies is None else self._studies.propose(row)
         return Assignment(held.ticket, held.number, held.model, row.dataset, config or {})
 
     # ----- taking back -----

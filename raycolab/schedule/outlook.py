@@ -42,7 +42,7 @@ def nowhere(sweep: str, node: str, failure: Failure) -> str:
     """The sentence for a MAIN that no node can set up."""
     return (
         f"MAIN's setup failed on every node, so no trial can run. On {node}: {failure.summary}. "
-        f"Mend MAIN, then: raycolab resume {sweep}"
+        f"Mend MAIN and submit the sweep again, or mend the nodes, then: raycolab resume {sweep}"
     )
 
 

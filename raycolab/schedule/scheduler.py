@@ -90,9 +90,9 @@ class Scheduler:
         self._memory.node_lost(node)
         self._aftermath.keep_one_node()
 
-    def slot_starting(self, slot_id: str, node: str, now: float) -> None:
-        """A slot was started on the node and loads MAIN."""
-        if self.slots.add(Slot(slot_id, node, moved_at=now)):
+    def slot_starting(self, slot_id: str, node: str, now: float, one_at_a_time: bool = False) -> None:
+        """A slot was started on the node and loads MAIN; one that pulls by hand gets one trial at a time."""
+        if self.slots.add(Slot(slot_id, node, moved_at=now, one_at_a_time=one_at_a_time)):
             self.nodes.present.add(node)
             self._memory.slots_on(node, sum(slot.node == node for slot in self.slots))
         self._see(now)
@@ -228,6 +228,12 @@ class Scheduler:
         self.failures.forgive()
         self.dispatch.all_hungry()
         return len(numbers)
+
+    def change(self, options: ScheduleOptions) -> None:
+        """These hold from now on."""
+        self.options = options
+        self.failures.most = options.max_failures
+        self.dispatch.all_hungry()
 
     def add(self, rows: Iterable[TrialRow], now: float) -> None:
         """The sweep was extended: take in the rows that are new, as the store has them."""

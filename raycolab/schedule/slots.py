@@ -45,6 +45,7 @@ class Slot:
     phase: SlotPhase = SlotPhase.STARTING
     round_trip_s: float = ASSUMED_ROUND_TRIP_S
     moved_at: float = 0.0  # when it was started, last reported, or got something to do
+    one_at_a_time: bool = False  # nothing may lie ahead of it
     held: dict[int, Held] = field(default_factory=dict)
 
     @property

@@ -31,6 +31,10 @@ class Studies:
 
     def __init__(self, spec: SweepSpec, rows: Sequence[TrialRow], reports: Reports | None = None) -> None:
         """The studies as they stand after these rows; `reports` has the values that their trials reported."""
+        self.renew(spec, rows, reports)
+
+    def renew(self, spec: SweepSpec, rows: Sequence[TrialRow], reports: Reports | None = None) -> None:
+        """Make them anew, as of these rows: the sweep was declared larger."""
         self._spec = spec
         self._proposing = spec.method is Method.BAYES
         self._remembering = spec.early_stop is not None and remembers(spec.early_stop)
@@ -59,6 +63,11 @@ class Studies:
         points = self._points.get(self._pairs[row.number])
         self._configs[row.number] = config = study.ask(row.number, points.pop(0) if points else {})
         return config
+
+    def repeated(self, number: int) -> None:
+        """What was proposed for the trial is an earlier one's configuration: the study need not wait for it."""
+        self._study_of(number).tell(number, None)
+        self._told.add(number)
 
     def reported(self, number: int, step: int, value: float) -> bool:
         """Whether a trial that reports this value at this step should be pruned now."""
@@ -102,7 +111,7 @@ class Studies:
                 self.ended(row)
         for row in rows:
             # With method bayes a trial has a configuration because it has begun, whatever became of the attempt.
-            if row.config is not None and row.state not in FINAL_STATES:
+            if row.config is not None and row.state not in FINAL_STATES and row.same_as is None:
                 if row.state is TrialState.RUNNING or self._proposing:
                     self._study_of(row.number).begin(row.number, row.config)
                 if row.state is TrialState.RUNNING:

@@ -227,8 +227,12 @@ class Cluster:
 
     def kill_engine(self) -> None:
         """End the actor's process, which Ray starts again."""
+        self.worker("ray::Engine").kill()
+
+    def worker(self, words: str) -> psutil.Process:
+        """The first of Ray's workers on the head whose command line has these words."""
         head = psutil.Process(self.nodes["head"].pid)
-        next(child for child in head.children(recursive=True) if "ray::Engine" in words_of(child)).kill()
+        return next(child for child in head.children(recursive=True) if words in words_of(child))
 
     def declare(self, name: str, main: MainNotebook, **arguments: Any) -> int:
         """A sweep in the store; its id."""
@@ -238,3 +242,10 @@ class Cluster:
             name, spec.to_json(), main.to_json(), spec.fingerprint(), main.code_fingerprint(), {}, rows, time.time()
         )
         return sweep.id
+
+    def extend(self, name: str, **arguments: Any) -> None:
+        """Declare a sweep larger than it is."""
+        spec = SweepSpec.from_arguments(name, **arguments)
+        sweep = self.store.existing_sweep(name)
+        self.store.add_trials(sweep.id, enumerate_trials(spec, self.store.trials(sweep.id)))
+        self.store.update_sweep(sweep.id, spec=spec.to_json(), spec_fingerprint=spec.fingerprint())

@@ -163,6 +163,21 @@ def test_a_killed_engine_takes_up_where_the_store_is(cluster: Cluster) -> None:
     assert sorted(finished) == list(range(16))
 
 
+def test_a_slot_told_to_end_is_no_failure_of_its_trial(cluster: Cluster) -> None:
+    """SIGTERM, which the processes of a node get when it is shut down in order, costs the trial one lost attempt."""
+    supervisor = cluster.supervisor
+    sweep_id = cluster.declare(
+        "told", notebook(SLOW), models={"m": {"x": list(range(12))}}, datasets=["d"], method="grid"
+    )
+    supervisor.ask("start", "told")
+    supervisor.wait_for(lambda: supervisor.sweep("told").get("complete", 0) >= 4)
+    cluster.worker("ray::raycolab-slot").terminate()
+    supervisor.wait_state("told", SweepState.COMPLETE)
+    assert {row.state for row in cluster.store.trials(sweep_id)} == {TrialState.COMPLETE}
+    lost = [attempt for attempt in cluster.store.attempts(sweep_id) if attempt.outcome != TrialState.COMPLETE]
+    assert [attempt.outcome for attempt in lost] == [TrialState.LOST]
+
+
 def test_a_lost_node_costs_its_trials_one_attempt() -> None:
     """Trials that ran on a node that vanishes run again elsewhere; those it held come back uncharged."""
     with Cluster(cpus=2) as cluster:

@@ -137,3 +137,25 @@ def test_a_sweep_that_another_head_runs_is_left_alone(cluster: Cluster) -> None:
     cluster.store.release(sweep_id, "another head")
     assert cluster.supervisor.ask("start", "elsewhere")["ok"]
     cluster.supervisor.wait_state("elsewhere", SweepState.COMPLETE)
+
+
+def test_a_sweep_at_work_is_extended(cluster: Cluster) -> None:
+    """A new model and more jobs are proposed for at once; a small space is tried once and then copied."""
+    main = notebook("import time\ndef compute(model, dataset, k):\n    time.sleep(0.1)\n    return k\n")
+    small = {"k": [1, 2, 3]}
+    declared = {"datasets": ["d"], "method": "bayes"}
+    sweep_id = cluster.declare("grown", main, models={"m": small}, jobs_per_pair=40, **declared)
+    cluster.supervisor.ask("start", "grown")
+    cluster.supervisor.wait_for(lambda: cluster.supervisor.sweep("grown").get("complete", 0) >= 1)
+    cluster.extend("grown", models={"m": small, "n": {"k": [4, 5]}}, jobs_per_pair=50, **declared)
+    cluster.supervisor.ask("start", "grown")
+    cluster.supervisor.wait_state("grown", SweepState.COMPLETE)
+    rows = cluster.store.trials(sweep_id)
+    assert len(rows) == 100
+    assert {row.state for row in rows} == {TrialState.COMPLETE}
+    ran = [row for row in rows if row.attempts]
+    assert sorted((row.model, row.metrics["metric"]) for row in ran) == [
+        *(("m", 1), ("m", 2), ("m", 3)),
+        *(("n", 4), ("n", 5)),
+    ]
+    assert all(row.same_as is not None and row.metrics == rows[row.same_as].metrics for row in rows if not row.attempts)

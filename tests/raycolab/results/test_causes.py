@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from raycolab.main.cell_traceback import cell_code_name, traceback_text
-from raycolab.results.causes import causes
+from raycolab.results.causes import Causes, causes
 from raycolab.trial import ErrorKind, Failure, TrialRow, TrialState
 
 CELL = """
@@ -82,3 +82,15 @@ def test_what_did_not_fail_has_no_cause() -> None:
     """A NaN is no failure, nor is a trial that somebody cancelled."""
     rows = [TrialRow(number, "svc", "iris", {}, state) for number, state in enumerate(TrialState)]
     assert {cause.example.state for cause in causes(rows)} == {TrialState.FAILED, TrialState.LOST}
+
+
+def test_a_trial_that_is_tried_again_no_longer_counts() -> None:
+    """Its cause keeps its example while others have it, and is gone with the last."""
+    kept = Causes()
+    first, second = failed(1, 1.0), failed(2, 2.0)
+    kept.add(first)
+    kept.add(second)
+    kept.remove(first)
+    assert [(cause.count, cause.example.number) for cause in kept.found()] == [(1, 1)]
+    kept.remove(second)
+    assert kept.found() == []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -12,47 +11,8 @@ import raycolab
 from raycolab.errors import UsageError
 from raycolab.results.table import Results
 from raycolab.trial import AttemptRow, Metric, TrialRow
+from tests.raycolab.results.pages import Page
 from tests.raycolab.results.sweeps import NOW, declared, finished_sweep, sweep_row
-
-_EMPTY = {"meta", "br"}
-
-
-class Page(HTMLParser):
-    """Reads a page, strictly: tags that are opened are closed, in order."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: list[str] = []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in _EMPTY:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.texts.append(data)
-
-    @property
-    def text(self) -> str:
-        """All that is written."""
-        return " ".join(self.texts)
-
-    @property
-    def sections(self) -> list[str]:
-        """The titles of its parts, in order."""
-        return [text for text in self.texts if text in ALL_SECTIONS]
-
 
 ALL_SECTIONS = [
     *("Best per pair", "Models by datasets", "Parameter importances", "History", "Parallel coordinates", "Timeline"),
@@ -67,16 +27,19 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
     return Page(path.read_text(encoding="utf-8"))
 
 
+def sections(page: Page) -> list[str]:
+    """The titles of its parts, in order."""
+    return [text for text in page.texts if text in ALL_SECTIONS]
+
+
 def test_every_part_is_there_in_order(page: Page) -> None:
     """From what was found to what ran."""
-    assert page.sections == ALL_SECTIONS
+    assert sections(page) == ALL_SECTIONS
 
 
 def test_it_reaches_for_nothing_outside_itself(page: Page) -> None:
     """No script, no link, no address of anything; and the browser is told to allow none."""
-    assert {tag for tag, _ in page.tags} & {"script", "link", "img", "iframe", "object", "base", "a"} == set()
-    for _, attributes in page.tags:
-        assert not {"src", "href", "srcset", "xlink:href", "action"} & set(attributes)
+    page.assert_self_contained()
     style = next(text for text in page.texts if "prefers-color-scheme" in text)
     assert "url(" not in style
     assert "@import" not in style
@@ -116,7 +79,7 @@ def test_a_sweep_without_anything_has_a_page(tmp_path: Path) -> None:
     waiting = TrialRow(0, "svc", "iris", None)
     for rows in ([], [waiting]):
         bare = Results(Metric("accuracy"), rows, models=["svc"], datasets=["iris"], name="s")
-        assert Page(bare.report(tmp_path / "r.html").read_text()).sections == []
+        assert sections(Page(bare.report(tmp_path / "r.html").read_text())) == []
 
 
 def test_names_are_text_everywhere(tmp_path: Path) -> None:

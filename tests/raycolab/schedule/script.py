@@ -49,18 +49,22 @@ def error(evalue: str = "bad", ename: str = "ValueError") -> Failure:
 
 
 class Search:
-    """Proposes 0, 1, 2… in the order it is asked; whatever reports less than `bar` should be pruned."""
+    """Proposes 0, 1, 2… (modulo `of`) in the order it is asked; whatever reports less than `bar` should be pruned."""
 
-    def __init__(self, bar: float = float("-inf")) -> None:
+    def __init__(self, bar: float = float("-inf"), of: int = 1_000_000) -> None:
         self.bar = bar
+        self.of = of
         self.proposals: dict[int, Config] = {}
         self.reports: dict[int, dict[int, float]] = {}
         self.told: list[tuple[str, int, TrialState | None]] = []
 
     def propose(self, row: TrialRow) -> Config:
-        config = self.proposals.get(row.number) or row.config or {"x": len(self.proposals)}
+        config = self.proposals.get(row.number) or row.config or {"x": len(self.proposals) % self.of}
         self.proposals[row.number] = config
         return config
+
+    def repeated(self, number: int) -> None:
+        self.told.append(("repeated", number, None))
 
     def reported(self, number: int, step: int, value: float) -> bool:
         self.reports.setdefault(number, {})[step] = value

@@ -63,7 +63,8 @@ def test_a_setup_that_hangs_everywhere_ends_the_sweep() -> None:
     assert script.finish.state is SweepState.HELD
     assert script.finish.failure is not None
     assert script.finish.failure.kind is ErrorKind.SETUP
-    assert "after setup_timeout_s = 1800 s. Mend MAIN, then: raycolab resume s" in (script.finish.sentence or "")
+    cure = "Mend MAIN and submit the sweep again, or mend the nodes, then: raycolab resume s"
+    assert f"after setup_timeout_s = 1800 s. {cure}" in (script.finish.sentence or "")
 
 
 def test_a_setup_may_take_for_ever_when_that_is_asked_for() -> None:

@@ -21,6 +21,31 @@ def searched(count: int, search: Search, **options: object) -> Script:
 # ----- proposals -----
 
 
+def test_a_repeated_proposal_takes_the_first_one_s_result() -> None:
+    """Whether that has ended or still runs; it never runs itself, and the search is told not to wait for it."""
+    search = Search(of=3)
+    script = searched(20, search)
+    script.up("a.1")
+    for _ in range(3):
+        script.end("a.1")
+    assert script.finish is not None
+    assert {row.state for row in script.stored.values()} == {TrialState.COMPLETE}
+    ran = [row.number for row in script.stored.values() if row.attempts]
+    assert set(ran) - {20} == {0, 1, 2}
+    repeats = {row.number: row.same_as for row in script.stored.values() if row.same_as is not None}
+    assert repeats == {number: number % 3 for number in range(3, 20)}
+    assert [number for kind, number, _ in search.told if kind == "repeated"] == list(range(3, 20))
+
+
+def test_a_repeat_of_what_ran_before_the_restart_is_known() -> None:
+    """What was proposed to an earlier scheduler counts."""
+    first = replace(done(open_trials(1)[0]), config={"x": 0}, started_at=0.0, ended_at=10.0)
+    script = Script([first, *open_trials(2, first=1)], studies=Search(of=2))
+    script.up("a.1")
+    assert script.numbers("a.1") == [2]
+    assert script.stored[1].same_as == 0
+
+
 def test_a_configuration_is_proposed_when_the_trial_is_handed_out() -> None:
     """Not before; it is stored with the start."""
     search = Search()

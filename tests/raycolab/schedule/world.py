@@ -42,6 +42,9 @@ class Search:
         assert row.number not in self.over, "a proposal for a trial that is over"
         return self.proposals.setdefault(row.number, {"C": row.number, "drawn": len(self.proposals)})
 
+    def repeated(self, number: int) -> None:
+        raise AssertionError("every proposal is another one")
+
     def reported(self, number: int, step: int, value: float) -> bool:
         assert number not in self.over, "a report of a trial that is over"
         return value < POOR

@@ -301,3 +301,31 @@ def test_trials_that_run_are_not_proposed_again() -> None:
 def _config(row: TrialRow) -> Config:
     assert row.config is not None
     return row.config
+
+
+def test_a_sweep_that_grows_is_learnt_anew() -> None:
+    """New models, data sets and choices are proposed for; what runs goes on, and what ended is known."""
+    spec = _spec(parameters={"k": ["a", "b"]}, datasets=["d"], jobs_per_pair=4)
+    rows = enumerate_trials(spec)
+    studies = Studies(spec, rows)
+    rows[:2] = [_begun(studies, row) for row in rows[:2]]
+    larger = _spec(parameters={"k": ["a", "b", "c"]}, datasets=["d", "e"], jobs_per_pair=6)
+    rows += enumerate_trials(larger, rows)
+    studies.renew(larger, rows)
+    assert [studies.propose(row) for row in rows[:2]] == [row.config for row in rows[:2]]
+    assert {studies.propose(row)["k"] for row in rows[2:]} <= {"a", "b", "c"}
+    studies.ended(_ended(rows[0], 0.5))
+
+
+def test_a_repeat_is_not_waited_for() -> None:
+    """The study goes on proposing, also once it has proposed all there is."""
+    spec = _spec(parameters={"k": ["a", "b"]}, jobs_per_pair=30)
+    rows = enumerate_trials(spec)
+    studies = Studies(spec, rows)
+    seen = set()
+    for row in rows:
+        config = studies.propose(row)["k"]
+        if config in seen:
+            studies.repeated(row.number)
+        seen.add(config)
+    assert seen == {"a", "b"}
