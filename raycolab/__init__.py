@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from raycolab.cluster import Head, attach, join, leave, start_head
+    from raycolab.diagnosis.doctor import doctor
     from raycolab.errors import RaycolabError
     from raycolab.examples import example_path
     from raycolab.main.reporting import TrialPruned, report
@@ -38,6 +39,7 @@ __all__ = [
     "attach",
     "choice",
     "declare",
+    "doctor",
     "example_path",
     "find",
     "grid_search",
@@ -60,6 +62,7 @@ _HOMES = {
     "Sweep": "sweep",
     "attach": "cluster",
     "declare": "sweep",
+    "doctor": "diagnosis.doctor",
     "example_path": "examples",
     "find": "sweep",
     "join": "cluster",

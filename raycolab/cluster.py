@@ -7,7 +7,6 @@ disturbs nothing, and running the cell again finds it.
 from __future__ import annotations
 
 import contextlib
-import html
 import json
 import logging
 import os
@@ -16,10 +15,12 @@ import signal
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from raycolab.errors import ClusterError, Detached, JoinError, NoHeadError, RaycolabError, UsageError
+from raycolab import colab
+from raycolab.errors import ClusterError, Detached, NoHeadError, RaycolabError, UsageError
+from raycolab.joiner_cell import installed_source, joiner_cell
+from raycolab.joiner_record import is_alive, running_joiner, show_joiner, start_joiner, was_up, write_record
 from raycolab.node.capacity import cpu_count, gpu_count
 from raycolab.node.control import ControlClient, error_from
 from raycolab.node.data_dir import DataDir
@@ -34,9 +35,10 @@ __all__ = ["Head", "attach", "check_capacity", "check_name", "join", "leave", "r
 
 START_S = 180.0  # a head: Ray's processes on a cold disk take most of it
 LEAVE_S = 30.0
+ASK_S = 2.0  # for the joiner's process on this machine
 POLL_S = 0.3
 LONGEST_ADDRESS_FILE = 100_000  # bytes, whatever else was pasted into it
-JOINER_RECORD = "joiner.json"
+DETACHED = "Detached: this machine is still part of the cluster. Running this again shows it; raycolab.leave() leaves."
 
 
 class Head:
@@ -98,8 +100,11 @@ class Head:
 
     def shutdown(self) -> None:
         """End the cluster: every joiner, Ray, the tunnel. The database stays."""
+        from raycolab.display.head_view import head_view
+
         with contextlib.suppress(NoHeadError):
             self.request("shutdown")
+        head_view(str(self.data_dir.path)).end()
         deadline = time.monotonic() + START_S
         while _is_taken(self.data_dir):
             if time.monotonic() > deadline:
@@ -109,20 +114,29 @@ class Head:
     def __repr__(self) -> str:
         return f"<head with the data directory {self.data_dir.path}>"
 
+    def _look(self) -> tuple[Mapping[str, Any], str]:
+        return self.status(), str(self.request("head")["join_address"])
+
     def _repr_html_(self) -> str:
+        from raycolab.display.head_panel import head_panel
+
         try:
-            nodes = self.nodes()
+            return head_panel(*self._look())
+        except RaycolabError:
+            return head_panel(None, None)
+
+    def _ipython_display_(self) -> None:
+        """Show the panel, kept true until the head has ended; on a terminal it is the `repr`."""
+        from raycolab.display.head_view import head_view
+        from raycolab.display.surface import in_notebook
+
+        try:
+            if in_notebook():
+                head_view(str(self.data_dir.path)).show(self._look)
+                return
         except RaycolabError as error:
-            return f"<p>{html.escape(str(error))}</p>"
-        rows = "".join(
-            f"<tr><td>{html.escape(node['name'])}</td><td>{html.escape(node['state'])}</td><td>{node['cpus']:g}</td>"
-            f"<td>{html.escape(str(node['trial'] or '-'))}</td><td>{html.escape(node['warning'] or '')}</td></tr>"
-            for node in nodes
-        )
-        return (
-            f"<table><tr><th>node</th><th>state</th><th>CPUs</th><th>trial</th><th></th></tr>{rows}</table>"
-            f"<p>Join address:</p><pre>{html.escape(self.join_address)}</pre>"
-        )
+            _say(str(error))
+        _say(repr(self))
 
 
 def start_head(
@@ -137,8 +151,9 @@ def start_head(
 ) -> Head:
     """Start this machine as the head, or attach to the head that already runs here, and print the join address.
 
-    `provider` is ngrok, direct, unix or auto; `store` a SQLAlchemy URL; `secrets` names of environment variables that
-    trials get; `new_address` makes earlier join addresses worthless. Raises UsageError, PortTakenError, ClusterError.
+    `provider` is ngrok, direct, unix or auto; `store` a SQLAlchemy URL; `secrets` names of environment variables or of
+    Colab's secrets, read once, that trials on all nodes get as environment variables; `new_address` makes earlier join
+    addresses worthless. Raises UsageError, PortTakenError, ClusterError.
     """
     chosen = DataDir.chosen(data_dir, os.environ)
     cpus, gpus = check_capacity(num_cpus, num_gpus)
@@ -152,12 +167,17 @@ def start_head(
     }
     try:
         if not _await_other(chosen):
+            taken = colab.credentials(provider, secrets, os.environ)
+            if alone := colab.alone_text(provider, os.environ, taken):
+                _say(alone)
             _say("Starting the head; this takes about ten seconds.")
-            _start_head(chosen, options)
+            _start_head(chosen, options, {**os.environ, **taken})
     except KeyboardInterrupt:
         raise Detached("Detached: the head goes on starting. Run this again to see it.") from None
     head = attach(chosen.path)
-    _say(_next_steps(head))
+    _show(head)
+    if colab.is_colab(os.environ) and (drive := colab.drive_folder()) is not None:
+        _say(colab.tabs_text(colab.joiner_tabs(drive, head.join_address, installed_source())))
     return head
 
 
@@ -186,43 +206,55 @@ def join(
     """Join this machine to a head and stay until the head ends it, showing what happens.
 
     Interrupting only detaches: the joiner goes on, `raycolab.leave()` ends it, and running this again shows it again.
-    `address` is what the head printed, or RAYCOLAB_JOIN_ADDRESS. Raises UsageError, JoinError, ClusterError.
+    `address` is what the head printed, or RAYCOLAB_JOIN_ADDRESS; `secrets` are names of environment variables or of
+    Colab's secrets, read once, that trials on this machine get; with `release_runtime` Colab gets its VM back once
+    this call or `leave` has seen the joiner end. Raises UsageError, JoinError, ClusterError.
     """
-    if secrets or release_runtime:
-        raise UsageError(
-            "secrets and release_runtime need Colab, which this version does not drive yet: leave them out."
-        )
+    if release_runtime and not colab.is_colab(os.environ):
+        raise UsageError("release_runtime gives a Colab VM back, and this machine is none: leave it out.")
     chosen = DataDir.chosen(data_dir, os.environ)
-    record = _running_joiner(chosen)
+    record = running_joiner(chosen)
+    notebook = colab.this_notebook(os.environ)
     if record is None:
         parsed = read_address(address or os.environ.get(ADDRESS_VARIABLE, ""))
         cpus, gpus = check_capacity(num_cpus, num_gpus)
         check_name(name)
-        record = _start_joiner(chosen, {"name": name, "num_cpus": cpus, "num_gpus": gpus}, parsed)
-        _say("Joining. Stop (Ctrl-C) only detaches this cell; raycolab.leave() leaves the cluster.")
+        environ = {**os.environ, **colab.take_secrets(secrets, os.environ)}
+        options = {"name": name, "num_cpus": cpus, "num_gpus": gpus, "secrets": list(secrets)}
+        record = {**start_joiner(chosen, options, parsed, environ), "head": parsed.url}
+        notes = []
+    elif colab.is_colab(os.environ) and not colab.same_notebook(record.get("notebook"), notebook):
+        raise UsageError(colab.ONE_VM_PER_FILE)
     else:
-        _say("This machine is a joiner already; raycolab.leave() ends that. What happened so far:")
+        notes = ["This machine is a joiner already; raycolab.leave() ends that. What happened so far:"]
+        notes += [colab.OTHER_TAB] if colab.is_colab(os.environ) else []
+    record |= {"notebook": notebook or record.get("notebook")}
+    record |= {"release_runtime": release_runtime or record.get("release_runtime", False)}
+    write_record(chosen, record)
     try:
-        _show_joiner(record)
-    except KeyboardInterrupt:
-        _say(
-            "Detached: this machine is still part of the cluster. Running this again shows it; raycolab.leave() leaves."
-        )
+        if _is_detached(record, notes):
+            return
+    except RaycolabError:
+        if was_up(record):
+            _release(record)
+        raise
+    _release(record)
 
 
 def leave(data_dir: str | os.PathLike[str] | None = None) -> None:
     """End the joiner that `join` started on this machine; nothing happens when there is none."""
-    record = _running_joiner(DataDir.chosen(data_dir, os.environ))
+    record = running_joiner(DataDir.chosen(data_dir, os.environ))
     if record is None:
         _say("This machine is no joiner: there is nothing to leave.")
         return
     os.kill(record["pid"], signal.SIGTERM)
     deadline = time.monotonic() + LEAVE_S
-    while _is_alive(record) and time.monotonic() < deadline:
+    while is_alive(record) and time.monotonic() < deadline:
         time.sleep(POLL_S)
-    if _is_alive(record):
+    if is_alive(record):
         raise ClusterError(f"The joiner (process {record['pid']}) does not end: its log is {record['log']}.")
     _say("This machine has left the cluster.")
+    _release(record)
 
 
 def read_address(text: str) -> JoinAddress:
@@ -287,13 +319,13 @@ def _is_taken(data_dir: DataDir) -> bool:
         return True
 
 
-def _start_head(data_dir: DataDir, options: Mapping[str, Any]) -> None:
+def _start_head(data_dir: DataDir, options: Mapping[str, Any], environ: Mapping[str, str]) -> None:
     """Start a head and return when it says that it is up; raises what it says otherwise."""
     log = data_dir.path / "head.log"
     reading, writing = os.pipe()
     with open(reading, "rb") as events:
         try:
-            start_detached(Task("head", str(data_dir.path), options, "json", str(log)), os.environ, writing)
+            start_detached(Task("head", str(data_dir.path), options, "json", str(log)), environ, writing)
         finally:
             os.close(writing)
         if not select.select([events], [], [], START_S)[0]:
@@ -304,65 +336,49 @@ def _start_head(data_dir: DataDir, options: Mapping[str, Any]) -> None:
     event = json.loads(line)
     if event["event"] == "failed":
         raise error_from(event)
+    for note in event.get("notes", ()):
+        _say(note)
 
 
-def _next_steps(head: Head) -> str:
-    return (
-        f"\n{head.join_address}\n\n"
-        "This line is the join address. Keep it to yourself: whoever has it can join and run code here.\n"
-        "In other tabs: give it to joiner.ipynb, or run  raycolab.join('THE LINE ABOVE')\n"
-        "In this one:   raycolab.declare(...).run()  starts at once, with or without them;\n"
-        "               head shows who has joined, head.shutdown() ends them all."
-    )
+def _show(head: Head) -> None:
+    """Its panel in a notebook, else the address and what to do with it."""
+    from raycolab.display.head_panel import next_steps
+    from raycolab.display.surface import in_notebook
+
+    if in_notebook():
+        head._ipython_display_()
+    else:
+        _say(next_steps(head.join_address, joiner_cell(head.join_address)))
 
 
-def _start_joiner(data_dir: DataDir, options: Mapping[str, Any], address: JoinAddress) -> dict[str, Any]:
-    """Start a joiner whose events go to a file; returns the record by which later calls find it."""
-    data_dir.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    events, log = data_dir.path / "joiner.events", data_dir.path / "joiner.log"
-    events.unlink(missing_ok=True)
-    events.touch(mode=0o600)
-    task = Task("joiner", str(data_dir.path), options, "json", str(log))
-    with events.open("ab") as output:
-        pid, run_dir = start_detached(task, {**os.environ, ADDRESS_VARIABLE: address.text}, output.fileno())
-    record = {"pid": pid, "run_dir": str(run_dir), "events": str(events), "log": str(log)}
-    (data_dir.path / JOINER_RECORD).write_text(json.dumps(record))
-    return record
+def _is_detached(record: Mapping[str, Any], notes: Sequence[str]) -> bool:
+    """Show the joiner until it ends, or until somebody stops watching; raises what it failed with."""
+    from raycolab.display.joiner_surface import joiner_surface
+
+    surface = joiner_surface(record.get("head", ""), lambda: _ask_joiner(record))
+    with contextlib.closing(surface):
+        if not notes:
+            surface.greet("Joining. Stop (Ctrl-C) only detaches this cell; raycolab.leave() leaves the cluster.")
+        for text in notes:
+            surface.say(text)
+        try:
+            show_joiner(record, surface)
+        except KeyboardInterrupt:
+            surface.detach(DETACHED)
+            return True
+    return False
 
 
-def _running_joiner(data_dir: DataDir) -> dict[str, Any] | None:
+def _ask_joiner(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Name, state and trial, as the joiner's process says; {} when it does not."""
     try:
-        record: dict[str, Any] = json.loads((data_dir.path / JOINER_RECORD).read_text())
-    except (OSError, ValueError):
-        return None
-    return record if _is_alive(record) else None
+        return ControlClient(f"{record['run_dir']}/control").request("state", timeout_s=ASK_S)
+    except ClusterError:
+        return {}
 
 
-def _is_alive(record: Mapping[str, Any]) -> bool:
-    """Whether the guard of a joiner still runs; its run directory's name tells it from a later process of that id."""
-    try:
-        return str(record["run_dir"]) in Path(f"/proc/{record['pid']}/cmdline").read_text()
-    except OSError:
-        return False
-
-
-def _show_joiner(record: Mapping[str, Any]) -> None:
-    """Print a joiner's events until it ends; raises what it failed with."""
-    last: dict[str, Any] = {"event": "starting"}
-    text = ""
-    with open(record["events"]) as events:
-        alive = True
-        while alive:
-            alive = _is_alive(record)
-            *lines, text = (text + events.read()).split("\n")
-            for line in lines:
-                last = json.loads(line)
-                if last["event"] != "failed":
-                    _say(last["text"])
-            if alive:
-                time.sleep(POLL_S)
-    if last["event"] == "failed":
-        error = error_from(last)
-        raise error if isinstance(error, (ClusterError, UsageError)) else JoinError(str(error))
-    if last["event"] != "ended":
-        raise ClusterError(f"The joiner ended without a word: {record['log']} says how far it came. Join again.")
+def _release(record: Mapping[str, Any]) -> None:
+    """Give the VM of a joiner that has ended back to Colab, where that was asked for."""
+    if record.get("release_runtime"):
+        _say("Giving this VM back to Colab.")
+        colab.release_runtime()

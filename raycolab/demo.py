@@ -24,6 +24,7 @@ from raycolab.declaration.file import load_sweep_file
 from raycolab.errors import ClusterError, UsageError
 from raycolab.examples import example_path
 from raycolab.node.data_dir import DataDir
+from raycolab.node.kept_folder import FOLDER_VARIABLE
 from raycolab.node.launch import ADDRESS_VARIABLE
 from raycolab.node.lifeline import exec_with_lifeline
 from raycolab.simulate import Capability, SimulatedSession, probe
@@ -102,7 +103,7 @@ class _Stage:
             *("head", "--provider", "unix", "--listen", str(self._folder / "hub.sock"), "--num-cpus", "1"),
             *("--join-address-file", str(address), "--data-dir", str(data_dir.path)),
         ]
-        process = self._start(arguments, {})
+        process = self._start(arguments, {FOLDER_VARIABLE: ""})  # what is tried here is not to be kept
         deadline = time.monotonic() + START_S
         while not address.exists():
             if process.poll() is not None or time.monotonic() > deadline:

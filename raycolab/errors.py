@@ -47,7 +47,12 @@ class RaycolabError(Exception):
 
     def _render_traceback_(self) -> list[str]:
         """What a notebook shows (IPython asks for it): the sentence, without the way it took through our code."""
-        return [f"{type(self).__name__}: {self}"]
+        return [f"\x1b[31m{type(self).__name__}\x1b[0m: {self}"]
+
+    def _repr_html_(self) -> str:
+        from raycolab.display.error_panel import error_panel  # errors are cheap to import, and rarely looked at
+
+        return error_panel(type(self).__name__, str(self))
 
 
 class UsageError(RaycolabError):

@@ -1,15 +1,20 @@
-"""Where the packaged example lies: the notebooks and the sweep file of `examples/`."""
+"""The packaged examples, the notebooks and the sweep file of `examples/`: where they lie, and copies to begin with."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shlex
 from pathlib import Path
 
 from raycolab.errors import UsageError
+from raycolab.typed_paths import typed_path
 
-__all__ = ["example_path"]
+__all__ = ["example_path", "next_steps", "write_examples"]
 
 _HERE = Path(__file__).resolve().parent
 _PLACES = (_HERE / "example_files", _HERE.parent / "examples")  # in a wheel; in a checkout
+_COPIED = ("head.ipynb", "joiner.ipynb", "MAIN.ipynb", "sweep.yaml")
 
 
 def example_path(name: str) -> Path:
@@ -19,3 +24,57 @@ def example_path(name: str) -> Path:
             return place / name
     there = sorted(path.name for place in _PLACES if place.is_dir() for path in place.iterdir() if path.is_file())
     raise UsageError(f"There is no example {name!r}; there are {', '.join(there)}.")
+
+
+def write_examples(folder: str | os.PathLike[str]) -> list[Path]:
+    """Copy the three notebooks and the sweep file to a folder, made where it is missing; returns their paths.
+
+    All or none: UsageError, with nothing written, when one of them is there already or the folder cannot be used.
+    """
+    target = typed_path(folder, "The folder")
+    paths = [target / name for name in _COPIED]
+    there = [path.name for path in paths if os.path.lexists(path)]
+    if there:
+        raise _refusal(target, there)
+    with contextlib.ExitStack() as undo:
+        try:
+            _make(target, undo)
+            for path in paths:
+                with path.open("xb") as file:
+                    undo.callback(path.unlink, missing_ok=True)
+                    file.write(example_path(path.name).read_bytes())
+        except FileExistsError as error:  # it came since it was looked for
+            raise _refusal(target, [Path(error.filename).name]) from error
+        except OSError as error:
+            raise UsageError(
+                f"{target} cannot be written to ({error.strerror}): name a folder that you may write to, with room."
+            ) from error
+        undo.pop_all()
+    return paths
+
+
+def next_steps(folder: Path) -> str:
+    """What to do with what `write_examples` wrote."""
+    there = shlex.quote(str(folder))
+    return (
+        f"\nIn notebooks:   open {folder / 'head.ipynb'} and run it from the top; it says what joiner.ipynb is for.\n"
+        "In terminals:   raycolab head, and in another one\n"
+        f"                raycolab submit {there}/sweep.yaml --set jobs_per_pair=5\n"
+        "Your own work:  replace compute in MAIN.ipynb; name its models and data sets in head.ipynb, or sweep.yaml."
+    )
+
+
+def _make(folder: Path, undo: contextlib.ExitStack) -> None:
+    """Make a folder, and those above it that are missing; `undo` removes them again."""
+    missing = [folder, *folder.parents]
+    for each in reversed([path for path in missing if not path.exists()]):
+        each.mkdir(exist_ok=True)
+        undo.callback(each.rmdir)
+
+
+def _refusal(folder: Path, there: list[str]) -> UsageError:
+    names = there[0] if len(there) == 1 else f"{', '.join(there[:-1])} and {there[-1]}"
+    return UsageError(
+        f"{folder} has {names} already, and nothing is overwritten: name another folder, or move"
+        f" {'it' if len(there) == 1 else 'them'} away."
+    )

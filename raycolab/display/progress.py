@@ -15,6 +15,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from raycolab.display.panel import HTML, PLAIN, Bundle
+from raycolab.display.surface import NotebookOutput
+from raycolab.display.sweep_panel import sweep_panel
+from raycolab.errors import Detached
 from raycolab.wording import duration_text, number_text, tally_text
 
 __all__ = ["SweepProgress", "best_text", "sweep_line", "warning_lines"]
@@ -40,7 +44,14 @@ class SweepProgress:
         self._sweep: Mapping[str, Any] | None = None
         self._nodes: Sequence[Mapping[str, Any]] = ()
         self._told: object = None  # what the last line was about
-        self._surface = _surface(self._console, self._lines, clock)
+        self._notes: tuple[str, ...] = ()  # about the watching
+        self._surface: _Surface
+        if self._console.is_jupyter:
+            self._surface = _Notebook(self._bundle, clock)
+        elif self._console.is_terminal and not self._console.is_dumb_terminal:  # which cannot redraw a line
+            self._surface = _Terminal(self._console, self._lines)
+        else:
+            self._surface = _Plain(self._console, self._lines, clock)
 
     def __enter__(self) -> Self:
         self._started_at = self._clock()
@@ -50,21 +61,30 @@ class SweepProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if isinstance(error, Detached):
+            self._notes = (str(error),)
         self._surface.stop()
 
     def update(self, sweep: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]] = ()) -> None:
         """Shows this status from now on."""
         self._sweep, self._nodes = sweep, nodes
         told = _worth_a_line(sweep, nodes)
-        if told != self._told:
-            self._told = told
-            self._surface.changed()
+        is_news, self._told = told != self._told, told
+        self._surface.looked(is_news)
 
     def _lines(self) -> list[str]:
         if self._sweep is None:
             return []
         line = sweep_line(self._sweep, self._nodes, self._clock() - self._started_at)
         return [line, *warning_lines([self._sweep], self._nodes)]
+
+    def _bundle(self) -> Bundle | None:
+        """The panel and its twin; None before the first status."""
+        if self._sweep is None:
+            return None
+        elapsed_s = self._clock() - self._started_at
+        twin = "\n".join([*self._lines(), *self._notes])
+        return {HTML: sweep_panel(self._sweep, self._nodes, elapsed_s, self._notes), PLAIN: twin}
 
 
 def _worth_a_line(sweep: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]]) -> object:
@@ -104,19 +124,14 @@ def warning_lines(sweeps: Sequence[Mapping[str, Any]], nodes: Sequence[Mapping[s
 class _Surface(Protocol):
     """Where the line is shown."""
 
-    def start(self) -> None: ...
+    def start(self) -> None:
+        """Nothing is known yet."""
 
-    def changed(self) -> None: ...
+    def looked(self, is_news: bool) -> None:
+        """There is a newer status; whether it is worth a line."""
 
-    def stop(self) -> None: ...
-
-
-def _surface(console: Console, lines: Callable[[], list[str]], clock: Callable[[], float]) -> _Surface:
-    if console.is_jupyter:
-        return _Notebook(lines)
-    if console.is_terminal:
-        return _Terminal(console, lines)
-    return _Plain(console, lines, clock)
+    def stop(self) -> None:
+        """What is shown now stays."""
 
 
 class _Terminal:
@@ -137,7 +152,7 @@ class _Terminal:
     def start(self) -> None:
         self._live.start()
 
-    def changed(self) -> None:
+    def looked(self, is_news: bool) -> None:
         """Nothing to do: the next redraw shows it."""
 
     def stop(self) -> None:
@@ -160,7 +175,9 @@ class _Plain:
     def start(self) -> None:
         """Nothing to show yet."""
 
-    def changed(self) -> None:
+    def looked(self, is_news: bool) -> None:
+        if not is_news:
+            return
         now = self._clock()
         self._is_owed = self._printed_at is not None and now - self._printed_at < _PLAIN_GAP_S
         if not self._is_owed:
@@ -180,24 +197,21 @@ class _Plain:
 
 
 class _Notebook:
-    """One output updated in place; it needs a `display_id` and no widgets, so it survives a reload of the page."""
+    """The panel, one output updated in place."""
 
-    def __init__(self, lines: Callable[[], list[str]]) -> None:
-        self._lines = lines
-        self._output: Any = None
+    def __init__(self, bundle: Callable[[], Bundle | None], clock: Callable[[], float]) -> None:
+        self._bundle = bundle
+        self._output = NotebookOutput(clock)
 
     def start(self) -> None:
         """Nothing to show yet."""
 
-    def changed(self) -> None:
-        from IPython.display import display
-
-        data = {"text/plain": "\n".join(self._lines())}
-        if self._output is None:
-            self._output = display(data, raw=True, display_id=True)  # type: ignore[no-untyped-call]  # IPython's
-        else:
-            self._output.update(data, raw=True)
+    def looked(self, is_news: bool) -> None:
+        """Its clock, ETA and trials move without news."""
+        bundle = self._bundle()
+        if bundle is not None:
+            self._output.show(bundle)
 
     def stop(self) -> None:
-        if self._output is not None:
-            self.changed()
+        self.looked(True)
+        self._output.flush()

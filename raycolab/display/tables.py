@@ -16,7 +16,7 @@ from raycolab.wording import bytes_text, duration_text, number_text, tally_text
 if TYPE_CHECKING:  # `status` must not pay for importing pandas
     from raycolab.results.table import Results
 
-__all__ = ["nodes_table", "results_table", "sweeps_table", "traffic_lines"]
+__all__ = ["nodes_table", "results_table", "snapshot_lines", "sweeps_table", "traffic_lines"]
 
 
 def nodes_table(nodes: Sequence[Mapping[str, Any]]) -> Group:
@@ -62,6 +62,20 @@ def traffic_lines(traffic: Mapping[str, Any]) -> list[str]:
         )
         lines[0] += f" that {traffic['provider']}'s free plan has a month"
     return lines + ([traffic["warning"]] if traffic["warning"] else [])
+
+
+def snapshot_lines(snapshots: Mapping[str, Any] | None) -> list[str]:
+    """The last snapshot, its age and where it is, and why there is no newer one; nothing where none are taken."""
+    if snapshots is None:
+        return []
+    lines = []
+    if snapshots["number"] is not None:
+        age = duration_text(snapshots["age_s"])
+        current = ", nothing finished since" if snapshots["up_to_date"] else ""
+        lines.append(f"snapshot {snapshots['number']}, {age} old{current}, in {snapshots['folder']}")
+    if snapshots["error"] is not None:
+        lines.append(f"{'no newer one' if lines else 'no snapshots'}: {snapshots['error']}")
+    return lines
 
 
 def results_table(results: Results) -> Group:

@@ -8,40 +8,76 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
+import click
 import pytest
 
+from raycolab.cli.program import run as run_program
 from raycolab.sweep import declare
 from tests.raycolab.command_line import Run
 
-COMMANDS = (
-    *("cancel", "delete", "demo", "down", "head", "join", "pause", "results", "resume", "retry", "status", "stop"),
-    "submit",
-)
+# Every command of the contract, under its heading, with each of the contract's flags and a few it does not name.
+GROUPS = {
+    "Commands here, on one machine": ["demo", "init", "doctor"],
+    "Commands for a cluster": ["head", "join", "status", "down"],
+    "Commands for a sweep": ["submit", "results", "pause", "resume", "stop", "cancel", "retry", "delete"],
+}
+FLAGS = {
+    "demo": ["--joiners", "--jobs-per-pair", "--json", "--data-dir"],
+    "init": [],
+    "doctor": ["--json", "--data-dir"],
+    "head": ["--provider", "--listen", "--url", "--num-cpus", "--join-address-file", "--new-address", "--data-dir"],
+    "join": ["--name", "--num-cpus", "--num-gpus", "--give-up", "--data-dir"],
+    "status": ["--json", "--data-dir"],
+    "down": ["--data-dir"],
+    "submit": ["--output", "--no-wait", "--set", "--json", "--data-dir"],
+    "results": ["--format", "--best", "--data-dir"],
+    **{verb: ["--data-dir"] for verb in ("pause", "resume", "stop", "cancel", "delete")},
+    "retry": ["--failed", "--lost", "--data-dir"],
+}
+ARGUMENTS = {"init": "DIR", "doctor": "[ADDRESS]", "join": "[ADDRESS]", "submit": "SWEEP_FILE"}
+ARGUMENTS |= dict.fromkeys((*GROUPS["Commands for a sweep"][1:],), "NAME")
 
 
 class TestHelp:
     """`--help` reads well."""
 
     def test_the_list_of_commands(self, run: Run) -> None:
-        """Every command with a whole sentence, and what the exit codes mean."""
+        """Every command under its heading with a whole sentence, and what each exit code means."""
         ended = run("--help")
-        assert ended.code == 0
-        listed = re.findall(r"^  ([a-z]+) +(\S.*)$", ended.out.partition("Commands:")[2], re.MULTILINE)
-        assert tuple(name for name, _ in listed if name in COMMANDS) == COMMANDS
-        assert all(text.endswith(".") and not text.endswith("...") for name, text in listed if name in COMMANDS)
-        assert "Exit codes: 0 done; 1 some trial FAILED" in ended.out
+        assert (ended.code, ended.err) == (0, "")
+        for heading, names in GROUPS.items():
+            listing = ended.out.partition(f"{heading}:\n")[2].partition("\n\n")[0]
+            listed = re.findall(r"^  ([a-z]+) +(\S.*)$", listing, re.MULTILINE)
+            assert [name for name, _ in listed] == names
+            assert all(text.endswith(".") and not text.endswith("...") for _, text in listed)
+        codes = " ".join(ended.out.partition("Exit codes: ")[2].split())
+        assert re.findall(r"(?:^|; )(\d+) ", codes) == ["0", "1", "2", "3", "130"]
 
-    @pytest.mark.parametrize("command", COMMANDS)
+    @pytest.mark.parametrize("command", FLAGS)
     def test_every_option_is_explained(self, run: Run, command: str) -> None:
-        """Usage, a sentence, and a text for each option."""
+        """Usage, a sentence, an example that is that command, and a text for each option, the contract's among them."""
         ended = run(command, "--help")
         assert (ended.code, ended.err) == (0, "")
+        assert f"Usage: raycolab {command} [OPTIONS] {ARGUMENTS.get(command, '')}".rstrip() in ended.out.splitlines()
+        assert re.search(rf"^  Examples?:\n    raycolab {command}\b", ended.out, re.MULTILINE)
+        assert set(FLAGS[command]) <= set(re.findall(r"^ +(--[a-z-]+)", ended.out, re.MULTILINE))
         usage, _, options = ended.out.partition("Options:\n")
         assert re.match(rf"Usage: raycolab {command} \[OPTIONS\].*\n\n  [A-Z][^\n]+\.", usage)
         for entry in re.split(r"\n  (?=-)", "\n" + options)[1:]:
             assert re.search(r"(\s{2}|\n\s+)[A-Z]", entry), entry
+
+    @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+    def test_completion(self, shell: str) -> None:
+        """The line of the help gives a shell its completion."""
+        program = [sys.executable, "-P", "-c", "import sys; sys.argv[0] = 'raycolab'; import raycolab.__main__"]
+        done = subprocess.run(
+            program, env={**os.environ, "_RAYCOLAB_COMPLETE": f"{shell}_source"}, capture_output=True, text=True
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "_RAYCOLAB_COMPLETE=" in done.stdout
 
     def test_no_command_is_a_usage_error(self, run: Run) -> None:
         """As is one that there is not."""
@@ -163,6 +199,53 @@ class TestStreams:
         assert ended.stderr == ""
 
 
+class TestABug:
+    """Something nobody prepared for ends with 1 and a sentence."""
+
+    @staticmethod
+    def command(error: Exception) -> click.Command:
+        """One that raises."""
+
+        @click.command()
+        def broken() -> None:
+            raise error
+
+        return broken
+
+    def test_its_traceback_is_kept_in_a_file(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """For its owner alone; the sentence says where, and what to do with it."""
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        assert run_program(self.command(ZeroDivisionError("by zero")), []) == 1
+        said = capsys.readouterr()
+        (kept,) = tmp_path.iterdir()
+        assert (said.out, said.err) == (
+            "",
+            f"This is a bug in raycolab (ZeroDivisionError), not your doing. Its traceback is in {kept}: please report "
+            "it with what you typed, without the join address.\n",
+        )
+        assert kept.stat().st_mode & 0o777 == 0o600
+        assert kept.read_text().endswith("ZeroDivisionError: by zero\n")
+
+    def test_a_traceback_that_cannot_be_kept(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Is not shown either."""
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+        assert run_program(self.command(KeyError("x")), []) == 1
+        said = capsys.readouterr().err
+        assert "Traceback" not in said
+        assert said.endswith(
+            f"Its traceback could not be kept (No such file or directory): make room in {tmp_path}/none, and again.\n"
+        )
+
+    def test_a_file_that_cannot_be_used_is_none(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """The file is named, with the system's word."""
+        assert run_program(self.command(PermissionError(13, "Permission denied", "/root/x")), []) == 1
+        assert capsys.readouterr().err == "/root/x cannot be used (Permission denied): mend that, then try again.\n"
+
+
 def test_an_interrupted_command_ends_with_130(here: Path) -> None:
     """Ctrl-C, here while it reads a sweep file that does not come."""
     os.mkfifo(here / "pipe")
@@ -172,3 +255,10 @@ def test_an_interrupted_command_ends_with_130(here: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
     assert (process.returncode, said.strip()) == (130, "")
+
+
+def test_a_verb_says_what_comes_of_it(run: Run, finished: None) -> None:
+    """On stderr, by the sweep's name; here the one that needs no head."""
+    ended = run("delete", "sample")
+    assert (ended.code, ended.out, ended.err) == (0, "", "The sweep 'sample' and its trials are deleted.\n")
+    assert run("results", "sample").code == 2

@@ -12,6 +12,7 @@ from IPython.utils.capture import capture_output
 from rich.console import Console
 
 from raycolab.display.progress import SweepProgress, best_text, sweep_line
+from raycolab.errors import Detached
 
 BEST = {"metric": "accuracy", "value": 0.98333, "model": "svc", "dataset": "iris", "number": 3}
 NODES = [{"name": "head"}, {"name": "joiner-1"}]
@@ -138,6 +139,20 @@ def test_names_are_not_markup() -> None:
     assert written(console)[0].startswith("[red]  9/480")
 
 
+def test_a_terminal_that_cannot_redraw_was_silent_until_the_end() -> None:
+    """TERM=dumb, as in an editor's shell, gets a line per change, as a pipe does."""
+    clock = Clock()
+    console = Console(
+        file=io.StringIO(), force_terminal=True, force_jupyter=False, width=200, _environ={"TERM": "dumb"}
+    )
+    with SweepProgress(console, clock=clock) as progress:
+        progress.update(status(1))
+        assert [line.split("  ")[2] for line in written(console)] == ["ok 1"]
+        clock.now += 1.5
+        progress.update(status(2))
+    assert [line.split("  ")[2] for line in written(console)] == ["ok 1", "ok 2"]
+
+
 def test_on_a_terminal_the_line_is_live_and_stays_at_the_end() -> None:
     """Redrawn in place, then printed once for good; stdout is left to results."""
     console = Console(file=io.StringIO(), force_terminal=True, force_jupyter=False, width=200)
@@ -150,15 +165,46 @@ def test_on_a_terminal_the_line_is_live_and_stays_at_the_end() -> None:
 
 
 def test_in_a_notebook_one_output_is_updated_in_place() -> None:
-    """No widgets: a display_id, which survives a reload of the page."""
+    """No widgets but a display_id; the panel with its line as its twin, and the last state whenever it ends."""
     InteractiveShell.instance()
     console = Console(file=io.StringIO(), force_jupyter=True)
     with capture_output() as captured, SweepProgress(console, clock=Clock()) as progress:
         progress.update(status(1))
         progress.update(status(2))
     texts = [(output.data["text/plain"].split("  ")[2], output.update) for output in captured.outputs]
-    assert texts == [("ok 1", False), ("ok 2", True), ("ok 2", True)]
+    assert texts == [("ok 1", False), ("ok 2", True)]
+    assert "11 / 480" in captured.outputs[-1].data["text/html"]
     assert len({output.transient["display_id"] for output in captured.outputs}) == 1
+    InteractiveShell.clear_instance()
+
+
+def test_in_a_notebook_the_clock_goes_on_without_news() -> None:
+    """Time left, what runs where: what is no line in a log moves on a panel."""
+    InteractiveShell.instance()
+    clock = Clock()
+    with capture_output() as captured, SweepProgress(Console(force_jupyter=True), clock=clock) as progress:
+        for eta_s in (90, 80):
+            progress.update(status(1, eta_s=eta_s))
+            clock.now += 1.5
+    panels = [output.data["text/html"] for output in captured.outputs]
+    assert [text in panel for text, panel in zip(("1 min 30 s", "1 min 20 s"), panels, strict=False)] == [True, True]
+    InteractiveShell.clear_instance()
+
+
+def test_a_panel_that_is_not_watched_any_more_says_so() -> None:
+    """It is what the saved notebook shows, for good."""
+    InteractiveShell.instance()
+
+    def watch() -> None:
+        with SweepProgress(Console(force_jupyter=True)) as progress:
+            progress.update(status(1))
+            raise Detached("Detached: it goes on.")
+
+    with capture_output() as captured, pytest.raises(Detached):
+        watch()
+    data = captured.outputs[-1].data
+    assert "Detached: it goes on." in data["text/html"]
+    assert data["text/plain"].endswith("Detached: it goes on.")
     InteractiveShell.clear_instance()
 
 

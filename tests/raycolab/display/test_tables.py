@@ -7,6 +7,7 @@ import io
 from rich.console import Console, RenderableType
 
 from raycolab.display import nodes_table, results_table, sweeps_table, traffic_lines
+from raycolab.display.tables import snapshot_lines
 from raycolab.results.table import Results
 from raycolab.trial import Metric, TrialRow, TrialState
 
@@ -92,4 +93,19 @@ def test_traffic_is_told_in_a_line() -> None:
         "through the tunnel: 12.3 MB, of which 400 kB its own overhead; 2026-11: 900 MB of 1.0 GB that ngrok's free "
         "plan has a month",
         "Mind.",
+    ]
+
+
+def test_the_last_snapshot_is_told_with_its_age() -> None:
+    """And why there is no newer one; nothing where none are taken."""
+    kept: dict[str, object] = {"folder": "/drive", "number": 12, "age_s": 8.0, "up_to_date": False, "error": None}
+    assert snapshot_lines(None) == []
+    assert snapshot_lines(kept) == ["snapshot 12, 8.0 s old, in /drive"]
+    assert snapshot_lines({**kept, "up_to_date": True, "age_s": 480.0, "error": "it is full."}) == [
+        "snapshot 12, 8 min old, nothing finished since, in /drive",
+        "no newer one: it is full.",
+    ]
+    none: dict[str, object] = {**kept, "folder": None, "number": None, "age_s": None}
+    assert snapshot_lines({**none, "error": "results end with this tab."}) == [
+        "no snapshots: results end with this tab."
     ]

@@ -1,0 +1,106 @@
+"""The program `raycolab`: what it offers, and how it ends. Nobody sees a traceback: a bug's is kept in a file.
+
+Exit codes: 0 done, 1 some trial FAILED, LOST or CANCELLED (or `doctor` found something, or a bug), 2 what was typed or
+written is wrong, 3 the cluster cannot be reached or used, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import sys
+import tempfile
+import traceback
+from typing import NoReturn
+
+import click
+
+from raycolab import streams
+from raycolab.cli.cluster import down, head, join, status
+from raycolab.cli.group import GroupedCommands
+from raycolab.cli.here import demo, doctor, init
+from raycolab.cli.sweep import cancel, delete, pause, results, resume, retry, stop, submit
+from raycolab.cli.words import say
+from raycolab.errors import RaycolabError
+
+__all__ = ["cli", "main", "run"]
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # what stdout may say; a closed pipe is click's
+
+cli = GroupedCommands(
+    {
+        "Commands here, on one machine": (demo, init, doctor),
+        "Commands for a cluster": (head, join, status, down),
+        "Commands for a sweep": (submit, results, pause, resume, stop, cancel, retry, delete),
+    },
+    name="raycolab",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="""A handful of notebook tabs become one Ray cluster and run a hyperparameter sweep on it.
+
+\b
+To see it work on this machine:
+  raycolab demo
+To run your own MAIN.ipynb on several machines:
+  raycolab init .                        three notebooks and a sweep file, to edit
+  raycolab head                          prints the join address, and stays
+  raycolab join 'THE JOIN ADDRESS'       on each other machine
+  raycolab submit sweep.yaml             beside the head; shows the sweep
+  raycolab results sample_experiment     now or later
+
+`raycolab COMMAND --help` says more of each, with an example.""",
+    epilog="""Exit codes: 0 done; 1 some trial FAILED, LOST, CANCELLED or is held, or `doctor` found something; 2 what
+was typed or written is wrong; 3 the cluster cannot be reached or used; 130 interrupted.
+
+\b
+To have bash complete commands and options (zsh, fish: their names for bash):
+  eval "$(_RAYCOLAB_COMPLETE=bash_source raycolab)"
+""",
+)
+click.version_option(package_name="raycolab")(cli)
+
+
+def main() -> NoReturn:
+    """Run the command line and end the process with the contract's exit code."""
+    streams.spell_everything()
+    sys.exit(run(cli, sys.argv[1:]))
+
+
+def run(command: click.Command, arguments: list[str]) -> int:
+    """Run a command and give its exit code; whatever is raised is told in a sentence."""
+    try:
+        code = command.main(arguments, prog_name="raycolab", standalone_mode=False)
+    except RaycolabError as error:
+        say(str(error))
+        return error.exit_code
+    except click.exceptions.Abort:  # what click makes of a KeyboardInterrupt
+        return 130
+    except click.ClickException as error:
+        with contextlib.suppress(OSError):
+            error.show()
+        return 2
+    except Exception as error:
+        return _unforeseen(error)
+    return code if isinstance(code, int) else 0
+
+
+def _unforeseen(error: Exception) -> int:
+    """Tell what nobody prepared for: a stdout that is full, a file that cannot be used, else a bug."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        say(f"{error.filename} cannot be used ({error.strerror}): mend that, then try again.")
+    elif isinstance(error, OSError) and error.errno in _FULL:
+        streams.give_up(sys.stdout)
+        say(f"The output could not be written ({error.strerror}): make room for it, or send it elsewhere.")
+    else:
+        say(f"This is a bug in raycolab ({type(error).__name__}), not your doing. {_kept(error)}")
+    return 1
+
+
+def _kept(error: Exception) -> str:
+    """Keep a traceback in a file for its owner alone, and say where."""
+    try:
+        descriptor, path = tempfile.mkstemp(prefix="raycolab-bug-", suffix=".txt")  # mode 0600
+        with open(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
+            traceback.print_exception(error, file=file)
+    except OSError as refused:
+        return f"Its traceback could not be kept ({refused.strerror}): make room in {tempfile.gettempdir()}, and again."
+    return f"Its traceback is in {path}: please report it with what you typed, without the join address."

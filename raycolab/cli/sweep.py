@@ -1,0 +1,197 @@
+"""The commands for a sweep: `raycolab submit results pause resume stop cancel retry delete`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from raycolab.cli.words import data_dir_option, end_on_sigterm, json_option, print_results, say
+from raycolab.errors import ClusterError, Detached, UsageError
+from raycolab.typed_paths import check_writable, typed_path
+
+__all__ = ["cancel", "delete", "pause", "results", "resume", "retry", "stop", "submit"]
+
+_NOT_DONE = ("failed", "lost", "cancelled")
+_SUFFIXES = (".csv", ".parquet", ".json")
+
+
+@click.command()
+@click.argument("sweep_file")
+@click.option("--output", metavar="FILE", help="Save the results here: .csv, .parquet or .json.")
+@click.option("--no-wait", is_flag=True, help="Return as soon as the head has the sweep.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Replace a value of the sweep file.")
+@json_option
+@data_dir_option
+def submit(
+    sweep_file: str, output: str | None, no_wait: bool, overrides: tuple[str, ...], as_json: bool, data_dir: str | None
+) -> int:
+    """Run the sweep of SWEEP_FILE on the running head.
+
+    A sweep of that name that exists goes on, and takes in what the file adds. Interrupting (Ctrl-C) only detaches:
+    the sweep goes on, and the same command shows it again.
+
+    \b
+    Examples:
+      raycolab submit sweep.yaml
+      raycolab submit sweep.yaml --set jobs_per_pair=5 --output results.csv
+
+    Exit codes: 0 every trial COMPLETE or PRUNED; 1 some FAILED, LOST or CANCELLED, or trials are held; 2 the file, MAIN
+    or its space is wrong; 3 no head is running; 130 interrupted.
+    """
+    from raycolab.cluster import attach
+    from raycolab.declaration.file import load_sweep_file
+    from raycolab.sweep import declare_spec
+
+    end_on_sigterm()
+    if output is not None:
+        if Path(output).suffix.lower() not in _SUFFIXES:
+            raise UsageError(f"--output {output}: give a file that ends in .csv, .parquet or .json.")
+        check_writable(typed_path(output, "--output"), "--output")
+    file = load_sweep_file(sweep_file, list(overrides))
+    sweep = declare_spec(file.spec, main=file.main_path, data_dir=data_dir, announce=say, to_run=True)
+    sweep.start()
+    if no_wait:
+        if as_json:
+            click.echo(json.dumps({"name": sweep.name, "database": sweep.database}))
+        say(f"The head has the sweep {sweep.name!r}: `raycolab status` shows how far it is.")
+        return 0
+    try:
+        status = sweep.wait_status()
+    except Detached:
+        say(_detached(sweep.name))
+        raise
+    results = sweep.results
+    if output is not None:
+        say(f"saved: {results.save(output)}")
+    if as_json:
+        click.echo(json.dumps({**status, "database": sweep.database}))
+        say("\n".join(results.closing_lines()))
+    else:
+        nodes: list[dict[str, Any]] = []
+        with contextlib.suppress(ClusterError):  # the head was ended meanwhile; what it found is in the database
+            nodes = attach(data_dir).nodes()
+        print_results(sweep, nodes=len(nodes), head_slots=nodes[0]["cpus"] if nodes else 0)
+    return 1 if any(status[state] for state in _NOT_DONE) or status["pending"] else 0
+
+
+@click.command()
+@click.argument("name")
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["table", "csv", "json"]),
+    default="table",
+    show_default=True,
+    help="A table of the best, or a row for each trial.",
+)
+@click.option("--best", is_flag=True, help="Only the best trial, as JSON.")
+@data_dir_option
+def results(name: str, kind: str, best: bool, data_dir: str | None) -> int:
+    """Show the results of the sweep NAME.
+
+    They come from the database: no cluster need run, and a sweep may be looked at while it does.
+
+    \b
+    Examples:
+      raycolab results sample_experiment
+      raycolab results sample_experiment --format csv > results.csv
+
+    Exit codes: 0; 2 no such sweep, or with --best no finished trial yet.
+    """
+    from raycolab.sweep import find
+
+    found = find(name, data_dir=data_dir).results
+    if best:
+        text = found.best_text()
+        if text is None:
+            raise UsageError(f"The sweep {name!r} has no finished trial with a metric yet: wait for one.")
+        click.echo(text)
+    elif kind == "table":
+        from rich.console import Console
+
+        from raycolab.display.tables import results_table
+
+        Console().print(results_table(found), soft_wrap=True)
+    else:
+        click.echo(found.as_text(kind), nl=False)
+    return 0
+
+
+def _verb(verb: str, what: str, said: str) -> click.Command:
+    """The command that calls the method of this name of a sweep and says what comes of it, `{name}` and all."""
+
+    @click.command(verb, help=f"{what}\n\n\b\nExample:\n  raycolab {verb} sample_experiment")
+    @click.argument("name")
+    @data_dir_option
+    def command(name: str, data_dir: str | None) -> None:
+        getattr(_sweep(name, data_dir), verb)()
+        say(said.format(name=repr(name), typed=shlex.quote(name)))
+
+    return command
+
+
+pause = _verb(
+    "pause",
+    "Give out no new trials of the sweep NAME; running ones go on.",
+    "The sweep {name} pauses once its running trials are done. `raycolab resume {typed}` goes on.",
+)
+resume = _verb(
+    "resume",
+    "Go on with the sweep NAME after a pause, or with what is held.",
+    "The sweep {name} goes on: `raycolab status` shows how far it is.",
+)
+stop = _verb(
+    "stop",
+    "End the sweep NAME once its running trials are done.",
+    "The sweep {name} ends once its running trials are done: `raycolab results {typed}`.",
+)
+cancel = _verb(
+    "cancel",
+    "End the sweep NAME now, its running trials too.",
+    "The sweep {name} is cancelled; what it finished stays: `raycolab results {typed}`.",
+)
+delete = _verb(
+    "delete",
+    "Delete the sweep NAME and its trials. It must be at rest.",
+    "The sweep {name} and its trials are deleted.",
+)
+
+
+@click.command()
+@click.argument("name")
+@click.option("--failed", "which", flag_value="failed", help="Only FAILED trials.")
+@click.option("--lost", "which", flag_value="lost", help="Only LOST trials.")
+@data_dir_option
+def retry(name: str, which: str | None, data_dir: str | None) -> None:
+    """Queue the FAILED and LOST trials of the sweep NAME again.
+
+    They keep their numbers and configurations, and run at once.
+
+    \b
+    Examples:
+      raycolab retry sample_experiment
+      raycolab retry sample_experiment --lost
+    """
+    _sweep(name, data_dir).retry(which)
+    kinds = "FAILED and LOST" if which is None else which.upper()
+    say(f"The {kinds} trials of the sweep {name!r} are queued again: `raycolab status` shows how far it is.")
+
+
+def _sweep(name: str, data_dir: str | None) -> Any:
+    from raycolab.sweep import find
+
+    return find(name, data_dir=data_dir)
+
+
+def _detached(name: str) -> str:
+    """What goes on after Ctrl-C, and how to come back: by what was typed."""
+    return (
+        f"Detached: the sweep {name!r} goes on. `raycolab {shlex.join(sys.argv[1:])}` shows it again, `raycolab status`"
+        f" shows it once, `raycolab cancel {shlex.quote(name)}` ends it."
+    )

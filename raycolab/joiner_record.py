@@ -1,0 +1,91 @@
+"""The joiner that runs on this machine, as processes that come later find it: its record, and what it has said so far.
+
+The record is `joiner.json` in the data directory: the guard's process id, its run directory, the files of events and of
+the log, and what `raycolab.join` keeps with them.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from raycolab.errors import ClusterError, JoinError, UsageError
+from raycolab.node.control import error_from
+from raycolab.node.data_dir import DataDir
+from raycolab.node.launch import ADDRESS_VARIABLE, Task, start_detached
+from tunnel.address import JoinAddress
+
+if TYPE_CHECKING:
+    from raycolab.display.joiner_surface import JoinerSurface
+
+__all__ = ["is_alive", "running_joiner", "show_joiner", "start_joiner", "was_up", "write_record"]
+
+POLL_S = 0.3
+JOINER_RECORD = "joiner.json"
+
+
+def start_joiner(
+    data_dir: DataDir, options: Mapping[str, Any], address: JoinAddress, environ: Mapping[str, str]
+) -> dict[str, Any]:
+    """Start a joiner whose events go to a file; returns what of it later calls find in its record."""
+    data_dir.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    events, log = data_dir.path / "joiner.events", data_dir.path / "joiner.log"
+    events.unlink(missing_ok=True)
+    events.touch(mode=0o600)
+    task = Task("joiner", str(data_dir.path), options, "json", str(log))
+    with events.open("ab") as output:
+        pid, run_dir = start_detached(task, {**environ, ADDRESS_VARIABLE: address.text}, output.fileno())
+    return {"pid": pid, "run_dir": str(run_dir), "events": str(events), "log": str(log)}
+
+
+def write_record(data_dir: DataDir, record: Mapping[str, Any]) -> None:
+    """Let later calls find the joiner."""
+    (data_dir.path / JOINER_RECORD).write_text(json.dumps(record))
+
+
+def running_joiner(data_dir: DataDir) -> dict[str, Any] | None:
+    """The record of the joiner that runs with this data directory, None when there is none."""
+    try:
+        record: dict[str, Any] = json.loads((data_dir.path / JOINER_RECORD).read_text())
+    except (OSError, ValueError):
+        return None
+    return record if is_alive(record) else None
+
+
+def is_alive(record: Mapping[str, Any]) -> bool:
+    """Whether the guard of a joiner still runs; its run directory's name tells it from a later process of that id."""
+    try:
+        return str(record["run_dir"]) in Path(f"/proc/{record['pid']}/cmdline").read_text()
+    except OSError:
+        return False
+
+
+def show_joiner(record: Mapping[str, Any], surface: JoinerSurface) -> None:
+    """Show a joiner's events until it ends; raises what it failed with."""
+    last: dict[str, Any] = {"event": "starting"}
+    text = ""
+    with open(record["events"]) as events:
+        alive = True
+        while alive:
+            alive = is_alive(record)
+            *lines, text = (text + events.read()).split("\n")
+            for line in lines:
+                last = json.loads(line)
+                surface.happened(last)
+            if alive:
+                surface.look()
+                time.sleep(POLL_S)
+    if last["event"] == "failed":
+        error = error_from(last)
+        raise error if isinstance(error, (ClusterError, UsageError)) else JoinError(str(error))
+    if last["event"] != "ended":
+        raise ClusterError(f"The joiner ended without a word: {record['log']} says how far it came. Join again.")
+
+
+def was_up(record: Mapping[str, Any]) -> bool:
+    """Whether a joiner was ever part of a cluster."""
+    with open(record["events"]) as events:
+        return any(json.loads(line)["event"] == "up" for line in events)
