@@ -17,7 +17,7 @@ from typing import Any
 from raycolab.errors import RaycolabError
 from raycolab.schedule import Write
 from raycolab.store import Store, StoreOutageError
-from raycolab.trial import AttemptRow, ReportRow, TrialRow
+from raycolab.trial import AttemptRow, ReportRow, TrialRow, TrialState
 
 __all__ = ["Committer", "Done"]
 
@@ -91,6 +91,8 @@ class Committer:
         attempts: dict[tuple[int, int], AttemptRow] = {}
         reports: dict[tuple[int, int], ReportRow] = {}
         for job in group:
+            again = {row.number for row in job.write.trials if row.state is TrialState.PENDING}
+            reports = {key: row for key, row in reports.items() if key[0] not in again} if again else reports
             trials.update((row.number, row) for row in job.write.trials)
             attempts.update(((row.trial, row.number), row) for row in job.write.attempts)
             reports.update(((row.trial, row.step), row) for row in job.write.reports)

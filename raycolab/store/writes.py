@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Table, bindparam, insert, select, update
+from sqlalchemy import Connection, Table, bindparam, delete, insert, select, update
 
 from raycolab.errors import RaycolabError
 from raycolab.store import rows, tables
-from raycolab.trial import AttemptRow, ReportRow, TrialRow
+from raycolab.trial import AttemptRow, ReportRow, TrialRow, TrialState
 
 __all__ = ["put_attempts", "put_reports", "put_trials"]
 
@@ -17,12 +17,19 @@ _AT_ONCE = 500  # numbers in one IN (...): SQLite before 3.32 takes at most 999 
 
 
 def put_trials(connection: Connection, sweep_id: int, trials: Sequence[TrialRow]) -> None:
-    """Writes trials; of two rows of one number the later stands."""
+    """Writes trials; of two rows of one number the later stands. One that starts again has reported nothing yet."""
     wanted = {trial.number: trial for trial in trials}
     ids = _trial_ids(connection, sweep_id, wanted)
     old = [{**rows.trial_columns(trial), "row_id": ids[n]} for n, trial in wanted.items() if n in ids]
     new = [{**rows.trial_columns(trial), "sweep_id": sweep_id} for n, trial in wanted.items() if n not in ids]
     _put(connection, tables.trials, old, new)
+    again = sorted(ids[n] for n, trial in wanted.items() if n in ids and _starts_again(trial))
+    for some in _chunks(again):
+        connection.execute(delete(tables.reports).where(tables.reports.c.trial_id.in_(some)))
+
+
+def _starts_again(trial: TrialRow) -> bool:
+    return trial.state is TrialState.PENDING or (trial.state is TrialState.RUNNING and trial.attempts > 1)
 
 
 def put_attempts(connection: Connection, sweep_id: int, attempts: Sequence[AttemptRow]) -> None:

@@ -13,7 +13,7 @@ from raycolab.engine.commit import Committer
 from raycolab.errors import RaycolabError, UnknownSweepError
 from raycolab.schedule import Write
 from raycolab.store import Store, open_store, sqlite_url
-from raycolab.trial import AttemptRow, TrialRow, TrialState
+from raycolab.trial import AttemptRow, ReportRow, TrialRow, TrialState
 
 Done = tuple[int, RaycolabError | None]
 
@@ -46,6 +46,21 @@ def test_writes_of_one_moment_share_a_transaction_and_the_last_row_stands(store:
         told.append(answers.get())
     assert told[-1] == (2, None)
     assert [attempt.outcome for attempt in store.attempts(sweep.id)] == ["COMPLETE"]
+
+
+def test_what_a_lost_attempt_reported_is_not_stored(store: Store) -> None:
+    """Also where its report, its loss and the next attempt share a transaction."""
+    committer = Committer(store, lambda sentence: None)
+    sweep = store.existing_sweep("s")
+    again = TrialRow(0, "svc", "iris", {}, TrialState.RUNNING, attempts=2)
+    writes = [
+        Write(1, (), (), (ReportRow(0, 1, 0.1),)),
+        write(2, TrialState.PENDING),
+        Write(3, (again,), (), (ReportRow(0, 2, 0.2),)),
+    ]
+    for each in writes:
+        committer.write(sweep.id, each, lambda *done: None)
+    assert committer.call(lambda opened: opened.reports(sweep.id)).result(10) == {0: {2: 0.2}}
 
 
 def test_what_the_store_refuses_is_told_and_the_thread_goes_on(store: Store) -> None:

@@ -205,6 +205,20 @@ def test_a_step_reported_again_replaces_its_value(store: Store) -> None:
     assert store.reports(sweep.id) == {1: {3: 0.2, 4: 0.4}}
 
 
+def test_a_trial_that_starts_again_has_reported_nothing(store: Store) -> None:
+    """Whether it waits, or runs another time; others keep what they reported, and so does one that ends."""
+    sweep = make_sweep(store)
+    rows = [dataclasses.replace(row, state=TrialState.RUNNING, attempts=1) for row in pending(4)]
+    store.write(sweep.id, rows, [], [ReportRow(number, 1, 0.5) for number in range(4)])
+    waits, runs, ends = (
+        dataclasses.replace(rows[0], state=TrialState.PENDING),
+        dataclasses.replace(rows[1], attempts=2),
+        complete(rows[2]),
+    )
+    store.write(sweep.id, [waits, runs, ends], [], [ReportRow(1, 7, 0.7)])
+    assert store.reports(sweep.id) == {1: {7: 0.7}, 2: {1: 0.5}, 3: {1: 0.5}}
+
+
 def test_a_report_of_no_trial_takes_the_whole_write_with_it(store: Store) -> None:
     """As an attempt does."""
     sweep = make_sweep(store)
