@@ -62,6 +62,8 @@ class Engine:
         # Held while a sweep is taken up or laid down, and while an order is carried out.
         self._changing = asyncio.Lock()
         self._turns = Turns()
+        # Set once what the last engine left is known here: until then there is nothing to tell.
+        self._taken_over = asyncio.Event()
         self._current: SweepRun | None = None
         # Sweeps that are over and whose slots are ending.
         self._ending: set[SweepRun] = set()
@@ -100,7 +102,10 @@ class Engine:
         """Run the sweeps, one at a time."""
         async with self._changing:
             for name in await self._stored(at_rest.queued_sweeps):
+                sweep = await self._stored(lambda store, name=name: store.existing_sweep(name))
+                await self._rest(sweep, sweep.state, None)
                 self._turns.add(name, Turn())
+        self._taken_over.set()
         while True:
             await self._turns.wait()
             run = await self._take_up()
@@ -205,6 +210,7 @@ class Engine:
     async def _tell(self) -> None:
         """Tell the supervisor what changed, twice a second at most."""
         told: Message = {}
+        await self._taken_over.wait()
         while True:
             news = self._news()
             if news != told:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import ActorUnavailableError, RayError
+from ray.exceptions import ActorUnavailableError
 
 from raycolab.engine.slot_desk import MAX_CALLS, SlotDesk
 from raycolab.engine.slot_words import Ended, Ready, SetupBroke
@@ -67,9 +67,10 @@ def _carry(engine: Any, desk: SlotDesk) -> None:
         except ActorUnavailableError:
             desk.failed()
             time.sleep(_RETRY_S)
-        except RayError as error:
-            # The engine is gone and nobody will take a result: the CPU is worth more than the trial.
-            _log.warning("slot %s ends, its engine is gone: %s", call.slot, type(error).__name__)
+        except Exception as error:
+            # The engine is gone, or cannot be spoken to, and nobody will take a result: the CPU is worth more than the
+            # trial, which the end of this process gives to another slot.
+            _log.warning("slot %s ends, it has no engine: %r", call.slot, error)
             os._exit(1)
         else:
             desk.answered(reply, time.monotonic() - begun)

@@ -7,7 +7,6 @@ same slots with no latency. Start-up and MAIN's loading are reported apart.
 from __future__ import annotations
 
 import contextlib
-import heapq
 import json
 import sqlite3
 import sys
@@ -18,6 +17,7 @@ import pytest
 
 from raycolab.utc import utc_seconds
 from tests.bench.measure import report
+from tests.bench.sweeps import ideal_s
 from tests.integration.sessions import Cluster, cluster, write_main, write_sweep
 
 SLEEP = """
@@ -52,14 +52,6 @@ def slow_mesh(cpus: int) -> Iterator[Cluster]:
             town.start_joiner(name, num_cpus=cpus, edge_delay_s=0.05)
         town.wait_up(3)
         yield town
-
-
-def ideal_s(durations: Sequence[float], slots: int) -> float:
-    """The list schedule: each slot takes the next trial as soon as it is free."""
-    free = [0.0] * slots
-    for seconds in durations:
-        heapq.heappush(free, heapq.heappop(free) + seconds)
-    return max(free)
 
 
 def run_sweep(town: Cluster, name: str, trials: int, seconds: str) -> tuple[list[float], float, float]:
