@@ -15,6 +15,7 @@ import signal
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from raycolab import colab
@@ -39,6 +40,8 @@ ASK_S = 2.0  # for the joiner's process on this machine
 POLL_S = 0.3
 LONGEST_ADDRESS_FILE = 100_000  # bytes, whatever else was pasted into it
 DETACHED = "Detached: this machine is still part of the cluster. Running this again shows it; raycolab.leave() leaves."
+
+_CONNECTED: set[Path] = set()  # data directories of clusters that this process is a driver of
 
 
 class Head:
@@ -89,6 +92,7 @@ class Head:
             warnings.simplefilter("ignore")
             import ray
 
+        _CONNECTED.add(self.data_dir.path)
         return ray.init(
             address=facts["ray_address"],
             _node_ip_address=facts["node_ip"],
@@ -102,6 +106,11 @@ class Head:
         """End the cluster: every joiner, Ray, the tunnel. The database stays."""
         from raycolab.display.head_view import head_view
 
+        if self.data_dir.path in _CONNECTED:  # Ray ends a process that has lost its cluster, a kernel too
+            import ray
+
+            ray.shutdown()
+            _CONNECTED.discard(self.data_dir.path)
         with contextlib.suppress(NoHeadError):
             self.request("shutdown")
         head_view(str(self.data_dir.path)).end()

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 __all__ = ["installable", "installed_source", "joiner_cell"]
 
 _NAME = "raycolab"
-_ON_DISK = "# This tab must have that path too: on a Drive mounted here, say, or on a disk it shares with the head.\n"
+_ON_DISK = "# This tab must have that path too, on its Drive or on a disk it shares with the head.\n"
 
 
 def joiner_cell(join_address: str) -> str:

@@ -1,4 +1,12 @@
-"""How the cluster and its sweeps look to a person; beside the command line the only writer to a terminal."""
+"""How the cluster and its sweeps look to a person; beside the command line the only writer to a terminal.
+
+progress      a running sweep: a live line, a panel, or a line per change
+tables        nodes, sweeps and results on a terminal
+panel         the pieces of every panel, in `panel_style`; pure, as are those below
+sweep_panel   head_panel   joiner_panel   results_panel   error_panel   node_rows
+surface       one output of a notebook's cell, updated in place
+head_view     the head's panel kept true; joiner_surface where `raycolab.join` shows what happens
+"""
 
 from __future__ import annotations
 

@@ -122,7 +122,9 @@ def _snapshots(status: Status | None) -> str:
     if status is None or "snapshots" not in status:
         return ""
     lines = snapshot_lines(status["snapshots"]) if status["snapshots"] else [_NO_SNAPSHOTS]
-    return "".join(f"<p class=note>{html.escape(line)}</p>" for line in lines)
+    wrong = lines[-1:] if (status["snapshots"] or {}).get("error") else []
+    good = lines[: len(lines) - len(wrong)]
+    return "".join(f"<p class=note>{html.escape(line)}</p>" for line in good) + told(wrong)
 
 
 def _text(status: Status | None, join_address: str | None, cell: str) -> str:

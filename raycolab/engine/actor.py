@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import ray
@@ -102,7 +103,7 @@ class Engine:
         """Run the sweeps, one at a time."""
         async with self._changing:
             for name in await self._stored(at_rest.queued_sweeps):
-                sweep = await self._stored(lambda store, name=name: store.existing_sweep(name))
+                sweep = await self._stored(partial(Store.existing_sweep, name=name))
                 await self._rest(sweep, sweep.state, None)
                 self._turns.add(name, Turn())
         self._taken_over.set()

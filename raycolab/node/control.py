@@ -106,6 +106,8 @@ class EngineChannel:
         self._lost = asyncio.Event()
         # What is told of every progress line; set it before awaiting anything.
         self.on_progress: Callable[[dict[str, Any]], None] = lambda progress: None
+        # Called once, when the connection has ended.
+        self.on_lost: Callable[[], None] = lambda: None
 
     async def request(self, message: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
         """Send an operation and give the fields of its answer; raises the engine's error, or ClusterError."""
@@ -147,6 +149,7 @@ class EngineChannel:
             _log.warning("the engine's connection ended: %s", type(error).__name__)
         finally:
             self._lost.set()
+            self.on_lost()
             for answered in self._waiting.values():
                 if not answered.done():
                     answered.set_exception(ConnectionResetError())

@@ -22,8 +22,9 @@ from typing import Any
 from raycolab import providers
 from raycolab.errors import ClusterError, RaycolabError, UnknownNodeError, UsageError
 from raycolab.node.allowance import Allowance
-from raycolab.node.control import ControlServer, EngineChannel, Peer
+from raycolab.node.control import ControlServer, Peer
 from raycolab.node.data_dir import DataDir, HeadRecord
+from raycolab.node.engine_line import EngineLine
 from raycolab.node.keeping import Keeper
 from raycolab.node.lifeline import exec_with_lifeline
 from raycolab.node.mesh_watch import MeshWatch
@@ -43,7 +44,6 @@ __all__ = ["HeadOptions", "HeadSupervisor"]
 GRACE_VARIABLE = "RAYCOLAB_GRACE_S"  # how long a joiner may be away before its node is given up
 REOPEN_S = (0.5, 2.0, 5.0, 10.0, 30.0)  # waits before each try to mend a lost provider
 ENGINE_START_S = 60.0
-ENGINE_ANSWER_S = 30.0
 COUNT_S = 30.0  # between two looks at what went through the tunnel
 
 log = logging.getLogger("raycolab.head")
@@ -83,8 +83,7 @@ class HeadSupervisor:
         self._environ = environ
         self._keeper = keeper
         self._store_url = options.store or sqlite_url(data_dir.database_path)
-        self._engine: EngineChannel | None = None
-        self._engine_up = asyncio.Event()
+        self._engine = EngineLine(self._on_progress)
         self._progress: dict[str, Any] = {"sweeps": [], "trials": {}}
         stored = data_dir.load_identity() or {}
         self._identity, self._token = self._take_identity(stored)
@@ -110,7 +109,7 @@ class HeadSupervisor:
         self._watch.hub = self._hub
         self._ports = RayPorts.of(self._hub.node.block)
         self._control_path = run_dir / "control"
-        self._control = ControlServer(self._control_path, self._answer, self._on_engine)
+        self._control = ControlServer(self._control_path, self._answer, self._engine.connected)
         self._ray = self._ray_process()
 
     def stop(self) -> None:
@@ -237,7 +236,7 @@ class HeadSupervisor:
             async with asyncio.timeout(ENGINE_START_S):
                 if await process.wait() != 0:
                     raise ClusterError(engine_failure(log_path))
-                await self._engine_up.wait()
+                await self._engine.up.wait()
         except TimeoutError as error:
             raise ClusterError(engine_failure(log_path)) from error
         finally:
@@ -303,14 +302,7 @@ class HeadSupervisor:
         return {"bytes": traffic.total, "control_bytes": control, **self._allowance.status()}
 
     def _on_node_lost(self, name: str) -> None:
-        if self._engine is not None:
-            self._engine.tell({"op": "node_lost", "node": name})
-
-    def _on_engine(self, channel: EngineChannel) -> None:
-        """The engine's actor dialed in; after a restart of the actor, anew."""
-        self._engine = channel
-        channel.on_progress = self._on_progress
-        self._engine_up.set()
+        self._engine.tell({"op": "node_lost", "node": name})
 
     def _on_progress(self, progress: Mapping[str, Any]) -> None:
         self._progress = dict(progress)
@@ -337,9 +329,7 @@ class HeadSupervisor:
         if op == "shutdown":
             self.stop()
             return {}
-        if self._engine is None:
-            raise ClusterError("The sweep engine is restarting; try again in a few seconds.")
-        return await self._engine.request(dict(request), ENGINE_ANSWER_S)
+        return await self._engine.ask(request)
 
     def _nodes(self) -> list[dict[str, Any]]:
         return self._watch.nodes(cpus=self._options.num_cpus, gpus=self._options.num_gpus)

@@ -3,7 +3,9 @@
     {"nodes": [{"name", "state", "cpus", "gpus", "trial", "rtt_ms", "bytes_sent", "bytes_received",
                 "control_sent", "control_received", "warning"}],
      "sweeps": [{"name", "state", "total", "pending", "running", "complete", "pruned", "failed", "lost", "cancelled",
-                 "eta_s", "best", "sentence"}],
+                 "eta_s", "best", "sentence", "metric": {"name", "mode"},
+                 "pairs": [{"model", "dataset", "total", "done", "failed", "best"}], "pairs_left_out",
+                 "causes": [{"text", "count"}], "causes_left_out", "done_on": {node: trials}}],
      "traffic": {"bytes", "control_bytes", "provider", "month", "month_bytes", "limit_bytes", "warning"},
      "snapshots": {"folder", "number", "age_s", "up_to_date", "error"} or null}
 

@@ -74,6 +74,7 @@ class Supervisor:
         self._answers: dict[int, dict[str, Any]] = {}
         self._last_id = 0
         self.progress: dict[str, Any] = {}
+        self.told: list[set[str]] = []  # the sweeps that each progress names
         threading.Thread(target=self._serve, daemon=True).start()
 
     def _serve(self) -> None:
@@ -94,6 +95,7 @@ class Supervisor:
         with self._changed:
             if "progress" in message:
                 self.progress = message["progress"]
+                self.told.append({each["name"] for each in self.progress["sweeps"]})
             else:
                 self._answers[message["id"]] = message
             self._changed.notify_all()

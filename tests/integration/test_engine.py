@@ -152,8 +152,10 @@ def test_a_killed_engine_takes_up_where_the_store_is(cluster: Cluster) -> None:
     supervisor.ask("start", "survivor")
     supervisor.wait_for(lambda: supervisor.sweep("survivor").get("complete", 0) >= 4)
     before = {row.number: row for row in cluster.store.trials(sweep_id) if row.state is TrialState.COMPLETE}
+    told = len(supervisor.told)
     cluster.kill_engine()
     supervisor.wait_state("survivor", SweepState.COMPLETE)
+    assert all("survivor" in names for names in supervisor.told[told:]), "who watches it was told that it does not run"
     after = cluster.store.trials(sweep_id)
     assert all(after[number] == row for number, row in before.items())
     assert {row.state for row in after} == {TrialState.COMPLETE}

@@ -112,6 +112,24 @@ def test_head_and_joiner_install_the_same() -> None:
     assert "# @param" in cells[0]
 
 
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        (
+            "head.ipynb",
+            ["SOURCE", "PROVIDER", "MOUNT_DRIVE", "NAME", "MAIN", "JOBS_PER_PAIR", "METRIC", "MODE", "SHUT_DOWN"],
+        ),
+        ("joiner.ipynb", ["SOURCE", "ADDRESS"]),
+    ],
+)
+def test_the_forms_have_their_fields(name: str, fields: list[str]) -> None:
+    """What Colab shows as a form, in its order; each on a line that holds a constant and nothing else."""
+    lines = [line for cell in read(name).cells for line in cell.source.splitlines() if "# @param" in line]
+    form = [ast.parse(line).body[0] for line in lines]
+    assert [field.targets[0].id for field in form] == fields
+    assert all(isinstance(field.value, ast.Constant) for field in form)
+
+
 def test_workers_skip_the_head_only_cells() -> None:
     """Of MAIN, workers run imports, parameters, data and compute, and skip what is for a person."""
     roles = [cell.role for cell in MainNotebook.load(EXAMPLES / "MAIN.ipynb").cells]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from raycolab.display.results_panel import results_panel
 from raycolab.errors import NoHeadError
 from raycolab.results.table import Results
+from raycolab.sweep import find
 from raycolab.trial import Metric
 from tests.raycolab.results.pages import Page
 from tests.raycolab.results.sweeps import declared, finished_sweep
@@ -36,6 +39,14 @@ def test_a_notebook_shows_the_panel_of_results() -> None:
     """By the name IPython asks for."""
     results = finished_sweep()
     assert results._repr_html_() == results_panel(results)
+
+
+@pytest.mark.usefixtures("finished")
+def test_a_sweep_is_shown_without_a_head() -> None:
+    """By its database: its state, its pairs, what failed and where trials ran."""
+    seen = Page(find("sample")._repr_html_())
+    for word in ("sample", "declared", "3 / 3", "0.75", "1 failed", "ValueError at cell 0: too bad"):
+        assert word in seen.texts
 
 
 def test_an_error_is_its_name_and_its_sentence() -> None:
