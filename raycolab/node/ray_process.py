@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import os
 import shutil
 import socket
@@ -28,8 +29,12 @@ from raycolab.node.ray_command import RayPorts
 
 __all__ = ["RayProcess", "check_ports_free", "decisive_line"]
 
+_log = logging.getLogger(__name__)
+
 _ADDRESS_FILE = "ray_current_cluster"  # Ray writes it into its temp dir once its node is registered with the head
 _START_S = 90.0  # Ray itself gives up after 30 to 45 s
+_GAVE_UP = "timed out during startup"  # what it then says
+_TRIES = 3
 _STOP_S = 15.0
 _POLL_S = 0.05
 _LONGEST_LINE = 600  # characters
@@ -57,11 +62,25 @@ class RayProcess:
         """Start Ray and return when its node is part of the cluster; call it from a thread that lives on.
 
         Raises PortTakenError before anything is started, and ClusterError with the decisive line of Ray's own log when
-        Ray ends or takes longer than `timeout_s`; nothing is left running then.
+        Ray ends or takes longer than `timeout_s`; nothing is left running then. Where Ray itself gives up, as after 30
+        s on a machine that is too busy, it is started again.
         """
         check_ports_free(self._ports)
+        os.close(os.open(self.log, os.O_CREAT | os.O_EXCL, 0o600))
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                await self._start_once(timeout_s)
+            except ClusterError:
+                check_ports_free(self._ports)  # where a program took one in the meantime, that says more
+                if not tries_left or _GAVE_UP not in self.last_words():
+                    raise
+                _log.warning("Ray gave up, as it does on a busy machine: it is started again")
+            else:
+                return
+
+    async def _start_once(self, timeout_s: float) -> None:
         self._temp_dir.mkdir(mode=0o700)
-        log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        log = os.open(self.log, os.O_WRONLY | os.O_APPEND)
         try:
             self._process = await asyncio.create_subprocess_exec(
                 *exec_with_lifeline(guard_command(self._command)),
@@ -73,11 +92,7 @@ class RayProcess:
             )
         finally:
             os.close(log)
-        try:
-            await self._come_up(self._process, timeout_s)
-        except ClusterError:
-            check_ports_free(self._ports)  # where a program took one in the meantime, that says more
-            raise
+        await self._come_up(self._process, timeout_s)
 
     async def _come_up(self, process: asyncio.subprocess.Process, timeout_s: float) -> None:
         try:

@@ -1,8 +1,18 @@
-"""What Ray printed, and what of it a person is shown; the process itself is in tests/integration."""
+"""What Ray printed, what of it a person is shown, and when it is started again; real Ray is in tests/integration."""
 
 from __future__ import annotations
 
-from raycolab.node.ray_process import decisive_line
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from raycolab.errors import ClusterError
+from raycolab.node.ray_command import RayPorts, ports_needed
+from raycolab.node.ray_process import RayProcess, decisive_line
+from tunnel.nodes import PortBlock
 
 TRACEBACK = """\
 2026-11-22 20:46:30,013 INFO scripts.py:1043 -- Local node IP: 127.77.0.1
@@ -64,3 +74,57 @@ def test_the_last_line_counts_where_there_is_nothing_else() -> None:
 def test_a_long_line_is_cut() -> None:
     """Ray's advice can be pages long; a sentence for a person is not."""
     assert len(decisive_line("x" * 5_000)) == 602
+
+
+# A program in Ray's place: it fails so often with these words, then comes up.
+STAND_IN = """
+import sys, time
+from pathlib import Path
+folder, failures, words = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+count = folder.with_name("count")
+with count.open("a") as file:
+    file.write("x")
+if count.stat().st_size <= failures:
+    sys.exit("Traceback (most recent call last):\\nException: " + words)
+(folder / "ray_current_cluster").write_text("127.77.0.1:10002")
+time.sleep(1000)
+"""
+GAVE_UP = "The current node timed out during startup. This could happen because the GCS has become overloaded"
+
+
+def stand_in(folder: Path, failures: int, words: str) -> RayProcess:
+    """Not Ray, but started and ended as Ray is."""
+    command = [sys.executable, "-c", STAND_IN, str(folder / "ray"), str(failures), words]
+    ports = RayPorts.of(PortBlock(20_300, ports_needed(1)))
+    return RayProcess(command, dict(os.environ), ports=ports, temp_dir=folder / "ray")
+
+
+def start(ray: RayProcess) -> None:
+    """Have it come up, and end it."""
+
+    async def run() -> None:
+        await ray.start()
+        await ray.stop()
+
+    asyncio.run(run())
+
+
+def test_ray_that_gave_up_is_started_again(tmp_path: Path) -> None:
+    """On a machine that is too busy for the 30 s that Ray gives itself."""
+    start(stand_in(tmp_path, 2, GAVE_UP))
+    assert (tmp_path / "count").read_text() == "xxx"
+
+
+def test_ray_that_gives_up_time_and_again_is_said(tmp_path: Path) -> None:
+    """With what Ray said; nothing of it is left."""
+    with pytest.raises(ClusterError, match="Ray did not start on this node: Exception: The current node timed out"):
+        start(stand_in(tmp_path, 9, GAVE_UP))
+    assert (tmp_path / "count").read_text() == "xxx"
+    assert not (tmp_path / "ray").exists()
+
+
+def test_ray_that_fails_otherwise_is_not_started_again(tmp_path: Path) -> None:
+    """The next time would be no better."""
+    with pytest.raises(ClusterError, match="Version mismatch"):
+        start(stand_in(tmp_path, 9, "Version mismatch"))
+    assert (tmp_path / "count").read_text() == "x"
