@@ -1,4 +1,9 @@
-"""How the tests share the machine: whole clusters take turns in one of pytest's two processes."""
+"""How the tests share the machine: two processes, and clusters in both of them only where that is no crowd.
+
+Starting Ray keeps two cores busy, and Ray gives a node 30 s to start. So the large clusters take turns in one process,
+while the other one runs everything that has no cluster, and after that the small clusters: for this each process has
+a network of its own. Where that is refused all clusters take turns, for they all use the addresses 127.77.0.0/16.
+"""
 
 from __future__ import annotations
 
@@ -8,22 +13,46 @@ import pytest
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
+from tests import own_network
+
 # How long inputs take to make says something about the machine, which runs clusters beside, and nothing about the code.
 settings.register_profile("shared", suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared")
 
-_CLUSTERS = {"bench", "integration", "notebooks"}
+_CLUSTERS = ("tests/bench/", "tests/integration/", "tests/notebooks/")
+_SMALL = tuple(
+    f"tests/integration/test_{name}.py"
+    for name in ("engine", "ngrok_cluster", "ngrok_provider", "outages", "pull", "refusals", "search_engine", "tunnel")
+)
+
+
+def _piece(nodeid: str) -> str:
+    """The piece of work that a test is part of: all large clusters, all small ones, or its file."""
+    file = nodeid.partition("::")[0]
+    if not file.startswith(_CLUSTERS):
+        return file
+    return "small clusters" if file.startswith(_SMALL) and own_network.can_be_had() else "clusters"
 
 
 class ClustersTogether(LoadScopeScheduling):
-    """Everything that starts clusters is one piece of work, every other file another."""
+    """Gives out whole pieces of work, in the order of the tests."""
 
     def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.partition("::")[0]
-        return "clusters" if file.split("/")[1] in _CLUSTERS else file
+        return _piece(nodeid)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ClustersTogether:
     """What gives the tests out."""
     return ClustersTogether(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The small clusters come last."""
+    items.sort(key=lambda item: _piece(item.nodeid) == "small clusters")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """In one of several processes, take a network."""
+    if hasattr(config, "workerinput") and own_network.can_be_had():
+        own_network.take()

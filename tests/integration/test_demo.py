@@ -55,6 +55,7 @@ def test_it_ends_with_the_contract_s_json() -> None:
     assert "starting a head and 2 joiners, each in a session without a network" in ended.stderr.splitlines()
 
 
+@pytest.mark.slow
 def test_without_namespaces_it_says_so_and_completes(tmp_path: Path) -> None:
     """The joiner runs as a plain process; the note stands before the work and in the result."""
     command = ("--joiners", "1", "--jobs-per-pair", "1", "--data-dir", str(tmp_path))

@@ -180,6 +180,7 @@ def test_a_slot_told_to_end_is_no_failure_of_its_trial(cluster: Cluster) -> None
     assert [attempt.outcome for attempt in lost] == [TrialState.LOST]
 
 
+@pytest.mark.slow
 def test_a_lost_node_costs_its_trials_one_attempt() -> None:
     """Trials that ran on a node that vanishes run again elsewhere; those it held come back uncharged."""
     with Cluster(cpus=2) as cluster:

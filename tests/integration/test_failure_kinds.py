@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from raycolab.trial import ErrorKind, TrialState
 from tests.integration.failure_stage import Ending, Stage, failure_stage, full_disk
@@ -188,7 +189,14 @@ def installs(stage: Stage, name: str) -> Ending:
     return dataclasses.replace(ending, after=run.nodes_after(0.0))
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=str)
+def rows() -> Iterator[ParameterSet]:
+    """The table; what takes a minute or much memory of its own is run by hand."""
+    for kind in KINDS:
+        quick = kind.sweep in ("in_trials", "in_setup")
+        yield pytest.param(kind, id=kind.name, marks=() if quick else pytest.mark.slow)
+
+
+@pytest.mark.parametrize("kind", rows())
 def test_each_kind_of_failure_has_its_end(kind: Kind, request: pytest.FixtureRequest) -> None:
     """The state, the error kind, the message, how often it was tried; other trials go on, and it is never the best."""
     endings: Endings = request.getfixturevalue(kind.sweep)

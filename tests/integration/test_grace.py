@@ -36,19 +36,16 @@ def patient() -> Iterator[Cluster]:
 
 @pytest.mark.slow
 def test_a_node_past_the_grace_comes_back_as_a_new_one(three: Cluster) -> None:
-    """Its trials run elsewhere, it rejoins at once under another Ray id, and Ray calls the old one dead."""
+    """Its trials run elsewhere, and it rejoins at once under another Ray id."""
     with NodeWatch(three) as watch:
         old = watch.latest().alive["joiner-1"]
-        sweep = Sweep(three, "lost", trials=40, trial_s=1.0)
+        sweep = Sweep(three, "lost", trials=30, trial_s=0.7)
         until(lambda: "joiner-1" in {each.node for each in sweep.attempts()}, 60, sweep.attempts)
         three.edges["tab-1"].tell("blackhole on", "cut")
         gone = given_up_at(three, GRACE_S + 20)
         three.edges["tab-1"].tell("blackhole off")
-        back = until_back(three, watch, old)
-        dead = watch.when_dead(old, DEAD_S + 30)
+        until_back(three, watch, old)
         sweep.wait(120)
-        report(sweep, watch, gone=gone, dead=dead, back=back)
-        assert dead - gone < DEAD_S
         assert_lost_and_run_elsewhere(sweep, gone)
         assert_works(three, "after-the-grace")
         assert watch.ids_of()["joiner-2"] == {watch.latest().alive["joiner-2"]}
@@ -133,7 +130,7 @@ def assert_lost_and_run_elsewhere(sweep: Sweep, gone: float) -> None:
 
 def assert_works(three: Cluster, name: str) -> None:
     """Every node runs trials of the next sweep."""
-    after = Sweep(three, name, trials=18, trial_s=0.5)
+    after = Sweep(three, name, trials=60, trial_s=0.5)
     after.wait(120)
     after.assert_each_ran_once()
     assert {each.node for each in after.attempts()} == {"head", "joiner-1", "joiner-2"}

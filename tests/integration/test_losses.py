@@ -13,7 +13,7 @@ import pytest
 
 from tests.integration.sessions import RAYCOLAB, Cluster, cluster, until, write_main, write_sweep
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]
 
 GRACE_S = 3
 MAIN = """
@@ -137,4 +137,4 @@ def test_the_head_s_supervisor_killed_leaves_nothing(three: Cluster) -> None:
     assert not run_dir.exists()
     three.head.end()
     three.start_head("head-again")
-    three.wait_up(2)
+    three.wait_up(1 + sum(bool(tab.processes()) for tab in three.joiners.values()))

@@ -72,6 +72,7 @@ def test_a_sweep_through_minutes_of_cuts_and_black_holes(three: Cluster) -> None
         see_through(three, watch, sweep, before, cuts)
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_submitted_in_the_dark(three: Cluster) -> None:
     """Nothing passes to the joiners: the head runs it alone, to its end; after the outage all run the next one."""
     for edge in three.edges.values():

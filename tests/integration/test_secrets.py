@@ -22,7 +22,7 @@ from tests.integration.sessions import words_of, write_main
 from tests.raycolab.colab.vm import STAND_IN, ColabVm, colab_vm
 
 __all__ = ["colab_vm"]
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(200)]
 
 HEADS = {"OF_HEAD": "head-7f3a9c5e", "OF_BOTH": "both-by-head-51d0b2"}
 JOINERS = {"OF_JOINER": "joiner-c04e8d11", "OF_BOTH": "both-by-joiner-9ab3f6"}

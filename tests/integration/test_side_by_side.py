@@ -85,6 +85,7 @@ def machine() -> Iterator[Machine]:
     shutil.rmtree(made.folder)
 
 
+@pytest.mark.slow
 def test_a_head_and_a_joiner_side_by_side(machine: Machine) -> None:
     """Both run trials; `down` ends both with 0 and leaves nothing; a new head has the old one's address."""
     head, address = machine.start_head()

@@ -8,7 +8,7 @@ import re
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,20 @@ class NotebookTab:
         self._kernels += 1
         return _SessionKernel(self, self.tab.folder / f"{self.name}-{self._kernels}")
 
+    def dressed(self, argv: Sequence[str], env: Mapping[str, str] | None = None) -> list[str]:
+        """The arguments that run a command on the tab's CPU, with what kernels have in their environment on Colab."""
+        folder = self.tab.folder
+        settings = {
+            **COLAB,
+            "TMPDIR": str(folder),
+            "RAYCOLAB_DATA_DIR": str(self.data_dir),
+            "IPYTHONDIR": str(folder / "ipython"),
+            **(env or {}),
+        }
+        words = [f"{name}={value}" for name, value in settings.items()]
+        # A kernel would watch for the end of a process whose id means another one inside.
+        return ["env", "-u", "JPY_PARENT_PID", *words, "taskset", "--cpu-list", str(self.cpu), *argv]
+
     def processes(self) -> list[psutil.Process]:
         """Every process of the session but its first one, and those of a kernel."""
         return [each for each in self.tab.processes() if "ipykernel_launcher" not in words_of(each)]
@@ -65,17 +79,8 @@ class _SessionKernel(KernelManager):
         self._inside = tab
 
     def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
-        tab, folder = self._inside.tab, self._inside.tab.folder
-        settings = {
-            **COLAB,
-            "TMPDIR": str(folder),
-            "RAYCOLAB_DATA_DIR": str(self._inside.data_dir),
-            "IPYTHONDIR": str(folder / "ipython"),
-        }
-        words = [f"{name}={value}" for name, value in settings.items()]
-        # The kernel would watch for the end of a process whose id means another one inside.
-        prefix = ["env", "-u", "JPY_PARENT_PID", *words, "taskset", "--cpu-list", str(self._inside.cpu)]
-        return tab.session.command([*prefix, *super().format_kernel_cmd(extra_arguments)], cwd=folder)
+        tab, words = self._inside.tab, super().format_kernel_cmd(extra_arguments)
+        return tab.session.command(self._inside.dressed(words), cwd=tab.folder)
 
 
 @dataclass

@@ -23,8 +23,9 @@ from tests.notebooks.kernels import EXAMPLES, NotebookTab, Opened, fill_in, kern
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(200)]
 
-JOBS_PER_PAIR = 2
+ALONE, TOGETHER = 1, 3  # JOBS_PER_PAIR, of the head by itself and of both
 PAIRS = 16
+JOBS = PAIRS * TOGETHER
 SLOW_MAIN = """
 import time
 def compute(model, dataset, x):
@@ -48,36 +49,44 @@ class Ran:
     joiner_tab: NotebookTab
     joiner: Opened
     address: str
+    alone: str  # the DataFrame's page before there was a joiner
 
 
 @pytest.fixture(scope="module")
 def ran() -> Iterator[Ran]:
-    """What a person does first: run the head, paste its address into the joiner, run that, go on at the head."""
+    """What a person does first: run the head; paste its address into the joiner, run it; the head again, with more."""
     folder = Path(tempfile.mkdtemp(prefix="rct-"))
     with contextlib.ExitStack() as ending:
         ending.callback(shutil.rmtree, folder, ignore_errors=True)
         head_tab, joiner_tab = NotebookTab(folder, "head", cpu=0), NotebookTab(folder, "tab-1", cpu=1)
         ending.callback(joiner_tab.end)
         ending.callback(head_tab.end)
-        head = Opened.of(read_example("head.ipynb", PROVIDER="unix", JOBS_PER_PAIR=JOBS_PER_PAIR), head_tab)
+        head = Opened.of(read_example("head.ipynb", PROVIDER="unix", JOBS_PER_PAIR=ALONE), head_tab)
         ending.enter_context(head.running())
-        head.run("install", "start")
+        head.run(*(cell.id for cell in head.code_cells))
+        alone = head.cell("dataframe").outputs[0].data["text/html"]
         address = re.findall(r"^tunnel\+\S+$", shown(head.cell("start")), re.MULTILINE)[0]
         joiner = Opened.of(read_example("joiner.ipynb", ADDRESS=address), joiner_tab)
         joiner.start()
-        until(lambda: "joiner-1 is up" in shown(joiner.cell("join")), 60, lambda: shown(joiner.cell("join")))
-        head.run(*(cell.id for cell in head.code_cells if cell.id not in ("install", "start", "shutdown")))
-        yield Ran(folder, head_tab, head, joiner_tab, joiner, address)
+        until(lambda: "joiner-1 is up" in shown(joiner.cell("join")), 100, lambda: shown(joiner.cell("join")))
+        fill_in(head.notebook, "JOBS_PER_PAIR", TOGETHER)
+        head.run(*(cell.id for cell in head.code_cells if cell.id not in ("install", "start")))
+        yield Ran(folder, head_tab, head, joiner_tab, joiner, address, alone)
+
+
+def test_the_head_notebook_alone_ends_with_a_data_frame(ran: Ran) -> None:
+    """Run top to bottom in an empty session, with no MAIN named and nobody else there: the example's results."""
+    assert f"<p>{PAIRS * ALONE} rows" in ran.alone
 
 
 def test_the_head_notebook_ends_with_the_results(ran: Ran) -> None:
     """A row for each job, all COMPLETE, on both nodes; the best of every pair, the best of all, no errors."""
     table = pd.read_csv(ran.folder / "sample_experiment.csv")
-    assert len(table) == PAIRS * JOBS_PER_PAIR
+    assert len(table) == JOBS
     assert set(table["state"]) == {"COMPLETE"}
     assert set(table["node"]) == {"head", "joiner-1"}
     data_frame = ran.head.cell("dataframe").outputs[0].data["text/html"]
-    assert f"<p>{PAIRS * JOBS_PER_PAIR} rows" in data_frame
+    assert f"<p>{JOBS} rows" in data_frame
     pivot = shown(ran.head.cell("pivot"))
     assert all(name in pivot for name in (*table["model"], *table["dataset"]))
     assert "NaN" not in pivot
@@ -87,12 +96,16 @@ def test_the_head_notebook_ends_with_the_results(ran: Ran) -> None:
 
 def test_the_head_notebook_shows_who_joined_and_how_far_the_sweep_is(ran: Ran) -> None:
     """The nodes, one line of progress that stands at its end, what the tabs were worth, the best to run again."""
-    nodes = ran.head.cell("nodes").outputs[0].data["text/html"]
-    assert all(f"<td>{name}</td><td>up</td><td>1</td>" in nodes for name in ("head", "joiner-1"))
-    assert "DECLARED  0/32" in shown(ran.head.cell("declare"))
+    nodes = shown(ran.head.cell("start")).splitlines()
+    assert {"head: up, 1 CPU", "joiner-1: up, 1 CPU"} <= set(nodes)
+    assert f"{PAIRS * ALONE}/{JOBS}" in shown(ran.head.cell("declare"))
     progress, worth = ran.head.cell("run").outputs
-    assert "32/32  ok 32  failed 0  running 0  2 nodes" in progress.data["text/plain"]
-    assert re.match(r"32 trials, 2 tabs, .*; this tab alone about .*\nTo run .*:\ncompute\(.*model=.*\)\n", worth.text)
+    assert f"{JOBS}/{JOBS}  ok {JOBS}  failed 0  running 0  2 nodes" in progress.data["text/plain"]
+    assert f"{JOBS} / {JOBS}" in progress.data["text/html"]
+    assert re.match(
+        rf"{JOBS - PAIRS * ALONE} trials, 2 tabs, .*; this tab alone about .*\nTo run .*:\ncompute\(.*model=.*\)\n",
+        worth.text,
+    )
 
 
 def test_the_next_steps_are_printed(ran: Ran) -> None:
@@ -124,7 +137,7 @@ def test_a_killed_kernel_takes_nothing_with_it(ran: Ran) -> None:
     assert before
     with kernel_in(ran.head_tab) as kernel:
         said = kernel.run("import raycolab; head = raycolab.start_head(provider='unix')")
-        assert ran.address in said.text.splitlines()
+        assert ran.address in said.display.splitlines()
         assert "Starting" not in said.text
         assert ran.address in kernel.run("raycolab.attach().join_address").text
         kernel.begin(DECLARE_SLOW + "results = sweep.run()")
@@ -140,12 +153,21 @@ def slow_rows(ran: Ran) -> list[raycolab.trial.TrialRow]:
     return raycolab.find("slow", data_dir=ran.head_tab.data_dir).results.rows
 
 
+def joiner_panel(ran: Ran) -> str:
+    """What the joiner's cell shows now, as HTML."""
+    return str(ran.joiner.cell("join").outputs[0].data["text/html"])
+
+
 def test_stop_detaches_from_a_sweep(ran: Ran) -> None:
-    """Stop ends the cell with a sentence and nothing else: the sweep goes on, and can be watched again."""
+    """Stop ends the cell with a sentence and nothing else: the sweep goes on, and can be watched again.
+
+    All the while the joiner's panel has the trial that it runs.
+    """
     with kernel_in(ran.head_tab) as kernel:
         kernel.run(DECLARE_SLOW.replace('"slow"', '"stopped"'))
         kernel.begin("results = sweep.run()")
         kernel.read_until("ok [1-9]")
+        until(lambda: re.search(r"#\d+ a x d", joiner_panel(ran)) is not None, 20, lambda: joiner_panel(ran)[-600:])
         kernel.interrupt()
         said = kernel.finish()
         assert said.error is not None
@@ -164,6 +186,9 @@ def test_an_error_is_one_sentence(ran: Ran) -> None:
         said = kernel.run("raycolab.find('nothing')")
         assert said.error is not None
         assert re.fullmatch(r"UnknownSweepError: .*'nothing'.*", said.error)
+        said = kernel.run("raycolab.declare('x', main='MIAN.ipynb', metric='accuracy')")
+        assert said.error is not None
+        assert re.fullmatch(r"MainError: There is no notebook 'MIAN\.ipynb'; nearby: .*MAIN\.ipynb.*", said.error)
         said = kernel.run("raycolab.join('tunnel+wss://cut-short')")
         assert said.error is not None
         assert re.fullmatch(r"UsageError: .*", said.error)
@@ -182,13 +207,13 @@ def test_stop_detaches_from_a_joiner(ran: Ran) -> None:
         kernel.interrupt()
         said = kernel.finish()
         assert said.error is None
-        assert "Detached" in said.text
-        assert "raycolab.leave()" in said.text.rpartition("Detached")[2]
+        assert "Detached" in said.display
+        assert "raycolab.leave()" in said.display.rpartition("Detached")[2]
         assert head.wait_for_joiners(2, timeout=20) == ["joiner-1", "joiner-2"]
         kernel.begin(join)
         kernel.read_until("joiner-2 is up with 1 CPU")
         kernel.interrupt()
-        assert "joiner already" in kernel.finish().text
+        assert "joiner already" in kernel.finish().display
         said = kernel.run("raycolab.leave()")
         assert (said.text, said.error) == ("This machine has left the cluster.\n", None)
         assert tab.processes() == []
@@ -196,9 +221,15 @@ def test_stop_detaches_from_a_joiner(ran: Ran) -> None:
 
 
 def test_the_joiner_notebook_ends_with_the_head(ran: Ran) -> None:
-    """The head's last cell, its box ticked, ends the cluster; the joiner's cell says so and nothing is left."""
+    """The head's last cell, its box ticked, ends the cluster; the joiner's cell says so and nothing is left.
+
+    Nor does the head's notebook have the address any more, as it would be saved now.
+    """
+    assert ran.address in str(ran.head.notebook)
     fill_in(ran.head.notebook, "SHUT_DOWN", True)
     ran.head.run("shutdown")
+    assert ran.address not in str(ran.head.notebook)
+    assert "This head has ended" in shown(ran.head.cell("start"))
     assert ran.joiner.thread is not None
     ran.joiner.thread.join(30)
     assert not ran.joiner.thread.is_alive()

@@ -7,6 +7,7 @@ agent resume, sometimes twice. The model is what the programs at both ends did a
 from __future__ import annotations
 
 import copy
+import copyreg
 from dataclasses import dataclass, field
 
 import pytest
@@ -32,6 +33,7 @@ from tunnel.ledger import CONTROL_FLIGHT, FRAME_COST
 from tunnel.stream import StreamId
 from tunnel.window import INITIAL_WINDOW, Budget
 
+copyreg.pickle(memoryview, lambda view: (memoryview, (bytes(view),)))  # for copies of a link that holds some
 PATTERN = bytes(at * at % 251 for at in range(251)) * 5000
 SIZES = st.sampled_from([1, 100, 5000, INITIAL_WINDOW, INITIAL_WINDOW + 1, 70_000, 300_000, 1_000_000])
 
