@@ -22,7 +22,7 @@ settings.load_profile("shared")
 _CLUSTERS = ("tests/bench/", "tests/integration/", "tests/notebooks/")
 _SMALL = tuple(
     f"tests/integration/test_{name}.py"
-    for name in ("engine", "ngrok_cluster", "ngrok_provider", "outages", "pull", "refusals", "search_engine", "tunnel")
+    for name in ("engine", "grace", "ngrok_provider", "outages", "pull", "refusals", "search_engine", "tunnel")
 )
 
 

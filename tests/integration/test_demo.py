@@ -38,6 +38,7 @@ def demo(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str
     return ended
 
 
+@pytest.mark.slow
 def test_it_ends_with_the_contract_s_json() -> None:
     """Three nodes that share no network, trials on each, none failed; stdout is that object alone."""
     assert probe().kind is not None

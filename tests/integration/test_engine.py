@@ -40,6 +40,7 @@ def test_a_sweep_runs_to_its_end(cluster: Cluster) -> None:
     assert cluster.store.existing_sweep("squares").state is SweepState.COMPLETE
 
 
+@pytest.mark.slow
 def test_each_kind_of_failure_has_its_own_end(cluster: Cluster) -> None:
     """An exception and a timeout are FAILED, a process that dies three times is LOST, the rest of the sweep goes on."""
     main = notebook(

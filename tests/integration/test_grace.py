@@ -34,12 +34,11 @@ def patient() -> Iterator[Cluster]:
         yield made
 
 
-@pytest.mark.slow
 def test_a_node_past_the_grace_comes_back_as_a_new_one(three: Cluster) -> None:
     """Its trials run elsewhere, and it rejoins at once under another Ray id."""
     with NodeWatch(three) as watch:
         old = watch.latest().alive["joiner-1"]
-        sweep = Sweep(three, "lost", trials=30, trial_s=0.7)
+        sweep = Sweep(three, "lost", trials=30, trial_s=0.5)
         until(lambda: "joiner-1" in {each.node for each in sweep.attempts()}, 60, sweep.attempts)
         three.edges["tab-1"].tell("blackhole on", "cut")
         gone = given_up_at(three, GRACE_S + 20)
@@ -47,7 +46,6 @@ def test_a_node_past_the_grace_comes_back_as_a_new_one(three: Cluster) -> None:
         until_back(three, watch, old)
         sweep.wait(120)
         assert_lost_and_run_elsewhere(sweep, gone)
-        assert_works(three, "after-the-grace")
         assert watch.ids_of()["joiner-2"] == {watch.latest().alive["joiner-2"]}
 
 

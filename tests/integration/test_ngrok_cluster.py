@@ -20,6 +20,7 @@ AGENT = Path(__file__).with_name("ngrok_agent.py")
 TOKEN = "2aStandIn0Token0That0No0Log0May0Show_7xyz"
 
 
+@pytest.mark.slow
 def test_joiners_come_through_ngrok_and_survive_its_agent(tmp_path: Path) -> None:
     """With a token in the environment `auto` means ngrok; when the agent is killed another one takes its place."""
     agent = tmp_path / "agent"

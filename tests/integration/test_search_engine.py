@@ -100,6 +100,7 @@ def test_poor_trials_are_pruned(cluster: Cluster) -> None:
             assert row.metrics["metric"] == list(steps.values())[-1]
 
 
+@pytest.mark.slow
 def test_a_sweep_with_too_many_failures_is_held_and_goes_on(cluster: Cluster) -> None:
     """The sentence names the number and how to go on; nothing is lost."""
     main = notebook(FAILING)

@@ -54,6 +54,7 @@ def latest(drive: Path) -> Snapshot:
     return found
 
 
+@pytest.mark.slow
 def test_a_head_on_a_new_disk_resumes_from_the_folder(three: Cluster, tmp_path: Path) -> None:
     """The newest snapshot is cut short: same address, the joiners return, nothing the one before had runs again."""
     drive, address = three.folder / "drive", three.address_file.read_text()
