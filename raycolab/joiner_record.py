@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["is_alive", "running_joiner", "show_joiner", "start_joiner", "was_up", "write_record"]
 
 POLL_S = 0.3
+EXEC_S = 0.5  # a process that has no command line for longer is none
 JOINER_RECORD = "joiner.json"
 
 
@@ -57,10 +58,16 @@ def running_joiner(data_dir: DataDir) -> dict[str, Any] | None:
 
 def is_alive(record: Mapping[str, Any]) -> bool:
     """Whether the guard of a joiner still runs; its run directory's name tells it from a later process of that id."""
-    try:
-        return str(record["run_dir"]) in Path(f"/proc/{record['pid']}/cmdline").read_text()
-    except OSError:
-        return False
+    deadline = time.monotonic() + EXEC_S
+    while True:
+        try:
+            words = Path(f"/proc/{record['pid']}/cmdline").read_text()
+        except OSError:
+            return False
+        # A process that is just executing has none yet; one that ended and was not reaped has none any more.
+        if words or time.monotonic() > deadline:
+            return str(record["run_dir"]) in words
+        time.sleep(0.02)
 
 
 def show_joiner(record: Mapping[str, Any], surface: JoinerSurface) -> None:

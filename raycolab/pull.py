@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raycolab.engine.pull_words import assignment_from_json, outcome_to_json
+from raycolab.engine.slot_desk import MAX_POINTS
 from raycolab.errors import ClusterError, MainError, UsageError
 from raycolab.main.notebook import MainNotebook
 from raycolab.main.returned import BadReturnError, metrics_of
@@ -96,8 +97,8 @@ class Task:
             self._outcome = Outcome(TrialState.COMPLETE, metrics, started_at=self._began, ended_at=time.time())
         if self._outcome is None:
             raise UsageError(f"{self} has no data yet: call its compute() first, or give send_data what you measured.")
-        self._is_sent = True
         counts = self._puller.push(self._ticket, self._outcome)
+        self._is_sent = True
         if not counts:
             _say(f"{self} had gone to another notebook, or was ended: this result does not count.")
         return counts
@@ -114,8 +115,14 @@ class Task:
 class Puller:
     """This process, as it pulls trials of one sweep."""
 
-    def __init__(self, name: str, request: Request, main: str, metric: Metric, folder: Path) -> None:
-        """`main` is a MainNotebook's JSON; in `folder` its shell commands leave what they did on this machine."""
+    def __init__(
+        self, name: str, request: Request, main: str, metric: Metric, folder: Path, *, give_up_s: float = GIVE_UP_S
+    ) -> None:
+        """`main` is a MainNotebook's JSON; in `folder` its shell commands leave what they did on this machine.
+
+        A head that does not answer is asked again for `give_up_s`.
+        """
+        self._give_up_s = give_up_s
         self.metric = metric
         self._name = name
         self._request = request
@@ -129,7 +136,7 @@ class Puller:
         self._points: list[tuple[int, float]] = []  # reported, not sent
         self._prune = False
         self._beating = False
-        atexit.register(self._put_down)
+        atexit.register(self.close)
 
     def next(self, *, begin: bool = False) -> Task | None:
         """Wait for the next trial, the one it holds if any; None when the sweep is at rest.
@@ -164,7 +171,7 @@ class Puller:
     def reported(self, step: int, value: float) -> bool:
         """The trial that runs reports; whether it is to end."""
         with self._changed:
-            self._points.append((step, value))
+            self._points = [*self._points[1 - MAX_POINTS :], (step, value)]
             self._changed.notify_all()
             return self._prune
 
@@ -173,7 +180,7 @@ class Puller:
         if self._runtime is None:
             from raycolab.main.runtime import MainRuntime, SetupFailed  # IPython takes a while to import
 
-            runtime = MainRuntime(MainNotebook.from_json(self._main), lock_dir=self._folder)
+            runtime = MainRuntime(MainNotebook.from_json(self._main), lock_dir=self._folder, in_worker=False)
             with _own_main_module(runtime):
                 try:
                     runtime.setup()
@@ -182,6 +189,17 @@ class Puller:
                     raise MainError(f"MAIN cannot be set up in this notebook: {error}.") from error
             self._runtime = runtime
         return self._runtime
+
+    def close(self) -> None:
+        """The process ends: what it holds is for another, and MAIN is unloaded."""
+        with self._changed:
+            ticket, self._ticket = self._ticket, None
+        with contextlib.suppress(ClusterError):
+            if ticket is not None:
+                self._request("put_down", sweep=self._name, puller=self._id, timeout_s=2.0)
+        if self._runtime is not None:
+            self._runtime.close()
+            self._runtime = None
 
     # ----- inside -----
 
@@ -207,33 +225,32 @@ class Puller:
             sent_at = time.monotonic()
             if ticket is None:
                 continue
-            with contextlib.suppress(ClusterError):  # whoever pushes next says what is wrong
+            try:
                 answer = self._request("pulse", sweep=self._name, puller=self._id, ticket=ticket, points=points)
+            except ClusterError:  # whoever pushes next says what is wrong
+                with self._changed:
+                    if self._ticket == ticket:
+                        self._points = [*points, *self._points][-MAX_POINTS:]
+            else:
                 with self._changed:
                     self._prune = self._ticket == ticket and (bool(answer["prune"]) or not answer["held"])
 
     def _ask(self, op: str, **fields: Any) -> dict[str, Any]:
-        """Ask the head, again while it does not answer, for a minute."""
-        deadline = time.monotonic() + GIVE_UP_S
+        """Ask the head, again while it does not answer."""
+        deadline = time.monotonic() + self._give_up_s
         while True:
             try:
                 return self._request(op, sweep=self._name, puller=self._id, **fields)
             except ClusterError as error:
-                if time.monotonic() > deadline:
+                if time.monotonic() >= deadline:
                     raise
-                self._tell_once(f"the head, which does not answer: {error}")
+                self._tell_once(str(error))
                 time.sleep(RETRY_S)
 
     def _tell_once(self, waits: str | None) -> None:
         if waits is not None and waits != self._told:
             _say(f"{self._name}: waits; {waits}")
             self._told = waits
-
-    def _put_down(self) -> None:
-        """The process ends: what it holds is for another."""
-        with contextlib.suppress(ClusterError):
-            if self._ticket is not None:
-                self._request("put_down", sweep=self._name, puller=self._id, timeout_s=2.0)
 
 
 @contextlib.contextmanager

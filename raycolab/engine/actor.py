@@ -353,6 +353,7 @@ class Engine:
                 if not has_work or (sweep.state in _UNTIL_ASKED and not message.get("begin")):
                     told = self._resting.get(name)
                     return {"over": sweep.state.value if has_work else "COMPLETE", "sentence": told and told.sentence}
+                await self._claim(sweep)
                 self._turns.add(name, Turn(pulled=True))
                 return {"waits": self._waits_for()}
             if message.get("begin"):  # it may just have been extended

@@ -12,12 +12,13 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from raycolab.node.control import LINE_BYTES
+
 __all__ = ["ControlLine"]
 
 _log = logging.getLogger(__name__)
 
 _REDIAL_S = 0.5
-_LONGEST_LINE = 2**20  # bytes
 
 Message = dict[str, Any]
 
@@ -41,7 +42,7 @@ class ControlLine:
         """Keep the line up until cancelled."""
         while True:
             try:
-                reader, writer = await asyncio.open_unix_connection(self._path, limit=_LONGEST_LINE)
+                reader, writer = await asyncio.open_unix_connection(self._path, limit=LINE_BYTES)
             except OSError:
                 await asyncio.sleep(_REDIAL_S)
                 continue

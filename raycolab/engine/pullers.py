@@ -44,6 +44,8 @@ class Pullers:
         self._scheduler = scheduler
         self._pump = pump
         self._pulls: dict[str, _Pull] = {}
+        # The ticket of the last result that counted, by puller: an answer that was lost is asked for again.
+        self._counted: dict[str, int] = {}
         self._heard_at = now
 
     def silent_s(self, now: float) -> float:
@@ -68,10 +70,11 @@ class Pullers:
         return pull.assignment
 
     def push(self, puller: str, ticket: int, outcome: Outcome) -> bool:
-        """The puller's trial ended; False when it is not the puller's any more, and nothing changes."""
+        """The puller's trial ended; False when it was not the puller's any more. Said again it changes nothing."""
         pull = self._held(puller, ticket)
         if pull is None:
-            return False
+            return self._counted.get(puller) == ticket
+        self._counted[puller] = ticket
         self._scheduler.finished(pull.slot, ticket, outcome, time.time())
         self._dismiss(puller, LossCause.ENDED, "its trial ended")
         return True

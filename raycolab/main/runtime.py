@@ -82,16 +82,26 @@ class SetupFailed(Exception):  # noqa: N818  # it is an event of the worker's li
 
 
 class MainRuntime:
-    """One MAIN loaded in this process. `lock_dir` is a folder of this node, shared by its workers."""
+    """One MAIN loaded in this process. `lock_dir` is a folder of this node, shared by its workers.
 
-    def __init__(self, main: MainNotebook, *, lock_dir: Path, clock: Callable[[], float] = time.time) -> None:
+    In a worker, which has no page, what MAIN asks of its notebook's page is answered by `KernelOnly`.
+    """
+
+    def __init__(
+        self,
+        main: MainNotebook,
+        *,
+        lock_dir: Path,
+        in_worker: bool = True,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._main = main
         self._folder = lock_dir
         self._clock = clock
         self._once = NodeOnce(lock_dir / "commands", main.code_fingerprint(), clock)
         self._output = OutputTail()  # one for setup and trials: loggers keep the stream they were made with
         wanted = needs_colab(cell.source for cell in main.cells if cell.role is not CellRole.SKIP)
-        self._kernel_only = KernelOnly(stand_in=wanted)
+        self._kernel_only = KernelOnly(stand_in=wanted) if in_worker else None
         self._shell: MainShell | None = None
         self._compute: Callable[..., object] | None = None
         self._signature: ComputeSignature | None = None
@@ -101,7 +111,8 @@ class MainRuntime:
         """Run MAIN's cells; raises SetupFailed with the first cell that fails."""
         _mend_matplotlib_backend()
         self._shell = _start_shell(self._folder / "ipython")
-        self._kernel_only.install()
+        if self._kernel_only is not None:
+            self._kernel_only.install()
         with self._at_work(self._shell):
             self._run_cells(self._shell)
             self._shell.once = None
@@ -165,7 +176,8 @@ class MainRuntime:
         """Give the process its own `__main__` and IPython back."""
         if self._shell is None:
             return
-        self._kernel_only.remove()
+        if self._kernel_only is not None:
+            self._kernel_only.remove()
         self._shell.end()
         if type(self._shell).initialized() and type(self._shell).instance() is self._shell:
             type(self._shell).clear_instance()

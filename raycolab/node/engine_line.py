@@ -40,21 +40,25 @@ class EngineLine:
     async def ask(self, message: Mapping[str, Any], *, restart_s: float = RESTART_S) -> dict[str, Any]:
         """The engine's answer; what the last engine took with it the next one is asked again.
 
-        Raises what the engine answers with, and ClusterError when none comes back.
+        A third one is not: it may be the question that ends them. Raises what the engine answers with, and
+        ClusterError when none comes back.
         """
-        while True:
-            try:
-                async with asyncio.timeout(restart_s):
-                    await self.up.wait()
-            except TimeoutError:
-                raise ClusterError("The sweep engine is restarting: try again in a few seconds.") from None
-            channel = self._channel
-            assert channel is not None  # it is up
-            try:
-                return await channel.request(message, ANSWER_S)
-            except ClusterError:
-                if self._channel is channel:
-                    raise
+        channel = await self._running(restart_s)
+        try:
+            return await channel.request(message, ANSWER_S)
+        except ClusterError:
+            if self._channel is channel:
+                raise
+        return await (await self._running(restart_s)).request(message, ANSWER_S)
+
+    async def _running(self, restart_s: float) -> EngineChannel:
+        try:
+            async with asyncio.timeout(restart_s):
+                await self.up.wait()
+        except TimeoutError:
+            raise ClusterError("The sweep engine is restarting: try again in a few seconds.") from None
+        assert self._channel is not None  # it is up
+        return self._channel
 
     def _lost(self, channel: EngineChannel) -> None:
         if self._channel is channel:

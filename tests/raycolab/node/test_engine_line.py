@@ -60,6 +60,23 @@ async def test_what_an_engine_took_with_it_the_next_one_is_asked_again() -> None
 
 
 @in_loop
+async def test_what_ends_one_engine_after_the_other_is_not_asked_for_ever() -> None:
+    """A third engine is left alone, and who asked is told."""
+    line = EngineLine(lambda progress: None)
+    first, second, third = Engine(), Engine(), Engine()
+    line.connected(first.channel)
+    task = await asked(line)
+    for engine, following in ((first, second), (second, third)):
+        await end(engine)
+        line.connected(following.channel)
+        for _ in range(5):
+            await asyncio.sleep(0)
+    with pytest.raises(ClusterError):
+        await task
+    assert third.writer.lines == []
+
+
+@in_loop
 async def test_a_no_is_not_asked_again() -> None:
     """The engine's own errors go to who asked."""
     line = EngineLine(lambda progress: None)

@@ -1,0 +1,155 @@
+"""A notebook that pulls, against a scripted head: what is sent, kept through an outage, and said."""
+
+from __future__ import annotations
+
+import builtins
+import queue
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from raycolab.engine.slot_desk import MAX_POINTS
+from raycolab.errors import ClusterError, NoHeadError, UsageError
+from raycolab.main.notebook import MainNotebook
+from raycolab.pull import Puller, Task
+from raycolab.trial import Metric
+
+TRIAL = {"ticket": 7, "number": 0, "model": "svc", "dataset": "iris", "config": {"x": 2}}
+MAIN = """
+import raycolab
+def compute(model, dataset, x):
+    if x < 0:
+        raise ValueError("negative")
+    raycolab.report(1, x / 2)
+    return x
+"""
+
+
+class Head:
+    """Answers as it is told to, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+        self.pulses: queue.Queue[list[Any]] = queue.Queue()
+        self.trial = dict(TRIAL)
+        self.is_away = False
+        self.refused = threading.Event()
+        self.over = False
+
+    def request(self, op: str, **fields: Any) -> dict[str, Any]:
+        if self.is_away:
+            self.refused.set()
+            raise NoHeadError("No head answers here.")
+        self.asked.append((op, fields))
+        if op == "pull":
+            return {"over": "COMPLETE", "sentence": None} if self.over else {"trial": self.trial}
+        if op == "pulse":
+            self.pulses.put(fields["points"])
+        return {"held": True, "prune": False}
+
+    def sent(self, op: str) -> list[dict[str, Any]]:
+        """What came with each question of a kind."""
+        return [fields for asked, fields in self.asked if asked == op]
+
+
+@pytest.fixture
+def head() -> Head:
+    """A head with one trial."""
+    return Head()
+
+
+@pytest.fixture
+def puller(head: Head, tmp_path: Path) -> Iterator[Puller]:
+    """One that asks a head that is away no second time."""
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(MAIN)])  # type: ignore[no-untyped-call]
+    made = Puller("s", head.request, MainNotebook.load(book).to_json(), Metric("acc"), tmp_path, give_up_s=0.0)
+    yield made
+    made.close()
+
+
+def got(puller: Puller) -> Task:
+    """Its next task."""
+    task = puller.next()
+    assert task is not None
+    return task
+
+
+def test_a_task_is_computed_and_sent(head: Head, puller: Puller) -> None:
+    """With what it reported; the notebook can still be asked things, as no worker can."""
+    asks = builtins.input
+    task = got(puller)
+    assert task.compute() == {"acc": 2}
+    assert builtins.input is asks
+    assert task.send_data()
+    task.done()
+    (sent,) = head.sent("push")
+    assert (sent["ticket"], sent["outcome"]["metrics"]) == (7, {"acc": 2})
+    assert [point for fields in head.sent("pulse") for point in fields["points"]] == [(1, 1.0)]
+
+
+def test_a_task_that_fails_is_sent_too(head: Head, puller: Puller, capsys: pytest.CaptureFixture[str]) -> None:
+    """The loop goes on; what went wrong is said and sent."""
+    head.trial["config"] = {"x": -1}
+    task = got(puller)
+    assert task.compute() is None
+    task.send_data()
+    assert "#0 svc x iris failed: ValueError: negative (cell 0)" in capsys.readouterr().out
+    assert head.sent("push")[0]["outcome"]["state"] == "FAILED"
+
+
+def test_ones_own_data_is_checked(head: Head, puller: Puller) -> None:
+    """The metric must be in it; without any there is nothing to send."""
+    task = got(puller)
+    with pytest.raises(UsageError, match="no data yet"):
+        task.send_data()
+    with pytest.raises(UsageError, match="send_data was given a dict without 'acc'"):
+        task.send_data({"loss": 1.0})
+    task.send_data({"acc": 0.5, "loss": 1.0})
+    assert head.sent("push")[0]["outcome"]["metrics"] == {"acc": 0.5, "loss": 1.0}
+
+
+def test_what_could_not_be_sent_is_not_done(head: Head, puller: Puller) -> None:
+    """The task keeps it, and sends it when the head is there again."""
+    task = got(puller)
+    head.is_away = True
+    with pytest.raises(ClusterError):
+        task.send_data(0.5)
+    with pytest.raises(UsageError, match="not done"):
+        task.done()
+    head.is_away = False
+    assert task.send_data()
+    task.done()
+
+
+def test_reports_outlast_an_outage(head: Head, puller: Puller) -> None:
+    """The latest of them, as many as a worker keeps."""
+    got(puller)
+    head.is_away = True
+    for step in range(MAX_POINTS + 50):
+        puller.reported(step, 0.0)
+    assert head.refused.wait(10)
+    head.is_away = False
+    puller.reported(MAX_POINTS + 50, 1.0)
+    points = [tuple(point) for point in head.pulses.get(timeout=10)]
+    while points[-1] != (MAX_POINTS + 50, 1.0):
+        points += [tuple(point) for point in head.pulses.get(timeout=10)]
+    assert points[0] == (51, 0.0)
+    assert len(points) == MAX_POINTS
+
+
+def test_one_that_ends_puts_its_task_down(head: Head, puller: Puller) -> None:
+    """Once, and only what it holds."""
+    got(puller)
+    puller.close()
+    puller.close()
+    assert len(head.sent("put_down")) == 1
+
+
+def test_a_sweep_at_rest_has_no_task(head: Head, puller: Puller) -> None:
+    """And nothing is said of one that is COMPLETE."""
+    head.over = True
+    assert puller.next() is None
