@@ -35,9 +35,8 @@ __all__ = [
     "read_metric",
     "read_models",
     "read_name",
-    "read_resources",
+    "read_seconds",
     "read_seed",
-    "read_timeout",
     "settle_keys",
 ]
 
@@ -56,16 +55,13 @@ SWEEP_KEYS = (
     "points_to_evaluate",
     "early_terminate",
     "max_failures",
+    "max_concurrent_trials",
+    "time_budget_s",
 )
 """What a declaration may say, in the words of the sweep file."""
 
 ALIASES: Mapping[str, str] = {"num_samples": "jobs_per_pair", "space": "parameters"}
 """Other words for the same: Ray Tune's `num_samples`, and `space` for W&B's `parameters`."""
-
-_NOT_YET: Mapping[str, str] = {
-    "max_concurrent_trials": "a sweep uses every slot of the cluster",
-    "time_budget_s": "bound the sweep with jobs_per_pair or run_cap",
-}
 
 DEFAULT_JOBS_PER_PAIR = 10  # of methods random and bayes; method grid has the size of its grid
 DEFAULT_METRIC = "metric"  # the column of a number that compute returns without a name
@@ -77,7 +73,6 @@ _LONGEST_NAME = 120  # characters; it stands in tables, file names and terminals
 _MOST_JOBS = 1_000_000  # per pair, and
 _MOST_TRIALS = 1_000_000  # of a sweep: its rows are made and kept at once
 _MODES: Mapping[object, str] = {"max": "max", "min": "min", "maximize": "max", "minimize": "min"}
-_ONE_CPU: Mapping[str, float] = {"cpus": 1, "gpus": 0}
 
 
 class Method(enum.StrEnum):
@@ -117,8 +112,6 @@ def settle_keys(arguments: Mapping[str, object]) -> dict[str, object]:
 
 def check_key(key: str, also: Sequence[str] = ()) -> None:
     """ArgumentError for a key that no declaration has (`also` names the ones a file has beside them)."""
-    if key in _NOT_YET:
-        raise ArgumentError((key,), f"{key} is not supported yet: {_NOT_YET[key]}; remove it")
     allowed = (*also, *SWEEP_KEYS)
     if key not in allowed and key not in ALIASES:
         known = (*allowed, *ALIASES)
@@ -250,34 +243,17 @@ def read_seed(value: object) -> int:
     return 0 if value is None else _whole("seed", value)
 
 
-def read_timeout(value: object) -> float | None:
-    """Seconds one trial may take, above 0; None for no limit."""
+def read_seconds(key: str, value: object) -> float | None:
+    """Seconds above 0, of a trial (timeout_s) or of the sweep (time_budget_s); None for no limit."""
     if value is None:
         return None
     try:
         seconds = float(as_number(value))
     except SpaceError as error:
-        raise ArgumentError(("timeout_s",), f"timeout_s: {error}") from error
+        raise ArgumentError((key,), f"{key}: {error}") from error
     if not 0 < seconds < float("inf"):
-        raise ArgumentError(
-            ("timeout_s",), f"timeout_s is a number of seconds above 0, not {seconds}; remove it for none"
-        )
+        raise ArgumentError((key,), f"{key} is a number of seconds above 0, not {seconds}; remove it for none")
     return seconds
-
-
-def read_resources(value: object) -> dict[str, float]:
-    """What a trial needs: one CPU where it is said, for now; empty leaves the slots to the nodes (DESIGN section 6)."""
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise ArgumentError(("resources",), f"resources is a mapping such as {{cpus: 1}}, not {value!r}")
-    for key, amount in value.items():
-        if key not in _ONE_CPU or amount != _ONE_CPU[key] or isinstance(amount, bool):
-            raise ArgumentError(
-                ("resources", str(key)),
-                f"resources {{{key}: {amount}}} is not supported yet: a trial has one CPU; remove it",
-            )
-    return {"cpus": 1} if value else {}
 
 
 def _space(path: tuple[str, ...], what: str, parameters: object) -> dict[str, Domain]:

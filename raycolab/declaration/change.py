@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from raycolab.declaration.resources import resources_json
 from raycolab.declaration.spec import SweepSpec
 from raycolab.errors import SweepChangedError
 from raycolab.space.domain import Choice, Constant, Domain
@@ -74,8 +75,10 @@ def _differences(old: SweepSpec, new: SweepSpec) -> Iterator[tuple[bool, str]]:
         yield False, f"early_terminate was {_or_none(old.early_stop)} and is now {_or_none(new.early_stop)}"
     for key, was, now in (
         ("max_failures", old.max_failures, new.max_failures),
+        ("max_concurrent_trials", old.max_concurrent_trials, new.max_concurrent_trials),
+        ("time_budget_s", old.time_budget_s, new.time_budget_s),
         ("timeout_s", old.timeout_s, new.timeout_s),
-        ("resources", dict(old.resources), dict(new.resources)),
+        ("resources", resources_json(old.resources), resources_json(new.resources)),
     ):
         if was != now:
             yield True, f"{key} was {_or_none(was)} and is now {_or_none(now)}"

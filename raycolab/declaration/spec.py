@@ -17,6 +17,7 @@ from raycolab.declaration import arguments as sweep_arguments
 from raycolab.declaration.arguments import DEFAULT_JOBS_PER_PAIR, DEFAULT_NAME, GIVEN_BY_US, Method
 from raycolab.declaration.early_stop import EarlyStop, read_early_stop
 from raycolab.declaration.points import read_points
+from raycolab.declaration.resources import Resources, read_resources, resources_json
 from raycolab.errors import SpaceError
 from raycolab.space.domain import Domain, domain_from_json
 from raycolab.spelling import did_you_mean
@@ -24,7 +25,8 @@ from raycolab.trial import Config, Metric
 
 __all__ = ["ComputeSignature", "Method", "SweepSpec", "check_fits"]
 
-_LATER_FIELDS = ("points_to_evaluate", "early_stop", "max_failures")  # not in fingerprints made before there were any
+# Not in fingerprints made before there were any.
+_LATER_FIELDS = ("points_to_evaluate", "early_stop", "max_failures", "max_concurrent_trials", "time_budget_s")
 
 
 class ComputeSignature(Protocol):
@@ -60,19 +62,22 @@ class SweepSpec:
     metric: Metric
     seed: int
     timeout_s: float | None  # of one trial
-    resources: Mapping[str, float]  # of one trial: {"cpus": 1}, or empty for one slot per CPU or GPU of a node
+    resources: Mapping[str, Resources]  # of one trial of each model
     points_to_evaluate: tuple[Config, ...] = ()  # what each pair tries first; names that are missing are filled in
     early_stop: EarlyStop | None = None  # None: every trial runs to its end
     max_failures: int | None = None  # FAILED trials after which the sweep is held
+    max_concurrent_trials: int | None = None  # that run at the same time; None: as many as there are slots
+    time_budget_s: float | None = None  # after its first trial; then the sweep is held
 
     @classmethod
     def from_arguments(cls, name: str, **arguments: object) -> SweepSpec:
         """The spec that a declaration's arguments mean; ArgumentError, a UsageError, for what is wrong with them.
 
         Arguments are the keys of the sweep file: models datasets parameters (or space) jobs_per_pair (or num_samples)
-        run_cap method metric mode seed timeout_s resources points_to_evaluate early_terminate max_failures. None is
-        the same as not given. Defaults: method random with 10 jobs per pair, as bayes has, grid with all of its grid;
-        metric "metric", mode "max"; seed 0; no timeout, no early stopping.
+        run_cap method metric mode seed timeout_s resources points_to_evaluate early_terminate max_failures
+        max_concurrent_trials time_budget_s. None is the same as not given. Defaults: method random with 10 jobs per
+        pair, as bayes has, grid with all of its grid; metric "metric", mode "max"; seed 0; no timeout, no early
+        stopping.
         """
         given = sweep_arguments.settle_keys(arguments)
         method = sweep_arguments.read_method(given.get("method"))
@@ -92,11 +97,15 @@ class SweepSpec:
             run_cap=run_cap,
             metric=sweep_arguments.read_metric(given.get("metric"), given.get("mode")),
             seed=sweep_arguments.read_seed(given.get("seed")),
-            timeout_s=sweep_arguments.read_timeout(given.get("timeout_s")),
-            resources=sweep_arguments.read_resources(given.get("resources")),
+            timeout_s=sweep_arguments.read_seconds("timeout_s", given.get("timeout_s")),
+            resources=read_resources(given.get("resources"), models),
             points_to_evaluate=read_points(given.get("points_to_evaluate"), models),
             early_stop=read_early_stop(given.get("early_terminate")),
             max_failures=sweep_arguments.read_count("max_failures", given.get("max_failures")),
+            max_concurrent_trials=sweep_arguments.read_count(
+                "max_concurrent_trials", given.get("max_concurrent_trials")
+            ),
+            time_budget_s=sweep_arguments.read_seconds("time_budget_s", given.get("time_budget_s")),
         )
         for model, space in models.items():
             sweep_arguments.check_parameters(model, space, method, given.get("models"))
@@ -130,7 +139,7 @@ class SweepSpec:
         models = {
             model: {name: domain_from_json(domain) for name, domain in space} for model, space in fields.pop("models")
         }
-        early_stop = fields.pop("early_stop", None)  # specs of 0.1 lack the last three fields
+        early_stop = fields.pop("early_stop", None)  # specs of 0.1 lack the last five fields
         return cls(
             models=models,
             datasets=tuple(fields.pop("datasets")),
@@ -138,6 +147,7 @@ class SweepSpec:
             metric=Metric(**fields.pop("metric")),
             points_to_evaluate=tuple(fields.pop("points_to_evaluate", ())),
             early_stop=None if early_stop is None else EarlyStop.from_json(early_stop),
+            resources=read_resources(fields.pop("resources"), models),
             **fields,
         )
 
@@ -163,10 +173,12 @@ class SweepSpec:
             "metric": {"name": self.metric.name, "mode": self.metric.mode},
             "seed": self.seed,
             "timeout_s": self.timeout_s,
-            "resources": dict(self.resources),
+            "resources": resources_json(self.resources),
             "points_to_evaluate": [dict(point) for point in self.points_to_evaluate],
             "early_stop": None if self.early_stop is None else self.early_stop.to_json(),
             "max_failures": self.max_failures,
+            "max_concurrent_trials": self.max_concurrent_trials,
+            "time_budget_s": self.time_budget_s,
         }
 
     def _spaces(self) -> list[tuple[str, list[tuple[str, dict[str, object]]]]]:

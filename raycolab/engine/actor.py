@@ -105,7 +105,7 @@ class Engine:
             for name in await self._stored(at_rest.queued_sweeps):
                 sweep = await self._stored(partial(Store.existing_sweep, name=name))
                 await self._rest(sweep, sweep.state, None)
-                self._turns.add(name, Turn())
+                self._turns.add(name, Turn(goes_on=sweep.state is SweepState.RUNNING))
         self._taken_over.set()
         while True:
             await self._turns.wait()
@@ -137,9 +137,7 @@ class Engine:
                 return None
             self._resting.pop(name, None)
             self._current = SweepRun(
-                *(self._self, self._committer, sweep, rows, attempts, studies, turn.expect_slots),
-                lock_dir=self._lock_dir,
-                pulled=turn.pulled,
+                *(self._self, self._committer, sweep, rows, attempts, studies, turn), lock_dir=self._lock_dir
             )
             self._current.see_nodes(await asyncio.to_thread(live_nodes))
             _log.info("sweep %s runs", name)

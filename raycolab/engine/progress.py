@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from raycolab.results.tally import PairTally, Tally
@@ -41,6 +41,7 @@ class SweepNews:
     eta_s: float | None = None
     sentence: str | None = None
     tally: Tally | None = None
+    slots: Mapping[str, str] = field(default_factory=dict)  # of each node, in words
 
     def to_json(self, pairs: int = MOST_PAIRS) -> News:
         """The sweep's object of `status --json`, with the `sentence` for people and so many pairs at most."""
@@ -53,6 +54,7 @@ class SweepNews:
             "eta_s": None if self.eta_s is None else math.ceil(self.eta_s),
             "best": self._best(),
             "sentence": self.sentence,
+            "slots": dict(self.slots),
             "metric": {"name": self.metric.name, "mode": self.metric.mode},
             **_details(self.tally or Tally(self.metric.mode), pairs),
         }

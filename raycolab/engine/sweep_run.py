@@ -13,6 +13,7 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from raycolab.declaration.resources import Resources
 from raycolab.declaration.spec import SweepSpec
 from raycolab.engine.cluster_view import cause_of_end
 from raycolab.engine.commit import Committer
@@ -36,6 +37,7 @@ from raycolab.engine.slot_words import (
     Started,
     TakeBack,
 )
+from raycolab.engine.turns import Turn
 from raycolab.errors import RaycolabError
 from raycolab.schedule import (
     Assign,
@@ -45,11 +47,13 @@ from raycolab.schedule import (
     Kill,
     LossCause,
     Prune,
+    Retire,
     Revoke,
     ScheduleOptions,
     Scheduler,
     Write,
 )
+from raycolab.schedule.outlook import nobody_has
 from raycolab.trial import AttemptRow, SweepRow, SweepState, TrialRow, TrialState
 
 if TYPE_CHECKING:  # Optuna takes a second to import, and most sweeps need none
@@ -74,20 +78,16 @@ class SweepRun:
         rows: Sequence[TrialRow],
         attempts: Sequence[AttemptRow],
         studies: Studies | None,
-        expect_slots: int | None,
+        turn: Turn,
         lock_dir: str,
-        pulled: bool,
     ) -> None:
-        """`engine` is the actor's own handle, which slots call; `studies` are of a sweep that proposes or prunes.
-
-        With `pulled` no slots are started: notebooks that pull run it alone.
-        """
+        """`engine` is the actor's own handle, which slots call; `studies` are of a sweep that proposes or prunes."""
         self.sweep = sweep
-        self.pulled = pulled
+        self.pulled = turn.pulled
         self.spec = SweepSpec.from_json(sweep.spec)
-        self.fleet = Fleet(self.spec.resources)
+        self.fleet = Fleet()
         self._studies = studies
-        self.scheduler = Scheduler(rows, attempts, _options(self.spec, expect_slots), studies)
+        self.scheduler = Scheduler(rows, attempts, _options(self.spec, turn.expect_slots, turn.goes_on), studies)
         self.pullers = Pullers(self.scheduler, self._pump, time.time())
         self._engine = engine
         self._committer = committer
@@ -97,11 +97,12 @@ class SweepRun:
         self._main: Any = None  # reference to MAIN's JSON in the object store
         self._lines: dict[str, SlotLine] = {}
         self._node_of: dict[str, str] = {}
+        self._asked_by: dict[str, Resources] = {}  # what the trials of each slot ask for
         # The slots' tasks, until each has ended.
         self._refs: dict[str, Any] = {}
         self._watches: set[asyncio.Task[None]] = set()
         self._killed: set[str] = set()
-        self._worked: set[str] = set()  # slots that ended a trial
+        self._worked: set[str] = set()  # slots that ended a trial, or were told to end
         # Why a node gets no trials, for people.
         self.benched: dict[str, str] = {}
 
@@ -147,8 +148,8 @@ class SweepRun:
             now = time.time()
             self.scheduler.tick(now)
             self.pullers.tick(now)
-            for node in () if self.pulled else self.fleet.due(now):
-                self._start_slot(node, now)
+            for node, asked in () if self.pulled else self.fleet.due(now, self._work()):
+                self._start_slot(node, asked, now)
             self._pump()
             if self.pulled and self.pullers.silent_s(now) > LEASE_S and self.scheduler.book.all_committed:
                 self._finish(Finished(SweepState.DECLARED, "no notebook pulls it"))
@@ -165,7 +166,7 @@ class SweepRun:
         for name in lost:
             self._forget_node(name, now)
         for node in self.fleet.nodes:
-            if node.name in new and self.fleet.room_on(node):
+            if node.name in new and any(self.fleet.fits(node, asked) for asked in self.spec.resources.values()):
                 self.scheduler.node_up(node.name, now, node.memory_bytes)
         self._pump()
 
@@ -217,20 +218,34 @@ class SweepRun:
                 _log.warning("slot %s could not load MAIN: %s", slot, failure.summary)
                 self.scheduler.setup_failed(slot, failure, now)
 
-    def _start_slot(self, node: NodeView, now: float) -> None:
+    def _work(self) -> dict[Resources, int]:
+        """How many trials wait that ask for the same."""
+        waiting = self.scheduler.dispatch.waiting()
+        work = dict.fromkeys(self.spec.resources.values(), 0)
+        for model, asked in self.spec.resources.items():
+            work[asked] += 0 if model in self.scheduler.models.held else waiting.get(model, 0)
+        return work
+
+    def _models_of(self, asked: Resources) -> frozenset[str] | None:
+        """The models whose trials ask for this; None where all do."""
+        models = frozenset(model for model, each in self.spec.resources.items() if each == asked)
+        return None if len(models) == len(self.spec.models) else models
+
+    def _start_slot(self, node: NodeView, asked: Resources, now: float) -> None:
         slot = f"{node.name}.{uuid.uuid4().hex[:12]}"
-        shape = self.fleet.shape_on(node)
+        shape = self.fleet.started(slot, node.name, asked)
         task = run_slot.options(
             name=f"raycolab-slot {slot}",
             num_cpus=shape.cpus,
             num_gpus=shape.gpus,
+            memory=shape.memory_bytes or None,
             scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False),
         ).remote(self._engine, slot, self._main, self.spec.metric, self._lock_dir)
         self._lines[slot] = SlotLine(slot)
         self._node_of[slot] = node.name
+        self._asked_by[slot] = asked
         self._refs[slot] = task
-        self.fleet.started(slot, node.name)
-        self.scheduler.slot_starting(slot, node.name, now)
+        self.scheduler.slot_starting(slot, node.name, now, models=self._models_of(asked), for_one=asked.fresh_process)
         watch = asyncio.create_task(self._watch(slot, task))
         self._watches.add(watch)
         watch.add_done_callback(self._watches.discard)
@@ -247,6 +262,7 @@ class SweepRun:
         self._lines.pop(slot, None)
         self._refs.pop(slot, None)
         node = self._node_of.pop(slot)
+        self._asked_by.pop(slot)
         if cause in (LossCause.CRASH, LossCause.OOM):
             _log.warning("slot %s is gone: %s", slot, reason)
         self.fleet.ended(slot, slot in self._worked, now)
@@ -271,6 +287,9 @@ class SweepRun:
                 self.pullers.obey(command)
             case Assign(slot, assignments):
                 self._lines[slot].say(Give(assignments))
+            case Retire(slot):
+                self._worked.add(slot)
+                self._lines[slot].say(End())
             case Revoke(slot, tickets):
                 self._lines[slot].say(TakeBack(tickets))
             case Prune(slot, ticket):
@@ -325,8 +344,9 @@ class SweepRun:
         self.scheduler.add(rows, time.time())
         if sweep.spec != self.sweep.spec:
             self.spec = SweepSpec.from_json(sweep.spec)
-            self.scheduler.change(_options(self.spec, None))
-            self.fleet.ask_for(self.spec.resources)
+            self.scheduler.change(_options(self.spec, None, goes_on=True))
+            for slot, asked in self._asked_by.items():
+                self.scheduler.slot_serves(slot, self._models_of(asked), time.time())
             if self._studies is not None:
                 self._studies.renew(self.spec, list(self.scheduler.book.rows.values()), reports)
         self.sweep = sweep
@@ -336,16 +356,32 @@ class SweepRun:
         """Where the sweep stands."""
         book = self.scheduler.book
         state = SweepState.PAUSED if self.scheduler.is_paused else SweepState.RUNNING
-        told = sentence or "; ".join([*self.benched.values(), *self.scheduler.models.held.values()]) or None
+        told = [*self.benched.values(), *self.scheduler.models.held.values(), *self._unmet()]
         eta_s = self.scheduler.eta_s(time.time())
         return SweepNews(
-            self.sweep.name, state, dict(book.counts), self.spec.metric, book.best, eta_s, told, book.tally
+            *(self.sweep.name, state, dict(book.counts), self.spec.metric, book.best, eta_s),
+            *(sentence or "; ".join(told) or None, book.tally, self.fleet.slots_on()),
         )
+
+    def _unmet(self) -> list[str]:
+        """What no node has that trials wait for."""
+        models = self.spec.resources.items()
+        return [
+            nobody_has(count, [model for model, each in models if each == asked], str(asked), bool(asked.gpus))
+            for asked, count in self._work().items()
+            if count and not self.pulled and self.fleet.fit_nowhere(asked)
+        ]
 
     def trials(self) -> dict[str, str]:
         """The trial that runs on each node."""
         return {node: trial_words(row) for node, row in self.scheduler.running_on().items()}
 
 
-def _options(spec: SweepSpec, expect_slots: int | None) -> ScheduleOptions:
-    return ScheduleOptions(spec.name, spec.metric, spec.timeout_s, expect_slots, max_failures=spec.max_failures)
+def _options(spec: SweepSpec, expect_slots: int | None, goes_on: bool) -> ScheduleOptions:
+    return ScheduleOptions(
+        *(spec.name, spec.metric, spec.timeout_s, expect_slots),
+        max_failures=spec.max_failures,
+        time_budget_s=spec.time_budget_s,
+        max_concurrent=spec.max_concurrent_trials,
+        goes_on=goes_on,
+    )

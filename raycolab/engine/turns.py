@@ -14,6 +14,7 @@ class Turn:
 
     expect_slots: int | None = None  # to wait for before the first trial
     pulled: bool = False  # by notebooks that pull, and by no slots
+    goes_on: bool = False  # it was at work when the last engine ended
 
 
 class Turns:

@@ -8,7 +8,7 @@
     SlotBoard     the slots and the trials each holds
     ModelGuards   one smoke trial per model; a model that only fails is held
     NodeGuards    a node that cannot set up, or fails what others finish, is benched
-    FailureLimit  a sweep with too many FAILED trials is held
+    Budget        a sweep with too many FAILED trials, or whose time is over, is held
     NodeMemory    where a trial that ran out of memory is tried once more
     Muster        nothing is given out before the expected slots are up
     overdue       trials and setups that take too long
@@ -28,6 +28,7 @@ from raycolab.schedule.commands import (
     Kill,
     LossCause,
     Prune,
+    Retire,
     Revoke,
     ScheduleOptions,
     StudiesLike,
@@ -44,6 +45,7 @@ __all__ = [
     "Kill",
     "LossCause",
     "Prune",
+    "Retire",
     "Revoke",
     "ScheduleOptions",
     "Scheduler",

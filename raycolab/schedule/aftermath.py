@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from raycolab.schedule.book import TrialBook
+from raycolab.schedule.budget import Budget
 from raycolab.schedule.commands import Bench, Command, Kill, LossCause
 from raycolab.schedule.dispatch import Dispatch
-from raycolab.schedule.guards import FailureLimit, ModelGuards, NodeGuards
+from raycolab.schedule.guards import ModelGuards, NodeGuards
 from raycolab.schedule.pace import Pace
 from raycolab.schedule.slots import Held, Slot, SlotBoard, SlotPhase
 from raycolab.trial import ErrorKind, Failure, Outcome, SweepState, TrialState
@@ -28,7 +29,7 @@ class Aftermath:
         slots: SlotBoard,
         models: ModelGuards,
         nodes: NodeGuards,
-        failures: FailureLimit,
+        budget: Budget,
         pace: Pace,
         dispatch: Dispatch,
         commands: list[Command],
@@ -40,7 +41,7 @@ class Aftermath:
         self._slots = slots
         self._models = models
         self._nodes = nodes
-        self._failures = failures
+        self._budget = budget
         self._pace = pace
         self._dispatch = dispatch
         self._commands = commands
@@ -101,13 +102,13 @@ class Aftermath:
 
     def _judge_failure(self, model: str, node: str, now: float) -> None:
         """A trial failed on the node: bench the node if it looks like its fault, take back what is not wanted now."""
-        self._failures.failed()
-        others = {other.node for other in self._slots.up if other.node != node}
+        self._budget.failed()
+        others = {other.node for other in self._slots.at_work if other.node != node}
         sentence = self._nodes.failed(model, node, others)
         if sentence is not None:
             self._commands.append(Bench(node, sentence, setup=False))
         for slot in self._slots:
-            all_of_it = self._failures.is_reached or slot.node in self._nodes.benched
+            all_of_it = self._budget.is_spent(now) or slot.node in self._nodes.benched
             unwanted = [each for each in slot.unstarted if all_of_it or each.model in self._models.held]
             self.take_back(slot, unwanted, now)
 

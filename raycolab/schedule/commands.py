@@ -21,6 +21,7 @@ __all__ = [
     "Kill",
     "LossCause",
     "Prune",
+    "Retire",
     "Revoke",
     "ScheduleOptions",
     "StudiesLike",
@@ -48,6 +49,9 @@ class ScheduleOptions:
     expect_slots: int | None = None  # give nothing out before so many slots are up ...
     expect_within_s: float = 120.0  # ... or this much time has passed
     max_failures: int | None = None  # trials that may fail before the sweep is HELD
+    time_budget_s: float | None = None  # after which it is HELD, counted from its first trial
+    goes_on: bool = False  # it was at work before this scheduler was made: what it used up counts
+    max_concurrent: int | None = None  # slots that may have trials at the same time; None: all
     setup_timeout_s: float | None = 1800.0  # a slot that loads MAIN for longer is killed; None: never
 
 
@@ -107,6 +111,13 @@ class Kill:
 
 
 @dataclass(frozen=True, slots=True)
+class Retire:
+    """Let the slot end: it holds nothing and gets nothing more; `slot_down` with ENDED must follow."""
+
+    slot: str
+
+
+@dataclass(frozen=True, slots=True)
 class Prune:
     """Tell the slot that the trial it runs may give up; said once per ticket, and it may complete all the same."""
 
@@ -142,4 +153,4 @@ class Finished:
     failure: Failure | None = None  # the setup failure that stopped the sweep
 
 
-Command = Assign | Revoke | Prune | Kill | Write | Bench | Finished
+Command = Assign | Revoke | Prune | Retire | Kill | Write | Bench | Finished

@@ -8,7 +8,7 @@
    configurations are proposed it gets one ahead and no more: a proposal is the better the later it is made, and one
    covers the round trip of any trial that is longer than it. What is taken back unstarted keeps its proposal.
 4. A slot that finds nothing takes back the last unstarted trial that may run on it, from the slot with the longest
-   way to go to it.
+   way to go to it. One whose models have nothing waiting, while others have, makes room for a slot of theirs.
 5. A proposal that an earlier trial of its pair has already is not run: its trial takes that one's result.
 It changes slots, queues and guards, never a row: rows are `Scheduler`'s through `TrialBook`.
 """
@@ -52,6 +52,7 @@ class Dispatch:
         self._pace = pace
         self._memory = memory
         self._studies = studies
+        self.max_concurrent: int | None = None  # slots that may have trials at the same time
         self._pending = PendingQueue()
         # Trials that were lost before, with their models, in the order of their loss.
         self._again: dict[int, str] = {}
@@ -89,8 +90,11 @@ class Dispatch:
     # ----- giving out -----
 
     def hungry(self, slot: Slot) -> None:
-        """The slot may have room."""
-        self._hungry[slot.id] = None
+        """The slot may have room, or has made it for another."""
+        if slot.phase is SlotPhase.UP and self.max_concurrent is None:
+            self._hungry[slot.id] = None
+        else:
+            self.all_hungry()
 
     def all_hungry(self) -> None:
         """Something changed that may give any slot a trial."""
@@ -104,22 +108,42 @@ class Dispatch:
         slots = sorted((slot for slot in known if self.usable(slot)), key=lambda slot: len(slot.held))
         if not slots:
             return []
-        share = self._share()
+        shares = {models: self._share(models) for models in {slot.models for slot in slots}}
         given: dict[str, list[Assignment]] = {slot.id: [] for slot in slots}
-        for most in (1, share):
+        for is_first in (True, False):
             for slot in slots:
-                given[slot.id] += self._fill(slot, most, now)
+                if slot.held or self._may_begin():
+                    given[slot.id] += self._fill(slot, 1 if is_first else shares[slot.models], now)
         return [Assign(slot_id, tuple(assignments)) for slot_id, assignments in given.items() if assignments]
 
     def usable(self, slot: Slot) -> bool:
         """Whether trials may go to the slot at all."""
         return slot.phase is SlotPhase.UP and slot.node not in self._nodes.benched
 
-    def _share(self) -> int:
-        """How many trials a slot may hold so that the others get as many."""
-        slots = [slot for slot in self._slots.up if self.usable(slot)]
-        open_count = len(self._again) + sum(len(slot.held) for slot in slots)
+    def retire(self, slot: Slot, now: float) -> list[Revoke]:
+        """The slot gets nothing more; ask it for what it has not started."""
+        slot.phase = SlotPhase.LEAVING
+        return self.take_back(slot, slot.unstarted, now)
+
+    def surplus(self) -> list[Slot]:
+        """Slots that have nothing to do and whose models have nothing waiting, while others have."""
+        idle = [slot for slot in self._slots.up if slot.models is not None and not slot.held]
+        waiting = {model for model in self.waiting() if model not in self._models.held} if idle else set()
+        return [slot for slot in idle if waiting and not any(map(slot.takes, waiting))]
+
+    def _may_begin(self) -> bool:
+        """Whether one more slot may have trials."""
+        most = self.max_concurrent
+        return most is None or sum(bool(slot.held) for slot in self._slots) < most
+
+    def _share(self, models: frozenset[str] | None) -> int:
+        """How many trials a slot for these models may hold so that the others get as many."""
+        slots = [slot for slot in self._slots.up if slot.models == models and self.usable(slot)]
+        open_count = sum(models is None or model in models for model in self._again.values())
+        open_count += sum(len(slot.held) for slot in slots)
         for model in self._pending.models:
+            if models is not None and model not in models:
+                continue
             if self._models.is_proven(model):
                 open_count += 0 if model in self._models.held else self._pending.count(model)
             else:
@@ -129,7 +153,9 @@ class Dispatch:
     def _fill(self, slot: Slot, share: int, now: float) -> list[Assignment]:
         """Give the slot what it should hold more."""
         given: list[Assignment] = []
-        share = 1 if slot.one_at_a_time else share
+        if slot.phase is not SlotPhase.UP:
+            return given
+        share = 1 if slot.one_at_a_time or slot.for_one else share
         most = 1 if self._book.is_proposed else MAX_AHEAD
         if slot.held and (len(slot.held) > most or next(reversed(slot.held.values())).last):
             return given
@@ -150,18 +176,22 @@ class Dispatch:
             ahead_s += cover_s if short_s is None else short_s  # while nothing is measured one ahead is enough
             if held.last:
                 break
+        if slot.for_one and slot.held:
+            slot.phase = SlotPhase.LEAVING
         return given
 
     def _next_for(self, slot: Slot) -> Held | None:
         """Take the next trial for this slot out of those that wait; None when there is none for it."""
         for number, model in self._again.items():
-            if self._models.may_start(model) and not self._awaits_another(slot, number):
+            if slot.takes(model) and self._models.may_start(model) and not self._awaits_another(slot, number):
                 del self._again[number]
                 return self._hand_out(number, model, last=True)
         ready = [
             model
             for model in self._pending.models
-            if self._models.may_start(model) and not self._elsewhere(slot, self._models.avoid(model))
+            if slot.takes(model)
+            and self._models.may_start(model)
+            and not self._elsewhere(slot, model, self._models.avoid(model))
         ]
         if not ready:
             return None
@@ -190,18 +220,22 @@ class Dispatch:
     def _awaits_another(self, slot: Slot, number: int) -> bool:
         """Whether a trial that was lost before waits for a slot of another node."""
         lost_on = self._book.lost_on(number)
+        model = self._book.rows[number].model
         if self._book.ran_out_of_memory(number):
-            nodes = {each.node for each in self._slots}
+            nodes = {each.node for each in self._slots if each.takes(model)}
             roomiest = self._memory.roomiest(nodes - self._nodes.benched.keys())
             if roomiest:
                 return slot.node not in (roomiest - lost_on or roomiest)
-        return self._elsewhere(slot, lost_on)
+        return self._elsewhere(slot, model, lost_on)
 
-    def _elsewhere(self, slot: Slot, avoid: frozenset[str]) -> bool:
-        """Whether the slot's node is to be avoided and another one is at work."""
+    def _elsewhere(self, slot: Slot, model: str, avoid: frozenset[str]) -> bool:
+        """Whether the slot's node is to be avoided and another one is at work for the model."""
         if slot.node not in avoid:
             return False
-        return any(other.node not in avoid and self.usable(other) for other in self._slots)
+        return any(
+            other.node not in avoid and other.node not in self._nodes.benched and other.takes(model)
+            for other in self._slots.at_work
+        )
 
     def _hand_out(self, number: int, model: str, last: bool) -> Held:
         self._last_ticket += 1
@@ -227,7 +261,7 @@ class Dispatch:
     def rob(self, now: float) -> list[Revoke]:
         """For each slot with nothing to do take one trial back from the slot with the longest way to it."""
         idle = [slot for slot in self._slots if not slot.held and self.usable(slot)]
-        if not idle:
+        if not idle or not self._may_begin():
             return []
         due = now - _ANSWER_DUE_S
         wanted = len(idle) - sum(
@@ -257,9 +291,11 @@ class Dispatch:
 
     def _may_run(self, slot: Slot, held: Held) -> bool:
         """Whether the trial may go to this slot, should it wait again."""
+        if not slot.takes(held.model):
+            return False
         if self._book.lost_on(held.number):
             return not self._awaits_another(slot, held.number)
-        return not self._elsewhere(slot, self._models.avoid(held.model))
+        return not self._elsewhere(slot, held.model, self._models.avoid(held.model))
 
     def _way_to_last(self, slot: Slot, now: float) -> float:
         """Seconds the slot will need to its last trial; 0 when taking that is not worth it.

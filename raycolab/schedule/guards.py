@@ -2,8 +2,8 @@
 
 ModelGuards: one smoke trial per model goes first; while none has succeeded, one at a time. The same error
 HOLD_AFTER times running without a success of the model holds it. NodeGuards: a node whose setup fails gets no more
-slots; one that fails BENCH_AFTER trials running, of models that finish elsewhere, gets no more trials. FailureLimit:
-a sweep that failed so often as `max_failures` says gives out nothing more. They only judge; `Scheduler` acts.
+slots; one that fails BENCH_AFTER trials running, of models that finish elsewhere, gets no more trials. They only
+judge; `Scheduler` acts.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from raycolab.trial import ErrorKind, Failure, Outcome, TrialState
 
-__all__ = ["BENCH_AFTER", "HOLD_AFTER", "SETUP_DEATHS", "FailureLimit", "ModelGuards", "NodeGuards"]
+__all__ = ["BENCH_AFTER", "HOLD_AFTER", "SETUP_DEATHS", "ModelGuards", "NodeGuards"]
 
 HOLD_AFTER = 10  # equal errors of one model, no success between them
 SETUP_DEATHS = 3  # processes that died in setup on one node, none that came through between them
@@ -143,25 +143,3 @@ class NodeGuards:
         self._deaths_in_setup.pop(node, None)
         self.benched.pop(node, None)
         self._failed_running.pop(node, None)
-
-
-class FailureLimit:
-    """How many trials may be FAILED since this scheduler began, or since a person last said to go on."""
-
-    def __init__(self, most: int | None) -> None:
-        """None: any number. Repeats that copy a failure do not count: they never ran."""
-        self.most = most
-        self.count = 0
-
-    @property
-    def is_reached(self) -> bool:
-        """Whether nothing more may be given out."""
-        return self.most is not None and self.count >= self.most
-
-    def failed(self) -> None:
-        """One more trial is FAILED."""
-        self.count += 1
-
-    def forgive(self) -> None:
-        """Begin to count again."""
-        self.count = 0

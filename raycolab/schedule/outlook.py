@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 
 from raycolab.schedule.dispatch import Dispatch
 from raycolab.schedule.guards import ModelGuards
@@ -10,7 +11,7 @@ from raycolab.schedule.pace import Pace
 from raycolab.schedule.slots import Held, SlotBoard
 from raycolab.trial import Failure, TrialRow
 
-__all__ = ["all_held", "eta_s", "nowhere", "running_on", "too_many"]
+__all__ = ["all_held", "eta_s", "nobody_has", "nowhere", "running_on"]
 
 
 def eta_s(dispatch: Dispatch, slots: SlotBoard, models: ModelGuards, pace: Pace, now: float) -> float | None:
@@ -25,7 +26,12 @@ def eta_s(dispatch: Dispatch, slots: SlotBoard, models: ModelGuards, pace: Pace,
                 waiting[held.model] = waiting.get(held.model, 0) + 1
             else:
                 running.append((held.model, now - held.started_at))
-    return pace.eta_s(waiting, running, len(slots.up))
+    longest = pace.eta_s(waiting, running, len(slots.at_work))
+    for kind, count in Counter(slot.models for slot in slots.at_work if slot.models is not None).items():
+        of_kind = {model: count for model, count in waiting.items() if model in kind}
+        needed = pace.eta_s(of_kind, [(model, for_s) for model, for_s in running if model in kind], count)
+        longest = max(needed or 0.0, longest or 0.0)
+    return longest
 
 
 def running_on(slots: SlotBoard, rows: Mapping[int, TrialRow]) -> dict[str, TrialRow]:
@@ -54,11 +60,12 @@ def all_held(sweep: str, waiting: Mapping[str, int], held: Mapping[str, str]) ->
     return f"{trials} held: {why}. To try all the same: raycolab resume {sweep}"
 
 
-def too_many(sweep: str, failed: int, most: int, left: int) -> str:
-    """The sentence for a sweep that its `max_failures` ended before its trials did."""
-    failures = "1 trial has failed" if failed == 1 else f"{failed} trials have failed"
-    rest = "1 was" if left == 1 else f"{left} were"
-    return f"{failures} (max_failures = {most}) and {rest} not run. To go on all the same: raycolab resume {sweep}"
+def nobody_has(count: int, models: Iterable[str], asked: str, gpus: bool) -> str:
+    """The sentence for trials that no node there is large enough for."""
+    trials = "1 trial" if count == 1 else f"{count} trials"
+    waits = f"{trials} of {', '.join(models)} need{'s' if count == 1 else ''} {asked} and no node here has that"
+    cure = "a tab with a GPU (on Colab: Runtime > Change runtime type)" if gpus else "a larger machine"
+    return f"{waits}; they wait until one does: join {cure}, or ask for less in the sweep's resources"
 
 
 def _begun(held: Held) -> float:

@@ -16,7 +16,7 @@ def deadline_of(slot: Slot, options: ScheduleOptions) -> float | None:
     match slot.phase:
         case SlotPhase.STARTING:
             return None if options.setup_timeout_s is None else slot.moved_at + options.setup_timeout_s
-        case SlotPhase.UP if options.timeout_s is not None:
+        case SlotPhase.UP | SlotPhase.LEAVING if options.timeout_s is not None:
             running = slot.running
             return None if running is None or running.started_at is None else running.started_at + options.timeout_s
     return None

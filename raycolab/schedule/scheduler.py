@@ -20,16 +20,18 @@ from collections.abc import Iterable, Sequence
 from raycolab.schedule import outlook, overdue
 from raycolab.schedule.aftermath import Aftermath
 from raycolab.schedule.book import TrialBook
+from raycolab.schedule.budget import Budget
 from raycolab.schedule.commands import (
     Command,
     Finished,
     LossCause,
     Prune,
+    Retire,
     ScheduleOptions,
     StudiesLike,
 )
 from raycolab.schedule.dispatch import Dispatch
-from raycolab.schedule.guards import FailureLimit, ModelGuards, NodeGuards
+from raycolab.schedule.guards import ModelGuards, NodeGuards
 from raycolab.schedule.memory import NodeMemory
 from raycolab.schedule.muster import Muster
 from raycolab.schedule.pace import Pace
@@ -54,7 +56,7 @@ class Scheduler:
         self.options = options
         self.models = ModelGuards(row.model for row in rows if row.state in (TrialState.COMPLETE, TrialState.PRUNED))
         self.nodes = NodeGuards()
-        self.failures = FailureLimit(options.max_failures)
+        self.budget = Budget(options, rows, attempts)
         self.slots = SlotBoard()
         self.pace = Pace()
         for row in rows:
@@ -62,10 +64,11 @@ class Scheduler:
                 self.pace.finished(row.model, row.duration_s)
         self._memory = NodeMemory()
         self.dispatch = Dispatch(self.book, self.slots, self.models, self.nodes, self.pace, self._memory, studies)
+        self.dispatch.max_concurrent = options.max_concurrent
         self._studies = studies
         self._commands: list[Command] = []
         self._aftermath = Aftermath(
-            self.book, self.slots, self.models, self.nodes, self.failures, self.pace, self.dispatch, self._commands
+            self.book, self.slots, self.models, self.nodes, self.budget, self.pace, self.dispatch, self._commands
         )
         self._muster = Muster(options.expect_slots, options.expect_within_s)
         self._paused = False
@@ -90,9 +93,23 @@ class Scheduler:
         self._memory.node_lost(node)
         self._aftermath.keep_one_node()
 
-    def slot_starting(self, slot_id: str, node: str, now: float, one_at_a_time: bool = False) -> None:
-        """A slot was started on the node and loads MAIN; one that pulls by hand gets one trial at a time."""
-        if self.slots.add(Slot(slot_id, node, moved_at=now, one_at_a_time=one_at_a_time)):
+    def slot_starting(
+        self,
+        slot_id: str,
+        node: str,
+        now: float,
+        *,
+        models: frozenset[str] | None = None,
+        one_at_a_time: bool = False,
+        for_one: bool = False,
+    ) -> None:
+        """A slot was started on the node, for trials of these models, and loads MAIN.
+
+        One that pulls by hand gets one trial at a time; one that is `for_one` runs one trial and leaves.
+        """
+        if self.slots.add(
+            Slot(slot_id, node, moved_at=now, models=models, one_at_a_time=one_at_a_time, for_one=for_one)
+        ):
             self.nodes.present.add(node)
             self._memory.slots_on(node, sum(slot.node == node for slot in self.slots))
         self._see(now)
@@ -107,6 +124,17 @@ class Scheduler:
             self.nodes.set_up(slot.node)
             self.dispatch.all_hungry()
             self._see(now)
+
+    def slot_serves(self, slot_id: str, models: frozenset[str] | None, now: float) -> None:
+        """The slot is for trials of these models from now on; for none: it runs what it has begun, and leaves."""
+        slot = self.slots.get(slot_id)
+        if slot is not None:
+            slot.models = models
+            unwanted = [held for held in slot.unstarted if not slot.takes(held.model)]
+            self._aftermath.take_back(slot, unwanted, now)
+            if models is not None and not models:
+                self._commands += self.dispatch.retire(slot, now)
+            self.dispatch.all_hungry()
 
     def setup_failed(self, slot_id: str, failure: Failure, now: float) -> None:
         """MAIN could not be set up in this slot: that is its node's fault, no trial's."""
@@ -186,10 +214,10 @@ class Scheduler:
             self._aftermath.take_back(slot, slot.unstarted, now)
 
     def resume(self, now: float) -> None:
-        """Go on after `pause`; held models get another chance, and failures are counted anew."""
+        """Go on after `pause`; held models get another chance, and its budgets count anew."""
         self._paused = False
         self.models.release()
-        self.failures.forgive()
+        self.budget.renew()
         self.dispatch.all_hungry()
 
     def stop(self, now: float) -> None:
@@ -225,14 +253,15 @@ class Scheduler:
         for number in numbers:
             self._aftermath.put_back(number, now)
         self.models.release()
-        self.failures.forgive()
+        self.budget.renew()
         self.dispatch.all_hungry()
         return len(numbers)
 
     def change(self, options: ScheduleOptions) -> None:
         """These hold from now on."""
         self.options = options
-        self.failures.most = options.max_failures
+        self.budget.options = options
+        self.dispatch.max_concurrent = options.max_concurrent
         self.dispatch.all_hungry()
 
     def add(self, rows: Iterable[TrialRow], now: float) -> None:
@@ -250,6 +279,9 @@ class Scheduler:
     def tick(self, now: float) -> None:
         """Time passed: end trials and setups that take too long, and the wait for slots."""
         self._see(now)
+        if self.budget.is_spent(now):
+            for slot in self.slots:
+                self._aftermath.take_back(slot, slot.unstarted, now)
         for slot in list(self.slots):
             deadline = overdue.deadline_of(slot, self.options)
             if deadline is not None and now >= deadline:
@@ -257,20 +289,23 @@ class Scheduler:
 
     def next_deadline(self) -> float | None:
         """When `tick` has something to do next; None when nothing waits for time."""
-        deadlines = (overdue.first_deadline(self.slots, self.options), self._muster.until)
+        deadlines = (overdue.first_deadline(self.slots, self.options), self._muster.until, self.budget.until)
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def commands(self, now: float) -> list[Command]:
         """What the driver must do now, in order; each command is handed out once, and none after Finished."""
         if self._finished:
             return []
-        if not (self._paused or self._aftermath.ending or self._muster.lasts or self.failures.is_reached):
-            self._commands += self.dispatch.feed(now)
-            self._commands += self.dispatch.rob(now)
+        if not (self._paused or self._aftermath.ending or self._muster.lasts or self.budget.is_spent(now)):
+            assigned = self.dispatch.feed(now)
+            if assigned:
+                self.budget.begun(now)
+            self._commands += [*assigned, *self.dispatch.rob(now)]
+        self._let_go(now)
         write = self.book.take_write()
         if write is not None:
             self._commands.append(write)
-        self._finish_if_done()
+        self._finish_if_done(now)
         commands = list(self._commands)
         self._commands.clear()
         return commands
@@ -297,6 +332,15 @@ class Scheduler:
         if self._muster.lasts and self._muster.see(len(self.slots.up), now):
             self.dispatch.all_hungry()
 
+    def _let_go(self, now: float) -> None:
+        """Slots that are to leave and have nothing left may end."""
+        for slot in self.dispatch.surplus():
+            self.dispatch.retire(slot, now)
+        for slot in self.slots:
+            if slot.phase is SlotPhase.LEAVING and not slot.held:
+                slot.phase = SlotPhase.DYING
+                self._commands.append(Retire(slot.id))
+
     def _end_overdue(self, slot: Slot, now: float) -> None:
         """A setup or a trial took too long: its node is blamed or it is FAILED, and the slot is killed."""
         running = slot.running
@@ -310,17 +354,16 @@ class Scheduler:
 
     # ----- the end -----
 
-    def _finish_if_done(self) -> None:
+    def _finish_if_done(self, now: float) -> None:
         if not self.book.all_committed:
             return
         if not self.book.unfinished:
             self._finish(self._aftermath.ending or SweepState.COMPLETE)
         elif self.slots.holds_any or self._paused or self._aftermath.ending is not None:
             return
-        elif self.failures.most is not None and self.failures.is_reached:
+        elif self.budget.is_spent(now):
             left = sum(not self.book.is_follower(number) for number in self.book.unfinished)
-            told = outlook.too_many(self.options.name, self.failures.count, self.failures.most, left)
-            self._finish(SweepState.HELD, told)
+            self._finish(SweepState.HELD, self.budget.sentence(left))
         elif bool(self.nodes.present) and self.nodes.present <= self.nodes.setup_failed.keys() and not self.slots:
             node, failure = next(iter(self.nodes.setup_failed.items()))
             self._finish(SweepState.HELD, outlook.nowhere(self.options.name, node, failure), failure)

@@ -1,7 +1,7 @@
 """The slots of a sweep and the trials each one holds, by ticket.
 
-It records; `Scheduler` decides. A slot is STARTING while it loads MAIN, UP while it takes trials, DYING from the
-moment it is to be killed until the driver says that it is gone.
+It records; `Scheduler` decides. A slot is STARTING while it loads MAIN, UP while it takes trials, LEAVING while it
+runs its last one, DYING from the moment it is to end until the driver says that it is gone.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ class SlotPhase(enum.Enum):
 
     STARTING = "starting"
     UP = "up"
+    LEAVING = "leaving"
     DYING = "dying"
 
 
@@ -45,8 +46,14 @@ class Slot:
     phase: SlotPhase = SlotPhase.STARTING
     round_trip_s: float = ASSUMED_ROUND_TRIP_S
     moved_at: float = 0.0  # when it was started, last reported, or got something to do
+    models: frozenset[str] | None = None  # it runs trials of these; None: of any
     one_at_a_time: bool = False  # nothing may lie ahead of it
+    for_one: bool = False  # it leaves with its first trial
     held: dict[int, Held] = field(default_factory=dict)
+
+    def takes(self, model: str) -> bool:
+        """Whether trials of the model may run in it."""
+        return self.models is None or model in self.models
 
     @property
     def running(self) -> Held | None:
@@ -98,6 +105,11 @@ class SlotBoard:
     def up(self) -> list[Slot]:
         """The slots that take trials."""
         return [slot for slot in self._slots.values() if slot.phase is SlotPhase.UP]
+
+    @property
+    def at_work(self) -> list[Slot]:
+        """The slots that take trials or run their last one."""
+        return [slot for slot in self._slots.values() if slot.phase in (SlotPhase.UP, SlotPhase.LEAVING)]
 
     @property
     def holds_any(self) -> bool:

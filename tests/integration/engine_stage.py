@@ -188,7 +188,7 @@ class Cluster:
             time.sleep(0.1)
         raise RuntimeError("Ray's head did not start")
 
-    def add_node(self, number: int, cpus: int) -> str:
+    def add_node(self, number: int, cpus: int, gpus: int = 0) -> str:
         """One more Ray node beside the others; its name."""
         name = f"joiner-{number - 1}"
         block = free_block(self._block.first + self._block.count, 48)
@@ -200,7 +200,7 @@ class Cluster:
                 node_name=name,
                 head_address=self._address,
                 num_cpus=cpus,
-                num_gpus=0,
+                num_gpus=gpus,
                 temp_dir=str(self.folder / f"r{number}"),
             ),
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -17,31 +16,23 @@ SQUARE = "def compute(model, dataset, x):\n    return x * x"
 SLOW = "import time\ndef compute(model, dataset, x):\n    time.sleep(0.5)\n    return x"
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    """A head with two CPUs and an engine."""
-    with Cluster(cpus=2) as started:
-        started.start_engine()
-        yield started
-
-
-def test_a_sweep_runs_to_its_end(cluster: Cluster) -> None:
+def test_a_sweep_runs_to_its_end(engine_cluster: Cluster) -> None:
     """Every trial is COMPLETE with one attempt, the news say so and name the best."""
-    sweep_id = cluster.declare(
+    sweep_id = engine_cluster.declare(
         "squares", notebook(SQUARE), models={"m": {"x": list(range(40))}}, datasets=["a", "b"], method="grid"
     )
-    assert cluster.supervisor.ask("start", "squares") == {"id": 1, "ok": True}
-    news = cluster.supervisor.wait_state("squares", SweepState.COMPLETE)
+    assert engine_cluster.supervisor.ask("start", "squares")["ok"]
+    news = engine_cluster.supervisor.wait_state("squares", SweepState.COMPLETE)
     assert (news["total"], news["complete"], news["pending"]) == (80, 80, 0)
     assert (news["best"]["metric"], news["best"]["value"]) == ("metric", 39 * 39)
-    rows = cluster.store.trials(sweep_id)
+    rows = engine_cluster.store.trials(sweep_id)
     assert all(row.state is TrialState.COMPLETE and row.node == "head" for row in rows)
-    assert [attempt.number for attempt in cluster.store.attempts(sweep_id)] == [1] * 80
-    assert cluster.store.existing_sweep("squares").state is SweepState.COMPLETE
+    assert [attempt.number for attempt in engine_cluster.store.attempts(sweep_id)] == [1] * 80
+    assert engine_cluster.store.existing_sweep("squares").state is SweepState.COMPLETE
 
 
 @pytest.mark.slow
-def test_each_kind_of_failure_has_its_own_end(cluster: Cluster) -> None:
+def test_each_kind_of_failure_has_its_own_end(engine_cluster: Cluster) -> None:
     """An exception and a timeout are FAILED, a process that dies three times is LOST, the rest of the sweep goes on."""
     main = notebook(
         "import os, time",
@@ -53,10 +44,10 @@ def test_each_kind_of_failure_has_its_own_end(cluster: Cluster) -> None:
         "    return x",
     )
     models = {"good": {"x": [1, 2, 3]}, "raises": {"x": [1, 2]}, "dies": {"x": [1]}, "hangs": {"x": [1]}}
-    sweep_id = cluster.declare("trouble", main, models=models, datasets=["d"], method="grid", timeout_s=2)
-    cluster.supervisor.ask("start", "trouble")
-    cluster.supervisor.wait_state("trouble", SweepState.COMPLETE)
-    rows = cluster.store.trials(sweep_id)
+    sweep_id = engine_cluster.declare("trouble", main, models=models, datasets=["d"], method="grid", timeout_s=2)
+    engine_cluster.supervisor.ask("start", "trouble")
+    engine_cluster.supervisor.wait_state("trouble", SweepState.COMPLETE)
+    rows = engine_cluster.store.trials(sweep_id)
     ends = {model: {(row.state, row.error_kind) for row in rows if row.model == model} for model in models}
     assert ends == {
         "good": {(TrialState.COMPLETE, None)},
@@ -74,22 +65,22 @@ def test_each_kind_of_failure_has_its_own_end(cluster: Cluster) -> None:
     assert died.error.startswith("lost 3 times")
 
 
-def test_a_setup_that_fails_everywhere_holds_the_sweep(cluster: Cluster) -> None:
+def test_a_setup_that_fails_everywhere_holds_the_sweep(engine_cluster: Cluster) -> None:
     """No trial is blamed, the sentence names the cell's error and how to go on."""
     main = notebook("import no_such_module", SQUARE)
-    sweep_id = cluster.declare("broken", main, models={"m": {"x": [1, 2]}}, datasets=["d"], method="grid")
-    cluster.supervisor.ask("start", "broken")
-    news = cluster.supervisor.wait_state("broken", SweepState.HELD)
+    sweep_id = engine_cluster.declare("broken", main, models={"m": {"x": [1, 2]}}, datasets=["d"], method="grid")
+    engine_cluster.supervisor.ask("start", "broken")
+    news = engine_cluster.supervisor.wait_state("broken", SweepState.HELD)
     assert "no_such_module" in news["sentence"]
     assert "raycolab resume broken" in news["sentence"]
-    assert {row.state for row in cluster.store.trials(sweep_id)} == {TrialState.PENDING}
-    assert cluster.store.attempts(sweep_id) == []
+    assert {row.state for row in engine_cluster.store.trials(sweep_id)} == {TrialState.PENDING}
+    assert engine_cluster.store.attempts(sweep_id) == []
 
 
-def test_pause_resume_and_stop(cluster: Cluster) -> None:
+def test_pause_resume_and_stop(engine_cluster: Cluster) -> None:
     """While paused nothing starts; after resume it goes on; stop lets what runs end and cancels the rest."""
-    supervisor = cluster.supervisor
-    sweep_id = cluster.declare(
+    supervisor = engine_cluster.supervisor
+    sweep_id = engine_cluster.declare(
         "long", notebook(SLOW), models={"m": {"x": list(range(60))}}, datasets=["d"], method="grid"
     )
     supervisor.ask("start", "long")
@@ -99,27 +90,27 @@ def test_pause_resume_and_stop(cluster: Cluster) -> None:
     done = supervisor.sweep("long")["complete"]
     time.sleep(1.2)
     assert supervisor.sweep("long")["complete"] == done
-    assert cluster.store.existing_sweep("long").state is SweepState.PAUSED
+    assert engine_cluster.store.existing_sweep("long").state is SweepState.PAUSED
     supervisor.ask("resume", "long")
     supervisor.wait_for(lambda: supervisor.sweep("long")["complete"] >= done + 4)
     supervisor.ask("stop", "long")
     news = supervisor.wait_state("long", SweepState.STOPPED)
-    states = {row.state for row in cluster.store.trials(sweep_id)}
+    states = {row.state for row in engine_cluster.store.trials(sweep_id)}
     assert states == {TrialState.COMPLETE, TrialState.CANCELLED}
     assert news["complete"] + news["cancelled"] == 60
 
 
-def test_sweeps_run_in_turn_and_cancel_kills(cluster: Cluster) -> None:
+def test_sweeps_run_in_turn_and_cancel_kills(engine_cluster: Cluster) -> None:
     """The second sweep waits and says for whom; cancelling the first ends its trials at once; retry runs them."""
-    supervisor = cluster.supervisor
+    supervisor = engine_cluster.supervisor
     main = notebook(
         "import os, time",
         "def compute(model, dataset, x):\n"
-        f"    time.sleep(0 if os.path.exists('{cluster.folder}/go') else 100)\n"
+        f"    time.sleep(0 if os.path.exists('{engine_cluster.folder}/go') else 100)\n"
         "    return x",
     )
-    cluster.declare("first", main, models={"m": {"x": [1, 2, 3]}}, datasets=["d"], method="grid")
-    cluster.declare("second", notebook(SQUARE), models={"m": {"x": [1, 2, 3]}}, datasets=["d"], method="grid")
+    engine_cluster.declare("first", main, models={"m": {"x": [1, 2, 3]}}, datasets=["d"], method="grid")
+    engine_cluster.declare("second", notebook(SQUARE), models={"m": {"x": [1, 2, 3]}}, datasets=["d"], method="grid")
     supervisor.ask("start", "first")
     supervisor.ask("start", "second")
     supervisor.wait_for(lambda: supervisor.sweep("first").get("running"))
@@ -129,55 +120,55 @@ def test_sweeps_run_in_turn_and_cancel_kills(cluster: Cluster) -> None:
     supervisor.ask("cancel", "first")
     assert supervisor.wait_state("first", SweepState.CANCELLED)["cancelled"] == 3
     supervisor.wait_state("second", SweepState.COMPLETE)
-    (cluster.folder / "go").touch()
+    (engine_cluster.folder / "go").touch()
     supervisor.ask("retry", "first")
     assert supervisor.wait_state("first", SweepState.COMPLETE)["complete"] == 3
 
 
-def test_orders_that_cannot_be_obeyed_are_answered(cluster: Cluster) -> None:
+def test_orders_that_cannot_be_obeyed_are_answered(engine_cluster: Cluster) -> None:
     """An unknown sweep, and a pause of what does not run, get a sentence and the error's name."""
-    answer = cluster.supervisor.ask("start", "nobody")
+    answer = engine_cluster.supervisor.ask("start", "nobody")
     assert (answer["ok"], answer["kind"]) == (False, "UnknownSweepError")
-    cluster.declare("idle", notebook(SQUARE), models={"m": {"x": [1]}}, datasets=["d"], method="grid")
-    answer = cluster.supervisor.ask("pause", "idle")
+    engine_cluster.declare("idle", notebook(SQUARE), models={"m": {"x": [1]}}, datasets=["d"], method="grid")
+    answer = engine_cluster.supervisor.ask("pause", "idle")
     assert answer["kind"] == "UsageError"
     assert "nothing to pause" in answer["error"]
 
 
-def test_a_killed_engine_takes_up_where_the_store_is(cluster: Cluster) -> None:
+def test_a_killed_engine_takes_up_where_the_store_is(engine_cluster: Cluster) -> None:
     """What was finished is kept and not run again, what ran is a lost attempt, the rest runs."""
-    supervisor = cluster.supervisor
-    sweep_id = cluster.declare(
+    supervisor = engine_cluster.supervisor
+    sweep_id = engine_cluster.declare(
         "survivor", notebook(SLOW), models={"m": {"x": list(range(16))}}, datasets=["d"], method="grid"
     )
     supervisor.ask("start", "survivor")
     supervisor.wait_for(lambda: supervisor.sweep("survivor").get("complete", 0) >= 4)
-    before = {row.number: row for row in cluster.store.trials(sweep_id) if row.state is TrialState.COMPLETE}
+    before = {row.number: row for row in engine_cluster.store.trials(sweep_id) if row.state is TrialState.COMPLETE}
     told = len(supervisor.told)
-    cluster.kill_engine()
+    engine_cluster.kill_engine()
     supervisor.wait_state("survivor", SweepState.COMPLETE)
     assert all("survivor" in names for names in supervisor.told[told:]), "who watches it was told that it does not run"
-    after = cluster.store.trials(sweep_id)
+    after = engine_cluster.store.trials(sweep_id)
     assert all(after[number] == row for number, row in before.items())
     assert {row.state for row in after} == {TrialState.COMPLETE}
-    attempts = cluster.store.attempts(sweep_id)
+    attempts = engine_cluster.store.attempts(sweep_id)
     assert "the head stopped" in {attempt.reason for attempt in attempts}
     finished = [attempt.trial for attempt in attempts if attempt.outcome == TrialState.COMPLETE]
     assert sorted(finished) == list(range(16))
 
 
-def test_a_slot_told_to_end_is_no_failure_of_its_trial(cluster: Cluster) -> None:
+def test_a_slot_told_to_end_is_no_failure_of_its_trial(engine_cluster: Cluster) -> None:
     """SIGTERM, which the processes of a node get when it is shut down in order, costs the trial one lost attempt."""
-    supervisor = cluster.supervisor
-    sweep_id = cluster.declare(
+    supervisor = engine_cluster.supervisor
+    sweep_id = engine_cluster.declare(
         "told", notebook(SLOW), models={"m": {"x": list(range(12))}}, datasets=["d"], method="grid"
     )
     supervisor.ask("start", "told")
     supervisor.wait_for(lambda: supervisor.sweep("told").get("complete", 0) >= 4)
-    cluster.worker("ray::raycolab-slot").terminate()
+    engine_cluster.worker("ray::raycolab-slot").terminate()
     supervisor.wait_state("told", SweepState.COMPLETE)
-    assert {row.state for row in cluster.store.trials(sweep_id)} == {TrialState.COMPLETE}
-    lost = [attempt for attempt in cluster.store.attempts(sweep_id) if attempt.outcome != TrialState.COMPLETE]
+    assert {row.state for row in engine_cluster.store.trials(sweep_id)} == {TrialState.COMPLETE}
+    lost = [attempt for attempt in engine_cluster.store.attempts(sweep_id) if attempt.outcome != TrialState.COMPLETE]
     assert [attempt.outcome for attempt in lost] == [TrialState.LOST]
 
 

@@ -25,7 +25,7 @@ class TestBeforeAnythingIsReached:
                 SWEEP.replace("datasets:", "datsets:"),
                 "sweep.yaml line 5: unknown key 'datsets' (did you mean 'datasets'?); allowed are name, main, models, "
                 "datasets, parameters, jobs_per_pair, run_cap, method, metric, mode, seed, timeout_s, resources, "
-                "points_to_evaluate, early_terminate, max_failures\n",
+                "points_to_evaluate, early_terminate, max_failures, max_concurrent_trials, time_budget_s\n",
             ),
             (
                 SWEEP.replace("MAIN.ipynb", "MINE.ipynb"),

@@ -11,8 +11,7 @@ from raycolab.declaration.arguments import (
     read_datasets,
     read_metric,
     read_models,
-    read_resources,
-    read_timeout,
+    read_seconds,
     settle_keys,
 )
 from raycolab.declaration.spec import SweepSpec
@@ -63,12 +62,10 @@ def test_a_metric_is_a_name_a_mapping_or_itself(metric: object, mode: object, me
     assert read_metric(metric, mode) == meant
 
 
-def test_no_resources_and_no_timeout_unless_said() -> None:
-    """Nodes with GPUs give a slot per GPU only where nothing is said."""
-    assert read_resources(None) == read_resources({}) == {}
-    assert read_resources({"cpus": 1, "gpus": 0}) == {"cpus": 1}
-    assert read_timeout(None) is None
-    assert read_timeout(90) == 90.0
+def test_no_time_limit_unless_said() -> None:
+    """Neither of a trial nor of the sweep."""
+    assert read_seconds("timeout_s", None) is None
+    assert read_seconds("timeout_s", 90) == 90.0
 
 
 _REFUSED: list[tuple[dict[str, object], tuple[str, ...], str]] = [
@@ -77,30 +74,24 @@ _REFUSED: list[tuple[dict[str, object], tuple[str, ...], str]] = [
         ("jobs_per_par",),
         "unknown key 'jobs_per_par' (did you mean 'jobs_per_pair'?); allowed are models, datasets, "
         "parameters, jobs_per_pair, run_cap, method, metric, mode, seed, timeout_s, resources, points_to_evaluate, "
-        "early_terminate, max_failures",
+        "early_terminate, max_failures, max_concurrent_trials, time_budget_s",
     ),
     (
         {"num_samples": 1, "jobs_per_pair": 1},
         ("jobs_per_pair",),
         "num_samples and jobs_per_pair mean the same; give one of them",
     ),
-    (
-        {"max_concurrent_trials": 3},
-        ("max_concurrent_trials",),
-        "max_concurrent_trials is not supported yet: a sweep uses every slot of the cluster; remove it",
-    ),
     ({"max_failures": 0}, ("max_failures",), "max_failures is a whole number from 1 to 1,000,000, not 0"),
     (
-        {"time_budget_s": 3},
-        ("time_budget_s",),
-        "time_budget_s is not supported yet: bound the sweep with jobs_per_pair or run_cap; remove it",
+        {"max_concurrent_trials": 0},
+        ("max_concurrent_trials",),
+        "max_concurrent_trials is a whole number from 1 to 1,000,000, not 0",
     ),
     (
-        {"resources": {"gpus": 1}},
-        ("resources", "gpus"),
-        "resources {gpus: 1} is not supported yet: a trial has one CPU; remove it",
+        {"time_budget_s": -3},
+        ("time_budget_s",),
+        "time_budget_s is a number of seconds above 0, not -3.0; remove it for none",
     ),
-    ({"resources": 3}, ("resources",), "resources is a mapping such as {cpus: 1}, not 3"),
     (
         {"method": "randm"},
         ("method",),

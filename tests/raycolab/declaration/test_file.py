@@ -143,7 +143,7 @@ _REFUSED = [
         (),
         "sweep.yaml line 2: unknown key 'jobs_per_par' (did you mean 'jobs_per_pair'?); allowed are name, "
         "main, models, datasets, parameters, jobs_per_pair, run_cap, method, metric, mode, seed, timeout_s, "
-        "resources, points_to_evaluate, early_terminate, max_failures",
+        "resources, points_to_evaluate, early_terminate, max_failures, max_concurrent_trials, time_budget_s",
     ),
     (
         "method: random\n",
@@ -266,7 +266,7 @@ _REFUSED = [
         ("speed=3",),
         "--set speed=3: unknown key 'speed' (did you mean 'seed'?); allowed are name, main, models, "
         "datasets, parameters, jobs_per_pair, run_cap, method, metric, mode, seed, timeout_s, resources, "
-        "points_to_evaluate, early_terminate, max_failures",
+        "points_to_evaluate, early_terminate, max_failures, max_concurrent_trials, time_budget_s",
     ),
     ("main: M.ipynb\n", ("seed",), "--set seed: write key=value, with dots for nested keys, as in metric.name=f1"),
     (

@@ -125,7 +125,7 @@ def test_json_keeps_points_early_stopping_and_failures() -> None:
     older = {
         key: value
         for key, value in json.loads(plain.to_json()).items()
-        if key not in ("points_to_evaluate", "early_stop", "max_failures")
+        if key not in ("points_to_evaluate", "early_stop", "max_failures", "max_concurrent_trials", "time_budget_s")
     }
     assert SweepSpec.from_json(json.dumps(older)) == plain
     assert plain.fingerprint() == "b7f65a1d7314612308f542da5df9616c60e90d4c90728872cec4bd1ebcb9a16c"
@@ -153,6 +153,9 @@ def test_the_fingerprint_is_of_the_meaning() -> None:
         fingerprint(points_to_evaluate=[{"x": 1}]),
         fingerprint(early_terminate="median"),
         fingerprint(max_failures=3),
+        fingerprint(max_concurrent_trials=3),
+        fingerprint(time_budget_s=3),
+        fingerprint(resources={"gpus": 0.5}),
     ]
     assert len({fingerprint(), *different}) == 1 + len(different)
 

@@ -2,85 +2,162 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
+
 import pytest
 
-from raycolab.engine.fleet import Fleet, NodeView, SlotShape
+from raycolab.declaration.resources import Resources
+from raycolab.engine.fleet import Fleet, NodeView, SlotShape, shape_on
+
+ANY = Resources()
+WORK = {ANY: 9}
+GB = 10**9
 
 
-def node(name: str = "head", cpus: float = 2, gpus: float = 0, life: int = 1) -> NodeView:
+def node(name: str = "head", cpus: float = 2, gpus: float = 0, memory: int | None = None, life: int = 1) -> NodeView:
     """A node in its n-th life."""
-    return NodeView(name, f"{name}-{life}", cpus, gpus)
+    return NodeView(name, f"{name}-{life}", cpus, gpus, memory)
+
+
+class Started:
+    """A fleet on these nodes whose slots start as soon as they are due."""
+
+    def __init__(self, *nodes: NodeView) -> None:
+        self.fleet = Fleet()
+        self.fleet.update(nodes)
+        self.count = 0
+
+    def start(self, work: Mapping[Resources, int]) -> list[tuple[str, Resources]]:
+        """Start what is due for this work; where, and for what."""
+        due = [(each.name, asked) for each, asked in self.fleet.due(0.0, work)]
+        for name, asked in due:
+            self.fleet.started(f"s{self.count}", name, asked)
+            self.count += 1
+        return due
 
 
 @pytest.mark.parametrize(
-    ("resources", "there", "room", "shape"),
+    ("asked", "there", "room", "shape"),
     [
-        ({}, node(cpus=2), 2, SlotShape(1, 0)),
-        ({}, node(cpus=0), 0, SlotShape(1, 0)),
-        ({}, node(cpus=8, gpus=1), 1, SlotShape(1, 1)),
-        ({"cpus": 3}, node(cpus=8), 2, SlotShape(3, 0)),
-        ({"gpus": 0.5}, node(cpus=8, gpus=1), 2, SlotShape(0, 0.5)),
-        ({"gpus": 1}, node(cpus=8), 0, SlotShape(0, 1)),
-        ({"cpus": 4, "gpus": 1}, node(cpus=8, gpus=4), 2, SlotShape(4, 1)),
+        (ANY, node(cpus=2), 2, SlotShape(1, 0)),
+        (ANY, node(cpus=0), 0, SlotShape(1, 0)),
+        (ANY, node(cpus=8, gpus=1), 1, SlotShape(1, 1)),
+        (ANY, node(cpus=0, gpus=2), 2, SlotShape(0, 1)),
+        (Resources(cpus=3), node(cpus=8), 2, SlotShape(3, 0)),
+        (Resources(cpus=1), node(cpus=8, gpus=1), 8, SlotShape(1, 0)),
+        (Resources(cpus=0.5), node(cpus=2), 4, SlotShape(0.5, 0)),
+        (Resources(gpus=1 / 3), node(cpus=8, gpus=1), 3, SlotShape(0, 1 / 3)),
+        (Resources(gpus=1), node(cpus=8), 0, SlotShape(0, 1)),
+        (Resources(cpus=4, gpus=1), node(cpus=8, gpus=4), 2, SlotShape(4, 1)),
+        (Resources(memory=3 * GB), node(cpus=8, memory=10 * GB), 3, SlotShape(1, 0, 3 * GB)),
+        (Resources(memory=3 * GB), node(cpus=8, memory=2 * GB), 0, SlotShape(1, 0, 3 * GB)),
+        (Resources(memory=3 * GB), node(cpus=8), 8, SlotShape(1, 0, 3 * GB)),
     ],
 )
 def test_a_node_has_room_by_cpus_by_gpus_or_by_what_a_trial_asks(
-    resources: dict[str, float], there: NodeView, room: int, shape: SlotShape
+    asked: Resources, there: NodeView, room: int, shape: SlotShape
 ) -> None:
-    """One slot per CPU, or per GPU where there are GPUs; the trial's resources go before."""
-    fleet = Fleet(resources)
-    assert (fleet.room_on(there), fleet.shape_on(there)) == (room, shape)
+    """One slot per CPU, or per GPU where there are GPUs; the model's resources go before."""
+    fleet = Started(there)
+    assert shape_on(there, asked) == shape
+    assert fleet.start({asked: 99}) == [("head", asked)] * room
+    assert fleet.start({asked: 99}) == []
+    assert fleet.fleet.fits(there, asked) == bool(room)
+    assert fleet.fleet.fit_nowhere(asked) == (not room)
+    assert fleet.fleet.slots_on() == ({"head": f"{room} x {shape}"} if room else {})
 
 
 def test_a_slot_is_due_for_each_place_that_is_free() -> None:
     """Until as many were started as there is room."""
-    fleet = Fleet({})
+    fleet = Fleet()
     assert fleet.update([node(), node("joiner-1", 1)]) == ([], ["head", "joiner-1"])
-    assert [each.name for each in fleet.due(0.0)] == ["head", "head", "joiner-1"]
-    fleet.started("s1", "head")
-    fleet.started("s2", "joiner-1")
-    assert [each.name for each in fleet.due(0.0)] == ["head"]
+    assert [each.name for each, _ in fleet.due(0.0, WORK)] == ["head", "head", "joiner-1"]
+    fleet.started("s1", "head", ANY)
+    fleet.started("s2", "joiner-1", ANY)
+    assert [each.name for each, _ in fleet.due(0.0, WORK)] == ["head"]
+
+
+def test_models_that_ask_for_different_things_share_a_node() -> None:
+    """The largest has its place first; what needs no GPU goes where there is none before it takes a GPU node's CPU."""
+    cnn, svc = Resources(cpus=1, gpus=1), Resources(cpus=1)
+    fleet = Started(node("gpu", cpus=2, gpus=1), node("plain", cpus=1))
+    assert fleet.start({svc: 50, cnn: 5}) == [("plain", svc), ("gpu", cnn), ("gpu", svc)]
+    assert fleet.fleet.slots_on() == {"gpu": "1 x 1 CPU, 1 GPU + 1 x 1 CPU", "plain": "1 x 1 CPU"}
+
+
+def test_slots_follow_what_waits() -> None:
+    """In proportion, once each kind has one."""
+    small, large = Resources(cpus=1), Resources(cpus=1, memory=1)
+    counts = Counter(asked for _, asked in Started(node(cpus=8)).start({small: 75, large: 25}))
+    assert counts == {small: 6, large: 2}
+
+
+def test_room_is_for_those_who_have_work() -> None:
+    """Of two kinds the one with nothing waiting gets none; a sweep of one kind has its slots all the same."""
+    small, large = Resources(cpus=1), Resources(cpus=2)
+    fleet = Started(node(cpus=3))
+    assert fleet.start({small: 0, large: 4}) == [("head", large)]
+    assert fleet.start({small: 1, large: 4}) == [("head", small)]
+    assert Started(node(cpus=1)).start({small: 0}) == [("head", small)]
+
+
+def test_a_slot_that_ended_makes_room_for_another_kind() -> None:
+    """As soon as it is gone."""
+    small, large = Resources(cpus=1), Resources(cpus=2)
+    fleet = Started(node(cpus=2))
+    assert len(fleet.start({small: 2, large: 0})) == 2
+    assert fleet.start({small: 0, large: 1}) == []
+    fleet.fleet.ended("s0", worked=True, now=0.0)
+    assert fleet.start({small: 0, large: 1}) == []
+    fleet.fleet.ended("s1", worked=True, now=0.0)
+    assert fleet.start({small: 0, large: 1}) == [("head", large)]
+
+
+def test_while_no_node_is_there_nobody_knows_what_fits() -> None:
+    """And nothing is said of it."""
+    assert not Fleet().fit_nowhere(Resources(gpus=1))
 
 
 def test_a_node_whose_slots_die_before_they_work_waits_longer_each_time() -> None:
     """A slot that had ended a trial is replaced at once."""
-    fleet = Fleet({})
+    fleet = Fleet()
     fleet.update([node(cpus=1)])
     waits = []
     for turn in range(7):
-        fleet.started(f"s{turn}", "head")
+        fleet.started(f"s{turn}", "head", ANY)
         fleet.ended(f"s{turn}", worked=False, now=0.0)
-        waits.append(next(second for second in range(100) if fleet.due(second)))
+        waits.append(next(second for second in range(100) if fleet.due(second, WORK)))
     assert waits == [1, 2, 4, 8, 16, 30, 30]
-    fleet.started("good", "head")
+    fleet.started("good", "head", ANY)
     fleet.ended("good", worked=True, now=100.0)
-    assert fleet.due(100.0)
+    assert fleet.due(100.0, WORK)
 
 
 def test_a_node_that_came_again_is_lost_and_new() -> None:
     """The same name under another id: its slots are forgotten."""
-    fleet = Fleet({})
+    fleet = Fleet()
     fleet.update([node(cpus=1)])
-    fleet.started("s1", "head")
+    fleet.started("s1", "head", ANY)
     assert fleet.update([node(cpus=1, life=2)]) == (["head"], ["head"])
-    assert len(fleet.due(0.0)) == 1
+    assert len(fleet.due(0.0, WORK)) == 1
 
 
 def test_a_node_reported_lost_stays_lost_while_ray_still_believes_in_it() -> None:
     """Its next life is welcome."""
-    fleet = Fleet({})
+    fleet = Fleet()
     fleet.update([node("joiner-1")])
     fleet.lose("joiner-1")
     assert fleet.update([node("joiner-1")]) == ([], [])
-    assert fleet.due(0.0) == []
+    assert fleet.due(0.0, WORK) == []
     assert fleet.update([node("joiner-1", life=2)]) == ([], ["joiner-1"])
 
 
 def test_a_barred_node_gets_no_slots() -> None:
     """Until its next life."""
-    fleet = Fleet({})
+    fleet = Fleet()
     fleet.update([node(cpus=1)])
     fleet.bar("head")
-    assert fleet.due(0.0) == []
+    assert fleet.due(0.0, WORK) == []
     fleet.update([node(cpus=1, life=2)])
-    assert len(fleet.due(0.0)) == 1
+    assert len(fleet.due(0.0, WORK)) == 1

@@ -31,7 +31,7 @@ def test_the_contract_is_kept() -> None:
     contract = "name state total pending running complete pruned failed lost cancelled eta_s best"
     assert list(told)[:12] == contract.split()
     assert list(told)[12:] == [
-        *("sentence", "metric", "pairs", "pairs_left_out", "causes", "causes_left_out", "done_on"),
+        *("sentence", "slots", "metric", "pairs", "pairs_left_out", "causes", "causes_left_out", "done_on"),
     ]
     assert json.loads(json.dumps(told)) == told
 

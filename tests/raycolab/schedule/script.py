@@ -90,6 +90,9 @@ class Script:
         timeout_s: float | None = None,
         expect_slots: int | None = None,
         max_failures: int | None = None,
+        time_budget_s: float | None = None,
+        max_concurrent: int | None = None,
+        goes_on: bool = False,
         setup_timeout_s: float | None = 1800.0,
         studies: StudiesLike | None = None,
     ) -> None:
@@ -99,6 +102,9 @@ class Script:
             timeout_s,
             expect_slots,
             max_failures=max_failures,
+            time_budget_s=time_budget_s,
+            max_concurrent=max_concurrent,
+            goes_on=goes_on,
             setup_timeout_s=setup_timeout_s,
         )
         self.core = Scheduler(rows, attempts, self.options, studies)

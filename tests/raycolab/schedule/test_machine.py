@@ -13,7 +13,6 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    RuleBasedStateMachine,
     initialize,
     invariant,
     precondition,
@@ -21,23 +20,13 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from raycolab.schedule import Assign, Finished, Kill, LossCause, Prune, Revoke, ScheduleOptions, Scheduler, Write
-from raycolab.schedule.book import MAX_LOST_ATTEMPTS
-from raycolab.trial import (
-    FINAL_STATES,
-    AttemptRow,
-    ErrorKind,
-    Failure,
-    Metric,
-    Outcome,
-    SweepState,
-    TrialRow,
-    TrialState,
-)
-from tests.raycolab.schedule.world import MEMORY, MODELS, NODES, Search, World
+from raycolab.schedule import LossCause, ScheduleOptions
+from raycolab.trial import FINAL_STATES, ErrorKind, Failure, Metric, SweepState, TrialRow, TrialState
+from tests.raycolab.schedule.driven import Driven
+from tests.raycolab.schedule.world import MEMORY, MODELS, NODES, SERVED, World, assert_within_budgets
 
 
-class SchedulerMachine(RuleBasedStateMachine):
+class SchedulerMachine(Driven):
     """Random events against one sweep, with restarts of the scheduler in between."""
 
     @initialize(
@@ -46,97 +35,47 @@ class SchedulerMachine(RuleBasedStateMachine):
         timeout=st.booleans(),
         proposed=st.booleans(),
         max_failures=st.sampled_from([None, None, 1, 3]),
+        max_concurrent=st.sampled_from([None, None, 1, 2]),
     )
-    def declare(self, count: int, twins: int, timeout: bool, proposed: bool, max_failures: int | None) -> None:
+    def declare(
+        self,
+        count: int,
+        twins: int,
+        timeout: bool,
+        proposed: bool,
+        max_failures: int | None,
+        max_concurrent: int | None,
+    ) -> None:
         """A sweep of `count` trials: some repeat an earlier configuration, or all are yet to be proposed."""
-        self.store: dict[int, TrialRow] = {
+        self.store = {
             number: TrialRow(number, MODELS[number % 2], "iris", None if proposed else {"C": number})
             for number in range(count)
         }
         for extra in range(0 if proposed else min(twins, count)):
             number = count + extra
             self.store[number] = TrialRow(number, MODELS[extra % 2], "iris", {"C": extra}, same_as=extra)
-        self.stored_attempts: dict[tuple[int, int], AttemptRow] = {}
-        self.stored_reports: set[tuple[int, int]] = set()
         self.options = ScheduleOptions(
             "s",
             Metric("accuracy"),
             timeout_s=50.0 if timeout else None,
             max_failures=max_failures,
+            max_concurrent=max_concurrent,
             setup_timeout_s=300.0 if timeout else None,
         )
-        self.now = 100.0
-        self.slots: dict[str, World] = {}
-        self.slot_count = 0
-        self.reopened: set[int] = set()  # final trials that somebody wanted again
-        self.writes: list[Write] = []
-        self.finished: Finished | None = None
-        self.asked_to_end = False
         self.take_up()
-
-    def take_up(self) -> None:
-        """A scheduler and a search over what the store has; the nodes are there."""
-        self.search = Search(list(self.store.values()))
-        attempts = list(self.stored_attempts.values())
-        self.scheduler = Scheduler(list(self.store.values()), attempts, self.options, self.search)
-        self.pump()
-
-    # ----- the driver -----
-
-    def pump(self) -> None:
-        """Do what the scheduler commands."""
-        for command in self.scheduler.commands(self.now):
-            assert self.finished is None, "a command after Finished"
-            match command:
-                case Assign(slot, assignments):
-                    assert self.slots[slot].alive
-                    self.slots[slot].inbox.extend(assignments)
-                case Revoke(slot, tickets):
-                    self.answer_revoke(self.slots[slot], tickets)
-                case Prune(slot, ticket):
-                    assert ticket not in self.slots[slot].pruned, "told twice"
-                    self.slots[slot].pruned.add(ticket)
-                case Kill(slot):
-                    self.slots[slot].alive = False
-                    self.slots[slot].running = None
-                    self.killed(slot)
-                case Write():
-                    self.writes.append(command)
-                case Finished():
-                    self.finished = command
-
-    def answer_revoke(self, slot: World, tickets: tuple[int, ...]) -> None:
-        given = [each.ticket for each in slot.inbox if each.ticket in tickets]
-        slot.inbox = [each for each in slot.inbox if each.ticket not in tickets]
-        slot.unsent.append(("revoked", (tuple(given),)))
-
-    def killed(self, slot_id: str) -> None:
-        """The driver hears of the kill later: a slot_down waits among the reports."""
-        self.slots[slot_id].unsent.append(("slot_down", (LossCause.KILLED,)))
-
-    def deliver(self, slot: World, report: tuple[str, tuple[object, ...]]) -> None:
-        name, arguments = report
-        getattr(self.scheduler, name)(slot.id, *arguments, self.now)
-        if name == "slot_down":
-            slot.unsent.clear()
-        slot.sent.append(report)
-        self.pump()
-
-    def alive(self) -> list[World]:
-        return [slot for slot in self.slots.values() if slot.alive]
 
     # ----- slots -----
 
-    @rule(node=st.sampled_from(NODES))
-    def slot_comes(self, node: str) -> None:
-        """A slot starts and loads MAIN."""
+    @rule(node=st.sampled_from(NODES), models=st.sampled_from(SERVED), for_one=st.booleans())
+    def slot_comes(self, node: str, models: frozenset[str] | None = None, for_one: bool = False) -> None:
+        """A slot starts and loads MAIN; it may be for some models only, or for one trial."""
         if len(self.alive()) >= 5:
             return
         self.slot_count += 1
-        slot = World(f"slot-{self.slot_count}", node)
+        slot = World(f"slot-{self.slot_count}", node, models, for_one)
         self.slots[slot.id] = slot
         self.scheduler.node_up(node, self.now, MEMORY[node])
-        self.scheduler.slot_starting(slot.id, node, self.now)
+        self.scheduler.slot_starting(slot.id, node, self.now, models=models, for_one=for_one)
         self.scheduler.round_trip(slot.id, 0.1)
         slot.unsent.append(("slot_up", (node,)))
         self.pump()
@@ -150,6 +89,15 @@ class SchedulerMachine(RuleBasedStateMachine):
         slot.running = None
         slot.unsent.clear()
         self.scheduler.slot_down(slot.id, cause, self.now)
+        self.pump()
+
+    @precondition(lambda self: self.alive())
+    @rule(data=st.data(), models=st.sampled_from([*SERVED, frozenset()]))
+    def slot_is_for_others(self, data: st.DataObject, models: frozenset[str] | None) -> None:
+        """The models' resources changed: the slot is for other models from now on, or for none."""
+        slot = data.draw(st.sampled_from(self.alive()))
+        slot.models = models
+        self.scheduler.slot_serves(slot.id, models, self.now)
         self.pump()
 
     @precondition(lambda self: self.alive())
@@ -170,17 +118,6 @@ class SchedulerMachine(RuleBasedStateMachine):
         slot = data.draw(st.sampled_from(self.alive()))
         self.begin(slot)
 
-    def begin(self, slot: World) -> None:
-        if slot.running is not None or not slot.inbox:
-            return
-        slot.running = slot.inbox.pop(0)
-        number = slot.running.number
-        final = self.store[number].state in FINAL_STATES and number not in self.reopened
-        assert not final, "a finished trial ran again"
-        others = [each for each in self.alive() if each is not slot and each.running is not None]
-        assert all(each.running is None or each.running.number != number for each in others), "a trial ran twice"
-        slot.unsent.append(("started", (slot.running.ticket,)))
-
     @precondition(lambda self: any(slot.running for slot in self.alive()))
     @rule(data=st.data(), step=st.integers(0, 3), value=st.floats(0, 1))
     def trial_reports(self, data: st.DataObject, step: int, value: float) -> None:
@@ -196,17 +133,6 @@ class SchedulerMachine(RuleBasedStateMachine):
         slot = data.draw(st.sampled_from([slot for slot in self.alive() if slot.running]))
         kind = {0: ErrorKind.EXCEPTION, 1: ErrorKind.OOM}.get(good)
         self.end(slot, None if kind is None else Failure(kind, "Error", "no"), seconds)
-
-    def end(self, slot: World, failure: Failure | None, seconds: float) -> None:
-        if slot.running is None:
-            return
-        self.now += seconds
-        good = TrialState.PRUNED if slot.running.ticket in slot.pruned else TrialState.COMPLETE
-        state = good if failure is None else TrialState.FAILED
-        metrics = {"accuracy": slot.running.number / 100} if failure is None else {}
-        outcome = Outcome(state, metrics, failure, self.now - seconds, self.now)
-        slot.unsent.append(("finished", (slot.running.ticket, outcome)))
-        slot.running = None
 
     @rule(kind=st.sampled_from([None, None, ErrorKind.EXCEPTION, ErrorKind.OOM]), value=st.floats(0, 1))
     def all_work_for_a_while(self, kind: ErrorKind | None, value: float) -> None:
@@ -244,19 +170,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule(several=st.integers(1, 4))
     def store_commits(self, several: int) -> None:
         """The store commits the oldest writes."""
-        batch, self.writes = self.writes[:several], self.writes[several:]
-        for write in batch:
-            for row in write.trials:
-                before = self.store[row.number]
-                kept = before.state in FINAL_STATES and row.number not in self.reopened
-                assert not kept or before == row, "a final row was rewritten"
-                self.store[row.number] = row
-            for report in write.reports:
-                self.stored_reports.add((report.trial, report.step))
-            for attempt in write.attempts:
-                self.stored_attempts[attempt.trial, attempt.number] = attempt
-        self.scheduler.committed(batch[-1].write_id, self.now)
-        self.pump()
+        self.commit(several)
 
     # ----- people and time -----
 
@@ -320,6 +234,12 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert set(self.scheduler.book.rows) == set(self.store)
 
     @invariant()
+    def no_more_run_at_once_than_may(self) -> None:
+        """Whatever else is given out."""
+        if hasattr(self, "scheduler") and self.options.max_concurrent is not None:
+            assert sum(bool(slot.held) for slot in self.scheduler.slots) <= self.options.max_concurrent
+
+    @invariant()
     def every_waiting_trial_is_somewhere(self) -> None:
         """A trial that is not final waits, is held by one slot, or follows another."""
         if not hasattr(self, "scheduler"):
@@ -355,23 +275,11 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert not still_open, "an attempt was left open"
         for number, row in self.store.items():
             mine = [attempt for key, attempt in self.stored_attempts.items() if key[0] == number]
-            good = [attempt for attempt in mine if attempt.outcome == TrialState.COMPLETE]
-            ran_itself = row.state is TrialState.COMPLETE and row.attempts > 0
-            assert len(good) == ran_itself or number in self.reopened, "a trial completes once"
-            if number not in self.reopened:
-                outcomes = Counter(attempt.outcome for attempt in mine)
-                assert outcomes[TrialState.LOST] <= MAX_LOST_ATTEMPTS, "a budget was overdrawn"
-                assert outcomes[TrialState.FAILED] <= 1 + (row.state is TrialState.FAILED), "a second try for memory"
+            assert_within_budgets(row, mine, was_reopened=number in self.reopened)
             told = row.attempts == 0 or number in self.search.over
             assert told, "the search never heard of the end"
         if not self.asked_to_end:
             assert self.finished.state is SweepState.COMPLETE
-
-    def start_again(self) -> None:
-        """What `resume` of a held sweep does."""
-        self.finished = None
-        self.slots.clear()
-        self.take_up()
 
     def one_round(self, failure: Failure | None = None) -> None:
         """Everything that can happen happens once, as it should, or every trial fails."""
@@ -384,7 +292,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.end(slot, failure, 0.5)
             self.begin(slot)
         if self.writes:
-            self.store_commits(len(self.writes))
+            self.commit(len(self.writes))
         self.now += 0.1
         self.scheduler.tick(self.now)
 

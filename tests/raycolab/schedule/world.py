@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from raycolab.schedule import Assignment
-from raycolab.trial import FINAL_STATES, Config, TrialRow
+from raycolab.schedule.book import MAX_LOST_ATTEMPTS
+from raycolab.trial import FINAL_STATES, AttemptRow, Config, TrialRow, TrialState
 
-__all__ = ["MEMORY", "MODELS", "NODES", "Search", "World"]
+__all__ = ["MEMORY", "MODELS", "NODES", "SERVED", "Search", "World", "assert_within_budgets"]
 
 NODES = ["head", "joiner-1", "joiner-2"]
 MODELS = ["svc", "forest"]
+SERVED = [None, None, frozenset(MODELS[:1]), frozenset(MODELS[1:])]
 MEMORY = {"head": 4, "joiner-1": 16, "joiner-2": None}
 POOR = 0.2  # what reports less should be pruned
 
@@ -21,6 +25,8 @@ class World:
 
     id: str
     node: str
+    models: frozenset[str] | None = None  # it runs only these
+    for_one: bool = False
     alive: bool = True
     inbox: list[Assignment] = field(default_factory=list)
     running: Assignment | None = None
@@ -57,3 +63,14 @@ class Search:
 
     def requeued(self, number: int) -> None:
         self.over.discard(number)
+
+
+def assert_within_budgets(row: TrialRow, attempts: Sequence[AttemptRow], *, was_reopened: bool) -> None:
+    """A trial that is over ran as often as it may, and completed once."""
+    good = [attempt for attempt in attempts if attempt.outcome == TrialState.COMPLETE]
+    ran_itself = row.state is TrialState.COMPLETE and row.attempts > 0
+    assert len(good) == ran_itself or was_reopened, "a trial completes once"
+    if not was_reopened:
+        outcomes = Counter(attempt.outcome for attempt in attempts)
+        assert outcomes[TrialState.LOST] <= MAX_LOST_ATTEMPTS, "a budget was overdrawn"
+        assert outcomes[TrialState.FAILED] <= 1 + (row.state is TrialState.FAILED), "a second try for memory"
