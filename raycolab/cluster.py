@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import select
-import signal
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,8 @@ from typing import Any
 from raycolab import colab
 from raycolab.errors import ClusterError, Detached, NoHeadError, RaycolabError, UsageError
 from raycolab.joiner_cell import installed_source, joiner_cell
-from raycolab.joiner_record import is_alive, running_joiner, show_joiner, start_joiner, was_up, write_record
+from raycolab.joiner_record import is_alive, last_joiner, running_joiner, start_joiner, was_up, write_record
+from raycolab.joiner_watch import end_joiner, is_detached
 from raycolab.node.capacity import cpu_count, gpu_count
 from raycolab.node.control import ControlClient, error_from
 from raycolab.node.data_dir import DataDir
@@ -35,11 +35,12 @@ from tunnel.handshake import MAX_NAME
 __all__ = ["Head", "attach", "check_capacity", "check_name", "join", "leave", "read_address", "start_head"]
 
 START_S = 180.0  # a head: Ray's processes on a cold disk take most of it
-LEAVE_S = 30.0
-ASK_S = 2.0  # for the joiner's process on this machine
 POLL_S = 0.3
 LONGEST_ADDRESS_FILE = 100_000  # bytes, whatever else was pasted into it
-DETACHED = "Detached: this machine is still part of the cluster. Running this again shows it; raycolab.leave() leaves."
+OLD_OUTPUTS = (
+    "Before you share this notebook: a page that was loaded again still shows the join address in an old output. If you"
+    " see one, clear all outputs (Edit menu)."
+)
 
 _CONNECTED: set[Path] = set()  # data directories of clusters that this process is a driver of
 
@@ -105,6 +106,7 @@ class Head:
     def shutdown(self) -> None:
         """End the cluster: every joiner, Ray, the tunnel. The database stays."""
         from raycolab.display.head_view import head_view
+        from raycolab.display.surface import in_notebook
 
         if self.data_dir.path in _CONNECTED:  # Ray ends a process that has lost its cluster, a kernel too
             import ray
@@ -114,6 +116,8 @@ class Head:
         with contextlib.suppress(NoHeadError):
             self.request("shutdown")
         head_view(str(self.data_dir.path)).end()
+        if in_notebook():
+            _say(OLD_OUTPUTS)
         deadline = time.monotonic() + START_S
         while _is_taken(self.data_dir):
             if time.monotonic() > deadline:
@@ -176,6 +180,8 @@ def start_head(
     }
     try:
         if not _await_other(chosen):
+            if colab.is_colab(os.environ) and running_joiner(chosen) is not None:
+                raise UsageError(colab.JOINER_HERE)
             taken = colab.credentials(provider, secrets, os.environ)
             if alone := colab.alone_text(provider, os.environ, taken):
                 _say(alone)
@@ -223,6 +229,8 @@ def join(
         raise UsageError("release_runtime gives a Colab VM back, and this machine is none: leave it out.")
     chosen = DataDir.chosen(data_dir, os.environ)
     record = running_joiner(chosen)
+    if record is None and colab.is_colab(os.environ) and chosen.read_head() is not None:
+        raise UsageError(colab.HEAD_HERE)
     notebook = colab.this_notebook(os.environ)
     if record is None:
         parsed = read_address(address or os.environ.get(ADDRESS_VARIABLE, ""))
@@ -241,7 +249,7 @@ def join(
     record |= {"release_runtime": release_runtime or record.get("release_runtime", False)}
     write_record(chosen, record)
     try:
-        if _is_detached(record, notes):
+        if is_detached(record, notes):
             return
     except RaycolabError:
         if was_up(record):
@@ -252,18 +260,13 @@ def join(
 
 def leave(data_dir: str | os.PathLike[str] | None = None) -> None:
     """End the joiner that `join` started on this machine; nothing happens when there is none."""
-    record = running_joiner(DataDir.chosen(data_dir, os.environ))
-    if record is None:
-        _say("This machine is no joiner: there is nothing to leave.")
-        return
-    os.kill(record["pid"], signal.SIGTERM)
-    deadline = time.monotonic() + LEAVE_S
-    while is_alive(record) and time.monotonic() < deadline:
-        time.sleep(POLL_S)
-    if is_alive(record):
-        raise ClusterError(f"The joiner (process {record['pid']}) does not end: its log is {record['log']}.")
-    _say("This machine has left the cluster.")
-    _release(record)
+    record = last_joiner(DataDir.chosen(data_dir, os.environ))
+    is_joiner = record is not None and is_alive(record)
+    if record is not None:
+        end_joiner(record)  # one that has ended by itself may still look alive in a cell that was stopped
+    _say("This machine has left the cluster." if is_joiner else "This machine is no joiner: there is nothing to leave.")
+    if record is not None and is_joiner:
+        _release(record)
 
 
 def read_address(text: str) -> JoinAddress:
@@ -358,32 +361,6 @@ def _show(head: Head) -> None:
         head._ipython_display_()
     else:
         _say(next_steps(head.join_address, joiner_cell(head.join_address)))
-
-
-def _is_detached(record: Mapping[str, Any], notes: Sequence[str]) -> bool:
-    """Show the joiner until it ends, or until somebody stops watching; raises what it failed with."""
-    from raycolab.display.joiner_surface import joiner_surface
-
-    surface = joiner_surface(record.get("head", ""), lambda: _ask_joiner(record))
-    with contextlib.closing(surface):
-        if not notes:
-            surface.greet("Joining. Stop (Ctrl-C) only detaches this cell; raycolab.leave() leaves the cluster.")
-        for text in notes:
-            surface.say(text)
-        try:
-            show_joiner(record, surface)
-        except KeyboardInterrupt:
-            surface.detach(DETACHED)
-            return True
-    return False
-
-
-def _ask_joiner(record: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Name, state and trial, as the joiner's process says; {} when it does not."""
-    try:
-        return ControlClient(f"{record['run_dir']}/control").request("state", timeout_s=ASK_S)
-    except ClusterError:
-        return {}
 
 
 def _release(record: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raycolab.errors import ClusterError, JoinError, UsageError
-from raycolab.node.control import error_from
+from raycolab.node.control import ControlClient, error_from
 from raycolab.node.data_dir import DataDir
 from raycolab.node.launch import ADDRESS_VARIABLE, Task, start_detached
 from tunnel.address import JoinAddress
@@ -21,8 +21,19 @@ from tunnel.address import JoinAddress
 if TYPE_CHECKING:
     from raycolab.display.joiner_surface import JoinerSurface
 
-__all__ = ["is_alive", "running_joiner", "show_joiner", "start_joiner", "was_up", "write_record"]
+__all__ = [
+    "ask_joiner",
+    "is_alive",
+    "last_joiner",
+    "past_events",
+    "running_joiner",
+    "show_joiner",
+    "start_joiner",
+    "was_up",
+    "write_record",
+]
 
+ASK_S = 2.0  # for the joiner's process on this machine
 POLL_S = 0.3
 EXEC_S = 0.5  # a process that has no command line for longer is none
 JOINER_RECORD = "joiner.json"
@@ -49,11 +60,25 @@ def write_record(data_dir: DataDir, record: Mapping[str, Any]) -> None:
 
 def running_joiner(data_dir: DataDir) -> dict[str, Any] | None:
     """The record of the joiner that runs with this data directory, None when there is none."""
+    record = last_joiner(data_dir)
+    return record if record is not None and is_alive(record) else None
+
+
+def last_joiner(data_dir: DataDir) -> dict[str, Any] | None:
+    """The record of the joiner that ran last with this data directory, or runs; None when there was none."""
     try:
         record: dict[str, Any] = json.loads((data_dir.path / JOINER_RECORD).read_text())
     except (OSError, ValueError):
         return None
-    return record if is_alive(record) else None
+    return record
+
+
+def ask_joiner(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Name, state and trial, as the joiner's process says; {} when it does not."""
+    try:
+        return ControlClient(f"{record['run_dir']}/control").request("state", timeout_s=ASK_S)
+    except ClusterError:
+        return {}
 
 
 def is_alive(record: Mapping[str, Any]) -> bool:
@@ -92,7 +117,15 @@ def show_joiner(record: Mapping[str, Any], surface: JoinerSurface) -> None:
         raise ClusterError(f"The joiner ended without a word: {record['log']} says how far it came. Join again.")
 
 
+def past_events(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What a joiner has said so far."""
+    try:
+        with open(record["events"]) as events:
+            return [json.loads(line) for line in events if line.endswith("\n")]
+    except OSError:
+        return []
+
+
 def was_up(record: Mapping[str, Any]) -> bool:
     """Whether a joiner was ever part of a cluster."""
-    with open(record["events"]) as events:
-        return any(json.loads(line)["event"] == "up" for line in events)
+    return any(event["event"] == "up" for event in past_events(record))

@@ -8,11 +8,22 @@ on Colab.
 from __future__ import annotations
 
 from raycolab.colab.drive import drive_folder, drive_link
-from raycolab.colab.here import ONE_VM_PER_FILE, OTHER_TAB, is_colab, release_runtime, same_notebook, this_notebook
+from raycolab.colab.here import (
+    HEAD_HERE,
+    JOINER_HERE,
+    ONE_VM_PER_FILE,
+    OTHER_TAB,
+    is_colab,
+    release_runtime,
+    same_notebook,
+    this_notebook,
+)
 from raycolab.colab.secrets import alone_text, credentials, take_secrets
 from raycolab.colab.tabs import joiner_tabs, tabs_text
 
 __all__ = [
+    "HEAD_HERE",
+    "JOINER_HERE",
     "ONE_VM_PER_FILE",
     "OTHER_TAB",
     "alone_text",

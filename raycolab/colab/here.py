@@ -12,6 +12,8 @@ from typing import Any
 from raycolab.errors import ClusterError
 
 __all__ = [
+    "HEAD_HERE",
+    "JOINER_HERE",
     "ONE_VM_PER_FILE",
     "OTHER_TAB",
     "has_kernel",
@@ -63,6 +65,14 @@ ONE_VM_PER_FILE = (
     "This tab shares its machine with another one that is a joiner already, because Colab gives one VM per notebook"
     " file: choose File > Save a copy in Drive, and join from the copy. raycolab.leave() ends the joiner that runs"
     " here."
+)
+JOINER_HERE = (
+    "This tab's machine is a joiner already, because Colab gives one VM per notebook file: open head.ipynb as a file of"
+    " its own (File > Save a copy in Drive) and run it there. Or raycolab.leave() ends the joiner; then run this again."
+)
+HEAD_HERE = (
+    "This tab's machine is the head already, which runs trials too, because Colab gives one VM per notebook file: open"
+    " joiner.ipynb as a file of its own (File > Save a copy in Drive), and join from there."
 )
 OTHER_TAB = (
     "(If this is another tab, meant to be a joiner of its own: it shares its machine with the first. Choose File > Save"

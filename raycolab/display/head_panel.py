@@ -18,7 +18,7 @@ from raycolab.wording import bytes_text
 
 __all__ = ["MASK", "head_bundle", "head_panel", "next_steps"]
 
-MASK = "tunnel+wss://•••••••• (hidden)"
+MASK = "tunnel+•••://•••••••• (hidden)"
 
 _KEEP = (
     "Keep it to yourself: whoever has it can join and run code on every node. Clear this output before you share the"

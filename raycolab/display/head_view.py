@@ -1,7 +1,8 @@
 """The head's panel in a notebook, kept true by a thread: who joined, what to read, and no address once it is over.
 
 The cell that shows it ends at once, so nobody else could. All panels of one head in a notebook have one `display_id`
-and change together; a kernel that was restarted takes up its own.
+and change together; a kernel that was restarted takes up its own. JupyterLab forgets which output has which id when its
+page is loaded again, so no message reaches those it shows then: `Head.shutdown` says what to do.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from raycolab.display.head_panel import head_bundle
-from raycolab.display.surface import publish
+from raycolab.display.surface import in_notebook, publish
 from raycolab.errors import NoHeadError, RaycolabError
 from raycolab.joiner_cell import joiner_cell
 
@@ -34,6 +35,7 @@ class HeadView:
         self._look: Look = _nothing
         self._lock = threading.Lock()  # of what follows: the thread and the kernel's own
         self._watching: threading.Event | None = None  # set to end the thread
+        self._is_over = False
         self._status: Mapping[str, Any] | None = None
         self._told: object = None
         self._told_at = 0.0
@@ -42,6 +44,7 @@ class HeadView:
         """One more panel, kept true with those there are by what `look` gives. Raises what it does."""
         with self._lock:
             self._look = look
+            self._is_over = False
             self._status, address = self._look()
             self._publish(address, update=False)
             if self._watching is None:
@@ -50,11 +53,14 @@ class HeadView:
                 watch.start()
 
     def end(self) -> None:
-        """The head is over: every panel says so, and has no address any more."""
+        """The head is over: every panel says so, and has no address any more; those of an earlier kernel too."""
         with self._lock:
+            shows_some = self._watching is not None or in_notebook()
             if self._watching is not None:
                 self._watching.set()
                 self._watching = None
+            if shows_some and not self._is_over:
+                self._is_over = True
                 self._publish(None, update=True)
 
     def _watch(self, ended: threading.Event) -> None:

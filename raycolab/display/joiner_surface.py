@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from raycolab.display.joiner_panel import JoinerEvent, JoinerView, joiner_bundle
-from raycolab.display.surface import NotebookOutput, in_notebook
+from raycolab.display.surface import NotebookOutput, in_notebook, publish
 
-__all__ = ["JoinerSurface", "joiner_surface"]
+__all__ = ["JoinerSurface", "joiner_surface", "show_ended"]
 
 Ask = Callable[[], Mapping[str, Any]]
 """The joiner's `name` and `trial` as its process says; {} when it does not answer."""
@@ -37,9 +38,19 @@ class JoinerSurface(Protocol):
         """The watching ends; what is shown now stays."""
 
 
-def joiner_surface(head: str, ask: Ask) -> JoinerSurface:
-    """The one for where this process runs; `head` is where its head is."""
-    return _Panel(head, ask) if in_notebook() else _Lines()
+def joiner_surface(head: str, ask: Ask, run_dir: str) -> JoinerSurface:
+    """The one for where this process runs; `head` is where its head is, and `run_dir` tells joiners apart."""
+    return _Panel(head, ask, _display_id(run_dir)) if in_notebook() else _Lines()
+
+
+def show_ended(head: str, name: str | None, events: Sequence[Mapping[str, Any]], run_dir: str) -> None:
+    """Change the panels that show a joiner which nobody watches any more: it has ended, after these events."""
+    if in_notebook():
+        is_failed = bool(events) and events[-1]["event"] == "failed"
+        notes = [str(events[-1]["error"])] if is_failed else []
+        shown = tuple(_event(event) for event in events if event["event"] != "failed")
+        view = JoinerView(name, "failed" if is_failed else "ended", head, None, shown, notes)
+        publish(joiner_bundle(view), _display_id(run_dir), update=True)
 
 
 class _Lines:
@@ -64,10 +75,10 @@ class _Lines:
 
 
 class _Panel:
-    def __init__(self, head: str, ask: Ask) -> None:
+    def __init__(self, head: str, ask: Ask, display_id: str) -> None:
         self._head = head
         self._ask = ask
-        self._output = NotebookOutput(time.monotonic)
+        self._output = NotebookOutput(time.monotonic, display_id)
         self._state = "connecting"
         self._events: list[JoinerEvent] = []
         self._notes: list[str] = []
@@ -90,8 +101,7 @@ class _Panel:
         if event["event"] == "failed":
             self._notes.append(str(event["error"]))
         else:
-            at = "" if "at" not in event else time.strftime("%H:%M:%S", time.localtime(event["at"]))
-            self._events.append(JoinerEvent(at, event["text"]))
+            self._events.append(_event(event))
         self._show()
 
     def look(self) -> None:
@@ -106,3 +116,13 @@ class _Panel:
         events, notes = tuple(self._events), tuple(self._notes)
         view = JoinerView(name, self._state, self._head, trial, events, notes, self._detached)
         self._output.show(joiner_bundle(view))
+
+
+def _event(event: Mapping[str, Any]) -> JoinerEvent:
+    at = "" if "at" not in event else time.strftime("%H:%M:%S", time.localtime(event["at"]))
+    return JoinerEvent(at, event["text"])
+
+
+def _display_id(run_dir: str) -> str:
+    """One for all panels of a joiner, whichever cell or kernel shows them."""
+    return f"raycolab-joiner-{zlib.crc32(run_dir.encode()):08x}"

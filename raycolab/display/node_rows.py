@@ -15,7 +15,7 @@ MOST_NODES = 40
 """Rows of one panel; a cluster of more is read in `raycolab status`."""
 
 _SPEAKS = ("node", "state", "runs")  # columns that need no head where a row is broken up
-_WIDEST = 90  # of a lane, in CSS pixels
+_WIDEST = 60  # of a lane, in CSS pixels
 
 Node = Mapping[str, Any]
 
@@ -55,6 +55,7 @@ def _row(node: Node, heads: Sequence[str]) -> str:
         "received": bytes_text(node.get("bytes_received") or 0) if has_link else "-",
     }
     named = {head: "" if head in _SPEAKS else f' data-head="{head}"' for head in heads}
+    named["runs"] += _whole(node)
     row = "".join(f"<td{named[head]}{_kind(head, cells[head])}>{cells[head]}</td>" for head in heads)
     return f"<tr>{row}</tr>"
 
@@ -67,8 +68,13 @@ def _lane(node: Node, done: int, most: int) -> str:
     width = done / most * _WIDEST if most else 0
     bar = f'<i style="width:{width:.0f}px"></i>' if done else ""
     name = f'<b><span class="dot {tone(state)}"></span>{html.escape(str(node["name"]))}</b>'
-    what = f'<td class="wide soft">{runs}</td>'
+    what = f'<td class="wide soft"{_whole(node)}>{runs}</td>'
     return f"<tr><td>{name}</td><td class=lane>{bar}{done} done</td>{what}</tr>"
+
+
+def _whole(node: Node) -> str:
+    """What a page shows to who points at a trial, which is cut where it is too long for one line."""
+    return f' title="{html.escape(str(node["trial"]))}"' if node.get("trial") else ""
 
 
 def _rest(nodes: Sequence[Node]) -> str:

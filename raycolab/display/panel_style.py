@@ -57,11 +57,11 @@ th,td{max-width:none;padding:4px 10px;border:0;border-bottom:1px solid var(--lin
 .map{border-spacing:2px}
 .dot::before{content:"";display:inline-block;width:8px;height:8px;border-radius:4px;background:currentColor;margin-right:7px}
 td b{font-weight:600;color:var(--text)}
-td.wide{width:99%;min-width:130px;white-space:normal;overflow-wrap:anywhere}
+td.wide{width:99%;min-width:130px;max-width:0;overflow:hidden;text-overflow:ellipsis}
 .flows td:first-child b{display:block;width:max-content;max-width:190px;white-space:normal;overflow-wrap:anywhere}
 .lane i{display:inline-block;height:9px;border-radius:3px;background:var(--complete)}
 .lane i{vertical-align:middle;margin-right:7px}
-.lane{min-width:140px}
+.lane{min-width:110px}
 .causes{list-style:none}
 .causes li{display:flex;gap:10px;margin:0 0 4px;overflow-wrap:anywhere}
 .causes b{flex:none;min-width:2.2em;text-align:right;font-variant-numeric:tabular-nums;color:var(--bad);font-weight:600}
@@ -88,7 +88,7 @@ _NARROW = (
 .flows td.none{display:none}
 .flows td:first-child{flex:0 0 42%}
 .flows td:first-child b{width:auto;max-width:none}
-.flows td.wide{flex:0 0 100%;width:auto;padding-left:15px}
+.flows td.wide{flex:0 0 100%;width:auto;max-width:none;padding-left:15px;white-space:nowrap}
 .facts{gap:8px 20px}
 """
 )

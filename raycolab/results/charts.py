@@ -9,20 +9,38 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from raycolab.results.ticks import Scale, number_label
 from raycolab.trial import Metric, Scalar, TrialRow
 
-__all__ = ["MOST_LINES", "MOST_POINTS", "Bar", "history", "parallel_coordinates", "parallel_width", "timeline"]
+__all__ = [
+    "MOST_CURVES",
+    "MOST_LINES",
+    "MOST_POINTS",
+    "MOST_STEPS",
+    "Bar",
+    "Curve",
+    "history",
+    "learning_curves",
+    "parallel_coordinates",
+    "parallel_width",
+    "timeline",
+]
 
 MOST_POINTS = 400
 """Trials drawn as points in one history; every improvement is."""
 
 MOST_LINES = 240
 """Trials drawn as lines in one picture of parallel coordinates; the best are always."""
+
+MOST_CURVES = 60
+"""Trials drawn in one picture of learning curves; the best is always."""
+
+MOST_STEPS = 60
+"""Steps drawn of one curve; its first and its last always are."""
 
 _WIDTH, _HEIGHT = 360, 220
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 10, 28
@@ -42,6 +60,14 @@ class Bar:
     outcome: str
 
 
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """What one trial reported on its way: the values by step, finite ones, and how it ended."""
+
+    values: Mapping[int, float]
+    outcome: str
+
+
 def history(values: Sequence[float], metric: Metric, label: str) -> str:
     """The metric of trials in the order they ended, and the best so far as a line."""
     best: list[tuple[int, float]] = []
@@ -57,6 +83,27 @@ def history(values: Sequence[float], metric: Metric, label: str) -> str:
     line = _steps([(across(index), up(value)) for index, value in best], across(len(values) - 1))
     parts = [_axes(across, up), f'<path class="dot" d="{points}"/>', f'<path class="best" d="{line}"/>']
     return _svg(_WIDTH, _HEIGHT, label, parts)
+
+
+def learning_curves(curves: Sequence[Curve], first: Curve | None, metric: Metric, label: str) -> str:
+    """What trials reported by step, by how they ended; a dot where one was pruned.
+
+    Of many `curves` an even part is drawn, so that the pruned ones keep their share. `first` is the best, not in them.
+    """
+    some = curves[:: max(math.ceil(len(curves) / MOST_CURVES), 1)]
+    drawn = [*some, first] if first is not None else some
+    steps = [step for curve in drawn for step in curve.values]
+    across = Scale(min(steps), max(steps), _LEFT, _WIDTH - _RIGHT)
+    up = Scale(*_robust([value for curve in drawn for value in curve.values.values()], metric), _HEIGHT - _BOTTOM, _TOP)
+    paths: dict[str, list[str]] = {"pruned": []}  # below the others, which are longer
+    cuts: list[str] = []
+    for curve in some:
+        line, (x, y) = _curve(curve, across, up)
+        paths.setdefault(curve.outcome.lower(), []).append(line)
+        cuts += [f"M{x:.1f} {y:.1f}h0"] if curve.outcome == "PRUNED" else []
+    paths |= {"cut": cuts, "first": [] if first is None else [_curve(first, across, up)[0]]}
+    parts = [f'<path class="{html.escape(kind)}" d="{"".join(lines)}"/>' for kind, lines in paths.items() if lines]
+    return _svg(_WIDTH, _HEIGHT, label, [_axes(across, up), *parts], kind="curves")
 
 
 def parallel_width(names: int) -> int:
@@ -122,6 +169,15 @@ def _robust(values: Sequence[float], metric: Metric) -> tuple[float, float]:
         high = cut[1]
     margin = (high - low) * 0.05 or abs(high) * 0.05 or 1.0
     return low - margin, high + margin
+
+
+def _curve(curve: Curve, across: Scale, up: Scale) -> tuple[str, tuple[float, float]]:
+    """One trial's line and where it ends."""
+    steps = sorted(curve.values)
+    kept = sorted({*steps[:: max(math.ceil(len(steps) / MOST_STEPS), 1)], steps[-1]})
+    points = [(across(step), up(curve.values[step])) for step in kept]
+    line = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+    return f"M{line}{'h0' if len(points) == 1 else ''}", points[-1]
 
 
 def _steps(points: Sequence[tuple[float, float]], end: float) -> str:
@@ -246,6 +302,7 @@ def _short(text: str, longest: int) -> str:
     return html.escape(text if len(text) <= longest else f"{text[: longest - 1]}…")
 
 
-def _svg(width: int, height: int, label: str, parts: Sequence[str]) -> str:
+def _svg(width: int, height: int, label: str, parts: Iterable[str], kind: str = "") -> str:
     box = f'viewBox="0 0 {width} {height}"' + (f' style="min-width:{width}px"' if width > _WIDTH else "")
+    box += f' class="{kind}"' if kind else ""
     return f'<svg {box} role="img" aria-label="{html.escape(label)}">{"".join(parts)}</svg>'

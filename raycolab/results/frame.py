@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ import pandas as pd
 
 from raycolab.trial import Metric, TrialRow, TrialState
 
-__all__ = ["Columns", "frame", "times", "trial_columns"]
+__all__ = ["Columns", "frame", "on_one_line", "times", "trial_columns"]
 
 Columns = dict[str, list[Any]]
 """A column's values by its name; times are seconds since the epoch, absent is None."""
@@ -41,6 +42,8 @@ _RIGHT: dict[str, Callable[[TrialRow], Any]] = {
 }
 _TEXTS = ("trial_id", "model", "dataset", "state", "node", "error_kind", "error")
 _FIXED = {"number", "trial_id", "attempts", "duration_s", "error", *_LEFT, *_RIGHT}
+
+_ONE_LINE = "<style>.raycolab-rows{overflow-x:auto}.raycolab-rows :is(th,td){white-space:nowrap!important}</style>"
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -67,6 +70,22 @@ def frame(columns: Columns) -> pd.DataFrame:
     """A data frame of what `trial_columns` gave, one row per trial."""
     typed = {name: _typed(name, values) for name, values in columns.items()}
     return pd.DataFrame(typed, columns=list(columns))
+
+
+def on_one_line(data: pd.DataFrame) -> pd.DataFrame:
+    """The same data frame, whose rows a notebook's page does not break at every hyphen of a name.
+
+    It stays pandas' own class, for tests and files compare that; what is made of it is shown as pandas does.
+    """
+    itself = weakref.ref(data)  # the frame holds the function
+
+    def shown() -> str | None:
+        alive = itself()
+        table = None if alive is None else pd.DataFrame._repr_html_(alive)  # type: ignore[attr-defined]  # its stubs
+        return None if table is None else f'<div class="raycolab-rows">{_ONE_LINE}{table}</div>'
+
+    vars(data)["_repr_html_"] = shown
+    return data
 
 
 def times(seconds: Sequence[float | None]) -> pd.DatetimeIndex:

@@ -9,17 +9,23 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
+from itertools import chain
+from typing import TypeVar
 
 from raycolab.declaration.spec import SweepSpec
 from raycolab.main.notebook import CellRole, MainNotebook
 from raycolab.results.causes import causes
 from raycolab.results.charts import (
+    MOST_CURVES,
     MOST_LINES,
     MOST_POINTS,
+    MOST_STEPS,
     Bar,
+    Curve,
     history,
+    learning_curves,
     parallel_coordinates,
     parallel_width,
     timeline,
@@ -40,7 +46,11 @@ _MOST_PICTURES = 24  # of a kind; a sweep over hundreds of pairs is read in its 
 _FEWEST_TO_DRAW = 3  # trials
 _MOST_PARAMETERS = 10  # axes of one picture
 _MOST_CAUSES = 20
+_BEST = "<span><i class=first></i>best of the pair</span>"
 _KIND_ORDER = ("COMPLETE", "PRUNED", "FAILED", "LOST", "CANCELLED", "RUNNING")
+
+_Pair = tuple[str, str]
+_Drawn = TypeVar("_Drawn", bound=Sized)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +67,20 @@ class Subject:
     best: Mapping[tuple[str, str], TrialRow]
     pairs: Mapping[tuple[str, str], PairTally]
     declared: SweepRow | None
+    reports: Mapping[int, Mapping[int, float]]  # what trials reported on the way, by trial and step
 
 
 def page(subject: Subject) -> str:
     """The page as text."""
-    sections = (_headline, _best_per_pair, _pivot, _importances, _histories, _parallel, _timelines, _failures, _sources)
+    found = (_headline, _best_per_pair, _pivot, _importances)
+    pictures = (_histories, _curves, _parallel, _timelines)
     title = html.escape(f"{subject.name} · raycolab")
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
         f'<meta name="color-scheme" content="light dark"><title>{title}</title><style>{STYLE}</style>'
     )
-    body = "\n".join(text for part in sections if (text := part(subject)))
+    body = "\n".join(text for part in (*found, *pictures, _failures, _sources) if (text := part(subject)))
     return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body><main>\n{body}\n</main></body></html>\n'
 
 
@@ -162,6 +174,41 @@ def _histories(subject: Subject) -> str:
     )
 
 
+def _curves(subject: Subject) -> str:
+    """Of the pairs whose trials reported at two steps or more."""
+    pairs: dict[_Pair, dict[int, Curve]] = {}
+    for row in subject.rows:
+        values = {step: value for step, value in subject.reports.get(row.number, {}).items() if math.isfinite(value)}
+        if values:
+            pairs.setdefault((row.model, row.dataset), {})[row.number] = Curve(values, row.state.value)
+    several = {
+        pair: found for pair, found in pairs.items() if len({*chain(*(each.values for each in found.values()))}) > 1
+    }
+    cards, kinds = [], set()
+    for pair, found in _most(several):
+        best = subject.best[pair].number if pair in subject.best else -1
+        rest = [curve for number, curve in found.items() if number != best]
+        label = f"what trials of {pair[0]} on {pair[1]} reported, by step"
+        picture = learning_curves(rest, found.get(best), subject.metric, label)
+        kinds |= {curve.outcome for curve in rest}
+        cards.append(card(" on ".join(pair), picture, _curves_note(found, best)))
+    legend = f"<p class=legend>{_legend(kinds)}{_BEST}</p>"
+    note = "What trials reported on their way, by step; a line of one that was pruned ends in a dot."
+    return section("Learning curves", f"{legend}{grid(cards)}", note) if cards else ""
+
+
+def _curves_note(found: Mapping[int, Curve], best: int) -> str:
+    """Which trial is the best, how many were pruned and how early, and what was left out."""
+    told = [f"Best: trial {best}."] if best in found else []
+    cut = sorted(max(curve.values) for curve in found.values() if curve.outcome == "PRUNED")
+    half = "half of them by" if len(cut) > 1 else "at"
+    told += [f"{len(cut)} pruned, {half} step {cut[(len(cut) - 1) // 2]}."] if cut else []
+    told += [f"About {MOST_CURVES} of {len(found)} drawn."] if len(found) > MOST_CURVES + 1 else []
+    longest = max(len(curve.values) for curve in found.values())
+    told += [f"{MOST_STEPS} of up to {longest} steps drawn."] if longest > MOST_STEPS else []
+    return " ".join(told)
+
+
 def _parallel(subject: Subject) -> str:
     sign = -1.0 if subject.metric.mode == "max" else 1.0
     cards: dict[int, list[str]] = {}
@@ -200,12 +247,9 @@ def _timelines(subject: Subject) -> str:
     marks = ["start", *(duration_text((end - start) * share) for share in (0.5, 1))]
     axis = "".join(f"<span>{mark}</span>" for mark in marks)
     kinds = {bar.outcome for bars in nodes.values() for bar in bars}
-    legend = "".join(
-        f'<span><i class="{kind.lower()}"></i>{kind.lower()}</span>' for kind in _KIND_ORDER if kind in kinds
-    )
     return section(
         "Timeline",
-        f"<p class=legend>{legend}</p>{''.join(parts)}<p class=axis-text>{axis}</p>",
+        f"<p class=legend>{_legend(kinds)}</p>{''.join(parts)}<p class=axis-text>{axis}</p>",
         f"From {_minute(start)}.",
     )
 
@@ -255,18 +299,27 @@ def _cells(main: MainNotebook) -> str:
     return f"<details><summary>{title}</summary>{''.join(parts)}</details>"
 
 
-def _drawn_pairs(subject: Subject) -> list[tuple[tuple[str, str], list[TrialRow]]]:
+def _drawn_pairs(subject: Subject) -> list[tuple[_Pair, list[TrialRow]]]:
     """The comparable trials of each pair in the order they ended; of many pairs those with the most."""
-    pairs: dict[tuple[str, str], list[TrialRow]] = {
-        (model, data): [] for model in subject.models for data in subject.datasets
-    }
+    pairs: dict[_Pair, list[TrialRow]] = {(model, data): [] for model in subject.models for data in subject.datasets}
     for row in subject.rows:
         if is_comparable(row, subject.metric):
             pairs[row.model, row.dataset].append(row)
-    drawn = [(pair, rows) for pair, rows in pairs.items() if len(rows) >= _FEWEST_TO_DRAW]
-    most = sorted((len(rows) for _, rows in drawn), reverse=True)[:_MOST_PICTURES]
-    chosen = [item for item in drawn if len(item[1]) >= most[-1]][:_MOST_PICTURES] if most else []
-    return [(pair, sorted(rows, key=lambda row: (row.ended_at or 0.0, row.number))) for pair, rows in chosen]
+    drawn = _most({pair: rows for pair, rows in pairs.items() if len(rows) >= _FEWEST_TO_DRAW})
+    return [(pair, sorted(rows, key=lambda row: (row.ended_at or 0.0, row.number))) for pair, rows in drawn]
+
+
+def _most(pairs: Mapping[_Pair, _Drawn]) -> list[tuple[_Pair, _Drawn]]:
+    """All of them where they are few, else as many as are drawn, those with the most trials."""
+    most = set(sorted(pairs, key=lambda pair: -len(pairs[pair]))[:_MOST_PICTURES])
+    return [(pair, found) for pair, found in pairs.items() if pair in most]
+
+
+def _legend(kinds: set[str]) -> str:
+    """The colours of these outcomes."""
+    return "".join(
+        f'<span><i class="{kind.lower()}"></i>{kind.lower()}</span>' for kind in _KIND_ORDER if kind in kinds
+    )
 
 
 def _searched(rows: Sequence[TrialRow]) -> list[str]:

@@ -37,6 +37,9 @@ svg .dot{stroke:var(--faint);stroke-width:4;stroke-linecap:round;opacity:.8}
 svg .best{stroke:var(--accent);stroke-width:2}
 svg .faint{stroke:var(--faint);opacity:.22}svg .strong{stroke:var(--strong);stroke-width:1.3;opacity:.75}
 svg .first{stroke:var(--first);stroke-width:2.4}
+.curves path{stroke-linecap:round;stroke-linejoin:round}.curves .grid{stroke-linecap:butt}
+.curves .complete{opacity:.55}.curves .pruned{stroke-dasharray:1 3.2;opacity:.8}
+.curves .cut{stroke:var(--pruned);stroke-width:4.5}
 svg .name{fill:var(--text);font-weight:600}
 svg .halo{paint-order:stroke;stroke:var(--card);stroke-width:3.5px;stroke-linejoin:round}
 .lanes{background:var(--card);border:1px solid var(--line);border-radius:4px}
@@ -47,6 +50,7 @@ font-size:.85rem;margin:5px 0}
 .share b{background:var(--accent);border-radius:3px;height:10px;display:block;min-width:2px}
 .axis-text{display:flex;justify-content:space-between;margin:4px 0 0}
 .legend span{margin-right:16px;white-space:nowrap}
+.legend .first{background:var(--first)}
 .legend i{display:inline-block;width:11px;height:11px;border-radius:2px;margin-right:5px;vertical-align:-1px}
 details{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:8px 14px;margin:8px 0}
 summary{cursor:pointer;overflow-wrap:anywhere}
@@ -57,4 +61,5 @@ margin:.4em 0}
     + NARROW_PIECES
     + "}\n"
     + "".join(f".lanes .{kind}{{fill:var(--{kind})}}.legend .{kind}{{background:var(--{kind})}}\n" for kind in STATES)
+    + "".join(f".curves .{kind}{{stroke:var(--{kind})}}\n" for kind in STATES)
 )

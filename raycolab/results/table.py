@@ -19,7 +19,7 @@ import pandas as pd
 
 from raycolab.errors import UsageError
 from raycolab.results.causes import Cause, causes
-from raycolab.results.frame import Columns, frame, times, trial_columns
+from raycolab.results.frame import Columns, frame, on_one_line, times, trial_columns
 from raycolab.results.tally import PairTally, Tally
 from raycolab.results.values import is_comparable, metric_value
 from raycolab.spelling import did_you_mean, listed
@@ -83,7 +83,7 @@ class Results:
     @cached_property
     def dataframe(self) -> pd.DataFrame:
         """One row per trial: number trial_id model dataset state, metrics, config/..., then where, when and errors."""
-        return frame(self._columns)
+        return on_one_line(frame(self._columns))
 
     @property
     def best(self) -> dict[str, Any] | None:
@@ -103,7 +103,7 @@ class Results:
     def best_per_pair(self) -> pd.DataFrame:
         """The best trial of every pair that has one, in declared order, with `dataframe`'s columns."""
         numbers = [row.number for row in self._best_of_pairs.values()]
-        return self.dataframe.set_index("number", drop=False).loc[numbers].reset_index(drop=True)
+        return on_one_line(self.dataframe.set_index("number", drop=False).loc[numbers].reset_index(drop=True))
 
     def pivot(self) -> pd.DataFrame:
         """Models x datasets in declared order, the best metric in each cell, NaN where there is none yet."""
@@ -221,6 +221,7 @@ class Results:
             self._best_of_pairs,
             self.pairs,
             self._declared,
+            self._reports,
         )
         text = page(subject)
         return _written(target, "the report", lambda beside: _write_text(beside, text))

@@ -28,7 +28,7 @@ class Scale:
             return [self.low]
         raw = span / count
         power = 10.0 ** math.floor(math.log10(raw))
-        step = next(step * power for step in (1, 2, 5, 10) if step * power >= raw * 0.999)
+        step = next(step * power for step in (1, 2, 2.5, 5, 10) if step * power >= raw * 0.999)
         first, last = math.ceil(self.low / step), math.floor(self.high / step)
         return [index * step for index in range(first, min(last, first + 4 * count) + 1)]
 

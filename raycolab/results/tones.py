@@ -52,7 +52,7 @@ th.code{font:inherit;font-weight:600}
 NARROW_PIECES = """\
 th,td{padding:6px 9px}
 .map td,.map thead th{min-width:60px;padding:5px 7px 7px}
-.map th span{max-width:84px}
+.map th span{max-width:108px}
 .map tbody th span{max-width:100px}
 .map td small em:not(:first-child){display:block;margin:0}
 .stacks thead{display:none}

@@ -89,6 +89,7 @@ class Said:
 
     text: str = ""
     display: str = ""
+    display_id: str = ""  # of that
     error: str | None = None
 
 
@@ -155,6 +156,7 @@ class Kernel:
                     self.said.text += content["data"]["text/plain"]
                 case "display_data" | "update_display_data":
                     self.said.display = content["data"].get("text/plain", "")
+                    self.said.display_id = content.get("transient", {}).get("display_id", "")
                 case "error":
                     self.said.error = _COLOURS.sub("", "\n".join(content["traceback"]))
                 case "status":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import pytest
 import raycolab
 from raycolab.colab import this_notebook
 from raycolab.errors import ClusterError, UsageError
+from raycolab.node.data_dir import DataDir, HeadRecord
 from tests.raycolab.colab.vm import ColabVm
 from tunnel.address import JoinAddress
 
@@ -93,6 +95,28 @@ def test_the_same_notebook_sees_its_joiner_again(
     assert "If this is another tab" in said
     assert UP["text"] in said
     assert json.loads(joiner.record.read_text())["notebook"]["kernel"] == "kernel-2"
+    assert colab_vm.log == []
+
+
+def test_a_head_on_a_joiners_vm_is_told_to_run_in_a_file_of_its_own(colab_vm: ColabVm, start: Start) -> None:
+    """Nothing is started: both would share its CPUs. leave() frees it, as the sentence says."""
+    joiner = start(lasting=True, **joined_from(colab_vm))
+    with pytest.raises(UsageError, match=r"a joiner already.*Save a copy in Drive.*raycolab\.leave\(\)"):
+        raycolab.start_head(provider="unix")
+    assert not (joiner.record.parent / "head.log").exists()
+
+
+def test_joining_on_the_heads_vm_is_told_the_same(
+    colab_vm: ColabVm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A joiner's cell that was pasted into the head's notebook."""
+    monkeypatch.setenv("RAYCOLAB_DATA_DIR", str(tmp_path / "data"))
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "control"))
+        listening.listen()
+        DataDir(tmp_path / "data").write_head(HeadRecord(1, str(tmp_path / "control"), 0.0, ""))
+        with pytest.raises(UsageError, match=r"is the head already.*Save a copy in Drive"):
+            raycolab.join("tunnel+wss://h/T")
     assert colab_vm.log == []
 
 

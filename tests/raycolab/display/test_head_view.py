@@ -107,6 +107,21 @@ def test_shutdown_masks_the_address_at_once_and_once(outputs: Outputs, view: Hea
     assert [six.ADDRESS in text for text, _, _ in outputs.all] == [True, False]
 
 
+def test_a_new_kernel_masks_the_address_that_an_earlier_one_showed(
+    outputs: Outputs, view: HeadView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a notebook the same output is changed, though this kernel has shown none; once, also if asked twice."""
+    monkeypatch.setattr(views, "in_notebook", lambda: True)
+    earlier = HeadView("/data")
+    earlier.show(Head().look)
+    view.end()
+    view.end()
+    (_, shown_id, _), (text, masked_id, update) = outputs.all
+    assert (masked_id, update) == (shown_id, True)
+    assert six.ADDRESS not in text
+    earlier.end()
+
+
 def test_a_kernel_has_one_view_of_a_head() -> None:
     """So all its panels change together; another head has another."""
     assert head_view("/one") is head_view("/one")

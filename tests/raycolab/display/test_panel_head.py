@@ -97,6 +97,7 @@ def test_a_head_that_has_ended_shows_no_address() -> None:
         assert "SeCrEt" not in text
         assert "quick-fox" not in text
         assert MASK in text
+        assert "wss" not in text  # nor would a unix socket's head have had that
     assert "ended" in Page(bundle["text/html"]).texts
 
 

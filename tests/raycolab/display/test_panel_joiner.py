@@ -73,7 +73,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> Iterator[CapturedIO]:
 def test_in_a_notebook_one_output_is_updated_in_place(shown: CapturedIO) -> None:
     """From the first event to what Stop leaves behind, which says how to leave."""
     told: Mapping[str, Any] = {"name": "joiner-3", "trial": "#406 svc x iris"}
-    surface = surfaces.joiner_surface("wss://head", lambda: told)
+    surface = surfaces.joiner_surface("wss://head", lambda: told, "/tmp/rc-1")
     surface.greet("Joining.")
     surface.happened({"event": "up", "text": "joiner-3 is up", "at": 1_795_379_400.0})
     surface.look()
@@ -89,19 +89,37 @@ def test_in_a_notebook_one_output_is_updated_in_place(shown: CapturedIO) -> None
 
 def test_what_it_failed_of_stays(shown: CapturedIO) -> None:
     """Beside the error that the cell raises, which goes with the next run."""
-    surface = surfaces.joiner_surface("wss://head", dict)
+    surface = surfaces.joiner_surface("wss://head", dict, "/tmp/rc-1")
     surface.happened({"event": "failed", "error": "The head refused this joiner."})
     surface.close()
     assert "The head refused this joiner." in Page(shown.outputs[-1].data["text/html"]).texts
 
 
+def test_a_panel_that_nobody_watches_any_more_says_that_the_joiner_has_ended(shown: CapturedIO) -> None:
+    """By whoever ended it, in every output of that joiner and of no other."""
+    surface = surfaces.joiner_surface("wss://head", dict, "/tmp/rc-1")
+    surface.detach("Detached: this machine is still part of the cluster.")
+    surface.close()
+    events = [{"event": "up", "text": "joiner-3 is up"}, {"event": "ended", "text": "It has left."}]
+    surfaces.show_ended("wss://head", "joiner-3", events, "/tmp/rc-1")
+    surfaces.show_ended("wss://head", None, [*events, {"event": "failed", "error": "Gone."}], "/tmp/rc-2")
+    watched, left, other = shown.outputs
+    assert left.update
+    assert left.transient == watched.transient != other.transient
+    seen = Page(left.data["text/html"])
+    assert {"joiner-3", "ended", "wss://head", "joiner-3 is up", "It has left."} <= set(seen.texts)
+    assert "Detached" not in seen.text
+    assert {"a joiner", "failed", "Gone."} <= set(Page(other.data["text/html"]).texts)
+
+
 def test_elsewhere_it_is_a_line_per_event(capsys: pytest.CaptureFixture[str]) -> None:
     """A failure is not said: it is raised."""
-    surface = surfaces.joiner_surface("wss://head", dict)
+    surface = surfaces.joiner_surface("wss://head", dict, "/tmp/rc-1")
     surface.greet("Joining.")
     surface.happened({"event": "up", "text": "joiner-3 is up"})
     surface.happened({"event": "failed", "error": "No."})
     surface.look()
     surface.detach("Detached.")
     surface.close()
+    surfaces.show_ended("wss://head", None, [], "/tmp/rc-1")
     assert capsys.readouterr().out.splitlines() == ["Joining.", "joiner-3 is up", "Detached."]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from raycolab.display.head_panel import head_panel
 from raycolab.display.progress import sweep_line
 from raycolab.display.sweep_panel import sweep_panel
 from raycolab.trial import SweepState
@@ -30,7 +31,9 @@ def test_it_says_how_far_the_sweep_is() -> None:
 def test_every_pair_has_its_place_and_its_progress() -> None:
     """Models down, datasets across; what is done, what failed, and the best of a dataset stands out."""
     seen = page()
-    cells = [attributes for tag, attributes in seen.tags if tag == "td" and "title" in attributes]
+    cells = [
+        attributes for tag, attributes in seen.tags if tag == "td" and " of 60 done" in str(attributes.get("title"))
+    ]
     assert len(cells) == len(six.MODELS) * len(six.DATASETS)
     assert cells[0]["title"] == "svc on iris: 35 of 60 done, best 0.9953, 1 failed"
     assert [cell["title"].split()[0] for cell in cells if cell.get("class") == "top"] == ["svc"] * 3  # type: ignore[union-attr]
@@ -44,6 +47,18 @@ def test_every_node_has_a_lane() -> None:
     assert [text for text in seen.texts if text.endswith(" done")][:2] == ["74 done", "85 done"]
     assert "#403 forest x wine" in seen.texts
     assert seen.texts[seen.texts.index("joiner-5") + 1 :][:2] == ["35 done", "gone"]
+
+
+def test_a_long_name_stays_on_one_line_and_can_be_read_whole() -> None:
+    """It is cut where there is no room; the page shows all of it to who points at it. The head's nodes the same."""
+    trial = "#12 svc x breast_cancer_wisconsin_diagnostic"
+    node = {**six.nodes()[1], "trial": trial}
+    for markup in (sweep_panel(six.sweep(), [node]), head_panel(six.head_status(nodes=[node]), six.ADDRESS)):
+        assert "text-overflow:ellipsis" in markup
+        wide = [
+            attributes for tag, attributes in Page(markup).tags if (attributes.get("class") or "").startswith("wide")
+        ]
+        assert [attributes["title"] for attributes in wide if "title" in attributes] == [trial]
 
 
 def test_a_node_that_is_not_up_says_so() -> None:

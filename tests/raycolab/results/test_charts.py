@@ -10,10 +10,14 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from raycolab.results.charts import (
+    MOST_CURVES,
     MOST_LINES,
     MOST_POINTS,
+    MOST_STEPS,
     Bar,
+    Curve,
     history,
+    learning_curves,
     parallel_coordinates,
     parallel_width,
     timeline,
@@ -86,6 +90,35 @@ def test_a_long_history_keeps_every_improvement() -> None:
     assert len(picture) < 20_000
     best = min(y for _, y in dots)
     assert best == float(re.findall(r"V([\d.]+)", path(picture, "best"))[-1])
+
+
+def test_learning_curves_tell_the_pruned_and_the_best_apart() -> None:
+    """A line per trial from its first step to its last, by how it ended; a dot where one was pruned."""
+    curves = [Curve({1: 0.2, 2: 0.4, 9: 0.6}, "COMPLETE"), Curve({1: 0.1, 2: 0.2}, "PRUNED"), Curve({1: 0.3}, "FAILED")]
+    picture = learning_curves(curves, Curve({1: 0.3, 9: 0.9}, "COMPLETE"), MAX, "l")
+    assert [path(picture, kind).count("M") for kind in ("complete", "pruned", "failed", "first")] == [1, 1, 1, 1]
+    assert path(picture, "complete").count("L") == 2
+    assert path(picture, "cut") == f"M{path(picture, 'pruned').rpartition('L')[2]}h0"
+    assert path(picture, "failed").endswith("h0")
+    begin, end = (tuple(map(float, place.split())) for place in path(picture, "first")[1:].split("L"))
+    assert begin[0] < end[0]
+    assert begin[1] > end[1]
+    kinds = [node.attrib["class"] for node in ElementTree.fromstring(picture).iter("path")]
+    assert kinds[-2:] == ["cut", "first"]
+
+
+def test_learning_curves_of_many_long_trials_stay_small() -> None:
+    """An even part of the trials and of their steps, the last step always; the best whatever its number."""
+    kinds = ("COMPLETE", "PRUNED", "PRUNED")
+    curves = [Curve({step: step + number for step in range(1000)}, kinds[number % 3]) for number in range(2000)]
+    picture = learning_curves(curves, Curve({0: 1.0, 999: 2.0}, "COMPLETE"), MAX, "l")
+    drawn = [path(picture, kind).count("M") for kind in ("complete", "pruned")]
+    assert sum(drawn) <= MOST_CURVES
+    assert drawn[1] == pytest.approx(2 * drawn[0], abs=2)
+    assert path(picture, "complete").count("L") <= MOST_STEPS * drawn[0]
+    assert float(path(picture, "complete").rpartition("L")[2].split()[0]) == points(path(picture, "cut"))[0][0]
+    assert "first" in picture
+    assert len(picture) < 60_000
 
 
 def test_parallel_coordinates_have_an_axis_per_parameter_and_the_metric() -> None:

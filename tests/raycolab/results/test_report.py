@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,13 @@ import pytest
 import raycolab
 from raycolab.errors import UsageError
 from raycolab.results.table import Results
-from raycolab.trial import AttemptRow, Metric, TrialRow
+from raycolab.trial import AttemptRow, Metric, TrialRow, TrialState
 from tests.raycolab.results.pages import Page
 from tests.raycolab.results.sweeps import NOW, declared, finished_sweep, sweep_row
 
 ALL_SECTIONS = [
-    *("Best per pair", "Models by datasets", "Parameter importances", "History", "Parallel coordinates", "Timeline"),
-    *("Failures by cause", "Code and versions"),
+    *("Best per pair", "Models by datasets", "Parameter importances", "History", "Learning curves"),
+    *("Parallel coordinates", "Timeline", "Failures by cause", "Code and versions"),
 ]
 
 
@@ -70,8 +71,36 @@ def test_it_names_best_failures_code_and_versions(page: Page) -> None:
 def test_every_picture_says_what_it_is(page: Page) -> None:
     """For those who do not see it."""
     pictures = [attributes for tag, attributes in page.tags if tag == "svg"]
-    assert len(pictures) == 4 + 4 + 2  # histories, parallel coordinates, nodes
+    assert len(pictures) == 4 + 4 + 4 + 2  # histories, learning curves, parallel coordinates, nodes
     assert all(picture["role"] == "img" and picture["aria-label"] for picture in pictures)
+
+
+def curves_of(tmp_path: Path, reports: dict[int, dict[int, float]]) -> tuple[Page, TrialRow]:
+    """The page and the best of 90 trials of one pair, the odd ones of which were pruned, that reported this."""
+    spec = declared(models={"net": {"lr": raycolab.uniform(0, 1)}}, datasets=["iris"], jobs_per_pair=90)
+    found = finished_sweep(spec, failures=0)
+    kinds = (TrialState.COMPLETE, TrialState.PRUNED)
+    rows = [dataclasses.replace(row, state=kinds[row.number % 2]) for row in found.rows]
+    results = Results(spec.metric, rows, models=["net"], datasets=["iris"], name="s", reports=reports)
+    assert results.best_trial is not None
+    return Page(results.report(tmp_path / "r.html").read_text()), results.best_trial
+
+
+def test_learning_curves_say_the_best_the_pruned_and_what_is_left_out(tmp_path: Path) -> None:
+    """The best by its metric is the one that stands out; of many trials and steps some are drawn."""
+    lengths = {number: 70 if number % 2 == 0 else number // 2 + 1 for number in range(90)}
+    reports = {number: dict.fromkeys(range(length), 0.5) for number, length in lengths.items()}
+    page, best = curves_of(tmp_path, reports)
+    some = "45 pruned, half of them by step 22. About 60 of 90 drawn. 60 of up to 70 steps drawn."
+    assert f"Best: trial {best.number}. {some}" in page.texts
+    legend = [text for text in page.texts if text in ("complete", "pruned", "best of the pair")]
+    assert legend == ["complete", "pruned", "best of the pair"]
+
+
+def test_there_are_no_learning_curves_of_nothing(tmp_path: Path) -> None:
+    """Without reports, with one step alone, or with nothing finite."""
+    for reports in ({}, {0: {1: 0.5}, 1: {1: 0.25}}, {0: {1: math.nan, 2: math.inf}}):
+        assert "Learning curves" not in curves_of(tmp_path, reports)[0].texts
 
 
 def test_a_sweep_without_anything_has_a_page(tmp_path: Path) -> None:
@@ -107,7 +136,7 @@ def test_a_sweep_over_many_pairs_stays_readable(tmp_path: Path) -> None:
     models = {f"m{number}": {"x": raycolab.uniform(0, 1)} for number in range(40)}
     spec = declared(models=models, jobs_per_pair=4)
     page = Page(finished_sweep(spec, failures=0).report(tmp_path / "r.html").read_text())
-    assert sum(tag == "svg" for tag, _ in page.tags) <= 24 * 2 + 2
+    assert sum(tag == "svg" for tag, _ in page.tags) <= 24 * 3 + 2
     assert page.texts.count("m39") >= 2
 
 
