@@ -196,7 +196,7 @@ class Sweep:
     def retry(self, which: str | None = None) -> None:
         """Queue FAILED ("failed"), LOST ("lost") or both kinds of trials again."""
         if which not in (None, "failed", "lost"):
-            raise UsageError(f"retry takes 'failed', 'lost' or nothing, not {which!r}.")
+            raise UsageError(f"retry takes 'failed' or 'lost', not {which!r}: leave it out for both.")
         self._head().request("retry", sweep=self.name, which=which)
 
     def delete(self) -> None:
@@ -211,10 +211,11 @@ class Sweep:
     def logs(self, number: int) -> str:
         """The last lines that trial `number` printed."""
         with self._store() as store:
-            for row in store.trials(store.existing_sweep(self.name).id):
-                if row.number == number:
-                    return row.output or ""
-        raise UsageError(f"The sweep {self.name!r} has no trial {number}.")
+            rows = store.trials(store.existing_sweep(self.name).id)
+        for row in rows:
+            if row.number == number:
+                return row.output or ""
+        raise UsageError(f"The sweep {self.name!r} has no trial {number}: give a number from 0 to {len(rows) - 1}.")
 
     def __repr__(self) -> str:
         with self._store() as store:

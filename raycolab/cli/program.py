@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import sys
-import tempfile
-import traceback
 from typing import NoReturn
 
 import click
@@ -22,6 +20,7 @@ from raycolab.cli.here import demo, doctor, init
 from raycolab.cli.sweep import cancel, delete, pause, results, resume, retry, stop, submit
 from raycolab.cli.words import say
 from raycolab.errors import RaycolabError
+from raycolab.unforeseen import bug_sentence
 
 __all__ = ["cli", "main", "run"]
 
@@ -91,16 +90,5 @@ def _unforeseen(error: Exception) -> int:
         streams.give_up(sys.stdout)
         say(f"The output could not be written ({error.strerror}): make room for it, or send it elsewhere.")
     else:
-        say(f"This is a bug in raycolab ({type(error).__name__}), not your doing. {_kept(error)}")
+        say(bug_sentence(error))
     return 1
-
-
-def _kept(error: Exception) -> str:
-    """Keep a traceback in a file for its owner alone, and say where."""
-    try:
-        descriptor, path = tempfile.mkstemp(prefix="raycolab-bug-", suffix=".txt")  # mode 0600
-        with open(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
-            traceback.print_exception(error, file=file)
-    except OSError as refused:
-        return f"Its traceback could not be kept ({refused.strerror}): make room in {tempfile.gettempdir()}, and again."
-    return f"Its traceback is in {path}: please report it with what you typed, without the join address."

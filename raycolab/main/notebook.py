@@ -137,7 +137,7 @@ def _nearby(path: Path) -> str:
     here = Path.cwd()
     found: dict[str, None] = {}
     for folder in (path.parent, here):
-        for item in sorted(folder.glob("*.ipynb")) if folder.is_dir() else ():
+        for item in sorted(filter(Path.is_file, folder.glob("*.ipynb"))) if folder.is_dir() else ():
             inside = item.resolve().is_relative_to(here.resolve())
             found[str(item.resolve().relative_to(here.resolve()) if inside else item)] = None
     if not found:
@@ -166,6 +166,8 @@ def _from_text(text: str, name: str | None) -> MainNotebook:
 def _parsed(text: str, name: str) -> NotebookNode:
     """The notebook in `text`, upgraded to nbformat 4."""
     refusal = f"{name} is not a Jupyter notebook"
+    if not text.strip():  # as one that Drive has not brought yet
+        raise MainError(f"{refusal}: it is empty. {_WANTED}")
     try:
         content = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:

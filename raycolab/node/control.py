@@ -84,13 +84,17 @@ def decode_line(line: bytes) -> dict[str, Any]:
 
 def error_answer(error: RaycolabError) -> dict[str, Any]:
     """An error as an answer."""
-    return {"ok": False, "error": str(error), "kind": type(error).__name__}
+    return {"ok": False, "error": str(error), "kind": type(error).__name__, "exit_code": error.exit_code}
 
 
 def error_from(answer: Mapping[str, Any]) -> RaycolabError:
-    """The error that an answer with `ok` false stands for, of its own class."""
+    """The error that an answer with `ok` false stands for, of its own class where `errors` has it, else by its code."""
     kind = answer.get("kind")
-    found = getattr(errors, kind) if isinstance(kind, str) and kind in errors.__all__ else RaycolabError
+    if isinstance(kind, str) and kind in errors.__all__:
+        found = getattr(errors, kind)
+    else:  # one that is made where it is raised, as the store's
+        alike = (errors.UsageError, ClusterError)
+        found = next((each for each in alike if each.exit_code == answer.get("exit_code")), RaycolabError)
     error: RaycolabError = found(str(answer.get("error") or "The head refused without a reason."))
     return error
 

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import secrets
 import sys
 import tempfile
@@ -32,7 +33,7 @@ from raycolab.node.ray_command import RayPorts, head_command, ports_needed, ray_
 from raycolab.node.ray_process import RayProcess
 from raycolab.node.self_test import Reachable
 from raycolab.node.status import cluster_status
-from raycolab.store import sqlite_url
+from raycolab.store import open_store, sqlite_url
 from tunnel.address import JoinAddress
 from tunnel.errors import IdentityError, PortTaken
 from tunnel.hub import GRACE_S, Hub
@@ -138,6 +139,8 @@ class HeadSupervisor:
     # Starting.
 
     async def _start(self) -> None:
+        with await asyncio.to_thread(open_store, self._store_url):
+            pass  # what is wrong with it is told before anything is started
         self._bound = await self._listen()
         url = await self._provider.open(self._bound)
         self._data_dir.save_identity(
@@ -359,8 +362,9 @@ class HeadSupervisor:
 
 def engine_failure(log_path: Path) -> str:
     """The sentence for an engine that did not start."""
-    lines = log_path.read_text(errors="replace").strip().splitlines()
-    return f"The sweep engine did not start: {lines[-1] if lines else 'it said nothing'}. Start the head again."
+    lines = log_path.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
+    said = re.sub(r"^raycolab\.[\w.]+: ", "", lines[-1]).rstrip(".")  # of a traceback, where that is how it ended
+    return f"The sweep engine did not start: {said}. Start the head again."
 
 
 def write_private(path: Path, text: str) -> None:

@@ -26,6 +26,7 @@ from raycolab.node.launch import ADDRESS_VARIABLE, Task, announce, read_task
 from raycolab.node.lifeline import die_with_parent
 from raycolab.node.trial_sign import newest_sign
 from raycolab.streams import spell_everything
+from raycolab.unforeseen import bug_sentence
 from tunnel.address import JoinAddress
 
 __all__ = ["main"]
@@ -47,6 +48,10 @@ def main(run_dir: Path) -> int:
         log.error("%s", error)
         announce(task, "failed", error=str(error), kind=type(error).__name__, exit_code=error.exit_code)
         return error.exit_code
+    except Exception as error:
+        log.exception("unforeseen")
+        announce(task, "failed", error=bug_sentence(error), kind="RaycolabError", exit_code=1)
+        return 1
     return 0
 
 

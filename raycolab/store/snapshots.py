@@ -176,7 +176,7 @@ def _copy_database(source: Path, copy: Path) -> None:
         contextlib.closing(sqlite3.connect(copy)) as still,
     ):
         live.backup(still)  # in one step: a copy in several begins anew whenever another process writes
-        fault = still.execute("PRAGMA quick_check(1)").fetchone()[0]
+        fault = still.execute("PRAGMA quick_check(1)").fetchone()[0].splitlines()[-1]  # below a heading of its own
     if fault != "ok":
         raise RaycolabError(f"the database {source} is damaged ({fault}): no snapshot is taken of it.")
 

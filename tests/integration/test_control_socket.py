@@ -94,7 +94,10 @@ async def test_a_bug_in_one_operation_ends_no_server(path: Path) -> None:
         return {"value": 1 // message["by"]}
 
     async with serving(path, stumble):
-        with pytest.raises(RaycolabError, match=r"The head failed in the operation 'divide' \(ZeroDivisionError\)"):
+        sentence = (
+            r"The head failed in the operation 'divide' \(ZeroDivisionError\): its log says more\. Please report it"
+        )
+        with pytest.raises(RaycolabError, match=sentence):
             await ask(path, "divide", by=0)
         assert await ask(path, "divide", by=1) == {"value": 1}
 
@@ -167,7 +170,7 @@ async def test_what_is_no_request_is_refused(path: Path, line: bytes) -> None:
         try:
             answer = json.loads(await reader.readline())
             assert answer["ok"] is False
-            assert answer["kind"] == "ClusterError"
+            assert (answer["kind"], answer["error"]) == ("ClusterError", "The head was sent what is no request.")
         except ConnectionResetError:
             assert len(line) > LINE_BYTES  # closed while it was still sending
         writer.close()

@@ -1,5 +1,6 @@
-"""Fixtures of the tests of the command line."""
+"""Fixtures of the tests of the command line, and of cells."""
 
+from tests.raycolab.cell import cell, shell
 from tests.raycolab.command_line import finished, here, run
 
-__all__ = ["finished", "here", "run"]
+__all__ = ["cell", "finished", "here", "run", "shell"]

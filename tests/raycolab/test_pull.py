@@ -13,7 +13,7 @@ import nbformat
 import pytest
 
 from raycolab.engine.slot_desk import MAX_POINTS
-from raycolab.errors import ClusterError, NoHeadError, UsageError
+from raycolab.errors import ClusterError, MainError, NoHeadError, UsageError
 from raycolab.main.notebook import MainNotebook
 from raycolab.pull import Puller, Task
 from raycolab.trial import Metric
@@ -118,11 +118,22 @@ def test_what_could_not_be_sent_is_not_done(head: Head, puller: Puller) -> None:
     head.is_away = True
     with pytest.raises(ClusterError):
         task.send_data(0.5)
-    with pytest.raises(UsageError, match="not done"):
+    with pytest.raises(UsageError, match=r"is not done: nothing was sent\. Call its compute\(\)"):
         task.done()
     head.is_away = False
     assert task.send_data()
     task.done()
+
+
+def test_a_main_that_fails_in_setup_is_told_in_the_notebook(head: Head, tmp_path: Path) -> None:
+    """With the cell, as workers are told; the task is still this notebook's."""
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("import nothing_of_this_name")])  # type: ignore[no-untyped-call]
+    puller = Puller("s", head.request, MainNotebook.load(book).to_json(), Metric("acc"), tmp_path, give_up_s=0.0)
+    task = got(puller)
+    with pytest.raises(MainError, match=r"MAIN cannot be set up in this notebook: .*nothing_of_this_name.*\(cell 0\)"):
+        task.compute()
+    puller.close()
+    assert len(head.sent("put_down")) == 1
 
 
 def test_reports_outlast_an_outage(head: Head, puller: Puller) -> None:

@@ -229,7 +229,7 @@ class TestFind:
         assert sweep.worth(nodes=1, head_slots=1).splitlines()[-1] == f'compute(x={best}, model="svc", dataset="iris")'
         assert sweep.logs(0) == "epoch 1"
         assert sweep.logs(1) == ""
-        with pytest.raises(UsageError, match="The sweep 's' has no trial 2"):
+        with pytest.raises(UsageError, match="The sweep 's' has no trial 2: give a number from 0 to 1"):
             sweep.logs(2)
 
     def test_an_unknown_name_is_told_what_there_is(self, make: Declare, folder: Path) -> None:
@@ -264,7 +264,7 @@ class TestWithoutAHead:
 
     def test_retry_takes_two_words(self, make: Declare) -> None:
         """Told before a head is looked for."""
-        with pytest.raises(UsageError, match="retry takes 'failed', 'lost' or nothing, not 'all'"):
+        with pytest.raises(UsageError, match="retry takes 'failed' or 'lost', not 'all': leave it out for both"):
             make().retry("all")
 
     def test_delete_needs_none(self, make: Declare, folder: Path) -> None:

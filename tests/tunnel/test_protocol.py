@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
+import tunnel
 from tunnel.errors import RemoteProtocolError
 from tunnel.frames import MAX_PAYLOAD, SEQUENCED, FrameParser, FrameType, ResetCode, encode_header
 from tunnel.handshake import Hello, Welcome
 from tunnel.nodes import Node, NodeId, PortBlock
 from tunnel.stream import Half
 
-PACKAGE = Path(__file__).resolve().parents[2] / "tunnel"
+PACKAGE = Path(tunnel.__file__).parent
 PAGE = (PACKAGE / "PROTOCOL.md").read_text(encoding="utf-8")
 
 

@@ -13,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raycolab import errors
-from raycolab.errors import ClusterError, RaycolabError, UnknownSweepError
+from raycolab.declaration.arguments import ArgumentError
+from raycolab.errors import ClusterError, RaycolabError, UnknownSweepError, UsageError
 from raycolab.node.control import LINE_BYTES, EngineChannel, decode_line, encode_line, error_answer, error_from
+from raycolab.store import ClaimLostError, StoreOutageError
 from tests.in_loop import in_loop
 
 
@@ -80,13 +82,28 @@ def test_a_message_over_the_limit_is_not_sent() -> None:
         encode_line({"main": "x" * LINE_BYTES})
 
 
-@pytest.mark.parametrize("kind", errors.__all__)
+@pytest.mark.parametrize("kind", sorted(set(errors.__all__) - {"Detached"}))
 def test_every_error_crosses_as_itself(kind: str) -> None:
     """Class, sentence and with them the exit code are the same at both ends."""
     error = getattr(errors, kind)("what, whose turn, what to do")
     there = error_from(decode_line(encode_line(error_answer(error))))
     assert type(there) is type(error)
     assert str(there) == str(error)
+
+
+@pytest.mark.parametrize(
+    ("error", "met"),
+    [
+        (StoreOutageError("its disk is full"), ClusterError),
+        (ClaimLostError("another head runs it"), ClusterError),
+        (ArgumentError(("name",), "no name"), UsageError),
+    ],
+)
+def test_an_error_made_elsewhere_keeps_its_exit_code(error: RaycolabError, met: type[RaycolabError]) -> None:
+    """A command ends with the same code whether the head or the command itself met it."""
+    there = error_from(decode_line(encode_line(error_answer(error))))
+    assert type(there) is met
+    assert (str(there), there.exit_code) == (str(error), error.exit_code)
 
 
 @pytest.mark.parametrize("kind", ["SystemExit", "__name__", "annotations", None, 7, ["x"]])

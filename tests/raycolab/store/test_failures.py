@@ -79,6 +79,28 @@ def test_a_damaged_file_is_said_to_be_damaged(engine: Engine, tmp_path: Path) ->
         connection.execute(text("SELECT * FROM kept")).all()
 
 
+def test_a_value_that_no_database_takes_is_named(engine: Engine) -> None:
+    """Half a character, as a file name that is not UTF-8 gives it."""
+    with (
+        pytest.raises(RaycolabError, match=r"r\.sqlite cannot hold a value \(.*surrogates.*\): nothing was written"),
+        told("r.sqlite"),
+        engine.begin() as connection,
+    ):
+        insert(connection, "\udcff")
+
+
+def test_what_is_no_outage_is_told_in_the_databases_words(engine: Engine) -> None:
+    """A bug of ours or a server's own rule; repeating it would not help."""
+    statement, values = "INSERT INTO kept VALUES (?)", ("a", "b")
+    with (
+        pytest.raises(RaycolabError, match=r"r\.sqlite answered with an error: ") as caught,
+        told("r.sqlite"),
+        engine.begin() as connection,
+    ):
+        connection.exec_driver_sql(statement, values)
+    assert not isinstance(caught.value, StoreOutageError)
+
+
 def test_parameters_are_never_part_of_a_sentence(engine: Engine) -> None:
     """What trials printed stays out of errors."""
     with pytest.raises(RaycolabError) as caught, told("r.sqlite"), engine.begin() as connection:

@@ -212,7 +212,12 @@ def test_a_snapshot_cut_since_it_was_found_leaves_nothing_behind(database: Path,
     assert names(tmp_path / "new") == []
 
 
-def test_a_damaged_database_pushes_no_good_snapshot_out(database: Path, drive: Path) -> None:
+@pytest.mark.parametrize(
+    ("start", "sentence"),
+    [(8192, r"damaged|malformed"), (-4096, r"raycolab\.db is damaged \(.+\): no snapshot is taken of it\.$")],
+    ids=["all but its head", "its last page"],
+)
+def test_a_damaged_database_pushes_no_good_snapshot_out(database: Path, drive: Path, start: int, sentence: str) -> None:
     """It is said to be damaged, and the folder stays as it was."""
     with open_store(sqlite_url(database)) as store:
         for number in range(200):
@@ -221,8 +226,8 @@ def test_a_damaged_database_pushes_no_good_snapshot_out(database: Path, drive: P
     with contextlib.closing(sqlite3.connect(database)) as base:
         base.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     content = database.read_bytes()
-    database.write_bytes(content[:8192] + b"\x55" * (len(content) - 8192))
-    with pytest.raises(RaycolabError, match=r"damaged|malformed"):
+    database.write_bytes(content[:start] + b"\x55" * len(content[start:]))
+    with pytest.raises(RaycolabError, match=sentence):
         take(database, drive, NOW)
     assert newest(drive) == good
     assert len(names(drive)) == 2

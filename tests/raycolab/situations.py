@@ -1,0 +1,95 @@
+"""What a row of a table of sentences is, how it is checked, and the situations that rows are made in."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+from nbformat.v4 import new_code_cell, new_notebook
+
+from raycolab.sweep import declare
+
+__all__ = ["COMPUTE", "NO_HEAD", "NO_NOTEBOOK", "Made", "Row", "database", "declared", "fits", "main", "text_in"]
+
+COMPUTE = "def compute(model, dataset, x):\n    return x"
+NO_HEAD = (
+    "No head is running with the data directory {here}/data: start one with `raycolab head` or raycolab.start_head(),"
+    " or give the --data-dir of the one that runs."
+)
+NO_NOTEBOOK = "Give the path of an .ipynb file that defines `compute`."
+Made = Callable[[Path], object]
+
+# Whose turn it is and what to do: each sentence has at least one of these, or names what there is to choose from.
+CURES = re.compile(
+    r"\b(add|call|choose|click|copy|correct|declare|delete|end|free|give|go on|leave|look|make|mend|mount|move"
+    r"|name|needs|paste|put|remove|rename|run|say|set|start|submit|switch on|take|try|undo|use|wait|write"
+    r"|there (is|are)|it has|is the server running|did you mean|reload|keep)\b",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A situation in words, what is done in it, how that ends, and the sentence for the person."""
+
+    situation: str
+    done: str  # arguments of `raycolab`, or a cell
+    ends: int | str  # the exit code, or the class of the error
+    sentence: str  # whole; … is any text, {here} the current folder
+    made: Made = lambda here: None  # makes the situation, in the current folder
+
+    def __str__(self) -> str:
+        return self.situation
+
+
+def fits(row: Row, text: str, here: Path) -> bool:
+    """Whether what was shown is the row's sentence alone, and says what to do; no traceback is among it."""
+    wanted = re.escape(row.sentence.replace("{here}", str(here))).replace("…", ".*")
+    assert "Traceback" not in text, text
+    assert CURES.search(text), text
+    assert re.fullmatch(wanted, text.strip()), text
+    return True
+
+
+def main(*sources: str, **metadata: object) -> Made:
+    """MAIN.ipynb has these code cells."""
+
+    def make(here: Path) -> None:
+        book = new_notebook(cells=[new_code_cell(source) for source in sources], metadata=metadata)
+        nbformat.write(book, here / "MAIN.ipynb")
+
+    return make
+
+
+def text_in(name: str, text: str) -> Made:
+    """A file holds this text."""
+
+    def make(here: Path) -> None:
+        (here / name).parent.mkdir(exist_ok=True)
+        (here / name).write_text(text)
+
+    return make
+
+
+def declared(here: Path) -> None:
+    """The sweep `sample` is in the database, and no trial of it has run."""
+    models = {"svc": {"x": {"min": 0.0, "max": 1.0}}}
+    declare("sample", main="MAIN.ipynb", models=models, datasets=["iris"], jobs_per_pair=3, metric="score")
+
+
+def database(*statements: str) -> Made:
+    """The sweep `sample` is in the database, and another program has written to it."""
+
+    def make(here: Path) -> None:
+        declared(here)
+        base = sqlite3.connect(here / "data" / "raycolab.db")
+        for statement in statements:
+            base.execute(statement)
+        base.commit()
+        base.close()
+
+    return make
