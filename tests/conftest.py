@@ -20,9 +20,20 @@ settings.register_profile("shared", suppress_health_check=[HealthCheck.too_slow]
 settings.load_profile("shared")
 
 _CLUSTERS = ("tests/bench/", "tests/integration/", "tests/notebooks/")
+_AFTER = {"tests/integration/test_chaos.py": "tests/integration/test_failure_kinds.py"}
 _SMALL = tuple(
     f"tests/integration/test_{name}.py"
-    for name in ("engine", "grace", "ngrok_provider", "outages", "pull", "refusals", "search_engine", "tunnel")
+    for name in (
+        "engine",
+        "grace",
+        "ngrok_provider",
+        "outages",
+        "pull",
+        "refusals",
+        "resources",
+        "search_engine",
+        "tunnel",
+    )
 )
 
 
@@ -48,8 +59,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ClustersToge
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The small clusters come last."""
-    items.sort(key=lambda item: _piece(item.nodeid) == "small clusters")
+    """The small clusters come last, and what leaves nothing of a cluster after the others that have it."""
+    files = [item.nodeid.partition("::")[0] for item in items]
+    first = {file: at for at, file in reversed(list(enumerate(files)))}
+    places = [
+        (_piece(file) == "small clusters", first.get(_AFTER.get(file, file), 0), file in _AFTER) for file in files
+    ]
+    items[:] = [item for _, item in sorted(zip(places, items, strict=True), key=lambda each: each[0])]
 
 
 def pytest_configure(config: pytest.Config) -> None:

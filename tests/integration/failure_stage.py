@@ -214,6 +214,7 @@ class Stage:
             pytest.skip(f"running out of memory on purpose takes {2 * ROOM >> 30} GiB of free memory")
         full = 1 - (memory.available - ROOM) / memory.total
         with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PYTHONPATH", str(self.site))
             patch.setenv("RAY_memory_usage_threshold", f"{full:.4f}")
             patch.setenv("RAY_OVERRIDE_RESOURCES", json.dumps({"memory": 1 << 30}))
             self.nodes.start_joiner("tab-3")
@@ -221,7 +222,7 @@ class Stage:
         try:
             yield "joiner-3"
         finally:
-            self.tab("joiner-3").end()
+            self.nodes.joiners.pop("tab-3").end()
 
     def mend(self) -> None:
         """Take what MAIN installed off every node."""
@@ -251,13 +252,14 @@ class Stage:
 @contextlib.contextmanager
 def failure_stage() -> Iterator[Stage]:
     """All three nodes up, with a short grace period for the one that is to be lost."""
-    with pytest.MonkeyPatch.context() as patch, cluster({"RAYCOLAB_GRACE_S": "3"}) as nodes:
+    with cluster({"RAYCOLAB_GRACE_S": "3"}) as nodes:
         site = Path(f"{nodes.folder}-site")
-        patch.setenv("PYTHONPATH", str(site))
-        nodes.start_head()
-        for number in (1, 2):  # one by one: they are numbered in order of joining
-            tab = nodes.start_joiner(f"tab-{number}")
-            until(lambda number=number: len(nodes.status()["nodes"]) > number, 60, tab.said)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PYTHONPATH", str(site))
+            nodes.start_head()
+            for number in (1, 2):  # one by one: they are numbered in order of joining
+                tab = nodes.start_joiner(f"tab-{number}")
+                until(lambda number=number: len(nodes.status()["nodes"]) > number, 60, tab.said)
         nodes.wait_up(3)
         (head_dir,) = nodes.folder.glob("rc-*/ray")
         for tab in nodes.joiners.values():

@@ -17,9 +17,10 @@ from typing import Any, Self
 from raycolab.utc import utc_seconds
 from tests.integration.sessions import RAYCOLAB, Cluster, Tab, cluster, until, write_main, write_sweep
 
-__all__ = ["ONE_WAY_S", "Attempt", "NodeWatch", "Sight", "Sweep", "behind_edges"]
+__all__ = ["ONE_WAY_S", "SHARED_GRACE_S", "Attempt", "NodeWatch", "Sight", "Sweep", "behind_edges"]
 
 ONE_WAY_S = 0.05
+SHARED_GRACE_S = 20  # of the cluster that tests of outages share: the short ones are shorter, the long one is longer
 JOINERS = ("tab-1", "tab-2")
 
 _MAIN = """

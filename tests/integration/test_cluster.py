@@ -74,7 +74,7 @@ def test_every_session_has_the_same_private_address(six: Cluster) -> None:
 
 def test_nodes_are_named_in_order_of_joining(six: Cluster) -> None:
     """`status` lists head and joiners, each up with what it gives."""
-    nodes = six.status()["nodes"]
+    nodes = json.loads(six.raycolab("status", "--json").stdout)["nodes"]
     assert [node["name"] for node in nodes] == ["head", *(f"joiner-{number}" for number in range(1, JOINERS + 1))]
     assert {node["cpus"] for node in nodes} == {1}
 

@@ -12,7 +12,7 @@ import pytest
 from _pytest.mark import ParameterSet
 
 from raycolab.trial import ErrorKind, TrialState
-from tests.integration.failure_stage import Ending, Stage, failure_stage, full_disk
+from tests.integration.failure_stage import Ending, Stage, full_disk
 from tests.integration.sessions import until
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
@@ -103,10 +103,9 @@ def of(sweep: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def stage() -> Iterator[Stage]:
+def stage(doomed: Stage) -> Stage:
     """A head and two joiners; the fixtures below run their sweeps on it, in the order of the table."""
-    with failure_stage() as made:
-        yield made
+    return doomed
 
 
 @pytest.fixture(scope="module")

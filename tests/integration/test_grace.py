@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.outage_stage import NodeWatch, Sweep, behind_edges
+from tests.integration.outage_stage import SHARED_GRACE_S, NodeWatch, Sweep, behind_edges
 from tests.integration.sessions import Cluster, until
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
@@ -22,7 +22,7 @@ DEAD_S = 60.0  # after the head gave the node up
 
 @pytest.fixture(scope="module")
 def three() -> Iterator[Cluster]:
-    """A head with a short grace period and two joiners, each behind its own edge; the tests wear it, in their order."""
+    """A head with a short grace period and two joiners, each behind its own edge."""
     with behind_edges({"RAYCOLAB_GRACE_S": str(GRACE_S)}) as made:
         yield made
 
@@ -34,16 +34,16 @@ def patient() -> Iterator[Cluster]:
         yield made
 
 
-def test_a_node_past_the_grace_comes_back_as_a_new_one(three: Cluster) -> None:
+def test_a_node_past_the_grace_comes_back_as_a_new_one(edged: Cluster) -> None:
     """Its trials run elsewhere, and it rejoins at once under another Ray id."""
-    with NodeWatch(three) as watch:
+    with NodeWatch(edged) as watch:
         old = watch.latest().alive["joiner-1"]
-        sweep = Sweep(three, "lost", trials=30, trial_s=0.5)
+        sweep = Sweep(edged, "lost", trials=30, trial_s=0.5)
         until(lambda: "joiner-1" in {each.node for each in sweep.attempts()}, 60, sweep.attempts)
-        three.edges["tab-1"].tell("blackhole on", "cut")
-        gone = given_up_at(three, GRACE_S + 20)
-        three.edges["tab-1"].tell("blackhole off")
-        until_back(three, watch, old)
+        edged.edges["tab-1"].tell("blackhole on", "cut")
+        gone = given_up_at(edged, SHARED_GRACE_S + 20)
+        edged.edges["tab-1"].tell("blackhole off")
+        until_back(edged, watch, old)
         sweep.wait(120)
         assert_lost_and_run_elsewhere(sweep, gone)
         assert watch.ids_of()["joiner-2"] == {watch.latest().alive["joiner-2"]}

@@ -44,17 +44,17 @@ def black_hole(three: Cluster, names: Sequence[str], seconds: float, *, broken: 
         three.edges[name].tell("blackhole off")
 
 
-def test_a_sweep_through_cuts_and_black_holes(three: Cluster) -> None:
+def test_a_sweep_through_cuts_and_black_holes(edged: Cluster) -> None:
     """Cut again and again, then dark for 3 and 8 s: each trial ran once, and Ray's nodes are the same ones."""
-    before = processes(three)
-    with NodeWatch(three) as watch:
-        sweep = Sweep(three, "short", trials=84, trial_s=1.0)
+    before = processes(edged)
+    with NodeWatch(edged) as watch:
+        sweep = Sweep(edged, "short", trials=84, trial_s=1.0)
         sweep.wait_complete(3)
-        cuts = cut_for(three, 15.0, every_s=2.0)
-        black_hole(three, ["tab-1"], 3.0)
+        cuts = cut_for(edged, 15.0, every_s=2.0)
+        black_hole(edged, ["tab-1"], 3.0)
         time.sleep(1.0)
-        black_hole(three, ["tab-1", "tab-2"], 8.0, broken=True)
-        see_through(three, watch, sweep, before, cuts)
+        black_hole(edged, ["tab-1", "tab-2"], 8.0, broken=True)
+        see_through(edged, watch, sweep, before, cuts)
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ from tests.notebooks.kernels import EXAMPLES, NotebookTab, Opened, fill_in, kern
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(200)]
 
-ALONE, TOGETHER = 1, 3  # JOBS_PER_PAIR, of the head by itself and of both
+ALONE, TOGETHER = 1, 2  # JOBS_PER_PAIR, of the head by itself and of both
 PAIRS = 16
 JOBS = PAIRS * TOGETHER
 SLOW_MAIN = """
