@@ -347,6 +347,12 @@ def _extension(
             f"The sweep {row.name!r} exists and the code of MAIN has changed since its finished trials ran: declare it "
             f"under another name, or `raycolab delete {shlex.quote(row.name)}` first."
         )
+    if code_changed and row.state in (SweepState.RUNNING, SweepState.PAUSED):
+        name = shlex.quote(row.name)
+        raise SweepChangedError(
+            f"The sweep {row.name!r} is at work with the code that MAIN had before: declare it under another name, or "
+            f"`raycolab cancel {name}` and `raycolab delete {name}` first."
+        )
     if notebook is None:
         check_fits(spec, MainNotebook.from_json(row.main or "").signature())
 

@@ -59,6 +59,10 @@ def load_sweep_file(path: str | os.PathLike[str], overrides: Sequence[str] = ())
     one. Relative paths are relative to the file.
     """
     file = typed_path(path, "The sweep file")
+    if file.suffix == ".ipynb":
+        raise SweepFileError(
+            f"{file.name} is a notebook: give the sweep file that names it as its main; `raycolab init` writes one."
+        )
     try:
         lines = read_yaml(_text(file))
         data, places = lines.data, _Places(file.name, lines)

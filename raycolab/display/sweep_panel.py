@@ -6,6 +6,7 @@ Pure: from the sweep's object of `status --json`, see `raycolab.engine.progress`
 from __future__ import annotations
 
 import html
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ __all__ = ["causes_part", "count_bar", "sweep_header", "sweep_panel"]
 _SEGMENTS = ("complete", "pruned", "failed", "lost", "cancelled", "running")
 _ALWAYS = ("complete", "failed", "running")
 
+_MOST_SHAPES = 3  # of slots that are told; the rest is rare
 _WIDEST_BESIDE = 5  # datasets of a map that leaves room for the nodes
 _MEANING = {
     "DECLARED": "Declared, and not started yet: .run() starts it and shows it, .start() starts it.",
@@ -110,7 +112,14 @@ def _pairs(sweep: Sweep) -> str:
 
 
 def _nodes(sweep: Sweep, nodes: Sequence[Mapping[str, Any]]) -> str:
-    return part("Nodes", lanes(nodes, sweep.get("done_on") or {})) if nodes else ""
+    return part("Nodes", lanes(nodes, sweep.get("done_on") or {}), _slots(sweep)) if nodes else ""
+
+
+def _slots(sweep: Sweep) -> str:
+    """What a trial takes: `slots: 2 x 1 CPU on 3 nodes, 1 x 1 CPU, 1 GPU on 1 node`."""
+    counts = Counter((sweep.get("slots") or {}).values()).most_common(_MOST_SHAPES)
+    said = (f"{shape} on {count} node{'' if count == 1 else 's'}" for shape, count in counts)
+    return f"slots: {'; '.join(said)}" if counts else ""
 
 
 def causes_part(found: Sequence[Mapping[str, Any]], left_out: int) -> str:

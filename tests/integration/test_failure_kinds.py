@@ -195,7 +195,7 @@ def rows() -> Iterator[ParameterSet]:
         yield pytest.param(kind, id=kind.name, marks=() if quick else pytest.mark.slow)
 
 
-@pytest.mark.parametrize("kind", rows())
+@pytest.mark.parametrize("kind", list(rows()))
 def test_each_kind_of_failure_has_its_end(kind: Kind, request: pytest.FixtureRequest) -> None:
     """The state, the error kind, the message, how often it was tried; other trials go on, and it is never the best."""
     endings: Endings = request.getfixturevalue(kind.sweep)

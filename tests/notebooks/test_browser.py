@@ -1,4 +1,4 @@
-"""A person's five minutes, in a browser: head and joiner in JupyterLab, four more tabs, one sweep, its table.
+"""A person's five minutes, in a browser: head and joiner in JupyterLab, one sweep, its table; by hand four more tabs.
 
 The pictures of it go to the folder RAYCOLAB_SCREENSHOTS, where that is set.
 """
@@ -25,13 +25,11 @@ from raycolab.trial import TrialState
 from tests.notebooks.browser import WAIT_S, LabPage, come_one_by_one, open_lab
 from tests.notebooks.kernels import EXAMPLES, NotebookTab, Opened, read_example, shown
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(420)]
 
-JOINERS = 5
-JOBS = 16 * 10  # the example's pairs, and JOBS_PER_PAIR
-JOB_S = 4.0
+PAIRS = 16  # of the example
 EVERYONE = "everyone"  # a file
-LONGER = f"""\
+LONGER = """\
 import time
 from pathlib import Path
 
@@ -39,8 +37,8 @@ quick = compute
 
 
 def compute(model, dataset, **params):
-    until = time.monotonic() + {JOB_S}
-    while time.monotonic() < until and not Path("{{}}").exists():
+    until = time.monotonic() + {job_s}
+    while time.monotonic() < until and not Path("{everyone}").exists():
         time.sleep(0.05)
     return quick(model, dataset, **params)
 """
@@ -50,10 +48,36 @@ Were they as short as they are, a quick head might be through before the last ta
 """
 
 
+@dataclass(frozen=True)
+class Size:
+    """How many tabs join, the first of them in a browser, and what there is to do."""
+
+    joiners: int
+    jobs_per_pair: int
+    job_s: float
+
+    @property
+    def jobs(self) -> int:
+        """Of the whole sweep."""
+        return PAIRS * self.jobs_per_pair
+
+    @property
+    def names(self) -> list[str]:
+        """The joiners."""
+        return [f"joiner-{number}" for number in range(1, self.joiners + 1)]
+
+
+SIZES = (
+    pytest.param(Size(joiners=1, jobs_per_pair=2, job_s=1.0), id="two tabs"),
+    pytest.param(Size(joiners=5, jobs_per_pair=10, job_s=4.0), id="six tabs", marks=pytest.mark.slow),
+)
+
+
 @dataclass
 class FiveMinutes:
     """What a person has done, and the pages they look at now."""
 
+    size: Size
     folder: Path
     head_tab: NotebookTab
     head: LabPage
@@ -68,18 +92,19 @@ class FiveMinutes:
         return raycolab.find("sample_experiment", data_dir=self.head_tab.data_dir)
 
 
-@pytest.fixture(scope="module")
-def ran() -> Iterator[FiveMinutes]:
-    """Run the head, read its address off the page, paste that into the joiner, have four more tabs join, wait."""
+@pytest.fixture(scope="module", params=SIZES)
+def ran(request: pytest.FixtureRequest) -> Iterator[FiveMinutes]:
+    """Run the head, read its address off the page, paste that into the joiner, have more tabs join, wait."""
+    size: Size = request.param
     folder = Path(tempfile.mkdtemp(prefix="rct-"))
     with contextlib.ExitStack() as ending:
         ending.callback(shutil.rmtree, folder, ignore_errors=True)
         if chosen := os.environ.get("RAYCOLAB_SCREENSHOTS"):
             ending.callback(shutil.copytree, folder / "pictures", chosen, dirs_exist_ok=True)
-        tabs = [NotebookTab(folder, f"tab-{number}", cpu=number) for number in range(1 + JOINERS)]
+        tabs = [NotebookTab(folder, f"tab-{number}", cpu=number) for number in range(1 + size.joiners)]
         for tab in tabs:
             ending.callback(tab.end)
-        head, joiner = open_pages(folder, tabs)
+        head, joiner = open_pages(size, folder, tabs)
         clicked_at = head.run_all()
         address = head.selected("start", "pre.address", WAIT_S)
         joiner.fill("ADDRESS", address)
@@ -87,22 +112,22 @@ def ran() -> Iterator[FiveMinutes]:
         others = [Opened.of(read_example("joiner.ipynb", ADDRESS=address), tab) for tab in tabs[2:]]
         head.wait_for("start", r"\bjoiner-1\s+up\b", WAIT_S)
         come_one_by_one(head, others, present=1)
-        head.wait_for("run", "".join(rf"(?=.*joiner-{n}\s+[1-9]\d* done)" for n in range(1, JOINERS + 1)), WAIT_S)
+        head.wait_for("run", "".join(rf"(?=.*{name}\s+[1-9]\d* done)" for name in size.names), WAIT_S)
         for page, cell in ((head, "start"), (head, "run"), (joiner, "join")):
             page.picture(f"running-{cell}", cell)
         (folder / EVERYONE).touch()
-        head.wait_for("dataframe", f"{JOBS} rows", WAIT_S)
-        yield FiveMinutes(folder, tabs[0], head, joiner, others, address, clicked_at)
+        head.wait_for("dataframe", f"{size.jobs} rows", WAIT_S)
+        yield FiveMinutes(size, folder, tabs[0], head, joiner, others, address, clicked_at)
 
 
-def open_pages(folder: Path, tabs: list[NotebookTab]) -> tuple[LabPage, LabPage]:
+def open_pages(size: Size, folder: Path, tabs: list[NotebookTab]) -> tuple[LabPage, LabPage]:
     """Head and joiner, each in a browser of its own session, their forms filled in but for the address."""
-    write_notebooks(folder)
+    write_notebooks(size, folder)
     (folder / "pictures").mkdir()
     with ThreadPoolExecutor(2) as pool:
         head, joiner = pool.map(lambda tab: open_lab(tab, folder / "pictures"), tabs[:2])
         list(pool.map(lambda page, name: page.open(name), (head, joiner), ("head.ipynb", "joiner.ipynb")))
-    fields = {"SOURCE": "", "PROVIDER": "unix", "MAIN": "MAIN.ipynb", "JOBS_PER_PAIR": JOBS // 16}
+    fields = {"SOURCE": "", "PROVIDER": "unix", "MAIN": "MAIN.ipynb", "JOBS_PER_PAIR": size.jobs_per_pair}
     for name, value in fields.items():
         head.fill(name, value)
     joiner.fill("SOURCE", "")
@@ -110,23 +135,23 @@ def open_pages(folder: Path, tabs: list[NotebookTab]) -> tuple[LabPage, LabPage]
     return head, joiner
 
 
-def write_notebooks(folder: Path) -> None:
+def write_notebooks(size: Size, folder: Path) -> None:
     """Head and joiner as they are, and the example's MAIN with longer jobs."""
     for name in ("head.ipynb", "joiner.ipynb"):
         shutil.copy(EXAMPLES / name, folder)
     main = nbformat.read(EXAMPLES / "MAIN.ipynb", as_version=4)
-    main.cells.append(nbformat.v4.new_code_cell(LONGER.format(folder / EVERYONE)))
+    main.cells.append(nbformat.v4.new_code_cell(LONGER.format(job_s=size.job_s, everyone=folder / EVERYONE)))
     nbformat.write(main, folder / "MAIN.ipynb")
 
 
 def test_every_tab_took_its_share(ran: FiveMinutes) -> None:
-    """Each job is COMPLETE, some on every one of the six, and the page's panel says so."""
+    """Each job is COMPLETE, some on every tab, and the page's panel says so."""
     rows = ran.sweep.results.rows
-    assert [row.state for row in rows] == [TrialState.COMPLETE] * JOBS
+    assert [row.state for row in rows] == [TrialState.COMPLETE] * ran.size.jobs
     shares = Counter(row.node for row in rows if row.attempts)  # a configuration drawn again is not run again
-    assert set(shares) == {"head", *(f"joiner-{number}" for number in range(1, JOINERS + 1))}
+    assert set(shares) == {"head", *ran.size.names}
     panel = ran.head.text("run")
-    assert f"{JOBS} / {JOBS}" in panel
+    assert f"{ran.size.jobs} / {ran.size.jobs}" in panel
     assert all(f"{share} done" in panel for share in shares.values())
 
 

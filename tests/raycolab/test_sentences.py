@@ -76,6 +76,13 @@ COMMANDS = [
         main(COMPUTE, language_info={"name": "R"}),
     ),
     Row(
+        "the notebook in the place of the sweep file",
+        "submit MAIN.ipynb",
+        2,
+        "MAIN.ipynb is a notebook: give the sweep file that names it as its main; `raycolab init` writes one.",
+        main(COMPUTE),
+    ),
+    Row(
         "compute in a cell that workers skip",
         "submit sweep.yaml",
         2,

@@ -187,6 +187,18 @@ class TestASweepThatExists:
             "another name, or `raycolab delete s` first."
         )
 
+    def test_other_code_for_a_sweep_at_work_is_refused(self, make: Declare, folder: Path) -> None:
+        """Its slots have loaded the code that it had, and would go on with that."""
+        make()
+        with open_store(sqlite_url(folder / "raycolab.db")) as store:
+            store.update_sweep(store.existing_sweep("s").id, state=SweepState.RUNNING)
+        with pytest.raises(SweepChangedError) as refused:
+            make(main=main(COMPUTE.replace("return x", "return 2 * x")))
+        assert str(refused.value) == (
+            "The sweep 's' is at work with the code that MAIN had before: declare it under another name, or "
+            "`raycolab cancel s` and `raycolab delete s` first."
+        )
+
     def test_comments_and_text_are_no_other_code(self, make: Declare, folder: Path) -> None:
         """What workers do not run does not count."""
         make()

@@ -28,6 +28,13 @@ def test_it_says_how_far_the_sweep_is() -> None:
         assert word in text
 
 
+def test_it_says_what_a_trial_takes() -> None:
+    """The slots of the nodes, the most frequent first."""
+    slots = {"head": "2 x 1 CPU", "joiner-1": "1 x 1 CPU, 1 GPU", "joiner-2": "2 x 1 CPU"}
+    assert "slots: 2 x 1 CPU on 2 nodes; 1 x 1 CPU, 1 GPU on 1 node" in page(slots=slots).text
+    assert "slots:" not in page(slots={}).text
+
+
 def test_every_pair_has_its_place_and_its_progress() -> None:
     """Models down, datasets across; what is done, what failed, and the best of a dataset stands out."""
     seen = page()
