@@ -19,30 +19,29 @@ from tests import own_network
 settings.register_profile("shared", suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared")
 
+_LARGE = "clusters"
 _CLUSTERS = ("tests/bench/", "tests/integration/", "tests/notebooks/")
-_AFTER = {"tests/integration/test_chaos.py": "tests/integration/test_failure_kinds.py"}
-_SMALL = tuple(
-    f"tests/integration/test_{name}.py"
-    for name in (
-        "engine",
-        "grace",
-        "ngrok_provider",
-        "outages",
-        "pull",
-        "refusals",
-        "resources",
-        "search_engine",
-        "tunnel",
-    )
-)
+_AFTER = {
+    "tests/integration/test_chaos.py": "tests/integration/test_failure_kinds.py",
+    "tests/integration/test_grace.py": "tests/integration/test_outages.py",
+}
+_SHARED = {"of the engine": ("engine", "resources", "search_engine"), "behind edges": ("grace", "outages")}
+_SMALL = {
+    f"tests/integration/test_{name}.py": f"small cluster {which}"
+    for which, names in {
+        **_SHARED,
+        **{name: (name,) for name in ("ngrok_provider", "pull", "refusals", "tunnel")},
+    }.items()
+    for name in names
+}
 
 
 def _piece(nodeid: str) -> str:
-    """The piece of work that a test is part of: all large clusters, all small ones, or its file."""
+    """The piece of work that a test is part of: all large clusters, a small one, or its file."""
     file = nodeid.partition("::")[0]
     if not file.startswith(_CLUSTERS):
         return file
-    return "small clusters" if file.startswith(_SMALL) and own_network.can_be_had() else "clusters"
+    return _SMALL.get(file, _LARGE) if own_network.can_be_had() else _LARGE
 
 
 class ClustersTogether(LoadScopeScheduling):
@@ -63,7 +62,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     files = [item.nodeid.partition("::")[0] for item in items]
     first = {file: at for at, file in reversed(list(enumerate(files)))}
     places = [
-        (_piece(file) == "small clusters", first.get(_AFTER.get(file, file), 0), file in _AFTER) for file in files
+        (_piece(file) in _SMALL.values(), first.get(_AFTER.get(file, file), first[file]), file in _AFTER)
+        for file in files
     ]
     items[:] = [item for _, item in sorted(zip(places, items, strict=True), key=lambda each: each[0])]
 

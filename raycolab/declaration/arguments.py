@@ -29,6 +29,7 @@ __all__ = [
     "check_key",
     "check_parameters",
     "check_size",
+    "check_text",
     "read_count",
     "read_datasets",
     "read_method",
@@ -236,6 +237,16 @@ def check_size(trials: int, jobs_per_pair: object) -> None:
             f"this sweep has {trials:,} trials and at most {_MOST_TRIALS:,} are possible; "
             "lower jobs_per_pair, or set run_cap",
         )
+
+
+def check_text(text: str) -> None:
+    """ArgumentError for a declaration with a text that no file and no database can keep."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        near = text[max(error.start - 20, 0) : error.end]
+        sentence = f"a text in the sweep has half a character, at the end of {near!r}: remove it"
+        raise ArgumentError((), sentence) from error
 
 
 def read_seed(value: object) -> int:

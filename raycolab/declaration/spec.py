@@ -110,6 +110,7 @@ class SweepSpec:
         for model, space in models.items():
             sweep_arguments.check_parameters(model, space, method, given.get("models"))
         sweep_arguments.check_size(spec.size, given.get("jobs_per_pair"))
+        sweep_arguments.check_text(spec.to_json())
         return spec
 
     @property

@@ -46,6 +46,8 @@ def six() -> Iterator[Cluster]:
         made.start_head()
         for number in range(1, JOINERS + 1):
             made.start_joiner(f"tab-{number}")
+            if number % 2 == 0:  # Ray gives a node 30 s to start, and these share their cores
+                made.wait_up(number + 1)
         made.wait_up(JOINERS + 1)
         yield made
 

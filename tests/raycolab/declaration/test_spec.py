@@ -218,3 +218,9 @@ def test_every_misfit_has_its_line() -> None:
         "compute of MAIN needs 'b', which the sweep does not give; "
         "add it to the sweep or give it a default in compute.",
     ]
+
+
+def test_a_text_with_half_a_character_is_refused() -> None:
+    """No file and no database could keep it."""
+    with pytest.raises(ArgumentError, match=r"half a character, at the end of '.*caf\\udcff': remove it"):
+        SweepSpec.from_arguments("s", models={"svc": {"x": ["caf\udcff"]}})
