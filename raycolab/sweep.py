@@ -66,8 +66,7 @@ class Sweep:
         results = self.wait(progress=progress)
         if progress is None:
             with contextlib.suppress(ClusterError):  # the head may have been told to end in the meantime
-                nodes = self._head().nodes()
-                print(self.worth(nodes=len(nodes), head_slots=nodes[0]["cpus"]))  # noqa: T201 - for the cell's reader
+                print(self.worth(nodes=len(self._head().nodes())))  # noqa: T201 - for the cell's reader
         return results
 
     def wait(self, *, progress: Show | None = None) -> Results:
@@ -94,13 +93,14 @@ class Sweep:
                     " `raycolab status` too."
                 ) from None
 
-    def worth(self, *, nodes: int, head_slots: int) -> str:
+    def worth(self, *, nodes: int) -> str:
         """What the cluster was worth since `start` was called here, and a line that runs the best configuration."""
-        from raycolab.results.worth import compute_line, worth_line
+        from raycolab.results.worth import compute_line, most_at_once, worth_line
 
         results = self.results
         rows = [row for row in results.rows if row.ended_at is not None and row.ended_at >= self._began]
         wall_s = max((row.ended_at or 0.0 for row in rows), default=self._began) - self._began
+        head_slots = most_at_once(rows, "head")
         lines = [worth_line(rows, nodes=nodes, head_slots=head_slots, wall_s=wall_s)] if rows else []
         best = results.best_trial
         if best is not None:

@@ -67,7 +67,7 @@ def demo(joiners: int, jobs_per_pair: int, as_json: bool, data_dir: str | None) 
         click.echo(json.dumps({**summary, "seconds": round(done.seconds, 2), "database": done.sweep.database}))
         say("\n".join(results.closing_lines()))
     else:
-        print_results(done.sweep, nodes=len(done.nodes), head_slots=1)
+        print_results(done.sweep, nodes=len(done.nodes))
         if done.note:
             click.echo(done.note)
     return 1 if failed or counts["complete"] < len(results) else 0

@@ -46,7 +46,7 @@ def end_on_sigterm() -> None:
         signal.signal(signal.SIGTERM, end)
 
 
-def print_results(sweep: Any, *, nodes: int, head_slots: int) -> None:
+def print_results(sweep: Any, *, nodes: int) -> None:
     """The table, what the cluster was worth, and where the database lies."""
     from rich.console import Console
 
@@ -54,7 +54,7 @@ def print_results(sweep: Any, *, nodes: int, head_slots: int) -> None:
 
     console = Console()
     console.print(results_table(sweep.results), soft_wrap=True)
-    worth = sweep.worth(nodes=nodes, head_slots=head_slots) if nodes else ""
+    worth = sweep.worth(nodes=nodes) if nodes else ""
     if worth:
         console.print(worth, markup=False, highlight=False, soft_wrap=True)
     console.print(f"database: {sweep.database}", markup=False, highlight=False, soft_wrap=True)

@@ -10,13 +10,21 @@ import json
 import keyword
 import math
 from collections.abc import Iterable, Mapping
+from itertools import accumulate
 
 from raycolab.trial import FINAL_STATES, TrialRow, TrialState
 from raycolab.wording import duration_text
 
-__all__ = ["compute_line", "worth_line"]
+__all__ = ["compute_line", "most_at_once", "worth_line"]
 
 _COMPUTED = frozenset({TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED})
+
+
+def most_at_once(rows: Iterable[TrialRow], node: str) -> int:
+    """How many of these trials ran on the node at the same time at most: as many slots as it had, where all worked."""
+    ran = [row for row in rows if row.node == node and row.started_at is not None and row.ended_at is not None]
+    changes = sorted([*((row.started_at, 1) for row in ran), *((row.ended_at, -1) for row in ran)])
+    return max(accumulate(change for _, change in changes), default=0)
 
 
 def worth_line(rows: Iterable[TrialRow], *, nodes: int, head_slots: int, wall_s: float) -> str:

@@ -12,13 +12,15 @@ import sqlite3
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import pytest
 
+import raycolab
 from raycolab.utc import utc_seconds
 from tests.bench.measure import report
 from tests.bench.sweeps import ideal_s
-from tests.integration.sessions import Cluster, cluster, write_main, write_sweep
+from tests.integration.sessions import Cluster, cluster, write_main
 
 SLEEP = """
 import time
@@ -43,6 +45,15 @@ print(json.dumps(time.time() - min(begun)))
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """How a sweep went."""
+
+    durations: list[float]  # of its trials, seconds, in order of numbers
+    took_s: float
+    start_s: float  # from `start` until all slots had loaded MAIN
+
+
 @contextlib.contextmanager
 def slow_mesh(cpus: int) -> Iterator[Cluster]:
     """A head and two joiners behind an edge of 100 ms round trip, so many CPUs each."""
@@ -54,32 +65,44 @@ def slow_mesh(cpus: int) -> Iterator[Cluster]:
         yield town
 
 
-def run_sweep(town: Cluster, name: str, trials: int, seconds: str) -> tuple[list[float], float, float]:
-    """How long each trial sleeps, in order of numbers; seconds of the sweep, and until it began."""
-    write_main(town.folder, SLEEP)
-    # x makes each configuration another one: the same again would not run twice.
-    lines = [
-        f"models: {{a: {{seconds: {seconds}, x: {{min: 0.0, max: 1.0}}}}}}",
-        "datasets: [one]",
-        f"jobs_per_pair: {trials}",
-    ]
-    lines += ["metric: {name: score, goal: maximize}"]
+def run_sweep(town: Cluster, name: str, trials: int, seconds: object, *, is_proven: bool) -> Ran:
+    """A sweep of so many trials once all slots have loaded MAIN; the model `is_proven` by one more trial before.
+
+    While a model is not proven its first trial runs alone: with one model that is a trial's time on every slot.
+    """
+    before = int(is_proven)
+    if is_proven:
+        declare(town, name, 1, seconds).start().wait_status(progress=lambda _status, _nodes: None)
     asked = time.time()
-    done = town.raycolab("submit", str(write_sweep(town.folder, name, lines)), "--json", timeout_s=500)
+    sweep = declare(town, name, before + trials, seconds).start(expect_slots=SLOTS)
+    sweep.wait_status(progress=lambda _status, _nodes: None)
     ended = time.time()
-    assert done.returncode == 0, done.stderr
     with contextlib.closing(sqlite3.connect(town.data_dir / "raycolab.db")) as database:
         rows = database.execute(
-            "select config, started_at, ended_at, node from trials join sweeps on sweep_id = sweeps.id "
-            "where sweeps.name = ? order by number",
-            (name,),
+            "select config, started_at, ended_at from trials join sweeps on sweep_id = sweeps.id "
+            "where sweeps.name = ? and number >= ? order by number",
+            (name, before),
         ).fetchall()
     assert len(rows) == trials
     began = min(utc_seconds(row[1]) for row in rows)
     took = max(utc_seconds(row[2]) for row in rows) - began
-    # The last row is committed within the engine's 20 ms of gathering; what `submit` adds to see it is not the sweep's.
+    # The last row is committed within the engine's 20 ms of gathering; what waiting adds to see it is not the sweep's.
     assert ended >= began + took
-    return [float(json.loads(row[0])["seconds"]) for row in rows], took, began - asked
+    return Ran([float(json.loads(row[0])["seconds"]) for row in rows], took, began - asked)
+
+
+def declare(town: Cluster, name: str, jobs: int, seconds: object) -> raycolab.Sweep:
+    """The sweep, of so many trials in all; x makes each configuration another one: the same would not run twice."""
+    return raycolab.declare(
+        name,
+        main=write_main(town.folder, SLEEP),
+        data_dir=town.data_dir,
+        announce=lambda _: None,
+        models={"a": {"seconds": seconds, "x": raycolab.uniform(0.0, 1.0)}},
+        datasets=["one"],
+        jobs_per_pair=jobs,
+        metric="score",
+    )
 
 
 def raw_ray_s(town: Cluster, durations: Sequence[float]) -> float:
@@ -91,10 +114,11 @@ def raw_ray_s(town: Cluster, durations: Sequence[float]) -> float:
     return float(json.loads(done.stdout.splitlines()[-1]))
 
 
+SLOTS = 6
 WORKLOADS = {
-    "120 x 0.5 s": (120, "{value: 0.5}"),
-    "600 x 0.05 s": (600, "{value: 0.05}"),
-    "300 x 0.05-5 s": (300, "{distribution: log_uniform_values, min: 0.05, max: 5.0}"),
+    "120 x 0.5 s": (120, 0.5),
+    "600 x 0.05 s": (600, 0.05),
+    "300 x 0.05-5 s": (300, raycolab.loguniform(0.05, 5.0)),
 }
 
 
@@ -106,14 +130,15 @@ def test_sweeps_through_a_slow_edge() -> None:
     figures = {}
     with slow_mesh(cpus=2) as town:
         for number, (workload, (trials, seconds)) in enumerate(WORKLOADS.items()):
-            durations, took_s, start_s = run_sweep(town, f"pace-{number}", trials, seconds)
-            ideal = ideal_s(durations, 6)
-            raw_s = raw_ray_s(town, durations)
+            ran = run_sweep(town, f"pace-{number}", trials, seconds, is_proven=True)
+            raw_s = raw_ray_s(town, ran.durations)
+            alone = run_sweep(town, f"alone-{number}", trials, seconds, is_proven=False)
             figures[workload] = {
-                "of_ideal": ideal / took_s,
-                "raw_ray_of_ideal": ideal / raw_s,
-                "seconds": took_s,
-                "start_s": start_s,
+                "of_ideal": ideal_s(ran.durations, SLOTS) / ran.took_s,
+                "raw_ray_of_ideal": ideal_s(ran.durations, SLOTS) / raw_s,
+                "of_ideal_with_smoke_trial": ideal_s(alone.durations, SLOTS) / alone.took_s,
+                "seconds": ran.took_s,
+                "start_s": ran.start_s,
             }
     report("sweep pace", **figures)
 

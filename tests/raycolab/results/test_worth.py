@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from raycolab.results.worth import compute_line, worth_line
+from raycolab.results.worth import compute_line, most_at_once, worth_line
 from raycolab.trial import TrialRow, TrialState
 
 
@@ -83,3 +83,18 @@ def test_the_best_configuration_as_a_line_to_paste(arguments: Mapping[str, objec
     """It is Python, and calls compute with the same values."""
     assert compute_line(arguments) == line
     assert eval(line, {"compute": lambda **given: given}) == arguments
+
+
+def test_the_slots_of_a_node_are_as_many_as_worked_at_once() -> None:
+    """One trial right after another is one slot; other nodes, and repeats that never ran, do not count."""
+    times = [(0.0, 2.0), (2.0, 4.0), (1.0, 3.0), (3.0, 4.0)]
+    ran = [
+        TrialRow(
+            number, "svc", "iris", {}, TrialState.COMPLETE, node="head", attempts=1, started_at=start, ended_at=end
+        )
+        for number, (start, end) in enumerate(times)
+    ]
+    elsewhere = TrialRow(9, "svc", "iris", {}, node="joiner-1", started_at=0.0, ended_at=9.0)
+    repeated = TrialRow(10, "svc", "iris", {}, TrialState.COMPLETE, node="head")
+    assert most_at_once([*ran, elsewhere, repeated], "head") == 2
+    assert most_at_once([], "head") == 0
