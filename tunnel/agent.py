@@ -147,6 +147,8 @@ class Agent:
                     return LEFT
                 patience_s = self._give_up_s
                 over = await self._live(*reached)
+                if over.final and over.refused:
+                    raise Refused("unreachable", over.reason)
                 if over.final:
                     return over.reason
         finally:

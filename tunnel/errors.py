@@ -81,11 +81,12 @@ class PinMismatch(TunnelError):
 
 
 class Refused(TunnelError):
-    """The hub answered the handshake with no.
+    """The hub answered the handshake with no, or found soon after that the node cannot be part of the mesh.
 
     `code` is for programs: "secret" (wrong secret), "version" or another one of the application's own, "full"
-    (no room for another node), "unknown-link" (the hub cannot resume this link), "dismissed" (the hub ended it for
-    good), "protocol" (the hub could not understand the handshake). `message` is the hub's sentence for a person.
+    (no room for another node), "unreachable" (another node cannot listen for this one), "unknown-link" (the hub cannot
+    resume this link), "dismissed" (the hub ended it for good), "protocol" (the hub could not understand the handshake).
+    `message` is the hub's sentence for a person.
     """
 
     def __init__(self, code: str, message: str) -> None:

@@ -76,10 +76,11 @@ class MessageReceived(NamedTuple):
 
 
 class LinkOver(NamedTuple):
-    """The peer said GOODBYE; `final` means it does not want us back."""
+    """The peer said GOODBYE; `final` means it does not want us back, `refused` that we were never part of the mesh."""
 
     reason: str
     final: bool
+    refused: bool = False
 
 
 Event = (

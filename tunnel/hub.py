@@ -354,7 +354,7 @@ class Hub:
             newcomer = listener
         if newcomer is not None and newcomer.over is None:
             reason = f"{newcomer.node.name} cannot join: {why}; end that program, then join again"
-            newcomer.link.goodbye(reason, final=True)
+            newcomer.link.goodbye(reason, final=True, refused=not newcomer.ready)
             newcomer.over = LinkOver(reason, True)
             newcomer.wake.set()
             newcomer.expiry = asyncio.get_running_loop().call_later(PARTING_S, self._forget, newcomer, reason)

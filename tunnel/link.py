@@ -166,9 +166,10 @@ class Link:
         """Send the application's object to the peer's application."""
         self._queue_control(FrameType.MESSAGE, StreamId(0), encode_json(FrameType.MESSAGE, body))
 
-    def goodbye(self, reason: str, *, final: bool) -> None:
-        """Say that the link is over; `final`: the peer is not wanted back."""
-        payload = encode_json(FrameType.GOODBYE, {"reason": reason, "final": final})
+    def goodbye(self, reason: str, *, final: bool, refused: bool = False) -> None:
+        """Say that the link is over; `final`: the peer is not wanted back, `refused`: it could not be let in."""
+        body = {"reason": reason, "final": final} | ({"refused": True} if refused else {})
+        payload = encode_json(FrameType.GOODBYE, body)
         self._queue_unsequenced(FrameType.GOODBYE, payload)
 
     # What the driver does.
@@ -371,7 +372,8 @@ class Link:
     def _on_goodbye(self, frame: Frame, now: float) -> Event:
         body = decode_json(frame)
         reason = str(body.get("reason", ""))[:MAX_REASON]
-        return LinkOver("".join(c if c.isprintable() else " " for c in reason), body.get("final") is True)
+        shown = "".join(c if c.isprintable() else " " for c in reason)
+        return LinkOver(shown, body.get("final") is True, body.get("refused") is True)
 
     # Streams and time.
 

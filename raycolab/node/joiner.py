@@ -82,24 +82,18 @@ class JoinerSupervisor:
         self.signs.mkdir(mode=0o700, exist_ok=True)
         self._ray: asyncio.Task[None] | None = None
         self._cut_off = False  # the tunnel is gone
-        self._listened_for = False  # by every other node
-        self._leaving = False
         self._lives = 0  # Ray gets a directory of its own in each life as a node
         self._chores: set[asyncio.Task[None]] = set()
 
     def stop(self) -> None:
         """Leave the cluster; `run` returns soon. Ray ends first, while it can still say so to its head."""
-        self._leaving = True
         self._begin(self._stop())
 
     async def run(self) -> str:
         """Be a joiner; returns why it ended. Raises JoinError, PortTakenError or ClusterError, each a sentence."""
         self._say("connecting", f"connecting to {self._address.url}")
         try:
-            reason = await self._agent.run()
-            if not (self._listened_for or self._leaving):
-                raise JoinError(reason)  # sent away before it was a node anybody could reach
-            return reason
+            return await self._agent.run()
         except (Refused, PinMismatch) as error:
             raise JoinError(str(error)) from error
         except HubUnreachable as error:
@@ -118,14 +112,13 @@ class JoinerSupervisor:
     def joined(self, welcome: Welcome) -> None:
         """This machine is a node; Ray starts when the head says so."""
         self.node = welcome.node
-        self._cut_off = self._listened_for = False
+        self._cut_off = False
         wanted = self._options.name
         taken = "" if wanted in (None, welcome.node.name) else f": another node is called {wanted!r}"
         self._say("joining", f"joined as {welcome.node.name}{taken}")
 
     def ready(self) -> None:
-        """Everyone listens for this node."""
-        self._listened_for = True
+        """Everyone listens for this node; the head says what comes next."""
 
     def message(self, body: Mapping[str, Any]) -> None:
         """The head says something."""

@@ -184,13 +184,13 @@ class Chaos:
         until(
             lambda: len(self._ended()) >= linked, _HANG_S, lambda: f"{linked} were there before `down`: {self.story()}"
         )
-        codes = []
+        codes = {}
         for tab in self._ended():
             assert tab.process is not None
-            codes.append(tab.process.returncode)
+            codes[tab.name] = tab.process.returncode, tab.said()
             tab.end()
             self._cluster.joiners.pop(tab.name, None)
-        assert set(codes) == {0}, self.story()
+        assert {code for code, _ in codes.values()} == {0}, f"{codes}\n{self.story()}"
         self._cluster.start_head(self._next_tab("head"))
         self._fill_up()
         return f"{len(codes)} ended"

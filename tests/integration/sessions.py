@@ -228,11 +228,14 @@ class Cluster:
         return rows
 
     def end(self) -> None:
-        """End every session and every edge."""
-        for tab in [*self.joiners.values(), *([self.head] if self.head else [])]:
-            tab.end()
-        for edge in self.edges.values():
-            edge.end()
+        """End every session and every edge that has not ended."""
+        while self.joiners:
+            self.joiners.popitem()[1].end()
+        if self.head is not None:
+            self.head.end()
+            self.head = None
+        while self.edges:
+            self.edges.popitem()[1].end()
 
 
 @contextlib.contextmanager

@@ -47,6 +47,7 @@ def test_a_node_past_the_grace_comes_back_as_a_new_one(edged: Cluster) -> None:
         sweep.wait(120)
         assert_lost_and_run_elsewhere(sweep, gone)
         assert watch.ids_of()["joiner-2"] == {watch.latest().alive["joiner-2"]}
+    edged.end()  # the last that needs it
 
 
 @pytest.mark.slow

@@ -31,11 +31,12 @@ def folder() -> Iterator[Path]:
 
 
 class SendsAway:
-    """A hub's application that has no room for anybody."""
+    """A hub's application that has no room for anybody, and says so at once or once everyone listens for the node."""
 
     hub: Hub
 
-    def __init__(self) -> None:
+    def __init__(self, *, at_once: bool = False) -> None:
+        self._at_once = at_once
         self._going: list[asyncio.Task[None]] = []
 
     def admit(self, application: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -43,10 +44,16 @@ class SendsAway:
         return {}
 
     def node_joined(self, node: Node, application: Mapping[str, Any]) -> None:
-        """Nothing."""
+        """Send it away, if at once."""
+        if self._at_once:
+            self._send_away(node)
 
     def node_ready(self, node: Node) -> None:
-        """Send it away."""
+        """Send it away, if not yet."""
+        if not self._at_once:
+            self._send_away(node)
+
+    def _send_away(self, node: Node) -> None:
         self._going.append(asyncio.create_task(self.hub.remove(node.id, "there is no room here")))
 
     def node_left(self, node: Node, reason: str) -> None:
@@ -78,10 +85,11 @@ async def test_a_hub_that_is_not_there(tmp_path: Path, url: str) -> None:
     assert said == [f"connecting to {url}"]
 
 
+@pytest.mark.parametrize("at_once", [True, False])
 @in_loop
-async def test_a_node_that_is_sent_away_is_told_why(folder: Path) -> None:
-    """That is no failure: `raycolab join` ends with 0."""
-    sender, identity = SendsAway(), HubIdentity.create(time.time())
+async def test_a_node_that_is_sent_away_is_told_why(folder: Path, at_once: bool) -> None:
+    """That is no failure, not even before it was a node that others reach: `raycolab join` ends with 0."""
+    sender, identity = SendsAway(at_once=at_once), HubIdentity.create(time.time())
     sender.hub = hub = Hub(identity, sender, ports=8)
     listen = await hub.start(UnixListen(folder / "hub.sock"))
     address = JoinAddress(unix_url(str(listen)), identity.pin, identity.secret)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import re
 import socket
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -215,11 +214,12 @@ class TestBrokenAgents:
 
         async with Mesh(tmp_path, log=Unlucky()) as mesh:
             member = mesh.begin()
-            assert re.fullmatch(
-                r"node-1 cannot join: port \d+ is in use by another program where the hub runs; "
-                "end that program, then join again",
-                await member.running,
-            )
+            with pytest.raises(
+                Refused,
+                match=r"^node-1 cannot join: port \d+ is in use by another program where the hub runs; "
+                r"end that program, then join again$",
+            ):
+                await member.running
             assert member.log.count("ready") == 0
             taken.pop().close()
 

@@ -168,6 +168,9 @@ class TestStreams:
         joined.hub.link.goodbye("the head was stopped", final=True)
         joined.settle()
         assert joined.agent.take() == [LinkOver("the head was stopped", True)]
+        joined.hub.link.goodbye("a port is taken", final=True, refused=True)
+        joined.settle()
+        assert joined.agent.take() == [LinkOver("a port is taken", True, refused=True)]
         joined.hub.link.goodbye("a\x1b[31m\nb" + "x" * 10_000, final=False)
         joined.settle()
         (event,) = joined.agent.take()
