@@ -1,8 +1,8 @@
 """How the tests share the machine: two processes, and clusters in both of them only where that is no crowd.
 
 Starting Ray keeps two cores busy, and Ray gives a node 30 s to start. So the large clusters take turns in one process,
-while the other one runs everything that has no cluster, and after that the small clusters: for this each process has
-a network of its own. Where that is refused all clusters take turns, for they all use the addresses 127.77.0.0/16.
+while the other one runs everything that has no cluster; the small clusters come last, in whichever process is free. For
+this each has a network of its own. Where that is refused all clusters take turns, for they all use 127.77.0.0/16.
 """
 
 from __future__ import annotations

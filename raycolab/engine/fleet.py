@@ -179,6 +179,6 @@ def _memory(node: NodeView) -> float:
 
 
 def _rank(asked: Resources, slots: int, waiting: int) -> tuple[float, ...]:
-    """The kind that gets the next slot has the least of these."""
+    """The kind that gets the next slot has the least of these: it has none yet, much waits for each, it is large."""
     size = (-(asked.gpus or 0), -(asked.memory or 0), -(asked.cpus or 0))
-    return (slots > 0, -waiting / (slots + 1), *size) if slots else (0, *size, 0)
+    return (1, -waiting / (slots + 1), *size) if slots else (0, *size)
