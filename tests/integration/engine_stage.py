@@ -189,22 +189,27 @@ class Cluster:
         raise RuntimeError("Ray's head did not start")
 
     def add_node(self, number: int, cpus: int, gpus: int = 0) -> str:
-        """One more Ray node beside the others; its name."""
+        """One more Ray node beside the others, up; its name. A node that had no turn within Ray's 30 s begins again."""
         name = f"joiner-{number - 1}"
-        block = free_block(self._block.first + self._block.count, 48)
-        self._spawn(
-            name,
-            joiner_command(
-                RayPorts.of(block),
-                node_ip=f"127.77.0.{number}",
-                node_name=name,
-                head_address=self._address,
-                num_cpus=cpus,
-                num_gpus=gpus,
-                temp_dir=str(self.folder / f"r{number}"),
-            ),
-        )
-        return name
+        for attempt in range(3):
+            block = free_block(self._block.first + self._block.count, 48)
+            self._spawn(
+                name,
+                joiner_command(
+                    RayPorts.of(block),
+                    node_ip=f"127.77.0.{number}",
+                    node_name=name,
+                    head_address=self._address,
+                    num_cpus=cpus,
+                    num_gpus=gpus,
+                    temp_dir=str(self.folder / f"r{number}-{attempt}"),
+                ),
+            )
+            while self.nodes[name].poll() is None:
+                if "Ray runtime started" in (self.folder / f"{name}.log").read_text(errors="replace"):
+                    return name
+                time.sleep(0.1)
+        raise RuntimeError(f"{name} did not start: " + (self.folder / f"{name}.log").read_text(errors="replace"))
 
     def end_node(self, name: str, how: signal.Signals = signal.SIGTERM) -> None:
         """End a node; SIGKILL ends its whole process group, as a VM that vanishes."""
