@@ -23,6 +23,7 @@ class Budget:
         # Repeats that copy a failure do not count: they never ran.
         self.failures = 0
         self._begun_at: float | None = None  # when the first trial was given out
+        self._is_over = False  # the time, as was noticed
         if options.goes_on:
             self.failures = sum(row.state is TrialState.FAILED and row.attempts > 0 for row in rows)
             self._begun_at = min((attempt.started_at for attempt in attempts), default=None)
@@ -36,21 +37,28 @@ class Budget:
         if self._begun_at is None:
             self._begun_at = now
 
+    def change(self, options: ScheduleOptions) -> None:
+        """These hold from now on: a longer time may not be over."""
+        self.options = options
+        self._is_over = False
+
     def renew(self) -> None:
         """A person says to go on: begin to count again."""
         self.failures = 0
         self._begun_at = None
+        self._is_over = False
 
     @property
     def until(self) -> float | None:
-        """When the time is used up, as far as that is known."""
+        """When the time will be used up, as far as that is known; None once it is."""
         seconds = self.options.time_budget_s
-        return None if seconds is None or self._begun_at is None else self._begun_at + seconds
+        return None if seconds is None or self._begun_at is None or self._is_over else self._begun_at + seconds
 
     def is_spent(self, now: float) -> bool:
         """Whether nothing more may be given out."""
         most = self.options.max_failures
-        return (most is not None and self.failures >= most) or (self.until is not None and now >= self.until)
+        self._is_over = self._is_over or (self.until is not None and now >= self.until)
+        return self._is_over or (most is not None and self.failures >= most)
 
     def sentence(self, left: int) -> str:
         """What a person is told of a sweep that ended for it with so many trials not run."""

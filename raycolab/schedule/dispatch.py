@@ -122,6 +122,8 @@ class Dispatch:
 
     def retire(self, slot: Slot, now: float) -> list[Revoke]:
         """The slot gets nothing more; ask it for what it has not started."""
+        if slot.phase is SlotPhase.DYING:
+            return []
         slot.phase = SlotPhase.LEAVING
         return self.take_back(slot, slot.unstarted, now)
 

@@ -260,7 +260,7 @@ class Scheduler:
     def change(self, options: ScheduleOptions) -> None:
         """These hold from now on."""
         self.options = options
-        self.budget.options = options
+        self.budget.change(options)
         self.dispatch.max_concurrent = options.max_concurrent
         self.dispatch.all_hungry()
 

@@ -92,6 +92,7 @@ def test_a_sweep_whose_time_is_over_is_held() -> None:
     assert isinstance(revoke, Revoke)
     script.give_back("a.1", revoke)
     assert script.finish is None
+    assert script.core.next_deadline() is None, "it is noticed once"
     script.core.finished("a.1", running.ticket, Outcome(TrialState.COMPLETE, {"accuracy": 0.1}), script.now)
     script.pump()
     assert script.finish is not None

@@ -132,3 +132,15 @@ def test_a_slot_gives_back_what_it_is_no_longer_for() -> None:
     revoke = script.last(Revoke)
     assert isinstance(revoke, Revoke)
     assert len(revoke.tickets) == len(ahead) > 0
+
+
+def test_a_slot_that_is_killed_is_not_told_to_end_as_well() -> None:
+    """It is on its way already."""
+    script = proven(*trials(5), timeout_s=20.0)
+    up(script, "a.1", for_one=True)
+    script.start("a.1")
+    script.now += 20.0
+    script.core.tick(script.now)
+    script.core.slot_serves("a.1", frozenset(), script.now)
+    script.pump()
+    assert retired(script) == []
