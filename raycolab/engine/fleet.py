@@ -48,9 +48,8 @@ class SlotShape:
     def times_in(self, cpus: float, gpus: float, memory_bytes: float) -> int:
         """How many fit beside each other."""
         pairs = ((cpus, self.cpus), (gpus, self.gpus), (memory_bytes, self.memory_bytes))
-        return min(
-            (int(has / takes + _ROUNDING) for has, takes in pairs if takes > 0 and has != float("inf")), default=0
-        )
+        times = (int(has / takes + _ROUNDING) for has, takes in pairs if takes > 0 and has != float("inf"))
+        return max(min(times, default=0), 0)
 
 
 def shape_on(node: NodeView, asked: Resources) -> SlotShape:

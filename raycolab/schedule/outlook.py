@@ -26,12 +26,11 @@ def eta_s(dispatch: Dispatch, slots: SlotBoard, models: ModelGuards, pace: Pace,
                 waiting[held.model] = waiting.get(held.model, 0) + 1
             else:
                 running.append((held.model, now - held.started_at))
-    longest = pace.eta_s(waiting, running, len(slots.at_work))
-    for kind, count in Counter(slot.models for slot in slots.at_work if slot.models is not None).items():
+    needed = [pace.eta_s(waiting, running, len(slots.at_work))]
+    for kind, its_slots in Counter(slot.models for slot in slots.at_work if slot.models is not None).items():
         of_kind = {model: count for model, count in waiting.items() if model in kind}
-        needed = pace.eta_s(of_kind, [(model, for_s) for model, for_s in running if model in kind], count)
-        longest = max(needed or 0.0, longest or 0.0)
-    return longest
+        needed.append(pace.eta_s(of_kind, [(model, for_s) for model, for_s in running if model in kind], its_slots))
+    return max((seconds for seconds in needed if seconds is not None), default=None)
 
 
 def running_on(slots: SlotBoard, rows: Mapping[int, TrialRow]) -> dict[str, TrialRow]:

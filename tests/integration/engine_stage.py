@@ -205,10 +205,12 @@ class Cluster:
                     temp_dir=str(self.folder / f"r{number}-{attempt}"),
                 ),
             )
-            while self.nodes[name].poll() is None:
+            deadline = time.monotonic() + 90  # Ray's own 30 s, and how long a busy machine takes to get there
+            while self.nodes[name].poll() is None and time.monotonic() < deadline:
                 if "Ray runtime started" in (self.folder / f"{name}.log").read_text(errors="replace"):
                     return name
                 time.sleep(0.1)
+            self.end_node(name)
         raise RuntimeError(f"{name} did not start: " + (self.folder / f"{name}.log").read_text(errors="replace"))
 
     def end_node(self, name: str, how: signal.Signals = signal.SIGTERM) -> None:

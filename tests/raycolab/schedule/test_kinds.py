@@ -134,6 +134,18 @@ def test_a_slot_gives_back_what_it_is_no_longer_for() -> None:
     assert len(revoke.tickets) == len(ahead) > 0
 
 
+def test_the_eta_is_that_of_the_kind_that_takes_longest() -> None:
+    """And nobody's while nothing has been measured."""
+    unknown = Script([*trials(4), *trials(1, "cnn", first=4)])
+    up(unknown, "a.1", SVC)
+    up(unknown, "b.1", CNN)
+    assert unknown.core.eta_s(unknown.now) is None
+    script = proven(*trials(1, "svc"), *trials(9, "cnn", first=1))
+    up(script, "a.1", SVC)
+    up(script, "b.1", CNN)
+    assert script.core.eta_s(script.now) == 9.0, "nine of a second each, one after the other"
+
+
 def test_a_slot_that_is_killed_is_not_told_to_end_as_well() -> None:
     """It is on its way already."""
     script = proven(*trials(5), timeout_s=20.0)
