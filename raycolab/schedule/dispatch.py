@@ -146,7 +146,7 @@ class Dispatch:
         for model in self._pending.models:
             if models is not None and model not in models:
                 continue
-            if self._models.is_proven(model):
+            if self._models.may_start_all(model):
                 open_count += 0 if model in self._models.held else self._pending.count(model)
             else:
                 open_count += self._models.may_start(model)
@@ -166,7 +166,7 @@ class Dispatch:
         ahead = len(unstarted) - (len(unstarted) == len(slot.held))  # the first is as good as running
         cover_s = self._pace.cover_s(slot.round_trip_s)
         while not slot.held or (len(slot.held) < share and (ahead < 1 or (ahead < most and ahead_s < cover_s))):
-            held = self._next_for(slot)
+            held = self._next_for(slot, now)
             if held is None:
                 break
             if not slot.held:
@@ -182,12 +182,12 @@ class Dispatch:
             slot.phase = SlotPhase.LEAVING
         return given
 
-    def _next_for(self, slot: Slot) -> Held | None:
+    def _next_for(self, slot: Slot, now: float) -> Held | None:
         """Take the next trial for this slot out of those that wait; None when there is none for it."""
         for number, model in self._again.items():
             if slot.takes(model) and self._models.may_start(model) and not self._awaits_another(slot, number):
                 del self._again[number]
-                return self._hand_out(number, model, last=True)
+                return self._hand_out(number, model, now, last=True)
         ready = [
             model
             for model in self._pending.models
@@ -201,7 +201,7 @@ class Dispatch:
             model = min(ready, key=self._pending.first)
             number = self._pending.pop(model)
             if not self._repeats(number):
-                return self._hand_out(number, model, last=False)
+                return self._hand_out(number, model, now, last=False)
             if not self._pending.count(model):
                 ready.remove(model)
             if not ready:
@@ -239,9 +239,9 @@ class Dispatch:
             for other in self._slots.at_work
         )
 
-    def _hand_out(self, number: int, model: str, last: bool) -> Held:
+    def _hand_out(self, number: int, model: str, now: float, last: bool) -> Held:
         self._last_ticket += 1
-        self._models.given_out(model, number)
+        self._models.given_out(model, number, now)
         return Held(self._last_ticket, number, model, last)
 
     def _assignment(self, held: Held) -> Assignment:

@@ -1,9 +1,11 @@
 """The guards that keep one mistake from wasting a sweep.
 
-ModelGuards: one smoke trial per model goes first; while none has succeeded, one at a time. The same error
-HOLD_AFTER times running without a success of the model holds it. NodeGuards: a node whose setup fails gets no more
-slots; one that fails BENCH_AFTER trials running, of models that finish elsewhere, gets no more trials. They only
-judge; `Scheduler` acts.
+ModelGuards: one smoke trial per model goes first; while none has succeeded, one at a time. One that takes longer than
+ALONE_S is no longer waited for: what fails at once has failed by then, and an hour of every slot is too much for the
+rest. The same error HOLD_AFTER times running without a success of the model holds it.
+NodeGuards: a node whose setup fails gets no more slots; one that fails BENCH_AFTER trials running, of models that
+finish elsewhere, gets no more trials.
+They only judge; `Scheduler` acts.
 """
 
 from __future__ import annotations
@@ -13,8 +15,9 @@ from collections.abc import Iterable
 
 from raycolab.trial import ErrorKind, Failure, Outcome, TrialState
 
-__all__ = ["BENCH_AFTER", "HOLD_AFTER", "SETUP_DEATHS", "ModelGuards", "NodeGuards"]
+__all__ = ["ALONE_S", "BENCH_AFTER", "HOLD_AFTER", "SETUP_DEATHS", "ModelGuards", "NodeGuards"]
 
+ALONE_S = 30.0  # how long the others of a model wait for its smoke trial, from when that was given out
 HOLD_AFTER = 10  # equal errors of one model, no success between them
 SETUP_DEATHS = 3  # processes that died in setup on one node, none that came through between them
 BENCH_AFTER = 5  # failures on one node, no success between them
@@ -36,8 +39,10 @@ class ModelGuards:
     def __init__(self, proven: Iterable[str]) -> None:
         """`proven` are the models with a success in the store."""
         self._proven = set(proven)
-        # The one trial out of a model that is not proven.
-        self._smoke: dict[str, int] = {}
+        # The one trial out of a model that is not proven, and until when it goes alone.
+        self._smoke: dict[str, tuple[int, float]] = {}
+        # The models whose smoke trial is out for too long to be waited for.
+        self._trusted: set[str] = set()
         # The nodes where smoke trials of the model failed: the next one goes elsewhere if it can.
         self._smoke_failed_on: dict[str, set[str]] = {}
         # The last error of each model and how often it came running.
@@ -47,31 +52,47 @@ class ModelGuards:
 
     def may_start(self, model: str) -> bool:
         """Whether one more trial of the model may be given out now."""
-        return model not in self.held and (model in self._proven or model not in self._smoke)
+        return model not in self.held and (self.may_start_all(model) or model not in self._smoke)
+
+    def may_start_all(self, model: str) -> bool:
+        """Whether any number of its trials may be out: one has succeeded, or its smoke trial takes long."""
+        return model in self._proven or model in self._trusted
 
     def is_proven(self, model: str) -> bool:
         """Whether a trial of the model has succeeded."""
         return model in self._proven
 
+    def next_trust(self) -> float | None:
+        """When the first of the smoke trials that go alone is no longer waited for; None while there are none."""
+        return min((until for model, (_, until) in self._smoke.items() if not self.may_start_all(model)), default=None)
+
+    def trust(self, now: float) -> bool:
+        """Wait no longer for smoke trials that take too long; whether there were any."""
+        long = {model for model, (_, until) in self._smoke.items() if now >= until} - self._trusted
+        self._trusted |= long
+        return bool(long)
+
     def avoid(self, model: str) -> frozenset[str]:
         """Nodes where the model's smoke trial should not go if another is there."""
         return frozenset() if model in self._proven else frozenset(self._smoke_failed_on.get(model, ()))
 
-    def given_out(self, model: str, number: int) -> None:
+    def given_out(self, model: str, number: int, now: float) -> None:
         """The trial went to a slot."""
-        if model not in self._proven:
-            self._smoke[model] = number
+        if not self.may_start_all(model):
+            self._smoke[model] = number, now + ALONE_S
 
     def came_back(self, model: str, number: int) -> None:
         """The trial is no longer out: it ended, or was given back."""
-        if self._smoke.get(model) == number:
+        if self._smoke.get(model, (None, 0.0))[0] == number:
             del self._smoke[model]
+            self._trusted.discard(model)
 
     def ended(self, model: str, node: str, outcome: Outcome) -> None:
         """A trial of the model succeeded or failed."""
         if outcome.failure is None or outcome.state is not TrialState.FAILED:
             self._proven.add(model)
             self._smoke.pop(model, None)
+            self._trusted.discard(model)
             self._streak.pop(model, None)
             return
         self._smoke_failed_on.setdefault(model, set()).add(node)

@@ -277,8 +277,10 @@ class Scheduler:
         self.book.commit(write_id)
 
     def tick(self, now: float) -> None:
-        """Time passed: end trials and setups that take too long, and the wait for slots."""
+        """Time passed: end trials and setups that take too long, and the wait for slots and smoke trials."""
         self._see(now)
+        if self.models.trust(now):
+            self.dispatch.all_hungry()
         if self.budget.is_spent(now):
             for slot in self.slots:
                 self._aftermath.take_back(slot, slot.unstarted, now)
@@ -289,7 +291,12 @@ class Scheduler:
 
     def next_deadline(self) -> float | None:
         """When `tick` has something to do next; None when nothing waits for time."""
-        deadlines = (overdue.first_deadline(self.slots, self.options), self._muster.until, self.budget.until)
+        deadlines = (
+            overdue.first_deadline(self.slots, self.options),
+            self._muster.until,
+            self.budget.until,
+            self.models.next_trust(),
+        )
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def commands(self, now: float) -> list[Command]:

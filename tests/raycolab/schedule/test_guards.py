@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from raycolab.schedule import Bench, LossCause, Revoke
-from raycolab.schedule.guards import BENCH_AFTER, HOLD_AFTER, SETUP_DEATHS
+from raycolab.schedule.guards import ALONE_S, BENCH_AFTER, HOLD_AFTER, SETUP_DEATHS
 from raycolab.trial import ErrorKind, Failure, SweepState, TrialState
 from tests.raycolab.schedule.script import Script, done, error, proven, trials
 
@@ -23,6 +23,45 @@ def test_a_model_sends_one_trial_ahead() -> None:
     script.end(slot)
     held = [number for slot in ("a.1", "a.2", "b.1") for number in script.numbers(slot)]
     assert {2, 3} <= set(held)
+
+
+@pytest.mark.parametrize("started", [True, False], ids=["runs", "not heard of"])
+def test_a_smoke_trial_that_takes_long_is_not_waited_for(started: bool) -> None:
+    """Nobody's tabs idle for an hour because the first trial takes one, or because its slot is silent."""
+    script = Script(trials(9))
+    script.up("a.1", "b.1")
+    smoke, other = ("a.1", "b.1") if script.numbers("a.1") else ("b.1", "a.1")
+    if started:
+        script.start(smoke)
+    script.now += ALONE_S / 2
+    script.core.tick(script.now)
+    script.pump()
+    assert script.numbers(other) == []
+    deadline = script.core.next_deadline()
+    assert deadline is not None
+    script.now = deadline
+    script.core.tick(script.now)
+    script.pump()
+    assert script.numbers(other)
+    assert script.core.next_deadline() != deadline, "once is enough"
+
+
+def test_after_a_long_smoke_trial_failed_one_goes_alone_again() -> None:
+    """It ends in failure after all: what runs goes on, and one more is tried at a time."""
+    script = Script(trials(9))
+    script.up("a.1")
+    script.start("a.1")
+    script.now += ALONE_S
+    script.core.tick(script.now)
+    script.pump()
+    script.end("a.1", error())
+    script.up("b.1", "c.1")
+    assert sum(bool(script.numbers(slot)) for slot in ("b.1", "c.1")) == 0, "a.1 has the next one"
+    script.now += ALONE_S
+    script.core.tick(script.now)
+    script.pump()
+    assert script.numbers("b.1")
+    assert script.numbers("c.1")
 
 
 def test_a_smoke_trial_is_not_taken_back_for_a_node_where_one_failed() -> None:
