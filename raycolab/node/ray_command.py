@@ -178,4 +178,7 @@ def _start(
         f"--runtime-env-agent-port={ports.runtime_env_agent}",
         f"--min-worker-port={ports.min_worker}",
         f"--max-worker-port={ports.max_worker}",
+        # It sends all that workers print to the GCS, through the tunnel, for drivers that show it: ours do not. It costs
+        # half a second of CPU and 46 MB a node.
+        "--include-log-monitor=false",
     ]

@@ -65,16 +65,18 @@ def slow_mesh(cpus: int) -> Iterator[Cluster]:
         yield town
 
 
-def run_sweep(town: Cluster, name: str, trials: int, seconds: object, *, is_proven: bool) -> Ran:
+def run_sweep(
+    town: Cluster, name: str, trials: int, seconds: object, *, models: int = 1, is_proven: bool = False
+) -> Ran:
     """A sweep of so many trials once all slots have loaded MAIN; the model `is_proven` by one more trial before.
 
     While a model is not proven its first trial runs alone: with one model that is a trial's time on every slot.
     """
     before = int(is_proven)
     if is_proven:
-        declare(town, name, 1, seconds).start().wait_status(progress=lambda _status, _nodes: None)
+        declare(town, name, 1, seconds, 1).start().wait_status(progress=lambda _status, _nodes: None)
     asked = time.time()
-    sweep = declare(town, name, before + trials, seconds).start(expect_slots=SLOTS)
+    sweep = declare(town, name, before + trials // models, seconds, models).start(expect_slots=SLOTS)
     sweep.wait_status(progress=lambda _status, _nodes: None)
     ended = time.time()
     with contextlib.closing(sqlite3.connect(town.data_dir / "raycolab.db")) as database:
@@ -91,18 +93,23 @@ def run_sweep(town: Cluster, name: str, trials: int, seconds: object, *, is_prov
     return Ran([float(json.loads(row[0])["seconds"]) for row in rows], took, began - asked)
 
 
-def declare(town: Cluster, name: str, jobs: int, seconds: object) -> raycolab.Sweep:
-    """The sweep, of so many trials in all; x makes each configuration another one: the same would not run twice."""
+def declare(town: Cluster, name: str, jobs: int, seconds: object, models: int) -> raycolab.Sweep:
+    """The sweep, of so many trials of each model; x makes each another one, for the same would not run twice."""
     return raycolab.declare(
         name,
         main=write_main(town.folder, SLEEP),
         data_dir=town.data_dir,
         announce=lambda _: None,
-        models={"a": {"seconds": seconds, "x": raycolab.uniform(0.0, 1.0)}},
+        models={model: {"seconds": seconds, "x": raycolab.uniform(0.0, 1.0)} for model in "abcd"[:models]},
         datasets=["one"],
         jobs_per_pair=jobs,
         metric="score",
     )
+
+
+def of_ideal(ran: Ran) -> float:
+    """The ideal time over the sweep's."""
+    return ideal_s(ran.durations, SLOTS) / ran.took_s
 
 
 def raw_ray_s(town: Cluster, durations: Sequence[float]) -> float:
@@ -132,11 +139,13 @@ def test_sweeps_through_a_slow_edge() -> None:
         for number, (workload, (trials, seconds)) in enumerate(WORKLOADS.items()):
             ran = run_sweep(town, f"pace-{number}", trials, seconds, is_proven=True)
             raw_s = raw_ray_s(town, ran.durations)
-            alone = run_sweep(town, f"alone-{number}", trials, seconds, is_proven=False)
+            four = run_sweep(town, f"four-{number}", trials, seconds, models=4)
+            one = run_sweep(town, f"one-{number}", trials, seconds)
             figures[workload] = {
-                "of_ideal": ideal_s(ran.durations, SLOTS) / ran.took_s,
+                "of_ideal": of_ideal(ran),
                 "raw_ray_of_ideal": ideal_s(ran.durations, SLOTS) / raw_s,
-                "of_ideal_with_smoke_trial": ideal_s(alone.durations, SLOTS) / alone.took_s,
+                "of_ideal_with_smoke_trials_of_four_models": of_ideal(four),
+                "of_ideal_with_smoke_trial_of_one_model": of_ideal(one),
                 "seconds": ran.took_s,
                 "start_s": ran.start_s,
             }

@@ -154,10 +154,10 @@ def test_every_port_lies_in_the_nodes_own_block(session: SimulatedSession) -> No
     head, both = said["head"], said["listening"]
     assert isinstance(head, list)
     assert isinstance(both, list)
-    assert len(head) >= 4  # GCS, node manager, object manager, runtime environment agent
+    assert len(head) >= 3  # GCS, node manager, object manager; the agents listen somewhat later
     assert [port for port in head if port not in HEAD.ports] == []
     assert [port for port in both if port not in HEAD.ports and port not in JOINER.ports] == []
-    assert any(port in JOINER.ports for port in both)
+    assert sum(port in JOINER.ports for port in both) >= 3  # with the runtime environment agent, which has worked
     assert said["nodes"] == 2
     assert said["names"] == ["head", "joiner-1"]
     assert said["after"] == []

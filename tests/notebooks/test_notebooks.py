@@ -98,10 +98,11 @@ def test_the_head_notebook_shows_who_joined_and_how_far_the_sweep_is(ran: Ran) -
     """The nodes, one line of progress that stands at its end, what the tabs were worth, the best to run again."""
 
     def has_both() -> bool:
-        ran.head.run("errors")  # what came in the meantime is read with the messages of the next cell
+        # nbclient reads what comes while a cell runs; what it missed is told again within half a minute.
+        ran.head.run("errors")
         return {"head: up, 1 CPU", "joiner-1: up, 1 CPU"} <= set(shown(ran.head.cell("start")).splitlines())
 
-    until(has_both, 20, lambda: shown(ran.head.cell("start")))
+    until(has_both, 45, lambda: shown(ran.head.cell("start")))
     assert f"{PAIRS * ALONE}/{JOBS}" in shown(ran.head.cell("declare"))
     progress, worth = ran.head.cell("run").outputs
     assert f"{JOBS}/{JOBS}  ok {JOBS}  failed 0  running 0  2 nodes" in progress.data["text/plain"]

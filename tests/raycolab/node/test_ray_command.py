@@ -82,6 +82,11 @@ def test_joiner_command_names_the_head_and_no_head_only_port() -> None:
     assert not {"--head", "--include-dashboard=false", "--no-monitor"} & set(command)
 
 
+def test_nothing_sends_what_workers_print_through_the_tunnel() -> None:
+    """No driver of ours shows it, and a chatty training would use up an allowance."""
+    assert all("--include-log-monitor=false" in command for command in (_head(), _joiner()))
+
+
 def test_gpus_are_counted_by_ray_unless_told() -> None:
     """Without a number Ray looks for GPUs itself; 0 hides them."""
     assert not any("--num-gpus" in word for word in _head())
