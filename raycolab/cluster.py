@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import select
+import shlex
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -121,7 +122,7 @@ class Head:
         deadline = time.monotonic() + START_S
         while _is_taken(self.data_dir):
             if time.monotonic() > deadline:
-                raise ClusterError(f"The head has not ended within {START_S:g} s: end its process.")
+                raise ClusterError(f"The head has not ended within {START_S:g} s: {_killing(self.data_dir)} ends it.")
             time.sleep(POLL_S)
 
     def __repr__(self) -> str:
@@ -316,11 +317,16 @@ def _await_other(data_dir: DataDir) -> bool:
             return False
         if time.monotonic() > deadline:
             raise ClusterError(
-                f"Another head holds the data directory {data_dir.path} and does not answer: end its process, or give"
-                " this one another data_dir."
+                f"Another head holds the data directory {data_dir.path} and does not answer: {_killing(data_dir)} ends"
+                " it; or give this one another data_dir."
             )
         time.sleep(POLL_S)
     return True
+
+
+def _killing(data_dir: DataDir) -> str:
+    """What to paste for a head that nothing else ends; its guard then ends the rest."""
+    return f"`kill -9 $(cat {shlex.quote(str(data_dir.path / 'lock'))})`"
 
 
 def _is_taken(data_dir: DataDir) -> bool:
@@ -341,10 +347,13 @@ def _start_head(data_dir: DataDir, options: Mapping[str, Any], environ: Mapping[
         finally:
             os.close(writing)
         if not select.select([events], [], [], START_S)[0]:
-            raise ClusterError(f"The head has not come up within {START_S:g} s; {log} says how far it is.")
+            raise ClusterError(
+                f"The head has not come up within {START_S:g} s: {log} says how far it is. Run this again to go on"
+                " waiting for it."
+            )
         line = events.readline()
     if not line:
-        raise ClusterError(f"The head ended while it was starting; {log} says why.")
+        raise ClusterError(f"The head ended without a word: {log} says how far it came. Start it again.")
     event = json.loads(line)
     if event["event"] == "failed":
         raise error_from(event)

@@ -73,9 +73,10 @@ def run_demo(
         head = stage.head(data_dir)
         for _ in range(joiners):
             stage.joiner(head.join_address)
-        present = head.wait_for_joiners(joiners, timeout=START_S)
-        if len(present) < joiners:
-            raise ClusterError(f"Only {len(present)} of {joiners} joiners came up: {stage.last_words()}")
+        deadline = time.monotonic() + START_S
+        while len(present := head.wait_for_joiners(joiners, timeout=POLL_S)) < joiners:
+            if stage.has_lost_one() or time.monotonic() > deadline:
+                raise ClusterError(f"Only {len(present)} of {joiners} joiners came up: {stage.last_words()}")
         say(f"after {time.monotonic() - began:.0f} s these nodes are up: {', '.join(['head', *present])}")
         sweep.start(expect_slots=joiners + 1)
         sweep.wait(progress=progress)
@@ -94,7 +95,8 @@ class _Stage:
         self._folder = folder
         self._shared = shared
         self._ending = ending
-        self._logs: list[Path] = []
+        self._logs: list[Path] = []  # the head's, and each joiner's
+        self._processes: list[subprocess.Popen[bytes]] = []
 
     def head(self, data_dir: DataDir) -> Head:
         """Start the head and wait until joiners can come."""
@@ -115,9 +117,14 @@ class _Stage:
         """Start a joiner."""
         self._start(["join", "--num-cpus", "1"], {ADDRESS_VARIABLE: address})
 
+    def has_lost_one(self) -> bool:
+        """Whether a process has ended that none of us ended."""
+        return any(process.poll() is not None for process in self._processes)
+
     def last_words(self) -> str:
-        """What the processes said last."""
-        texts = [log.read_text(errors="replace").strip().splitlines() for log in self._logs]
+        """What the joiners said last; the head, while there is none."""
+        logs = self._logs[1:] or self._logs
+        texts = [log.read_text(errors="replace").strip().splitlines() for log in logs]
         return next((lines[-1] for lines in reversed(texts) if lines), "nothing was said")
 
     def _session(self) -> SimulatedSession:
@@ -145,6 +152,7 @@ class _Stage:
                 stderr=output,
                 start_new_session=True,
             )
+        self._processes.append(process)
         self._ending.callback(_end, process)
         return process
 

@@ -52,5 +52,8 @@ def end_joiner(record: Mapping[str, Any]) -> None:
     while is_alive(record) and time.monotonic() < deadline:
         time.sleep(POLL_S)
     if is_alive(record):
-        raise ClusterError(f"The joiner (process {record['pid']}) does not end: its log is {record['log']}.")
+        raise ClusterError(
+            f"The joiner has not ended within {LEAVE_S:g} s: `kill -9 -{record['pid']}` ends it, and all that it"
+            f" started; {record['log']} says how far it came."
+        )
     show_ended(record.get("head", ""), name, past_events(record), record["run_dir"])

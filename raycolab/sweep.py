@@ -118,7 +118,10 @@ class Sweep:
         """Pull style: the task for this notebook, waiting for one; UsageError once the sweep is at rest."""
         task, self._task = self._next_task(), None
         if task is None:
-            raise UsageError(f"The sweep {self.name!r} is at rest ({self.state}): there is no task to get.")
+            raise UsageError(
+                f"The sweep {self.name!r} is at rest ({self.state}), so there is no task to get: ask `not_done()`"
+                " before each `get_task()`."
+            )
         return task
 
     def _next_task(self) -> Task | None:
@@ -204,7 +207,9 @@ class Sweep:
         with contextlib.suppress(NoHeadError):
             at_work = {SweepState.RUNNING, SweepState.QUEUED, SweepState.PAUSED}
             if any(seen["name"] == self.name and seen["state"] in at_work for seen in self._head().status()["sweeps"]):
-                raise UsageError(f"The sweep {self.name!r} is not at rest: `raycolab cancel {self.name}` first.")
+                raise UsageError(
+                    f"The sweep {self.name!r} is not at rest: run `raycolab cancel {shlex.quote(self.name)}` first."
+                )
         with self._store() as store:
             store.delete_sweep(self.name)
 

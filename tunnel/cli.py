@@ -157,9 +157,11 @@ def _address(options: argparse.Namespace) -> JoinAddress:
     if text.startswith("@"):
         try:
             text = Path(text[1:]).read_text()
-        except OSError as error:
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not text"
             raise _UsageError(
-                f"The file with the join address, {text[1:]}, cannot be read: {error.strerror}."
+                f"The file with the join address, {text[1:]}, cannot be read: {reason}. Name the one that the hub's"
+                " address is in."
             ) from error
     return JoinAddress.parse(text)
 
@@ -179,10 +181,15 @@ def _identity(path: Path | None) -> HubIdentity:
         return HubIdentity.create(time.time())
     try:
         if path.exists():
-            return HubIdentity.from_pem(path.read_bytes())
+            try:
+                return HubIdentity.from_pem(path.read_bytes())
+            except IdentityError as error:
+                raise _UsageError(f"{error} Delete {path}, and give the agents the new address.") from error
         identity = HubIdentity.create(time.time())
         path.touch(mode=0o600)
         path.write_bytes(identity.to_pem())
     except OSError as error:
-        raise _UsageError(f"The identity cannot be kept in {path}: {error.strerror}.") from error
+        raise _UsageError(
+            f"The identity cannot be kept in {path}: {error.strerror}. Name a file that you may write to."
+        ) from error
     return identity

@@ -32,7 +32,7 @@ class HeadView:
 
     def __init__(self, name: str) -> None:
         self._display_id = f"raycolab-head-{zlib.crc32(name.encode()):08x}"
-        self._look: Look = _nothing
+        self._look: Look | None = None  # set by `show`
         self._lock = threading.Lock()  # of what follows: the thread and the kernel's own
         self._watching: threading.Event | None = None  # set to end the thread
         self._is_over = False
@@ -45,7 +45,7 @@ class HeadView:
         with self._lock:
             self._look = look
             self._is_over = False
-            self._status, address = self._look()
+            self._status, address = look()
             self._publish(address, update=False)
             if self._watching is None:
                 self._watching = threading.Event()
@@ -64,6 +64,7 @@ class HeadView:
                 self._publish(None, update=True)
 
     def _watch(self, ended: threading.Event) -> None:
+        assert self._look is not None  # it is shown
         while not ended.wait(_LOOK_S):
             try:
                 status, address = self._look()
@@ -92,10 +93,6 @@ def head_view(name: str) -> HeadView:
 
 
 _VIEWS: dict[str, HeadView] = {}
-
-
-def _nothing() -> tuple[Mapping[str, Any], str]:
-    raise NoHeadError("No head was shown yet.")
 
 
 def _worth_telling(status: Mapping[str, Any], address: str) -> object:

@@ -268,12 +268,18 @@ class Engine:
             case "retry":
                 await self._retry(sweep, run, message.get("which"))
             case _:
-                raise UsageError(f"the engine knows no order {op!r}: this is a defect of raycolab, please report it.")
+                raise UsageError(
+                    f"the head knows no order {op!r}, so it is of another version of raycolab: end it with `raycolab"
+                    " down`, and start it again."
+                )
 
     async def _start(self, sweep: SweepRow, expect_slots: int | None) -> None:
         """Put the sweep in the queue, unless it has nothing to do."""
         if sweep.main is None:
-            raise UsageError(f"sweep {sweep.name!r} was declared without a MAIN: there is nothing workers could run.")
+            raise UsageError(
+                f"sweep {sweep.name!r} was declared without a MAIN, so that workers have nothing to run: delete it, and"
+                " declare it with `main`."
+            )
         if await self._stored(lambda store: at_rest.has_work(store, sweep)):
             await self._rest(sweep, SweepState.QUEUED, self._waits_for())
             self._turns.add(sweep.name, Turn(expect_slots))
@@ -312,8 +318,6 @@ class Engine:
             await self._rest(sweep, state, None)
 
     async def _retry(self, sweep: SweepRow, run: SweepRun | None, which: object) -> None:
-        if which not in ("failed", "lost", None):
-            raise UsageError(f"retry takes failed or lost, not {which!r}.")
         states = at_rest.retried_states(which)
         if run is not None:
             run.retry(states)

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 
 from raycolab.declaration.spec import SweepSpec
 from raycolab.engine.progress import SweepNews
+from raycolab.errors import UsageError
 from raycolab.schedule.book import TrialBook
 from raycolab.store import Store
 from raycolab.trial import FINAL_STATES, SweepRow, SweepState, TrialState
@@ -19,8 +20,10 @@ _FAILURES: dict[str | None, frozenset[TrialState]] = {
 }
 
 
-def retried_states(which: str | None) -> Collection[TrialState]:
-    """The final states that `retry` takes back: "failed", "lost", or None for whatever did not complete."""
+def retried_states(which: object) -> Collection[TrialState]:
+    """The final states that `retry` takes back: "failed", "lost", or None for whatever did not complete; UsageError."""
+    if which is not None and which not in ("failed", "lost"):
+        raise UsageError(f"retry takes failed or lost, not {which!r}: leave it out for both.")
     return _FAILURES[which]
 
 

@@ -161,7 +161,7 @@ class DataDir:
             )
         return UsageError(
             f"The data directory {self.path} cannot be locked ({os.strerror(error.errno or 0)}): give --data-dir a"
-            " folder on a local disk."
+            " folder on a local disk, with room."
         )
 
     def _make(self) -> None:

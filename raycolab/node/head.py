@@ -29,7 +29,14 @@ from raycolab.node.engine_line import EngineLine
 from raycolab.node.keeping import Keeper
 from raycolab.node.lifeline import exec_with_lifeline
 from raycolab.node.mesh_watch import MeshWatch
-from raycolab.node.ray_command import RayPorts, head_command, ports_needed, ray_environment, required_ports
+from raycolab.node.ray_command import (
+    RayPorts,
+    head_command,
+    ports_needed,
+    quick_imports,
+    ray_environment,
+    required_ports,
+)
 from raycolab.node.ray_process import RayProcess
 from raycolab.node.self_test import Reachable
 from raycolab.node.status import cluster_status
@@ -179,8 +186,8 @@ class HeadSupervisor:
             return HubIdentity.from_pem(str(stored["hub"]).encode()), str(stored["ray_token"])
         except (IdentityError, KeyError) as error:
             raise ClusterError(
-                f"The head's identity in {self._data_dir.path} is damaged: start the head with --new-address, and give "
-                f"joiners the new join address."
+                f"The head's identity in {self._data_dir.path} is damaged: start the head with --new-address (in a"
+                " notebook new_address=True), and give joiners the new join address."
             ) from error
 
     def _take_secrets(self) -> dict[str, str]:
@@ -218,7 +225,7 @@ class HeadSupervisor:
 
     @property
     def _ray_environment(self) -> dict[str, str]:
-        return ray_environment(self._token, self._environ)
+        return quick_imports(ray_environment(self._token, self._environ))
 
     async def _start_engine(self) -> None:
         """Have the engine's actor made; it then dials the control socket by itself."""
@@ -371,9 +378,13 @@ def write_private(path: Path, text: str) -> None:
     """Write a file of mode 0600 whole or not at all; ClusterError when it cannot be."""
     try:
         descriptor, beside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # mode 0600
-        with open(descriptor, "w") as file:
-            file.write(text)
-        os.replace(beside, path)
+        try:
+            with open(descriptor, "w") as file:
+                file.write(text)
+            os.replace(beside, path)
+        except BaseException:  # whatever it is, half a file must not stay
+            os.unlink(beside)
+            raise
     except OSError as error:
         raise ClusterError(
             f"The join address cannot be written to {path} ({error.strerror}): mend that, or name another file."

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from raycolab.errors import ClusterError, JoinError, PortTakenError
-from raycolab.node.ray_command import RayPorts, joiner_command, ports_needed, ray_environment
+from raycolab.node.ray_command import RayPorts, joiner_command, ports_needed, quick_imports, ray_environment
 from raycolab.node.ray_process import RayProcess
 from raycolab.node.self_test import pairs
 from raycolab.node.trial_sign import SIGNS_VARIABLE
@@ -192,7 +192,7 @@ class JoinerSupervisor:
             temp_dir=str(folder),
         )
         secrets = start.get("secrets")
-        environment = ray_environment(str(start["token"]), self._environ)
+        environment = quick_imports(ray_environment(str(start["token"]), self._environ))
         if isinstance(secrets, Mapping):
             environment |= {str(name): str(value) for name, value in secrets.items()}
         environment[SIGNS_VARIABLE] = str(self.signs)

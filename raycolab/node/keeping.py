@@ -89,7 +89,8 @@ class FolderProcess:
             answer = decode_line(await self._process.stdout.readline())
         except (OSError, ValueError) as error:
             await self.end()
-            raise ClusterError(f"the process that takes snapshots ended: {self._last_words()}.") from error
+            said = self._last_words()
+            raise ClusterError(f"the process that takes snapshots ended, and is started again: {said}.") from error
         except asyncio.CancelledError:  # its answer would be taken for the next one's
             await self.end()
             raise

@@ -228,7 +228,10 @@ def _write_address(folder: Path, address: str) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
-        raise ClusterError(f"the join address cannot be written to {path} ({error.strerror}).") from error
+        raise ClusterError(
+            f"the join address cannot be written to {path} ({error.strerror}): mend that, or set {FOLDER_VARIABLE} to"
+            " another folder."
+        ) from error
 
 
 def _write(path: Path, text: str) -> None:
@@ -255,7 +258,11 @@ def _answer(kept: KeptFolder, request: Mapping[str, Any]) -> dict[str, Any]:
     except RaycolabError as error:
         return error_answer(error)
     except OSError as error:
-        return error_answer(ClusterError(f"the folder of the snapshots cannot be used ({error})."))
+        reason = f"{os.strerror(error.errno or 0)}: {error.filename or 'the folder'}"
+        sentence = (
+            f"snapshots cannot be kept or restored ({reason}): mend that, or set {FOLDER_VARIABLE} to another folder."
+        )
+        return error_answer(ClusterError(sentence))
     return {"ok": True, **answer}
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "head_command",
     "joiner_command",
     "ports_needed",
+    "quick_imports",
     "ray_environment",
     "required_ports",
 ]
@@ -159,6 +160,12 @@ def ray_environment(token: str, base: Mapping[str, str]) -> dict[str, str]:
     return {**inherited, **_ENVIRONMENT, "RAY_AUTH_TOKEN": token}
 
 
+def quick_imports(environment: Mapping[str, str]) -> dict[str, str]:
+    """Give the environment with the folder on PYTHONPATH whose modules spare Ray's processes a second (`lazy`)."""
+    folders = [f"{__file__.rpartition('/')[0]}/lazy", environment.get("PYTHONPATH", "")]
+    return {**environment, "PYTHONPATH": ":".join(filter(None, folders))}
+
+
 def _start(
     ports: RayPorts, node_ip: str, node_name: str, num_cpus: int, num_gpus: int | None, temp_dir: str
 ) -> list[str]:
@@ -178,7 +185,7 @@ def _start(
         f"--runtime-env-agent-port={ports.runtime_env_agent}",
         f"--min-worker-port={ports.min_worker}",
         f"--max-worker-port={ports.max_worker}",
-        # It sends all that workers print to the GCS, through the tunnel, for drivers that show it: ours do not. It costs
-        # half a second of CPU and 46 MB a node.
+        # It sends all that workers print to the GCS, through the tunnel, for drivers that show it: ours do not. It
+        # costs half a second of CPU and 46 MB a node.
         "--include-log-monitor=false",
     ]

@@ -220,7 +220,7 @@ class Integer(Domain):
 
     def __post_init__(self) -> None:
         if self.low > self.high:
-            raise SpaceError(f"{self} has no value: its low bound is above its high one")
+            raise SpaceError(f"{self} has no value: its low bound is above its high one; swap them")
         if self.log and self.low < 1:
             raise SpaceError(f"{self} is logarithmic and needs a low bound of at least 1")
         if self.step < 1:
@@ -304,7 +304,7 @@ class Beta(Domain):
 def stepped(low: float, high: float, step: float, *, log: bool = False) -> Domain:
     """The multiples of a step between two bounds (Ray Tune's and W&B's `q`); SpaceError where there is none."""
     if not 0 < step < math.inf:
-        raise SpaceError(f"a quantization of {step} is not above 0")
+        raise SpaceError(f"a quantization of {step} is not above 0; take a positive number")
     whole = Float(low, high, log)  # checks the bounds
     first, last = math.ceil(whole.low / step - _CLOSE), math.floor(whole.high / step + _CLOSE)
     if first > last:

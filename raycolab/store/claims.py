@@ -6,6 +6,8 @@ rows it protects, so a head that slept through its own claim's end cannot write 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
@@ -14,14 +16,19 @@ from raycolab.store.tables import heads, sweeps
 from raycolab.utc import utc_seconds, utc_text
 from raycolab.wording import duration_text
 
-__all__ = ["ClaimLostError", "hold", "leave", "take"]
+__all__ = ["ClaimLostError", "Deleted", "hold", "leave", "take"]
+
+Deleted = Callable[[int], UnknownSweepError]
+"""Makes the error for a sweep, by its id, that is no longer there."""
 
 
 class ClaimLostError(ClusterError):
     """Another head runs this sweep now, or its claim was released; nothing was written, and repeating does not help."""
 
 
-def take(connection: Connection, sweep_id: int, owner: str, machine: str, now: float, stale_s: float) -> str | None:
+def take(
+    connection: Connection, sweep_id: int, owner: str, machine: str, now: float, stale_s: float, deleted: Deleted
+) -> str | None:
     """None once the sweep is `owner`'s at `now`, else a sentence about who has it."""
     mine = {"owner": owner, "machine": machine, "heartbeat": utc_text(now)}
     is_stale = heads.c.heartbeat < utc_text(now - stale_s)
@@ -37,10 +44,10 @@ def take(connection: Connection, sweep_id: int, owner: str, machine: str, now: f
         except IntegrityError:
             continue
         return None
-    raise UnknownSweepError("the sweep to run is no longer in the database: it was deleted.")
+    raise deleted(sweep_id)
 
 
-def hold(connection: Connection, sweep_id: int, owner: str, now: float | None) -> None:
+def hold(connection: Connection, sweep_id: int, owner: str, now: float | None, deleted: Deleted) -> None:
     """Locks the owner's claim, renewed at `now`, until the transaction ends; ClaimLostError when it is not theirs."""
     mine = (heads.c.sweep_id == sweep_id) & (heads.c.owner == owner)
     if now is None:
@@ -49,7 +56,7 @@ def hold(connection: Connection, sweep_id: int, owner: str, now: float | None) -
     elif connection.execute(update(heads).where(mine).values(heartbeat=utc_text(now))).rowcount:
         return
     if connection.execute(select(sweeps.c.id).where(sweeps.c.id == sweep_id)).one_or_none() is None:
-        raise UnknownSweepError("the sweep is no longer in the database: it was deleted.")
+        raise deleted(sweep_id)
     machine = connection.execute(select(heads.c.machine).where(heads.c.sweep_id == sweep_id)).scalar_one_or_none()
     by = "it was released" if machine is None else f"the head on {machine} has taken it over"
     raise ClaimLostError(f"this head no longer runs the sweep: {by}. What was committed before stands.")

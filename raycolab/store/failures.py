@@ -49,7 +49,9 @@ def told(where: str, *, opening: bool = False) -> Iterator[None]:
     except SQLAlchemyError as error:
         raise _translated(error, where, opening) from error
     except (OverflowError, UnicodeError) as error:  # a driver's, before anything is sent: no integer or text of theirs
-        raise RaycolabError(f"the database {where} cannot hold a value ({error}): nothing was written.") from error
+        raise RaycolabError(
+            f"the database {where} cannot hold a value ({error}), and nothing was written: use plain text and numbers."
+        ) from error
 
 
 def _translated(error: SQLAlchemyError, where: str, opening: bool) -> RaycolabError:
@@ -73,8 +75,12 @@ def _translated(error: SQLAlchemyError, where: str, opening: bool) -> RaycolabEr
         return StoreOutageError(f"the database {where} cannot be used: {_OUTAGE_STATES[state]}.")
     if isinstance(error, IntegrityError):
         return RaycolabError(
-            f"the database {where} refused a row ({reason}): its sweep was deleted, or another head writes it too."
+            f"the database {where} refused a row ({reason}): its sweep was deleted, or another head writes it too. "
+            "Declare it again, or end that head."
         )
-    if state[:2] in _OUTAGE_CLASSES or isinstance(error, (OperationalError, InterfaceError)):
+    is_outage = isinstance(error, (OperationalError, InterfaceError)) and code != sqlite3.SQLITE_ERROR
+    if state[:2] in _OUTAGE_CLASSES or is_outage:
         return StoreOutageError(f"the database {where} cannot be reached: {reason}")
-    return RaycolabError(f"the database {where} answered with an error: {reason}")
+    return RaycolabError(
+        f"the database {where} answered with an error ({reason}): mend that, or name another database."
+    )

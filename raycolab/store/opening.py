@@ -116,7 +116,10 @@ def _sqlite_options(url: URL) -> dict[str, Any]:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     except FileExistsError as error:
         if not os.path.exists(path):  # the folder's own name is taken by a file
-            raise UsageError(f"cannot make the folder of {path}: a file is in its place.") from error
+            raise UsageError(
+                f"cannot make the folder of {path}: a file is in its place; "
+                "choose another folder with --data-dir or store=."
+            ) from error
     except OSError as error:
         raise UsageError(
             f"cannot create the database {os.path.abspath(path)}: {error.strerror}; "

@@ -166,7 +166,7 @@ def restore(snapshot: Snapshot, places: Mapping[str, str | os.PathLike[str]]) ->
     what = f"the snapshot of {snapshot.path} cannot be restored"
     written = _told(lambda: _copied_back(snapshot, targets), what)
     if not written:
-        raise StoreOutageError(f"{what}: it is not whole any more; an older one may be.")
+        raise StoreOutageError(f"{what}: it is not whole any more; start the head again, an older one may be.")
     return written
 
 
@@ -178,7 +178,9 @@ def _copy_database(source: Path, copy: Path) -> None:
         live.backup(still)  # in one step: a copy in several begins anew whenever another process writes
         fault = still.execute("PRAGMA quick_check(1)").fetchone()[0].splitlines()[-1]  # below a heading of its own
     if fault != "ok":
-        raise RaycolabError(f"the database {source} is damaged ({fault}): no snapshot is taken of it.")
+        raise RaycolabError(
+            f"the database {source} is damaged ({fault}), so no snapshot is taken of it: go on from an earlier one."
+        )
 
 
 def _add(folder: Path, originals: dict[str, Path], origin: tuple[str, tuple[str, ...], str]) -> Snapshot:

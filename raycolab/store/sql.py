@@ -1,9 +1,9 @@
 """Sweeps, trials, attempts and reports in a SQL database: what is committed here counts as done.
 
 Through SQLAlchemy Core and portable SQL only, so one class serves every database. It keeps no state besides
-its connections and the sweeps it has claimed: a store may be used by several threads, several processes may
-open one database, and after any of them is killed the rows are whole. It decides nothing about trials; the
-last row written for a number is the one that stands.
+its connections, the sweeps it has claimed and the names of those it has seen: a store may be used by several
+threads, several processes may open one database, and after any of them is killed the rows are whole. It decides
+nothing about trials; the last row written for a number is the one that stands.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from sqlalchemy import Connection, Engine, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, Row, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from raycolab.errors import UnknownSweepError, UsageError
@@ -45,6 +45,7 @@ class Store:
         self._engine = engine
         self.location = shown_url(engine)  # a file's absolute path, or the URL without its password
         self._claimed: dict[int, str] = {}  # sweep id: the owner for whom this store has claimed it
+        self._names: dict[int, str] = {}  # of every sweep it has read, to name one that is gone
 
     def __enter__(self) -> Self:
         return self
@@ -71,7 +72,9 @@ class Store:
     ) -> SweepRow:
         """A new sweep, DECLARED, with its first trials, in one commit; UsageError when the name is taken."""
         if len(name) > tables.NAME_LIMIT:
-            raise UsageError(f"a sweep's name has at most {tables.NAME_LIMIT} characters, this one {len(name)}.")
+            raise UsageError(
+                f"a sweep's name has at most {tables.NAME_LIMIT} characters, this one {len(name)}: shorten it."
+            )
         columns = {
             "name": name,
             "state": SweepState.DECLARED.value,
@@ -93,13 +96,13 @@ class Store:
             sweep_id = result.inserted_primary_key[0]  # type: ignore[index]  # None only for a table without key
             put_trials(connection, sweep_id, trials)
             row = connection.execute(select(tables.sweeps).where(tables.sweeps.c.id == sweep_id)).one()
-        return rows.sweep_row(row)
+        return self._seen(row)
 
     def sweep(self, name: str) -> SweepRow | None:
         """The sweep of this name, or None."""
         with self._reading() as connection:
             row = connection.execute(select(tables.sweeps).where(tables.sweeps.c.name == name)).one_or_none()
-        return None if row is None else rows.sweep_row(row)
+        return None if row is None else self._seen(row)
 
     def existing_sweep(self, name: str) -> SweepRow:
         """The sweep of this name; UnknownSweepError names those there are."""
@@ -112,7 +115,7 @@ class Store:
         """Every sweep, in the order they were declared."""
         with self._reading() as connection:
             found = connection.execute(select(tables.sweeps).order_by(tables.sweeps.c.id)).all()
-        return [rows.sweep_row(row) for row in found]
+        return [self._seen(row) for row in found]
 
     def update_sweep(
         self,
@@ -144,7 +147,7 @@ class Store:
             self._hold(connection, sweep_id)
             statement = update(tables.sweeps).where(tables.sweeps.c.id == sweep_id).values(changes)
             if connection.execute(statement).rowcount == 0:
-                raise UnknownSweepError(f"the sweep is no longer in {self.location}: it was deleted.")
+                raise self._deleted(sweep_id)
 
     def delete_sweep(self, name: str) -> None:
         """Deletes a sweep with its trials, attempts and reports; UnknownSweepError names those there are."""
@@ -231,7 +234,8 @@ class Store:
         a database may differ by less than `stale_s`.
         """
         with self._writing() as connection:
-            sentence = claims.take(connection, sweep_id, owner, machine or socket.gethostname(), now, stale_s)
+            host = machine or socket.gethostname()
+            sentence = claims.take(connection, sweep_id, owner, host, now, stale_s, self._deleted)
         if sentence is None:
             self._claimed[sweep_id] = owner
         else:
@@ -256,7 +260,18 @@ class Store:
 
     def _hold(self, connection: Connection, sweep_id: int, now: float | None = None) -> None:
         if (owner := self._claimed.get(sweep_id)) is not None:
-            claims.hold(connection, sweep_id, owner, now)
+            claims.hold(connection, sweep_id, owner, now, self._deleted)
+
+    def _seen(self, row: Row[Any]) -> SweepRow:
+        found = rows.sweep_row(row)
+        self._names[found.id] = found.name
+        return found
+
+    def _deleted(self, sweep_id: int) -> UnknownSweepError:
+        name = self._names.get(sweep_id, "")
+        return UnknownSweepError(
+            f"the sweep {name!r} is no longer in {self.location}: it was deleted. Declare it again to start anew."
+        )
 
     def _unknown(self, name: str) -> UnknownSweepError:
         with self._reading() as connection:

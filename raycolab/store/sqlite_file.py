@@ -39,7 +39,9 @@ def worth_keeping(database: Path) -> str:
         with contextlib.closing(_opened(database, "ro")) as base:
             found = [base.execute(look).fetchall() for look in _LOOKS]
     except sqlite3.Error as error:
-        raise StoreOutageError(f"the database {database} cannot be looked at ({error}).") from error
+        raise StoreOutageError(
+            f"the database {database} cannot be looked at ({error}): put it back, or go on from a copy of it."
+        ) from error
     return hashlib.sha256(json.dumps(found).encode()).hexdigest()
 
 
@@ -50,7 +52,9 @@ def drop_claims(database: Path) -> None:
             if base.execute("select 1 from sqlite_master where type = 'table' and name = 'heads'").fetchone():
                 base.execute("delete from heads")
     except sqlite3.Error as error:
-        raise StoreOutageError(f"the database {database} cannot be written ({error}).") from error
+        raise StoreOutageError(
+            f"the database {database} cannot be written ({error}): mend that, then start the head again."
+        ) from error
 
 
 def _opened(database: Path, mode: str) -> sqlite3.Connection:

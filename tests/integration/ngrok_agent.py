@@ -6,7 +6,8 @@ it says about accounts comes from its environment:
 
     STANDIN_NGROK_ERROR        an ERR_NGROK_ code. Of a session (105 106 107 108 121): the agent ends with it, as
                                the real one; of an address (313 314 319 320 334 8013): the local API answers with
-                               it; any other: visitors of the endpoint get it, as from ngrok's edge
+                               it; "none": it answers with an error that has no code; any other: visitors of the
+                               endpoint get it, as from ngrok's edge
     STANDIN_NGROK_OFFLINE      the edge cannot be reached: the agent logs that and tries on
     STANDIN_NGROK_OLD          an agent from before /api/endpoints (3.30)
     STANDIN_NGROK_DIE_AFTER_S  ends with exit status 1 that long after its session stands
@@ -181,7 +182,7 @@ class Agent:
     async def create(self, body: dict[str, object]) -> tuple[int, dict[str, object]]:
         """Open an endpoint. Its host can only be this machine; another one is an address of somebody else."""
         upstream = body.get("upstream")
-        if not isinstance(upstream, dict) or not isinstance(upstream.get("url"), str):
+        if not isinstance(upstream, dict) or not isinstance(upstream.get("url"), str) or self.error == "none":
             return 400, {"error_code": 102, "status_code": 400, "msg": "invalid endpoint configuration"}
         if self.error in ADDRESS_CODES:
             return self.failed_to_start(self.error)

@@ -126,13 +126,18 @@ def test_sweeps_run_in_turn_and_cancel_kills(engine_cluster: Cluster) -> None:
 
 
 def test_orders_that_cannot_be_obeyed_are_answered(engine_cluster: Cluster) -> None:
-    """An unknown sweep, and a pause of what does not run, get a sentence and the error's name."""
+    """An unknown sweep, a pause of what does not run, what another program may ask: a sentence and the error's name."""
     answer = engine_cluster.supervisor.ask("start", "nobody")
     assert (answer["ok"], answer["kind"]) == (False, "UnknownSweepError")
     engine_cluster.declare("idle", notebook(SQUARE), models={"m": {"x": [1]}}, datasets=["d"], method="grid")
-    answer = engine_cluster.supervisor.ask("pause", "idle")
-    assert answer["kind"] == "UsageError"
-    assert "nothing to pause" in answer["error"]
+    engine_cluster.store.create_sweep("bare", "{}", None, "", None, {}, [], 0.0)
+    for op, name, sentence in (
+        ("pause", "idle", "sweep 'idle' is not running (DECLARED): there is nothing to pause."),
+        ("start", "bare", "sweep 'bare' was declared without a MAIN, so that workers have nothing to run: delete it, "),
+        ("rewind", "idle", "the head knows no order 'rewind', so it is of another version of raycolab: end it with"),
+    ):
+        answer = engine_cluster.supervisor.ask(op, name)
+        assert (answer["kind"], answer["error"][: len(sentence)]) == ("UsageError", sentence)
 
 
 def test_a_killed_engine_takes_up_where_the_store_is(engine_cluster: Cluster) -> None:

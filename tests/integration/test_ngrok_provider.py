@@ -266,8 +266,12 @@ async def test_each_refusal_has_its_sentence(
 
 @in_loop
 async def test_a_code_that_is_not_in_the_table_names_ngroks_page(make: Make) -> None:
-    """An unknown code leads to the page that explains it."""
+    """An unknown code leads to the page that explains it, and no code at all to the page of its troubles."""
     assert "https://ngrok.com/docs/errors/err_ngrok_106" in str(await failure_of(make(error="ERR_NGROK_106")))
+    assert str(await failure_of(make(error="none"))) == (
+        "The ngrok agent gave no address in time, and no reason: look at https://status.ngrok.com, then start the head"
+        " again."
+    )
 
 
 @pytest.mark.parametrize("number", [725, 727, 734, 3200])

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from raycolab.cluster import attach
+from raycolab.errors import UnknownNodeError
 from raycolab.node.ray_command import RayPorts, ports_needed
 from tests.integration.sessions import RAYCOLAB, Cluster, Tab, cluster, until, write_main, write_sweep
 from tunnel.address import JoinAddress
@@ -247,9 +249,11 @@ class TestAJoinerThatIsRefused:
         first.end()
 
     def test_the_head_goes_on(self, running: Cluster) -> None:
-        """Nobody who was refused is a node."""
+        """Nobody who was refused is a node, nor can be sent away."""
         until(lambda: len(running.status()["nodes"]) == 1, 20, running.status)
         assert running.status()["nodes"][0]["state"] == "up"
+        with pytest.raises(UnknownNodeError, match="There is no joiner called 'late'; `raycolab status` lists them"):
+            attach(running.data_dir).remove("late")
 
 
 @pytest.mark.ray
@@ -350,7 +354,7 @@ class TestSubmit:
         refused = running.raycolab("delete", "slow")
         assert (refused.returncode, refused.stderr) == (
             2,
-            "The sweep 'slow' is not at rest: `raycolab cancel slow` first.\n",
+            "The sweep 'slow' is not at rest: run `raycolab cancel slow` first.\n",
         )
         assert running.raycolab("cancel", "slow").returncode == 0
         ended = running.raycolab("submit", sweep, "--json")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import re
 import subprocess
 import threading
@@ -206,7 +207,16 @@ class Opened:
         """Run the code cells of these ids; an error in one raises."""
         for index, cell in enumerate(self.notebook.cells):
             if cell.id in ids:
+                self.read()
                 self.client.execute_cell(cell, index)
+
+    def read(self) -> None:
+        """Take in what was updated while no cell ran, as a page does; nbclient reads only what a running cell says."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                message = self.client.kc.get_iopub_msg(timeout=0)
+                if message["msg_type"] == "update_display_data":
+                    self.client.process_message(message, self.notebook.cells[0], 0)
 
     def start(self) -> None:
         """Run it from top to bottom, in a thread."""

@@ -98,8 +98,7 @@ def test_the_head_notebook_shows_who_joined_and_how_far_the_sweep_is(ran: Ran) -
     """The nodes, one line of progress that stands at its end, what the tabs were worth, the best to run again."""
 
     def has_both() -> bool:
-        # nbclient reads what comes while a cell runs; what it missed is told again within half a minute.
-        ran.head.run("errors")
+        ran.head.read()
         return {"head: up, 1 CPU", "joiner-1: up, 1 CPU"} <= set(shown(ran.head.cell("start")).splitlines())
 
     until(has_both, 45, lambda: shown(ran.head.cell("start")))

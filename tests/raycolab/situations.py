@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import resource
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +15,19 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from raycolab.sweep import declare
 
-__all__ = ["COMPUTE", "NO_HEAD", "NO_NOTEBOOK", "Made", "Row", "database", "declared", "fits", "main", "text_in"]
+__all__ = [
+    "COMPUTE",
+    "NO_HEAD",
+    "NO_NOTEBOOK",
+    "Made",
+    "Row",
+    "a_full_disk",
+    "database",
+    "declared",
+    "fits",
+    "main",
+    "text_in",
+]
 
 COMPUTE = "def compute(model, dataset, x):\n    return x"
 NO_HEAD = (
@@ -93,3 +107,14 @@ def database(*statements: str) -> Made:
         base.close()
 
     return make
+
+
+@contextlib.contextmanager
+def a_full_disk(room: int) -> Iterator[None]:
+    """No file can get larger than this, which gives the same kind of error as a disk that is full."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -10,12 +10,14 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from raycolab import errors
 from raycolab.node.launch import Task, prepare
 from tests.raycolab.cell import Cell
+from tests.raycolab.scripted_head import scripted_head
 from tests.raycolab.situations import NO_HEAD, NO_NOTEBOOK, Row, database, declared, fits, text_in
 from tunnel.address import JoinAddress
 
@@ -43,6 +45,12 @@ CELLS = [
         "raycolab.start_head(num_cpus=0)",
         "UsageError",
         "num_cpus is 0: give a number from 1 to 256, or leave it out for all of them.",
+    ),
+    Row(
+        "fewer GPUs than none",
+        "raycolab.start_head(num_gpus=-1)",
+        "UsageError",
+        "num_gpus is -1: give a number from 0 to 64, or leave it out for all of them.",
     ),
     Row(
         "one secret where a list belongs",
@@ -174,6 +182,69 @@ STARTED = [
     ),
 ]
 
+# Kills a node's own process, as a machine that is out of memory does.
+DYING = """
+import os, sys
+if sys.orig_argv[1:4] == ["-P", "-m", "raycolab.node.supervisor"]:
+    os.kill(os.getpid(), 9)
+"""
+KILLED = [
+    Row(
+        "a head that is killed while it starts",
+        "raycolab.start_head('direct')",
+        "ClusterError",
+        "Starting the head; this takes about ten seconds.\n"
+        "ClusterError: The head ended without a word: {here}/data/head.log says how far it came. Start it again.",
+    ),
+    Row(
+        "a joiner that is killed while it joins",
+        f"raycolab.join({ADDRESS!r})",
+        "ClusterError",
+        "Joining. Stop (Ctrl-C) only detaches this cell; raycolab.leave() leaves the cluster.\n"
+        "ClusterError: The joiner ended without a word: {here}/data/joiner.log says how far it came. Join again.",
+    ),
+]
+
+IDLE: dict[str, Any] = {
+    "head": {"join_address": ADDRESS},
+    "status": {"status": {"nodes": [], "sweeps": []}},
+    "pull": {"over": "COMPLETE", "sentence": None},
+}
+BUSY = {**IDLE, "status": {"status": {"nodes": [], "sweeps": [{"name": "sample", "state": "RUNNING"}]}}}
+ASKED = [
+    (
+        IDLE,
+        Row(
+            "a sweep that is waited for and was never started",
+            "raycolab.find('sample').wait()",
+            "ClusterError",
+            "The head does not run the sweep 'sample': start it again.",
+            declared,
+        ),
+    ),
+    (
+        IDLE,
+        Row(
+            "a task of a sweep that is over",
+            "raycolab.find('sample').get_task()",
+            "UsageError",
+            "The sweep 'sample' is at rest (COMPLETE), so there is no task to get: ask `not_done()` before each"
+            " `get_task()`.",
+            database("update sweeps set state = 'COMPLETE'"),
+        ),
+    ),
+    (
+        BUSY,
+        Row(
+            "a sweep deleted while it runs",
+            "raycolab.find('sample').delete()",
+            "UsageError",
+            "The sweep 'sample' is not at rest: run `raycolab cancel sample` first.",
+            declared,
+        ),
+    ),
+]
+
 
 @pytest.fixture
 def environment() -> Iterator[None]:
@@ -207,6 +278,27 @@ def test_a_head_that_cannot_start_says_why_in_the_cell(row: Row, cell: Cell, her
     assert greeting == "Starting the head; this takes about ten seconds."
     assert fits(row, text.removeprefix(f"{row.ends}: "), here)
     assert "hunter2" not in shown.text
+
+
+@pytest.mark.parametrize("row", KILLED, ids=str)
+@pytest.mark.usefixtures("environment")
+def test_a_node_that_ends_without_a_word_is_told(row: Row, cell: Cell, here: Path) -> None:
+    """Where its log lies, and what to do."""
+    text_in("dying/sitecustomize.py", DYING)(here)
+    os.environ["PYTHONPATH"] = str(here / "dying")
+    shown = cell(row.done)
+    assert type(shown.error).__name__ == row.ends
+    assert fits(row, shown.text, here)
+
+
+@pytest.mark.parametrize(("answers", "row"), ASKED, ids=lambda each: str(each) if isinstance(each, Row) else "")
+def test_what_a_running_head_s_answer_comes_to(answers: dict[str, Any], row: Row, cell: Cell, here: Path) -> None:
+    """The head's part is a script; the sweep is in the database."""
+    row.made(here)
+    with scripted_head(here / "data", lambda request: answers[request["op"]]):
+        shown = cell(row.done)
+    assert type(shown.error).__name__ == row.ends
+    assert fits(row, shown.text.removeprefix(f"{row.ends}: "), here)
 
 
 def test_a_bug_in_a_head_is_told_in_a_sentence(tmp_path: Path) -> None:

@@ -37,6 +37,11 @@ class TestWhatIsWritten:
         assert file.main_path == tmp_path / "MAIN.ipynb"
         check_fits(file.spec, MainNotebook.load(file.main_path).signature())
 
+    def test_an_example_there_is_not_is_told_those_there_are(self) -> None:
+        """By their names."""
+        with pytest.raises(UsageError, match=r"^There is no example 'main\.py'; there are MAIN\.ipynb, head\.ipynb, "):
+            example_path("main.py")
+
     def test_a_folder_with_other_files_will_do(self, run: Run, here: Path) -> None:
         """They stay as they are."""
         (here / "MAIN.ipynb").unlink()

@@ -104,7 +104,9 @@ def test_a_task_that_fails_is_sent_too(head: Head, puller: Puller, capsys: pytes
 def test_ones_own_data_is_checked(head: Head, puller: Puller) -> None:
     """The metric must be in it; without any there is nothing to send."""
     task = got(puller)
-    with pytest.raises(UsageError, match="no data yet"):
+    with pytest.raises(
+        UsageError, match=r"^#0 svc x iris has no data yet: call its compute\(\) first, or give send_data what"
+    ):
         task.send_data()
     with pytest.raises(UsageError, match="send_data was given a dict without 'acc'"):
         task.send_data({"loss": 1.0})

@@ -7,14 +7,26 @@ the sentences that are in no test.
 
 from __future__ import annotations
 
-import resource
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.raycolab.command_line import Run
-from tests.raycolab.situations import COMPUTE, NO_HEAD, NO_NOTEBOOK, Made, Row, database, declared, fits, main, text_in
+from tests.raycolab.situations import (
+    COMPUTE,
+    NO_HEAD,
+    NO_NOTEBOOK,
+    Made,
+    Row,
+    a_full_disk,
+    database,
+    declared,
+    fits,
+    main,
+    text_in,
+)
 from tunnel.address import JoinAddress
 
 ADDRESS = JoinAddress("ws://127.0.0.1:1", bytes(32), bytes(range(32))).text
@@ -37,6 +49,12 @@ def a_folder(name: str) -> Made:
         (here / name).mkdir(parents=True)
 
     return make
+
+
+def led_to_itself(here: Path) -> None:
+    """A link in the place of MAIN, as a careless move leaves it."""
+    (here / "MAIN.ipynb").unlink()
+    (here / "MAIN.ipynb").symlink_to("MAIN.ipynb")
 
 
 COMMANDS = [
@@ -67,6 +85,13 @@ COMMANDS = [
         2,
         f"'MAIN.ipynb' is a folder, not a notebook; nearby: NONE.ipynb. {NO_NOTEBOOK}",
         a_folder("MAIN.ipynb"),
+    ),
+    Row(
+        "a MAIN that is a link to itself",
+        "submit sweep.yaml",
+        2,
+        "The notebook 'MAIN.ipynb' cannot be read: Too many levels of symbolic links. Make it readable.",
+        led_to_itself,
     ),
     Row(
         "a MAIN in R",
@@ -224,13 +249,30 @@ def test_a_command_ends_with_its_sentence(row: Row, run: Run, here: Path) -> Non
 
 
 def test_a_full_disk_is_told_and_leaves_nothing_half(run: Run, here: Path) -> None:
-    """Made by a limit on the size of files, which gives the same kind of error."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (3_000, limits[1]))
-    try:
+    """The first of the files fits in it, the next one does not."""
+    with a_full_disk(room=3_000):
         ended = run("init", "new")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert (ended.code, ended.out) == (2, "")
     assert ended.err == "new cannot be written to (File too large): name a folder that you may write to, with room.\n"
     assert not (here / "new").exists()
+
+
+def test_a_demo_without_what_its_main_imports(run: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told before anything is made."""
+    monkeypatch.setitem(sys.modules, "sklearn", None)  # Python's own way to say that there is none
+    ended = run("demo", "--data-dir", "data")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == "The demo's MAIN needs scikit-learn: run `pip install 'raycolab[demo]'`, then again.\n"
+    assert not (here / "data").exists()
+
+
+def test_a_demo_whose_head_does_not_start(run: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the head's own process said, and nothing of it is left."""
+    monkeypatch.setenv("RAYCOLAB_NO_NAMESPACES", "1")
+    text_in("data/identity.json", "{")(here)
+    ended = run("demo", "--joiners", "1", "--data-dir", "data")
+    assert (ended.code, ended.out) == (3, "")
+    assert ended.err.splitlines()[-1] == (
+        f"The demo's head did not start: {here}/data/identity.json is damaged: delete it and start the head again."
+        " Joiners then need the new join address."
+    )

@@ -59,7 +59,7 @@ def test_a_file_that_cannot_be_written_is_told_before(tmp_path: Path) -> None:
     for path, sentence in (
         (tmp_path / "folder.csv", "--output {0} is a folder: name a file."),
         (tmp_path / "none" / "out.csv", "--output {0}: there is no folder {0.parent}; make it, or name another file."),
-        (Path("/proc/out.csv"), "--output {0} cannot be written (No such file or directory): name a file"),
+        (Path("/proc/out.csv"), "--output {0} cannot be written (No such file or directory): name a file that you"),
         (tmp_path / "file" / "out.csv", "--output {0} cannot be written (Not a directory): name a file"),
         (tmp_path / f"{'x' * 260}.csv", "--output {0} cannot be written (File name too long): name a file"),
     ):

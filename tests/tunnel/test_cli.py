@@ -146,13 +146,20 @@ def complaint(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str
         (["agent", "nonsense"], "There is no join address in this text"),
         (
             ["agent", "@/nowhere"],
-            "The file with the join address, /nowhere, cannot be read: No such file or directory.",
+            "The file with the join address, /nowhere, cannot be read: No such file or directory. Name the one that",
+        ),
+        (
+            ["agent", "@/proc/self/exe"],
+            "The file with the join address, /proc/self/exe, cannot be read: it is not text. Name the one that the hub",
         ),
         (["hub", "--listen", "8000:x"], "--listen takes HOST:PORT or the path of a unix socket"),
         (["hub", "--listen", "127.0.0.1:70000"], "--listen takes HOST:PORT"),
         (["hub", "--listen", "127.0.0.1:0", "--url", "gopher://x"], "'gopher://x' cannot be the hub's address"),
         (["hub", "--listen", "127.0.0.1:0", "--identity", "/proc/x"], "The identity cannot be kept in /proc/x: "),
-        (["hub", "--listen", "127.0.0.1:0", "--identity", "/dev/null"], "The hub's identity is damaged"),
+        (
+            ["hub", "--listen", "127.0.0.1:0", "--identity", "/proc/version"],
+            "The hub's identity is damaged: it holds no secret. Delete /proc/version, and give the agents the new",
+        ),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
 )

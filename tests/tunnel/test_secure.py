@@ -76,11 +76,11 @@ class TestIdentity:
     @pytest.mark.parametrize(
         ("damage", "sentence"),
         [
-            (lambda pem: b"", "holds no secret"),
-            (lambda pem: pem[:-60], "holds no secret"),
-            (lambda pem: pem[200:], "cannot be read"),
-            (lambda pem: IDENTITY.key_pem + pem[pem.index(b"-----BEGIN TUNNEL") :], "cannot be read"),
-            (lambda pem: pem.replace(IDENTITY.key_pem, STRANGER.key_pem), "do not belong together"),
+            (lambda pem: b"", "The hub's identity is damaged: it holds no secret"),
+            (lambda pem: pem[:-60], "it holds no secret"),
+            (lambda pem: pem[200:], "The hub's identity is damaged: it cannot be read"),
+            (lambda pem: IDENTITY.key_pem + pem[pem.index(b"-----BEGIN TUNNEL") :], "it cannot be read"),
+            (lambda pem: pem.replace(IDENTITY.key_pem, STRANGER.key_pem), "its parts do not belong together"),
             (lambda pem: pem.replace(b"TUNNEL SECRET-----\n", b"TUNNEL SECRET-----\nAAAA", 1), "belong together"),
         ],
     )
@@ -93,7 +93,7 @@ class TestIdentity:
     def test_context_refuses_a_key_of_another_certificate(self) -> None:
         """Parts that do not belong together never serve."""
         mixed = HubIdentity(STRANGER.key_pem, IDENTITY.certificate_pem, IDENTITY.secret, IDENTITY.pin)
-        with pytest.raises(IdentityError):
+        with pytest.raises(IdentityError, match="identity is damaged: its key or certificate is refused"):
             server_context(mixed)
 
     def test_context_without_memfd_leaves_no_file(

@@ -279,7 +279,7 @@ _REFUSED = [
         "main: M.ipynb\nparameters:\n  x: [1]\n",
         ("parameters={x: {min: 2, max: 1}}",),
         "--set parameters={x: {min: 2, max: 1}}: parameter 'x': integer(2, 1) has no value: "
-        "its low bound is above its high one",
+        "its low bound is above its high one; swap them",
     ),
     (
         "main: M.ipynb\n",

@@ -52,7 +52,12 @@ def test_resources_in_words() -> None:
     ("said", "path", "sentence"),
     [
         (3, (), "resources is a mapping such as {cpus: 1}, not 3"),
-        ({"gpsu": 1}, ("gpsu",), "resources has no 'gpsu' (did you mean 'gpus'?); it has cpus, gpus, memory, "),
+        (
+            {"gpsu": 1},
+            ("gpsu",),
+            "resources has no 'gpsu' (did you mean 'gpus'?); it has cpus, gpus, memory, fresh_process, or a model's"
+            " name with these",
+        ),
         (
             {"cnnn": {"gpus": 1}},
             ("cnnn",),

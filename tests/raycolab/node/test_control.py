@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -15,7 +17,16 @@ from hypothesis import strategies as st
 from raycolab import errors
 from raycolab.declaration.arguments import ArgumentError
 from raycolab.errors import ClusterError, RaycolabError, UnknownSweepError, UsageError
-from raycolab.node.control import LINE_BYTES, EngineChannel, decode_line, encode_line, error_answer, error_from
+from raycolab.node.control import (
+    LINE_BYTES,
+    ControlServer,
+    EngineChannel,
+    Peer,
+    decode_line,
+    encode_line,
+    error_answer,
+    error_from,
+)
 from raycolab.store import ClaimLostError, StoreOutageError
 from tests.in_loop import in_loop
 
@@ -52,6 +63,23 @@ class Engine:
         asked = asyncio.create_task(self.channel.request({"op": op}, timeout_s))
         await asyncio.sleep(0)
         return asked
+
+
+@in_loop
+async def test_a_socket_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    """The run directory was deleted beneath the head."""
+    path = tmp_path / "gone" / "control"
+
+    async def never(message: dict[str, Any], peer: Peer) -> None:
+        raise AssertionError
+
+    with pytest.raises(ClusterError) as refused:
+        await ControlServer(path, never).start()
+    assert re.fullmatch(
+        rf"The head's control socket {path} cannot be made \(.*No such file or directory.*\): set TMPDIR to a folder of"
+        r" a short path that you may write to, such as /tmp\.",
+        str(refused.value),
+    )
 
 
 JSON = st.recursive(
@@ -170,7 +198,7 @@ async def test_a_lost_engine_ends_every_request() -> None:
     await engine.channel.lost()
     with pytest.raises(ClusterError, match="The engine ended before it answered"):
         await asked
-    with pytest.raises(ClusterError, match="The engine is gone"):
+    with pytest.raises(ClusterError, match=r"^The engine is gone: wait until the head has started it again"):
         await engine.channel.request({"op": "pause"}, 5)
 
 

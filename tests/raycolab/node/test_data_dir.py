@@ -12,6 +12,7 @@ import pytest
 
 from raycolab.errors import ClusterError, UsageError
 from raycolab.node.data_dir import DataDir, HeadRecord, make_run_dir
+from tests.raycolab.situations import a_full_disk
 
 RECORD = HeadRecord(pid=1, control="/nowhere/control.sock", started_at=1.5, store="sqlite:////x/raycolab.db")
 
@@ -130,6 +131,17 @@ def test_a_released_lock_can_be_taken(tmp_path: Path) -> None:
     lock = DataDir(tmp_path).lock()
     lock.release()
     lock.release()
+    DataDir(tmp_path).lock().release()
+
+
+def test_a_lock_on_a_full_disk_is_said(tmp_path: Path) -> None:
+    """As on a disk that has no locks, it is no second head's."""
+    with a_full_disk(room=0), pytest.raises(UsageError) as refused:
+        DataDir(tmp_path).lock()
+    assert str(refused.value) == (
+        f"The data directory {tmp_path} cannot be locked (File too large): give --data-dir a folder on a local disk,"
+        " with room."
+    )
     DataDir(tmp_path).lock().release()
 
 

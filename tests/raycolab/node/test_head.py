@@ -1,12 +1,17 @@
-"""The sentence for a sweep engine that did not start; what a head does is in `tests/integration`."""
+"""What a head says when it cannot be one, before anything is started; what it does is in `tests/integration`."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from raycolab.node.head import engine_failure
+from raycolab.errors import ClusterError, RaycolabError, UsageError
+from raycolab.node.data_dir import DataDir
+from raycolab.node.head import HeadOptions, HeadSupervisor, engine_failure, write_private
+from tunnel.secure import HubIdentity
 
 TRACEBACK = 'Traceback (most recent call last):\n  File "x.py", line 1, in <module>\n'
 
@@ -24,3 +29,59 @@ def test_an_engine_that_did_not_start_is_told_in_its_last_words(tmp_path: Path, 
     (tmp_path / "engine.log").write_text(log)
     sentence = engine_failure(tmp_path / "engine.log")
     assert sentence == f"The sweep engine did not start: {said}. Start the head again."
+
+
+DAMAGED = (
+    "The head's identity in {0} is damaged: start the head with --new-address (in a notebook new_address=True), and"
+    " give joiners the new join address."
+)
+GOOD = {"hub": HubIdentity.create(time.time()).to_pem().decode(), "ray_token": "t" * 43}
+
+
+@pytest.mark.parametrize(
+    ("identity", "secrets", "kind", "sentence"),
+    [
+        ({**GOOD, "hub": GOOD["hub"][:200]}, (), ClusterError, DAMAGED),
+        ({"hub": GOOD["hub"]}, (), ClusterError, DAMAGED),
+        (
+            GOOD,
+            ("PATH", "HF_TOKEN"),
+            UsageError,
+            "The secret 'HF_TOKEN' is not in the head's environment: set it, then start the head.",
+        ),
+    ],
+    ids=["a key cut short", "no token of Ray's", "a secret that is not there"],
+)
+def test_what_a_head_needs_is_looked_at_first(
+    tmp_path: Path, identity: dict[str, Any], secrets: tuple[str, ...], kind: type[RaycolabError], sentence: str
+) -> None:
+    """Of what it kept, and of its environment."""
+    data_dir = DataDir(tmp_path)
+    data_dir.save_identity(identity)
+    options = HeadOptions(provider="unix", secrets=secrets)
+    with pytest.raises(kind) as refused:
+        HeadSupervisor(options, data_dir, tmp_path, {"PATH": "/bin"})
+    assert (type(refused.value), str(refused.value)) == (kind, sentence.format(tmp_path))
+
+
+def test_a_damaged_identity_can_be_replaced(tmp_path: Path) -> None:
+    """As the sentence says; a good one is kept."""
+    data_dir = DataDir(tmp_path)
+    data_dir.save_identity({"hub": "x"})
+    HeadSupervisor(HeadOptions(provider="unix", new_address=True), data_dir, tmp_path, {})
+    data_dir.save_identity(GOOD)
+    HeadSupervisor(HeadOptions(provider="unix"), data_dir, tmp_path, {})
+
+
+@pytest.mark.parametrize(
+    ("place", "reason"), [("gone/address", "No such file or directory"), ("folder", "Is a directory")]
+)
+def test_a_join_address_that_cannot_be_written_is_told(tmp_path: Path, place: str, reason: str) -> None:
+    """Its folder has gone since it was looked at, or a folder came in its place; nothing is left beside it."""
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ClusterError) as refused:
+        write_private(tmp_path / place, "tunnel+ws://h#token")
+    assert str(refused.value) == (
+        f"The join address cannot be written to {tmp_path / place} ({reason}): mend that, or name another file."
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]

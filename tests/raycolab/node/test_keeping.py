@@ -272,9 +272,9 @@ async def test_a_process_that_ends_is_started_again(tmp_path: Path) -> None:
     process = FolderProcess([sys.executable, "-c", code], os.environ, tmp_path / "log")
     assert await process.ask("live") == {"is": 1}
     for _ in range(2):  # it may have ended already, or not yet
-        with pytest.raises(ClusterError, match="the process that takes snapshots ended: "):
+        with pytest.raises(ClusterError, match=r"^the process that takes snapshots ended, and is started again: "):
             await process.ask("die")
-    with pytest.raises(ClusterError, match=r"ended: out of memory\.$"):
+    with pytest.raises(ClusterError, match=r"ended, and is started again: out of memory\.$"):
         await process.ask("die")
     await process.end()
 

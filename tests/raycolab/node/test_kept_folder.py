@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ import pytest
 
 from raycolab.errors import ClusterError, RaycolabError, UsageError
 from raycolab.node.data_dir import DataDir
-from raycolab.node.kept_folder import ADDRESS_FILE, KeptFolder, chosen_folder, is_wanted
+from raycolab.node.kept_folder import ADDRESS_FILE, KeptFolder, chosen_folder, is_wanted, main
 from raycolab.store import Store, StoreOutageError, open_store, sqlite_url
 from raycolab.store.snapshots import KEPT
 from raycolab.trial import SweepState, TrialRow, TrialState
@@ -282,7 +283,10 @@ def test_the_join_address_lies_beside_for_this_user_alone(first: Machine, drive:
 def test_an_address_that_cannot_be_written_is_said_and_the_snapshot_stands(first: Machine, drive: Path) -> None:
     """A folder of its name is in the way."""
     (drive / ADDRESS_FILE / "x").mkdir(parents=True)
-    with first.begin(), pytest.raises(ClusterError, match=r"cannot be written to .*join-address\.txt \(Is a directory"):
+    sentence = (
+        r"^the join address cannot be written to .*join-address\.txt \(Is a directory\): mend that, or set RAYCOLAB"
+    )
+    with first.begin(), pytest.raises(ClusterError, match=sentence):
         first.keep()
     assert numbers(drive) == [1]
 
@@ -335,6 +339,26 @@ def test_the_folder_is_the_one_that_was_named(monkeypatch: pytest.MonkeyPatch, t
     ]
     with pytest.raises(UsageError, match=r"^RAYCOLAB_SNAPSHOTS ~nobody-is-called-so: there is no such user"):
         chosen_folder({"RAYCOLAB_SNAPSHOTS": "~nobody-is-called-so"})
+
+
+def test_what_the_system_refuses_is_an_answer(
+    first: Machine, drive: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The identity was deleted under a running head."""
+    with first.begin():
+        pass
+    identity = first.data_dir.path / "identity.json"
+    identity.unlink()
+    monkeypatch.setenv("RAYCOLAB_SNAPSHOTS", str(drive))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"op": "keep", "address": ""}\n')))
+    main(str(first.data_dir.path), str(first.database))
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["ok"], answer["kind"], answer["error"]) == (
+        False,
+        "ClusterError",
+        f"snapshots cannot be kept or restored (No such file or directory: {identity}): mend that, or set"
+        " RAYCOLAB_SNAPSHOTS to another folder.",
+    )
 
 
 def test_the_process_answers_lines(first: Machine, tmp_path: Path) -> None:

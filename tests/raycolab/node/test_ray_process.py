@@ -123,6 +123,17 @@ def test_ray_that_gives_up_time_and_again_is_said(tmp_path: Path) -> None:
     assert not (tmp_path / "ray").exists()
 
 
+def test_ray_that_neither_starts_nor_ends_is_given_up(tmp_path: Path) -> None:
+    """After the time it is given; nothing of it is left."""
+    silent = [sys.executable, "-c", "import time; time.sleep(1000)"]
+    ports = RayPorts.of(PortBlock(20_300, ports_needed(1)))
+    ray = RayProcess(silent, dict(os.environ), ports=ports, temp_dir=tmp_path / "ray")
+    sentence = r"^Ray was not up after 0 s on this node: it printed nothing\. Start the node again\.$"
+    with pytest.raises(ClusterError, match=sentence):
+        asyncio.run(ray.start(timeout_s=0.2))
+    assert not (tmp_path / "ray").exists()
+
+
 def test_ray_that_fails_otherwise_is_not_started_again(tmp_path: Path) -> None:
     """The next time would be no better."""
     with pytest.raises(ClusterError, match="Version mismatch"):

@@ -73,7 +73,7 @@ def test_the_wildcards_are_known() -> None:
         (UnixListen(Path("/x/hub.sock")), errno.EADDRINUSE, PortTakenError, "/x/hub.sock is in use by another"),
         (TCP, errno.EADDRNOTAVAIL, UsageError, "127.0.0.1:8765 is not an address of this machine: give --listen"),
         (TCP, errno.EACCES, UsageError, "This user may not listen at 127.0.0.1:8765: give --listen another one"),
-        (TCP, errno.ENOMEM, ClusterError, "cannot listen at 127.0.0.1:8765: Cannot allocate memory. Give --listen"),
+        (TCP, errno.ENOMEM, ClusterError, "The head cannot listen at 127.0.0.1:8765: Cannot allocate memory. Give"),
     ],
 )
 def test_each_failure_says_what_to_do(listen: Listen, number: int, kind: type[RaycolabError], part: str) -> None:

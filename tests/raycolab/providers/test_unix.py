@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from raycolab.errors import UsageError
+from raycolab.errors import ClusterError, UsageError
 from raycolab.providers.unix import UnixProvider
 from tests.in_loop import in_loop
 from tunnel.listen import TcpListen, UnixListen
@@ -76,8 +77,32 @@ def test_the_length_counts_bytes(tmp_path: Path) -> None:
 @in_loop
 async def test_a_given_path_in_no_folder_is_refused(tmp_path: Path) -> None:
     """Folders are not made where somebody may have mistyped."""
-    with pytest.raises(UsageError, match="there is no folder"):
+    with pytest.raises(
+        UsageError, match=r"^--listen .*x\.sock: there is no folder .*absent\. Make it, or give another path"
+    ):
         await unix(str(tmp_path / "absent" / "x.sock"), tmp_path).prepare()
+
+
+@in_loop
+async def test_a_remembered_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    """/proc takes no folders, from root either."""
+    with pytest.raises(ClusterError) as refused:
+        await unix(None, tmp_path, {"path": "/proc/none/hub.sock"}).prepare()
+    assert str(refused.value) == (
+        "The folder /proc/none for the head's socket cannot be made (No such file or directory): give --listen a path."
+    )
+
+
+@in_loop
+async def test_a_remembered_folder_of_another_user_is_refused(tmp_path: Path) -> None:
+    """Who was faster to make it again, where everybody may, could listen in the head's place."""
+    theirs = Path("/") if os.getuid() else tmp_path / "theirs"
+    if os.getuid() == 0:
+        theirs.mkdir()
+        os.chown(theirs, 65534, 65534)
+    with pytest.raises(ClusterError) as refused:
+        await unix(None, tmp_path, {"path": str(theirs / "hub.sock")}).prepare()
+    assert str(refused.value) == f"The folder {theirs} belongs to another user: give --listen a path of your own."
 
 
 @in_loop

@@ -119,7 +119,7 @@ def test_a_pair_that_is_not_there_is_refused() -> None:
     with pytest.raises(UsageError, match=r"sample has no dataset 'digits'"):
         results.to_study("svc", "digits")
     bare = Results(METRIC, [DONE], models=["svc"], datasets=["iris"])
-    with pytest.raises(UsageError, match="know no search space"):
+    with pytest.raises(UsageError, match=r"^these results know no search space: take `results` from the sweep itself"):
         bare.to_study("svc", "iris")
 
 

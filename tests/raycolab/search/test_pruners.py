@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 
 import optuna
@@ -89,6 +90,16 @@ def test_what_cannot_be_made(early_stop: EarlyStop, option: str | None, sentence
     assert str(caught.value).startswith(sentence)
     assert caught.value.option == option
     assert caught.value.exit_code == 2
+
+
+def test_a_pruner_whose_library_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Optuna would ask for it in the middle of the sweep."""
+    monkeypatch.setitem(sys.modules, "scipy", None)  # Python's own way to say that there is none
+    with pytest.raises(PrunerError) as caught:
+        checked(EarlyStop("wilcoxon", {"p_threshold": 0.1}))
+    assert str(caught.value) == (
+        "wilcoxon needs scipy, which is not installed here; `pip install scipy`, or take median"
+    )
 
 
 def test_which_pruners_remember() -> None:

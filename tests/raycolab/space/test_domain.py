@@ -157,7 +157,7 @@ def test_a_huge_domain_has_no_grid(domain: Domain) -> None:
         ),
         (lambda: Float(0, math.inf), "uniform(0, inf) needs finite bounds"),
         (lambda: Float(0, 1, step=0), "quniform(0, 1, 0) needs a step above 0"),
-        (lambda: Integer(3, 2), "integer(3, 2) has no value: its low bound is above its high one"),
+        (lambda: Integer(3, 2), "integer(3, 2) has no value: its low bound is above its high one; swap them"),
         (lambda: Integer(0, 2, log=True), "lograndint(0, 3) is logarithmic and needs a low bound of at least 1"),
         (lambda: Integer(0, 2, step=0), "integer(0, 2) needs a step of at least 1"),
         (lambda: Choice(()), "a choice needs at least one value, and this one is empty"),
@@ -167,7 +167,7 @@ def test_a_huge_domain_has_no_grid(domain: Domain) -> None:
         (lambda: Normal(0, 1, step=-1), "qrandn(0, 1, -1) needs a step above 0"),
         (lambda: Beta(0, 1), "beta(0, 1) needs a and b above 0"),
         (lambda: Beta(1, 1, step=0), "beta(1, 1, 0) needs a step above 0"),
-        (lambda: stepped(0, 1, 0), "a quantization of 0 is not above 0"),
+        (lambda: stepped(0, 1, 0), "a quantization of 0 is not above 0; take a positive number"),
         (lambda: stepped(0.1, 0.9, 1), "there is no multiple of 1 between 0.1 and 0.9; take a smaller quantization"),
     ],
 )

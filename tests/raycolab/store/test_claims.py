@@ -103,9 +103,10 @@ def test_a_deleted_sweep_cannot_be_claimed_nor_written(url: str) -> None:
         trial = finished(store, sweep)
         store.claim(sweep.id, "a", NOW, STALE_S)
         store.delete_sweep("digits")
-        with pytest.raises(UnknownSweepError, match="it was deleted"):
+        sentence = r"^the sweep 'digits' is no longer in .*: it was deleted\. Declare it again to start anew\.$"
+        with pytest.raises(UnknownSweepError, match=sentence):
             store.write(sweep.id, [trial])
-        with pytest.raises(UnknownSweepError, match="it was deleted"):
+        with pytest.raises(UnknownSweepError, match=sentence):
             store.claim(sweep.id, "a", NOW, STALE_S)
 
 

@@ -82,18 +82,25 @@ def test_a_damaged_file_is_said_to_be_damaged(engine: Engine, tmp_path: Path) ->
 def test_a_value_that_no_database_takes_is_named(engine: Engine) -> None:
     """Half a character, as a file name that is not UTF-8 gives it."""
     with (
-        pytest.raises(RaycolabError, match=r"r\.sqlite cannot hold a value \(.*surrogates.*\): nothing was written"),
+        pytest.raises(
+            RaycolabError, match=r"r\.sqlite cannot hold a value \(.*surrogates.*\), and nothing was written: use"
+        ),
         told("r.sqlite"),
         engine.begin() as connection,
     ):
         insert(connection, "\udcff")
 
 
-def test_what_is_no_outage_is_told_in_the_databases_words(engine: Engine) -> None:
-    """A bug of ours or a server's own rule; repeating it would not help."""
-    statement, values = "INSERT INTO kept VALUES (?)", ("a", "b")
+@pytest.mark.parametrize(
+    ("statement", "values"), [("INSERT INTO kept VALUES (?)", ("a", "b")), ("SELECT * FROM dropped", ())]
+)
+def test_what_is_no_outage_is_told_in_the_databases_words(
+    engine: Engine, statement: str, values: tuple[str, ...]
+) -> None:
+    """A bug of ours, a server's own rule, a table that somebody dropped; repeating it would not help."""
+    sentence = r"^the database r\.sqlite answered with an error \(.*\): mend that, or name another database\.$"
     with (
-        pytest.raises(RaycolabError, match=r"r\.sqlite answered with an error: ") as caught,
+        pytest.raises(RaycolabError, match=sentence) as caught,
         told("r.sqlite"),
         engine.begin() as connection,
     ):

@@ -86,7 +86,7 @@ def test_a_folder_in_place_of_the_file_is_named(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     """A file where a folder should be."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match=r"cannot (create|make).*file"):
+    with pytest.raises(UsageError, match=r"cannot make the folder of .*file.*: a file is in its place; choose"):
         open_store(sqlite_url(tmp_path / "file" / "results.sqlite"))
 
 
@@ -153,7 +153,7 @@ def test_an_upgrade_is_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "r.sqlite"
     version_1(path, "CREATE TABLE reports (mine TEXT)")
     before = list(sqlite3.connect(path).iterdump())
-    with pytest.raises(UsageError, match=r"already has a table 'reports' of another program"):
+    with pytest.raises(UsageError, match=r"already has a table 'reports' of another program: give raycolab"):
         open_store(sqlite_url(path))
     assert list(sqlite3.connect(path).iterdump()) == before
 
@@ -165,14 +165,16 @@ def test_another_programs_tables_are_not_touched(tmp_path: Path) -> None:
     base.execute("CREATE TABLE trials (trial_id INTEGER)")
     base.commit()
     base.close()
-    with pytest.raises(UsageError, match=r"already has a table 'trials' of another program"):
+    with pytest.raises(
+        UsageError, match=r"already has a table 'trials' of another program: give raycolab a database of its own"
+    ):
         open_store(sqlite_url(path))
 
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "sqlite:///file:r.sqlite?uri=true"])
 def test_a_database_in_memory_is_refused(url: str) -> None:
     """Results in memory would end with the process that computed them."""
-    with pytest.raises(UsageError, match="must outlive the process"):
+    with pytest.raises(UsageError, match=r"results must outlive the process, '.*' would not: write sqlite:///results"):
         open_store(url)
 
 
@@ -201,5 +203,7 @@ def test_an_unknown_kind_of_database_is_named(url: str, cure: str) -> None:
 @pytest.mark.skipif(importlib.util.find_spec("pg8000") is not None, reason="pg8000 is installed here")
 def test_a_missing_driver_is_named_with_its_cure() -> None:
     """The import that failed, and what to install."""
-    with pytest.raises(UsageError, match=r"driver of 'postgresql\+pg8000://' is not installed .*pip install"):
+    with pytest.raises(
+        UsageError, match=r"driver of 'postgresql\+pg8000://' is not installed .*: for PostgreSQL run pip install"
+    ):
         open_store("postgresql+pg8000://h/n")

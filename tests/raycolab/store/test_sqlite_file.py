@@ -64,11 +64,13 @@ def test_what_somebody_would_miss_is_worth_keeping(
 
 def test_a_file_that_is_gone_or_no_database_is_said(tmp_path: Path) -> None:
     """And none is made."""
-    with pytest.raises(StoreOutageError, match=r"a\.db cannot be looked at"):
+    with pytest.raises(StoreOutageError, match=r"a\.db cannot be looked at \(.*\): put it back, or go on"):
         worth_keeping(tmp_path / "a.db")
     assert not (tmp_path / "a.db").exists()
     (tmp_path / "b.db").write_text("hello" * 1000)
-    with pytest.raises(StoreOutageError, match=r"b\.db cannot be written"):
+    with pytest.raises(
+        StoreOutageError, match=r"^the database .*b\.db cannot be written \(.*\): mend that, then start the head"
+    ):
         drop_claims(tmp_path / "b.db")
 
 
