@@ -149,16 +149,17 @@ class Engine:
         if run is None or run.finished is None:
             return
         over = run.finished
-        news = run.news(None)
-        sentence = over.sentence or news.sentence  # without one of its own: which nodes did not take part, and why
-        self._resting[run.sweep.name] = replace(news, state=over.state, eta_s=None, sentence=sentence)
-        self._current = None
-        self._ending.add(run)
         try:
             await self._stored(lambda store: store.update_sweep(run.sweep.id, state=over.state))
         except RaycolabError as error:
             _log.warning("sweep %s is over, its state is not stored: %s", run.sweep.name, error)
         await self._release(run.sweep)
+        # Only now is it told: who hears that a sweep is over finds it so in the store, and may delete it.
+        news = run.news(None)
+        sentence = over.sentence or news.sentence  # without one of its own: which nodes did not take part, and why
+        self._resting[run.sweep.name] = replace(news, state=over.state, eta_s=None, sentence=sentence)
+        self._current = None
+        self._ending.add(run)
         _log.info("sweep %s: %s", run.sweep.name, over.state)
         ending = self._loop.create_task(self._watched(run.end_slots()))
         ending.add_done_callback(lambda _: self._ending.discard(run))

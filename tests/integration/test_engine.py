@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
 import time
+from contextlib import closing
 
 import pytest
+from sqlalchemy.engine import make_url
 
 from raycolab.trial import ErrorKind, SweepState, TrialState
 from tests.integration.engine_stage import Cluster, notebook
@@ -29,6 +32,24 @@ def test_a_sweep_runs_to_its_end(engine_cluster: Cluster) -> None:
     assert all(row.state is TrialState.COMPLETE and row.node == "head" for row in rows)
     assert [attempt.number for attempt in engine_cluster.store.attempts(sweep_id)] == [1] * 80
     assert engine_cluster.store.existing_sweep("squares").state is SweepState.COMPLETE
+
+
+def test_the_end_is_told_once_it_is_stored(engine_cluster: Cluster) -> None:
+    """A store that takes a second over the sweep's last state: nobody hears of the end before it is there."""
+    sweep_id = engine_cluster.declare("late", notebook(SQUARE), models={"m": {"x": [1]}}, datasets=["d"], method="grid")
+    url = make_url(engine_cluster.url)
+    with closing(sqlite3.connect(str(url.database))) as database:
+        database.execute(
+            "CREATE VIEW a_second AS WITH RECURSIVE numbers(n) AS"
+            " (SELECT 1 UNION ALL SELECT n + 1 FROM numbers LIMIT 10000000) SELECT n FROM numbers"
+        )
+        database.execute(
+            f"CREATE TRIGGER late BEFORE UPDATE OF state ON sweeps WHEN new.id = {sweep_id} AND new.state = 'COMPLETE'"
+            " BEGIN SELECT count(*) FROM a_second; END"
+        )
+    engine_cluster.supervisor.ask("start", "late")
+    engine_cluster.supervisor.wait_state("late", SweepState.COMPLETE)
+    assert engine_cluster.store.existing_sweep("late").state is SweepState.COMPLETE
 
 
 @pytest.mark.slow
