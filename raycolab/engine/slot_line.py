@@ -1,7 +1,8 @@
 """The engine's end of the line to one slot: what the slot said, in order, and what it is to be told.
 
 A slot's newest call is kept until there is something to say; an older one is answered as soon as a newer one comes.
-Runs on the engine's event loop.
+Once the slot is told to end none is kept: it waits for nothing but the answer that says its last reports are here. Runs
+on the engine's event loop.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import time
 
 from raycolab.engine.mailbox import Inbox, Outbox
-from raycolab.engine.slot_words import Call, EngineWord, Reply, SlotWord
+from raycolab.engine.slot_words import Call, End, EngineWord, Reply, SlotWord
 
 __all__ = ["SlotLine"]
 
@@ -25,6 +26,7 @@ class SlotLine:
         self._heard: Inbox[SlotWord] = Inbox()
         self._words: Outbox[EngineWord] = Outbox()
         self._newest = 0
+        self._ends = False
         self._waiting: asyncio.Future[None] | None = None
 
     def hear(self, call: Call) -> list[SlotWord]:
@@ -37,6 +39,7 @@ class SlotLine:
     def say(self, word: EngineWord) -> None:
         """Tell the slot, with the answer to the call that waits or to the next one."""
         self._words.put(word)
+        self._ends = self._ends or isinstance(word, End)
         self._wake()
 
     async def reply(self, call: Call) -> Reply:
@@ -46,7 +49,8 @@ class SlotLine:
             self._newest = call.number
             self._wake()
             await asyncio.sleep(0)  # the older call goes first and takes what there is to say: this one can wait
-            if call.number == self._newest and not self._words.has_unsent:  # a newer one may have come in between
+            # A newer one may have come in between.
+            if call.number == self._newest and not self._words.has_unsent and not self._ends:
                 await self._wait()
         return Reply(self._words.take(self._heard.received), time.monotonic() - begun)
 

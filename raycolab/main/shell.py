@@ -73,7 +73,6 @@ class MainShell(InteractiveShell):
         self.loop_runner = self.run_coroutine
         if self.display_formatter is not None:
             self.display_formatter.active_types = ["text/plain"]  # nobody looks at the pictures: draw none
-        self._prepare_inline_config()
         sys.path.insert(0, "")  # as in a notebook: modules beside it, and those its cells write, can be imported
         self._protected = ProtectedPackages(folder / "packages.json")
 
@@ -96,6 +95,8 @@ class MainShell(InteractiveShell):
 
     def run_cell(self, raw_cell: str, *args: Any, **options: Any) -> Any:
         """As IPython's, but the error of a cell run within a cell is kept: `%%capture` and `%run` swallow it."""
+        if "InlineBackend" in raw_cell:
+            self._prepare_inline_config()
         self._depth += 1
         try:
             result = super().run_cell(raw_cell, *args, **options)
@@ -198,12 +199,16 @@ class MainShell(InteractiveShell):
         """Nothing: there is no window."""
 
     def _prepare_inline_config(self) -> None:
-        """Let `%config InlineBackend...` work before `%matplotlib`, as it does in a kernel."""
+        """Let `%config InlineBackend...` work before `%matplotlib`, as it does in a kernel.
+
+        Only for cells that name it: it loads all of matplotlib, 0.3 s of CPU in each slot.
+        """
         if all(importlib.util.find_spec(name) is not None for name in ("matplotlib", "matplotlib_inline")):
             from matplotlib_inline.config import InlineBackend
 
             configurables: list[Any] = self.configurables
-            configurables.append(InlineBackend.instance(parent=self))
+            if not any(isinstance(each, InlineBackend) for each in configurables):
+                configurables.append(InlineBackend.instance(parent=self))
 
 
 def _run(arguments: list[str], text: str | None = None) -> CommandResult:

@@ -67,6 +67,18 @@ async def test_of_two_calls_that_come_at_once_one_is_answered() -> None:
 
 
 @in_loop
+async def test_once_it_is_told_to_end_no_call_waits() -> None:
+    """A slot that loads MAIN meanwhile says Ready afterwards, and ends once it knows that this has come."""
+    line = SlotLine("head.1")
+    line.say(End())
+    assert (await line.reply(call(1))).batch == Batch(1, (End(),), 0)
+    late = call(2, Ready({}), received=1)
+    line.hear(late)
+    async with asyncio.timeout(1):
+        assert (await line.reply(late)).batch == Batch(2, (), 1)
+
+
+@in_loop
 async def test_after_a_failed_call_what_was_said_is_said_again() -> None:
     """Unless the slot has it."""
     line = SlotLine("head.1")

@@ -114,10 +114,25 @@ def test_a_command_whose_output_is_used_runs_in_every_worker(load: Load) -> None
         assert runtime.compute("m", "d", {}, ACCURACY).metrics["found"] == "three"
 
 
-def test_matplotlib_inline_is_nothing_where_matplotlib_is_missing(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bare magic passes on such a node, which may have matplotlib_inline; using matplotlib says what to install."""
+def _without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a fresh process."""
     for name in [name for name in sys.modules if name.partition(".")[0] in ("matplotlib", "matplotlib_inline")]:
         monkeypatch.delitem(sys.modules, name)
+
+
+def test_matplotlib_is_loaded_by_those_who_use_it(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A MAIN without pictures does not pay for it; `%config InlineBackend` works in any cell, before `%matplotlib`."""
+    _without_matplotlib(monkeypatch)
+    load("x = 1", COMPUTE).setup()
+    assert "matplotlib" not in sys.modules
+    monkeypatch.undo()
+    config = "%config InlineBackend.figure_format = 'retina'"
+    load(config, "%matplotlib inline", config, "import matplotlib.pyplot", COMPUTE).setup()
+
+
+def test_matplotlib_inline_is_nothing_where_matplotlib_is_missing(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bare magic passes on such a node, which may have matplotlib_inline; using matplotlib says what to install."""
+    _without_matplotlib(monkeypatch)
     monkeypatch.setitem(sys.modules, "matplotlib", None)  # importing it fails now
     load("%matplotlib inline", COMPUTE).setup()
     failure = setup_failure(load("%matplotlib inline\nimport matplotlib_is_not_here.pyplot", COMPUTE))
