@@ -16,8 +16,11 @@ from xdist.scheduler import LoadScopeScheduling
 from tests import own_network
 
 # How long inputs take to make says something about the machine, which runs clusters beside, and nothing about the code.
-settings.register_profile("shared", suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("shared")
+_PROFILE = settings(suppress_health_check=[HealthCheck.too_slow])
+# The same inputs in each run, so that a change is judged by what it changed; --hypothesis-profile=random draws others.
+settings.register_profile("same", _PROFILE, derandomize=True)
+settings.register_profile("random", _PROFILE, print_blob=True)
+settings.load_profile("same")
 
 _LARGE = "clusters"
 _CLUSTERS = ("tests/bench/", "tests/integration/", "tests/notebooks/")
