@@ -74,6 +74,8 @@ def _composed(text: str) -> tuple[_Loader, yaml.Node | None]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark is not None else 1
+        if "'\\t'" in (error.problem or ""):
+            raise YamlError("there is a tab where YAML wants spaces; put spaces in its place", line) from error
         raise YamlError(f"this is not YAML ({error.problem or error.context})", line) from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1

@@ -60,6 +60,7 @@ def test_merge_keys_bring_their_mapping_and_lines() -> None:
         ("- a\n", 1, "the file is not a mapping of keys to values; write lines such as method: random"),
         ("", 1, "the file is not a mapping of keys to values; write lines such as method: random"),
         ("a: [1\n", 2, "this is not YAML (expected ',' or ']', but got '<stream end>')"),
+        ("models:\n\tsvc:\n", 2, "there is a tab where YAML wants spaces; put spaces in its place"),
         ("a: 1\nb: \x07\n", 2, "this is not YAML (it has a character that text files do not have)"),
         ("a: 1\n--- \nb: 2\n", 2, "this is not YAML (but found another document)"),
         ("a: !!python/object:os.system x\n", 1, "'x' is not a value that can be used here; put it in quotes"),
