@@ -95,7 +95,8 @@ class SimulatedSession:
     def __init__(self, *, shared: Sequence[Path] = (), hostname: str | None = None, kind: Kind | None = None) -> None:
         # Directories that lie in what each session has for itself, and are to be seen in this one all the same.
         self._shared = sorted({path.resolve() for path in (*shared, *_places_of_python())})
-        self.hostname = hostname or secrets.token_hex(6)
+        # Not digits alone, which the resolver takes for an address.
+        self.hostname = hostname or f"tab-{secrets.token_hex(6)}"
         self._kind = kind or ("root" if os.geteuid() == 0 else "user")
         self._keeper: subprocess.Popen[str] | None = None
         self._first: int | None = None  # the process whose end is the session's, as numbered outside

@@ -145,6 +145,15 @@ def test_each_session_has_its_own_places(kind: Kind, shared: Path) -> None:
 
 
 @needs_sessions
+def test_its_name_resolves_whatever_was_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Digits alone, as one name in 300 would be, are an address to the resolver."""
+    monkeypatch.setattr("secrets.token_hex", lambda size: "1" * 2 * size)
+    with SimulatedSession(kind=KINDS[0]) as session:
+        found = session.run(_python("import socket; print(socket.gethostbyname(socket.gethostname()))"))
+    assert found.stdout.strip() == PRIVATE_ADDRESS
+
+
+@needs_sessions
 def test_a_session_has_no_rights_over_its_network(kind: Kind) -> None:
     """As on Colab a process is root without NET_ADMIN and SYS_ADMIN."""
     with SimulatedSession(kind=kind) as session:
