@@ -28,15 +28,17 @@ _AFTER = {
     "tests/integration/test_chaos.py": "tests/integration/test_failure_kinds.py",
     "tests/integration/test_grace.py": "tests/integration/test_outages.py",
 }
-_SHARED = {"of the engine": ("engine", "resources", "search_engine"), "behind edges": ("grace", "outages")}
+# Those that take longest come first, so that the two processes end together.
+_SHARED = {"behind edges": ("grace", "outages"), "of the engine": ("engine", "resources", "search_engine")}
 _SMALL = {
     f"tests/integration/test_{name}.py": f"small cluster {which}"
     for which, names in {
         **_SHARED,
-        **{name: (name,) for name in ("ngrok_provider", "pull", "refusals", "tunnel")},
+        **{name: (name,) for name in ("refusals", "ngrok_provider", "pull", "tunnel")},
     }.items()
     for name in names
 }
+_TURNS = {piece: turn for turn, piece in enumerate(dict.fromkeys(_SMALL.values()), 1)}
 
 
 def _piece(nodeid: str) -> str:
@@ -65,8 +67,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     files = [item.nodeid.partition("::")[0] for item in items]
     first = {file: at for at, file in reversed(list(enumerate(files)))}
     places = [
-        (_piece(file) in _SMALL.values(), first.get(_AFTER.get(file, file), first[file]), file in _AFTER)
-        for file in files
+        (_TURNS.get(_piece(file), 0), first.get(_AFTER.get(file, file), first[file]), file in _AFTER) for file in files
     ]
     items[:] = [item for _, item in sorted(zip(places, items, strict=True), key=lambda each: each[0])]
 

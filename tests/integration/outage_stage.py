@@ -20,7 +20,7 @@ from tests.integration.sessions import RAYCOLAB, Cluster, Tab, cluster, until, w
 __all__ = ["ONE_WAY_S", "SHARED_GRACE_S", "Attempt", "NodeWatch", "Sight", "Sweep", "behind_edges"]
 
 ONE_WAY_S = 0.05
-SHARED_GRACE_S = 20  # of the cluster that tests of outages share: the short ones are shorter, the long one is longer
+SHARED_GRACE_S = 12  # of the cluster that tests of outages share: the short ones are shorter, the long one is longer
 JOINERS = ("tab-1", "tab-2")
 
 _MAIN = """

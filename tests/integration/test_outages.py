@@ -45,7 +45,7 @@ def black_hole(three: Cluster, names: Sequence[str], seconds: float, *, broken: 
 
 
 def test_a_sweep_through_cuts_and_black_holes(edged: Cluster) -> None:
-    """Cut again and again, then dark for 3 and 8 s: each trial ran once, and Ray's nodes are the same ones."""
+    """Cut again and again, then dark for 3 and 6 s: each trial ran once, and Ray's nodes are the same ones."""
     before = processes(edged)
     with NodeWatch(edged) as watch:
         sweep = Sweep(edged, "short", trials=84, trial_s=1.0)
@@ -53,7 +53,7 @@ def test_a_sweep_through_cuts_and_black_holes(edged: Cluster) -> None:
         cuts = cut_for(edged, 15.0, every_s=2.0)
         black_hole(edged, ["tab-1"], 3.0)
         time.sleep(1.0)
-        black_hole(edged, ["tab-1", "tab-2"], 8.0, broken=True)
+        black_hole(edged, ["tab-1", "tab-2"], 6.0, broken=True)
         see_through(edged, watch, sweep, before, cuts)
 
 
