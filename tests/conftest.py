@@ -1,8 +1,9 @@
-"""How the tests share the machine: two processes, and clusters in both of them only where that is no crowd.
+"""How the tests share the machine: three processes, and clusters in several of them only where that is no crowd.
 
 Starting Ray keeps two cores busy, and Ray gives a node 30 s to start. So the large clusters take turns in one process,
-while the other one runs everything that has no cluster; the small clusters come last, in whichever process is free. For
-this each has a network of its own. Where that is refused all clusters take turns, for they all use 127.77.0.0/16.
+while the others run everything that has no cluster; the small clusters come last, in whichever process is free. Much of
+what clusters do is waiting, so three processes keep two cores busy. For this each has a network of its own. Where that
+is refused all clusters take turns, for they all use 127.77.0.0/16.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _AFTER = {
     "tests/integration/test_chaos.py": "tests/integration/test_failure_kinds.py",
     "tests/integration/test_grace.py": "tests/integration/test_outages.py",
 }
-# Those that take longest come first, so that the two processes end together.
+# Those that take longest come first, so that the processes end together.
 _SHARED = {"behind edges": ("grace", "outages"), "of the engine": ("engine", "resources", "search_engine")}
 _SMALL = {
     f"tests/integration/test_{name}.py": f"small cluster {which}"
