@@ -42,7 +42,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from raycolab.simulate import SimulatedSession, probe
+from raycolab.sandbox.sessions import SimulatedSession, probe
 
 __all__ = ["SEARCH", "ExampleError", "find_programs", "main"]
 

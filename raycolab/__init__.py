@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from raycolab.cluster import Head, attach, join, leave, start_head
-    from raycolab.diagnosis.doctor import doctor
+    from raycolab.diagnostics.doctor import doctor
     from raycolab.errors import RaycolabError
     from raycolab.examples import example_path
     from raycolab.main.reporting import TrialPruned, report
-    from raycolab.space.functions import (
+    from raycolab.spec.spaces import (
         choice,
         grid_search,
         integer,
@@ -62,7 +62,7 @@ _HOMES = {
     "Sweep": "sweep",
     "attach": "cluster",
     "declare": "sweep",
-    "doctor": "diagnosis.doctor",
+    "doctor": "diagnostics.doctor",
     "example_path": "examples",
     "find": "sweep",
     "join": "cluster",
@@ -76,7 +76,7 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'raycolab' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"raycolab.{_HOMES.get(name, 'space.functions')}"), name)
+    return getattr(importlib.import_module(f"raycolab.{_HOMES.get(name, 'spec.spaces')}"), name)
 
 
 def __dir__() -> list[str]:

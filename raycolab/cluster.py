@@ -20,15 +20,24 @@ from typing import Any
 
 from raycolab import colab
 from raycolab.errors import ClusterError, Detached, NoHeadError, RaycolabError, UsageError
-from raycolab.joiner_cell import installed_source, joiner_cell
-from raycolab.joiner_record import is_alive, last_joiner, running_joiner, start_joiner, was_up, write_record
-from raycolab.joiner_watch import end_joiner, is_detached
+from raycolab.files import read_text, typed_path
+from raycolab.joining import (
+    end_joiner,
+    installed_source,
+    is_alive,
+    is_detached,
+    joiner_cell,
+    last_joiner,
+    running_joiner,
+    start_joiner,
+    was_up,
+    write_record,
+)
 from raycolab.node.capacity import cpu_count, gpu_count
-from raycolab.node.control import ControlClient, error_from
 from raycolab.node.data_dir import DataDir
 from raycolab.node.launch import ADDRESS_VARIABLE, Task, start_detached
 from raycolab.node.ray_command import ray_environment
-from raycolab.typed_paths import read_text, typed_path
+from raycolab.node.rpc import ControlClient, error_from
 from tunnel.address import JoinAddress
 from tunnel.errors import AddressError
 from tunnel.handshake import MAX_NAME
@@ -106,8 +115,8 @@ class Head:
 
     def shutdown(self) -> None:
         """End the cluster: every joiner, Ray, the tunnel. The database stays."""
-        from raycolab.display.head_view import head_view
-        from raycolab.display.surface import in_notebook
+        from raycolab.view.live import head_view
+        from raycolab.view.output import in_notebook
 
         if self.data_dir.path in _CONNECTED:  # Ray ends a process that has lost its cluster, a kernel too
             import ray
@@ -132,7 +141,7 @@ class Head:
         return self.status(), str(self.request("head")["join_address"])
 
     def _repr_html_(self) -> str:
-        from raycolab.display.head_panel import head_panel
+        from raycolab.view.panels import head_panel
 
         try:
             return head_panel(*self._look())
@@ -141,8 +150,8 @@ class Head:
 
     def _ipython_display_(self) -> None:
         """Show the panel, kept true until the head has ended; on a terminal it is the `repr`."""
-        from raycolab.display.head_view import head_view
-        from raycolab.display.surface import in_notebook
+        from raycolab.view.live import head_view
+        from raycolab.view.output import in_notebook
 
         try:
             if in_notebook():
@@ -363,8 +372,8 @@ def _start_head(data_dir: DataDir, options: Mapping[str, Any], environ: Mapping[
 
 def _show(head: Head) -> None:
     """Its panel in a notebook, else the address and what to do with it."""
-    from raycolab.display.head_panel import next_steps
-    from raycolab.display.surface import in_notebook
+    from raycolab.view.output import in_notebook
+    from raycolab.view.panels import next_steps
 
     if in_notebook():
         head._ipython_display_()

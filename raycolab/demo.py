@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from raycolab.cluster import Head, attach
-from raycolab.declaration.file import load_sweep_file
 from raycolab.errors import ClusterError, UsageError
 from raycolab.examples import example_path
 from raycolab.node.data_dir import DataDir
 from raycolab.node.kept_folder import FOLDER_VARIABLE
 from raycolab.node.launch import ADDRESS_VARIABLE
 from raycolab.node.lifeline import exec_with_lifeline
-from raycolab.simulate import Capability, SimulatedSession, probe
+from raycolab.sandbox.sessions import Capability, SimulatedSession, probe
+from raycolab.spec.file import load_sweep_file
 from raycolab.sweep import Sweep, declare_spec
 
 __all__ = ["DemoResult", "run_demo"]

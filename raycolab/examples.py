@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 
 from raycolab.errors import UsageError
-from raycolab.typed_paths import typed_path
+from raycolab.files import typed_path
 
 __all__ = ["example_path", "next_steps", "write_examples"]
 

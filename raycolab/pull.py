@@ -24,13 +24,13 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raycolab.engine.pull_words import assignment_from_json, outcome_to_json
-from raycolab.engine.slot_desk import MAX_POINTS
+from raycolab.engine.messages import Assignment
+from raycolab.engine.pull import assignment_from_json, outcome_to_json
+from raycolab.engine.slot import MAX_POINTS
 from raycolab.errors import ClusterError, MainError, UsageError
 from raycolab.main.notebook import MainNotebook
 from raycolab.main.returned import BadReturnError, metrics_of
-from raycolab.schedule.commands import Assignment
-from raycolab.trial import Config, Metric, Outcome, Scalar, SweepState, TrialState
+from raycolab.trials import Config, Metric, Outcome, Scalar, SweepState, TrialState
 
 if TYPE_CHECKING:
     from raycolab.main.runtime import MainRuntime

@@ -15,15 +15,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from raycolab.cluster import Head, attach
-from raycolab.declaration.change import compare, refuse_contradictions
-from raycolab.declaration.spec import SweepSpec, check_fits
 from raycolab.errors import ClusterError, Detached, NoHeadError, SweepChangedError, UnknownSweepError, UsageError
 from raycolab.main.notebook import MainNotebook
 from raycolab.node.data_dir import DataDir
 from raycolab.node.versions import versions
 from raycolab.search import enumerate_trials
-from raycolab.trial import SweepRow, SweepState, TrialState
-from raycolab.wording import tally_text
+from raycolab.spec.change import compare, refuse_contradictions
+from raycolab.spec.spec import SweepSpec, check_fits
+from raycolab.text import tally_text
+from raycolab.trials import SweepRow, SweepState, TrialState
 
 if TYPE_CHECKING:  # pandas and SQLAlchemy take a second to import
     from raycolab.pull import Puller, Task
@@ -76,7 +76,7 @@ class Sweep:
 
     def wait_status(self, *, progress: Show | None = None) -> Mapping[str, Any]:
         """The sweep's object of `status --json`, once it is at rest."""
-        from raycolab.display.progress import SweepProgress
+        from raycolab.view.progress import SweepProgress
 
         with contextlib.ExitStack() as stack:
             show = progress or stack.enter_context(SweepProgress()).update
@@ -95,7 +95,7 @@ class Sweep:
 
     def worth(self, *, nodes: int) -> str:
         """What the cluster was worth since `start` was called here, and a line that runs the best configuration."""
-        from raycolab.results.worth import compute_line, most_at_once, worth_line
+        from raycolab.results.speedup import compute_line, most_at_once, worth_line
 
         results = self.results
         rows = [row for row in results.rows if row.ended_at is not None and row.ended_at >= self._began]
@@ -231,8 +231,8 @@ class Sweep:
 
     def _repr_html_(self) -> str:
         """The panel, as it stands at the head, or by the database where no head has it."""
-        from raycolab.display.sweep_panel import sweep_panel
-        from raycolab.engine.at_rest import news_of
+        from raycolab.engine.stored_sweeps import news_of
+        from raycolab.view.panels import sweep_panel
 
         with contextlib.suppress(ClusterError):
             return sweep_panel(*self._look())

@@ -11,10 +11,9 @@ from typing import Any, NoReturn
 
 import click
 
-from raycolab import streams
-from raycolab.cli.words import data_dir_option, json_option, say
+from raycolab.cli.common import data_dir_option, json_option, say
 from raycolab.errors import UsageError
-from raycolab.typed_paths import check_writable, typed_path
+from raycolab.files import check_writable, open_closed_streams, typed_path
 
 __all__ = ["down", "head", "join", "status"]
 
@@ -154,7 +153,7 @@ def status(as_json: bool, data_dir: str | None) -> None:
     from rich.console import Console
 
     from raycolab.cluster import attach
-    from raycolab.display.tables import nodes_table, snapshot_lines, sweeps_table, traffic_lines
+    from raycolab.view.tables import nodes_table, snapshot_lines, sweeps_table, traffic_lines
 
     seen = attach(data_dir).status()
     if as_json:
@@ -195,6 +194,6 @@ def _become_supervisor(role: str, data_dir: str, options: dict[str, Any], as_jso
     """Turn this process into the guard of a supervisor, which carries everything else out."""
     from raycolab.node.launch import Task, prepare
 
-    streams.open_closed_streams()
+    open_closed_streams()
     _, command = prepare(Task(role, data_dir, options, "json" if as_json else "text"))
     os.execv(command[0], command)

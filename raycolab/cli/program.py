@@ -13,14 +13,13 @@ from typing import NoReturn
 
 import click
 
-from raycolab import streams
 from raycolab.cli.cluster import down, head, join, status
+from raycolab.cli.common import say
 from raycolab.cli.group import GroupedCommands
-from raycolab.cli.here import demo, doctor, init
+from raycolab.cli.local import demo, doctor, init
 from raycolab.cli.sweep import cancel, delete, pause, results, resume, retry, stop, submit
-from raycolab.cli.words import say
 from raycolab.errors import RaycolabError
-from raycolab.unforeseen import bug_sentence
+from raycolab.files import bug_sentence, give_up, spell_everything
 
 __all__ = ["cli", "main", "run"]
 
@@ -60,7 +59,7 @@ click.version_option(package_name="raycolab")(cli)
 
 def main() -> NoReturn:
     """Run the command line and end the process with the contract's exit code."""
-    streams.spell_everything()
+    spell_everything()
     sys.exit(run(cli, sys.argv[1:]))
 
 
@@ -87,7 +86,7 @@ def _unforeseen(error: Exception) -> int:
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         say(f"{error.filename} cannot be used ({error.strerror}): mend that, then try again.")
     elif isinstance(error, OSError) and error.errno in _FULL:
-        streams.give_up(sys.stdout)
+        give_up(sys.stdout)
         say(f"The output could not be written ({error.strerror}): make room for it, or send it elsewhere.")
     else:
         say(bug_sentence(error))

@@ -11,9 +11,9 @@ from typing import Any
 
 import click
 
-from raycolab.cli.words import data_dir_option, end_on_sigterm, json_option, print_results, say
+from raycolab.cli.common import data_dir_option, end_on_sigterm, json_option, print_results, say
 from raycolab.errors import ClusterError, Detached, UsageError
-from raycolab.typed_paths import check_writable, typed_path
+from raycolab.files import check_writable, typed_path
 
 __all__ = ["cancel", "delete", "pause", "results", "resume", "retry", "stop", "submit"]
 
@@ -45,7 +45,7 @@ def submit(
     or its space is wrong; 3 no head is running; 130 interrupted.
     """
     from raycolab.cluster import attach
-    from raycolab.declaration.file import load_sweep_file
+    from raycolab.spec.file import load_sweep_file
     from raycolab.sweep import declare_spec
 
     end_on_sigterm()
@@ -115,7 +115,7 @@ def results(name: str, kind: str, best: bool, data_dir: str | None) -> int:
     elif kind == "table":
         from rich.console import Console
 
-        from raycolab.display.tables import results_table
+        from raycolab.view.tables import results_table
 
         Console().print(results_table(found), soft_wrap=True)
     else:

@@ -8,7 +8,7 @@ on Colab.
 from __future__ import annotations
 
 from raycolab.colab.drive import drive_folder, drive_link
-from raycolab.colab.here import (
+from raycolab.colab.environment import (
     HEAD_HERE,
     JOINER_HERE,
     ONE_VM_PER_FILE,

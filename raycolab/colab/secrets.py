@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
-from raycolab.colab.here import has_kernel, is_colab
+from raycolab.colab.environment import has_kernel, is_colab
 from raycolab.errors import UsageError
 from raycolab.providers import TOKEN_VARIABLE
 from raycolab.providers.ngrok_errors import TOKEN_PAGE

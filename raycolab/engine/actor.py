@@ -17,20 +17,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import ray
 
-from raycolab.declaration.spec import Method, SweepSpec
-from raycolab.engine import at_rest
+from raycolab.engine import stored_sweeps
 from raycolab.engine.cluster_view import live_nodes
 from raycolab.engine.commit import Committer
 from raycolab.engine.control import ControlLine, Message
 from raycolab.engine.mailbox import Batch
-from raycolab.engine.progress import SweepNews, sweeps_json
-from raycolab.engine.pull_words import assignment_to_json, outcome_from_json
+from raycolab.engine.pull import assignment_to_json, outcome_from_json
 from raycolab.engine.slot_words import Call, End, Reply
+from raycolab.engine.sweep_queue import Turn, Turns
 from raycolab.engine.sweep_run import SweepRun
-from raycolab.engine.turns import Turn, Turns
 from raycolab.errors import ClusterError, RaycolabError, UsageError
+from raycolab.spec.spec import Method, SweepSpec
 from raycolab.store import Store, open_store
-from raycolab.trial import SweepRow, SweepState, TrialRow
+from raycolab.summary import SweepNews, sweeps_json
+from raycolab.trials import SweepRow, SweepState, TrialRow
 
 if TYPE_CHECKING:
     from raycolab.search.studies import Studies
@@ -102,7 +102,7 @@ class Engine:
     async def _work_off(self) -> None:
         """Run the sweeps, one at a time."""
         async with self._changing:
-            for name in await self._stored(at_rest.queued_sweeps):
+            for name in await self._stored(stored_sweeps.queued_sweeps):
                 sweep = await self._stored(partial(Store.existing_sweep, name=name))
                 await self._rest(sweep, sweep.state, None)
                 self._turns.add(name, Turn(goes_on=sweep.state is SweepState.RUNNING))
@@ -281,7 +281,7 @@ class Engine:
                 f"sweep {sweep.name!r} was declared without a MAIN, so that workers have nothing to run: delete it, and"
                 " declare it with `main`."
             )
-        if await self._stored(lambda store: at_rest.has_work(store, sweep)):
+        if await self._stored(lambda store: stored_sweeps.has_work(store, sweep)):
             await self._rest(sweep, SweepState.QUEUED, self._waits_for())
             self._turns.add(sweep.name, Turn(expect_slots))
         else:
@@ -314,15 +314,15 @@ class Engine:
             run.end(state)
             return
         self._turns.drop(sweep.name)
-        if await self._stored(lambda store: at_rest.has_work(store, sweep)):
-            await self._stored(lambda store: at_rest.cancel_rows(store, sweep, state, time.time()))
+        if await self._stored(lambda store: stored_sweeps.has_work(store, sweep)):
+            await self._stored(lambda store: stored_sweeps.cancel_rows(store, sweep, state, time.time()))
             await self._rest(sweep, state, None)
 
     async def _retry(self, sweep: SweepRow, run: SweepRun | None, which: object) -> None:
-        states = at_rest.retried_states(which)
+        states = stored_sweeps.retried_states(which)
         if run is not None:
             run.retry(states)
-        elif await self._stored(lambda store: at_rest.retry_rows(store, sweep, states)):
+        elif await self._stored(lambda store: stored_sweeps.retry_rows(store, sweep, states)):
             await self._start(sweep, None)
 
     # ----- notebooks that pull -----
@@ -352,7 +352,7 @@ class Engine:
             run = self._current
             if run is None or run.sweep.name != name:
                 sweep = await self._stored(lambda store: store.existing_sweep(name))
-                has_work = await self._stored(lambda store: at_rest.has_work(store, sweep))
+                has_work = await self._stored(lambda store: stored_sweeps.has_work(store, sweep))
                 if not has_work or (sweep.state in _UNTIL_ASKED and not message.get("begin")):
                     told = self._resting.get(name)
                     return {"over": sweep.state.value if has_work else "COMPLETE", "sentence": told and told.sentence}
@@ -373,7 +373,7 @@ class Engine:
         if state is not sweep.state:
             await self._stored(lambda store: store.update_sweep(sweep.id, state=state))
         row = replace(sweep, state=state)
-        self._resting[sweep.name] = await self._stored(lambda store: at_rest.news_of(store, row, sentence))
+        self._resting[sweep.name] = await self._stored(lambda store: stored_sweeps.news_of(store, row, sentence))
 
     def _waits_for(self) -> str | None:
         if self._current is None:

@@ -8,7 +8,7 @@ import ray
 from ray import exceptions
 
 from raycolab.engine.fleet import NodeView
-from raycolab.schedule import LossCause
+from raycolab.engine.messages import LossCause
 
 __all__ = ["cause_of_end", "live_nodes"]
 

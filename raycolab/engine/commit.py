@@ -14,10 +14,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
+from raycolab.engine.messages import Write
 from raycolab.errors import RaycolabError
-from raycolab.schedule import Write
 from raycolab.store import Store, StoreOutageError
-from raycolab.trial import AttemptRow, ReportRow, TrialRow, TrialState
+from raycolab.trials import AttemptRow, ReportRow, TrialRow, TrialState
 
 __all__ = ["Committer", "Done"]
 

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from raycolab.node.control import LINE_BYTES
+from raycolab.node.rpc import LINE_BYTES
 
 __all__ = ["ControlLine"]
 

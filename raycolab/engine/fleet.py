@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from raycolab.declaration.resources import Resources
+from raycolab.spec.resources import Resources
 
 __all__ = ["Fleet", "NodeView", "SlotShape", "shape_on"]
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from raycolab.engine.mailbox import Batch
-from raycolab.schedule.commands import Assignment
-from raycolab.trial import Failure, Outcome
+from raycolab.engine.messages import Assignment
+from raycolab.trials import Failure, Outcome
 
 __all__ = [
     "Call",

@@ -13,13 +13,25 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from raycolab.declaration.resources import Resources
-from raycolab.declaration.spec import SweepSpec
 from raycolab.engine.cluster_view import cause_of_end
 from raycolab.engine.commit import Committer
+from raycolab.engine.eta import nobody_has
 from raycolab.engine.fleet import Fleet, NodeView
-from raycolab.engine.progress import SweepNews, trial_words
-from raycolab.engine.pullers import LEASE_S, Pullers
+from raycolab.engine.messages import (
+    Assign,
+    Bench,
+    Command,
+    Finished,
+    Kill,
+    LossCause,
+    Prune,
+    Retire,
+    Revoke,
+    ScheduleOptions,
+    Write,
+)
+from raycolab.engine.pull import LEASE_S, Pullers
+from raycolab.engine.scheduler import Scheduler
 from raycolab.engine.slot import run_slot
 from raycolab.engine.slot_line import SlotLine
 from raycolab.engine.slot_words import (
@@ -37,24 +49,12 @@ from raycolab.engine.slot_words import (
     Started,
     TakeBack,
 )
-from raycolab.engine.turns import Turn
+from raycolab.engine.sweep_queue import Turn
 from raycolab.errors import RaycolabError
-from raycolab.schedule import (
-    Assign,
-    Bench,
-    Command,
-    Finished,
-    Kill,
-    LossCause,
-    Prune,
-    Retire,
-    Revoke,
-    ScheduleOptions,
-    Scheduler,
-    Write,
-)
-from raycolab.schedule.outlook import nobody_has
-from raycolab.trial import AttemptRow, SweepRow, SweepState, TrialRow, TrialState
+from raycolab.spec.resources import Resources
+from raycolab.spec.spec import SweepSpec
+from raycolab.summary import SweepNews, trial_words
+from raycolab.trials import AttemptRow, SweepRow, SweepState, TrialRow, TrialState
 
 if TYPE_CHECKING:  # Optuna takes a second to import, and most sweeps need none
     from raycolab.search.studies import Studies

@@ -25,8 +25,8 @@ from types import ModuleType
 from typing import Any
 
 from raycolab.colab.drive import is_drive_at
-from raycolab.colab.here import is_colab
-from raycolab.main.cell_source import syntax_tree
+from raycolab.colab.environment import is_colab
+from raycolab.main.source import syntax_tree
 
 __all__ = ["KernelOnly", "KernelOnlyError", "needs_colab"]
 

@@ -20,10 +20,10 @@ import nbformat
 from nbformat import NotebookNode, convert, reader
 
 from raycolab.errors import MainError
-from raycolab.main.cell_roles import Cell, CellRole, RawCell, read_roles
-from raycolab.main.cell_source import significant_text, syntax_tree
+from raycolab.files import read_text, typed_path
+from raycolab.main.roles import Cell, CellRole, RawCell, read_roles
 from raycolab.main.signature import ComputeSignature, read_signature
-from raycolab.typed_paths import read_text, typed_path
+from raycolab.main.source import significant_text, syntax_tree
 
 __all__ = ["Cell", "CellRole", "ComputeSignature", "MainNotebook"]
 

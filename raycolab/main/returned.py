@@ -9,7 +9,7 @@ from __future__ import annotations
 import numbers
 from collections.abc import Mapping
 
-from raycolab.trial import Metric, Scalar
+from raycolab.trials import Metric, Scalar
 
 __all__ = ["BadReturnError", "metrics_of", "scalar_of"]
 

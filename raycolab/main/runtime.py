@@ -27,18 +27,18 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from raycolab.errors import MainError
-from raycolab.main.cell_roles import Cell, CellRole
-from raycolab.main.cell_source import runnable
-from raycolab.main.cell_traceback import cell_of, describe, traceback_text
 from raycolab.main.kernel_only import KernelOnly, needs_colab
 from raycolab.main.node_once import CommandResult, NodeOnce
 from raycolab.main.notebook import MainNotebook
-from raycolab.main.output_tail import OutputTail
-from raycolab.main.protected import ProtectedPackageError
+from raycolab.main.output import OutputTail
+from raycolab.main.packages import ProtectedPackageError
 from raycolab.main.reporting import Sink, is_pruned, reporting
 from raycolab.main.returned import BadReturnError, metrics_of
+from raycolab.main.roles import Cell, CellRole
 from raycolab.main.signature import ComputeSignature, signature_of
-from raycolab.trial import Config, ErrorKind, Failure, Metric, Outcome, Scalar, TrialState
+from raycolab.main.source import runnable
+from raycolab.main.traceback import cell_of, describe, traceback_text
+from raycolab.trials import Config, ErrorKind, Failure, Metric, Outcome, Scalar, TrialState
 
 if TYPE_CHECKING:
     from raycolab.main.shell import MainShell

@@ -28,13 +28,13 @@ from IPython.core.compilerop import CachingCompiler
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config as ShellConfig
 
-from raycolab.colab.here import is_colab
-from raycolab.main.cell_roles import SCRIPT_MAGICS
-from raycolab.main.cell_source import runnable
-from raycolab.main.cell_traceback import cell_code_name
+from raycolab.colab.environment import is_colab
 from raycolab.main.node_once import CommandResult
-from raycolab.main.output_tail import MAX_OUTPUT_BYTES, last_lines
-from raycolab.main.protected import ProtectedPackageError, ProtectedPackages
+from raycolab.main.output import MAX_OUTPUT_BYTES, last_lines
+from raycolab.main.packages import ProtectedPackageError, ProtectedPackages
+from raycolab.main.roles import SCRIPT_MAGICS
+from raycolab.main.source import runnable
+from raycolab.main.traceback import cell_code_name
 
 __all__ = ["MainShell", "ShellCommandError"]
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from raycolab.errors import MainError
-from raycolab.main.cell_source import executed, magics
-from raycolab.trial import Config
+from raycolab.main.source import executed, magics
+from raycolab.trials import Config
 
 __all__ = ["ComputeSignature", "read_signature", "signature_of"]
 

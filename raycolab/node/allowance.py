@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from raycolab.utc import utc_text
-from raycolab.wording import bytes_text
+from raycolab.text import bytes_text, utc_text
 
 __all__ = ["Allowance"]
 

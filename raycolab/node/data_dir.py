@@ -28,7 +28,7 @@ from types import TracebackType
 from typing import Any
 
 from raycolab.errors import ClusterError, RaycolabError, UsageError
-from raycolab.typed_paths import typed_path
+from raycolab.files import typed_path
 
 __all__ = ["DataDir", "DataLock", "HeadRecord", "make_run_dir"]
 

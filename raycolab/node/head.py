@@ -23,12 +23,10 @@ from typing import Any
 from raycolab import providers
 from raycolab.errors import ClusterError, RaycolabError, UnknownNodeError, UsageError
 from raycolab.node.allowance import Allowance
-from raycolab.node.control import ControlServer, Peer
 from raycolab.node.data_dir import DataDir, HeadRecord
-from raycolab.node.engine_line import EngineLine
 from raycolab.node.keeping import Keeper
 from raycolab.node.lifeline import exec_with_lifeline
-from raycolab.node.mesh_watch import MeshWatch
+from raycolab.node.mesh_watch import MeshWatch, Reachable
 from raycolab.node.ray_command import (
     RayPorts,
     head_command,
@@ -38,7 +36,7 @@ from raycolab.node.ray_command import (
     required_ports,
 )
 from raycolab.node.ray_process import RayProcess
-from raycolab.node.self_test import Reachable
+from raycolab.node.rpc import ControlServer, EngineLine, Peer
 from raycolab.node.status import cluster_status
 from raycolab.store import open_store, sqlite_url
 from tunnel.address import JoinAddress

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from raycolab.errors import ClusterError, JoinError, PortTakenError
+from raycolab.node.mesh_watch import pairs
 from raycolab.node.ray_command import RayPorts, joiner_command, ports_needed, quick_imports, ray_environment
 from raycolab.node.ray_process import RayProcess
-from raycolab.node.self_test import pairs
 from raycolab.node.trial_sign import SIGNS_VARIABLE
 from raycolab.node.versions import versions
 from raycolab.providers import edge_sentence

@@ -28,14 +28,13 @@ from typing import Any
 
 from raycolab.colab import drive_folder, is_colab
 from raycolab.errors import ClusterError, RaycolabError
-from raycolab.node.control import decode_line, encode_line, error_answer
+from raycolab.files import read_text, typed_path
 from raycolab.node.data_dir import DataDir
+from raycolab.node.rpc import decode_line, encode_line, error_answer
 from raycolab.store import StoreOutageError
 from raycolab.store.snapshots import DATABASE, KEPT, Snapshot, described, newest, restore, take
 from raycolab.store.sqlite_file import drop_claims, worth_keeping
-from raycolab.typed_paths import read_text, typed_path
-from raycolab.utc import utc_seconds
-from raycolab.wording import duration_text
+from raycolab.text import duration_text, utc_seconds
 
 __all__ = ["ADDRESS_FILE", "FOLDER_VARIABLE", "KeptFolder", "chosen_folder", "is_wanted", "main"]
 

@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from raycolab.files import write_line
 from raycolab.node.data_dir import make_run_dir
 from raycolab.node.lifeline import guard_command
-from raycolab.streams import write_line
 
 __all__ = ["ADDRESS_VARIABLE", "Task", "announce", "prepare", "read_task", "start_detached"]
 

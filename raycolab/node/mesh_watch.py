@@ -13,19 +13,18 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from raycolab.node.ray_command import RayPorts, required_ports
-from raycolab.node.self_test import Probe, Reachable, failure_sentence, pairs, plan
 from raycolab.node.versions import mismatch, versions
 from tunnel.errors import Refused
 from tunnel.hub import Hub
 from tunnel.nodes import HUB, Node, NodeId
 from tunnel.traffic import Traffic
 
-__all__ = ["MeshWatch"]
+__all__ = ["MeshWatch", "Probe", "Reachable", "failure_sentence", "pairs", "plan"]
 
 PROBE_S = 15.0  # for all the dials of one node, which run at once
 LONGEST_REASON = 600  # characters of what a joiner says about itself
@@ -193,3 +192,56 @@ def _seen_from_there(traffic: Traffic) -> dict[str, int]:
         "control_sent": traffic.control_received,
         "control_received": traffic.control_sent,
     }
+
+
+@dataclass(frozen=True, slots=True)
+class Reachable:
+    """A node whose Ray is up, and the ports of it that others must be able to dial, by what they are for."""
+
+    id: int
+    name: str
+    ports: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One dial: from the node `source` to a port of the node `target`."""
+
+    source: int
+    target: int
+    port: int
+
+
+def plan(newcomer: Reachable, others: Iterable[Reachable]) -> list[Probe]:
+    """Every dial between a newcomer and the others, in both directions."""
+    probes = []
+    for other in others:
+        probes += [Probe(other.id, newcomer.id, port) for port in newcomer.ports.values()]
+        probes += [Probe(newcomer.id, other.id, port) for port in other.ports.values()]
+    return probes
+
+
+def failure_sentence(failed: Iterable[Probe], nodes: Iterable[Reachable]) -> str | None:
+    """One sentence for the first dial that failed, None when none did."""
+    known = {node.id: node for node in nodes}
+    for probe in failed:
+        source, target = known.get(probe.source), known.get(probe.target)
+        if source is None or target is None:
+            continue
+        port = next((f"{role} port" for role, port in target.ports.items() if port == probe.port), "port")
+        return (
+            f"{source.name} cannot reach {target.name}'s {port} {probe.port}: trials may fail there; "
+            f"end the joiner and run it again."
+        )
+    return None
+
+
+def pairs(value: object) -> list[tuple[int, int]]:
+    """The (node, port) pairs in what a peer sent; what is no pair of numbers is left out."""
+    if not isinstance(value, list):
+        return []
+    return [
+        (item[0], item[1])
+        for item in value
+        if isinstance(item, list) and len(item) == 2 and all(isinstance(number, int) for number in item)
+    ]

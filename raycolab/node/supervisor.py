@@ -17,16 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from raycolab.errors import RaycolabError
-from raycolab.node.control import ControlServer, Peer
+from raycolab.files import bug_sentence, spell_everything
 from raycolab.node.data_dir import DataDir
 from raycolab.node.head import HeadOptions, HeadSupervisor
 from raycolab.node.joiner import JoinerOptions, JoinerSupervisor
 from raycolab.node.keeping import Keeper
 from raycolab.node.launch import ADDRESS_VARIABLE, Task, announce, read_task
 from raycolab.node.lifeline import die_with_parent
+from raycolab.node.rpc import ControlServer, Peer
 from raycolab.node.trial_sign import newest_sign
-from raycolab.streams import spell_everything
-from raycolab.unforeseen import bug_sentence
 from tunnel.address import JoinAddress
 
 __all__ = ["main"]

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from raycolab.errors import ClusterError, UsageError
+from raycolab.files import typed_path
 from raycolab.providers.base import UNIX_PATH_BYTES, check_free
-from raycolab.typed_paths import typed_path
 from tunnel.address import unix_url
 from tunnel.listen import Listen, UnixListen
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from raycolab.trial import Metric, TrialRow, TrialState
+from raycolab.trials import Metric, TrialRow, TrialState
 
 __all__ = ["Columns", "frame", "on_one_line", "times", "trial_columns"]
 

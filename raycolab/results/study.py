@@ -21,10 +21,10 @@ from optuna.importance import BaseImportanceEvaluator, FanovaImportanceEvaluator
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from raycolab import trial as ours
-from raycolab.results.values import metric_value
-from raycolab.space.domain import Domain
-from raycolab.trial import Metric, TrialRow
+from raycolab import trials as ours
+from raycolab.spec.domains import Domain
+from raycolab.summary import metric_value
+from raycolab.trials import Metric, TrialRow
 
 __all__ = ["IMPORTANCE_TRIALS", "Study", "importance_method", "importances", "optuna_study"]
 

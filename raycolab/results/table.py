@@ -18,14 +18,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from raycolab.errors import UsageError
-from raycolab.results.causes import Cause, causes
 from raycolab.results.frame import Columns, frame, on_one_line, times, trial_columns
-from raycolab.results.tally import PairTally, Tally
-from raycolab.results.values import is_comparable, metric_value
-from raycolab.spelling import did_you_mean, listed
-from raycolab.trial import AttemptRow, Metric, SweepRow, TrialRow, TrialState
-from raycolab.utc import utc_text
-from raycolab.wording import config_text, number_text, tally_text
+from raycolab.summary import Cause, PairTally, Tally, causes, is_comparable, metric_value
+from raycolab.text import config_text, did_you_mean, listed, number_text, tally_text, utc_text
+from raycolab.trials import AttemptRow, Metric, SweepRow, TrialRow, TrialState
 
 if TYPE_CHECKING:  # Optuna takes half a second to import
     from raycolab.results.study import Study
@@ -189,8 +185,8 @@ class Results:
         A trial without a finite metric is a failed one there; our number, state, node and error are user attributes.
         UsageError for a pair that is not the sweep's.
         """
-        from raycolab.declaration.spec import SweepSpec
         from raycolab.results.study import optuna_study
+        from raycolab.spec.spec import SweepSpec
 
         for kind, given, known in (("model", model, self.models), ("dataset", dataset, self.datasets)):
             if given not in known:
@@ -205,7 +201,7 @@ class Results:
 
     def report(self, path: str | os.PathLike[str]) -> Path:
         """Writes one self-contained HTML page about the sweep, whole or not at all; returns its absolute path."""
-        from raycolab.results.report import Subject, page
+        from raycolab.view.report import Subject, page
 
         target = Path(path).expanduser().absolute()
         if target.suffix.lower() not in (".html", ".htm"):
@@ -245,7 +241,7 @@ class Results:
         return self.summary()
 
     def _repr_html_(self) -> str:
-        from raycolab.display.results_panel import results_panel
+        from raycolab.view.panels import results_panel
 
         return results_panel(self)
 

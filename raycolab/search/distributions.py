@@ -22,11 +22,9 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from raycolab.scalar import as_number
-from raycolab.space.admission import LARGEST_UNIT
-from raycolab.space.beta import beta_cdf
-from raycolab.space.domain import Beta, Choice, Constant, Domain, Float, Integer, Normal, tidy
-from raycolab.trial import Config, Scalar
+from raycolab.spec.domains import LARGEST_UNIT, Beta, Choice, Constant, Domain, Float, Integer, Normal, beta_cdf, tidy
+from raycolab.spec.values import as_number
+from raycolab.trials import Config, Scalar
 
 __all__ = ["SearchSpace", "optuna_distribution"]
 

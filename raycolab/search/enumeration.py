@@ -6,22 +6,19 @@ each pair goes on, so that enumerating twice adds nothing. Points to evaluate ar
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 import itertools
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import itemgetter
 
-from raycolab.declaration.points import points_of
-from raycolab.declaration.spec import Method, SweepSpec
-from raycolab.search.drawn import configuration_source
-from raycolab.search.grid import grid_configurations
-from raycolab.search.points import untried
-from raycolab.space.domain import Constant, Domain
-from raycolab.trial import Config, TrialRow
+from raycolab.spec.domains import Constant, Domain
+from raycolab.spec.spec import Method, SweepSpec, points_of
+from raycolab.trials import Config, Scalar, TrialRow
 
-__all__ = ["enumerate_trials"]
+__all__ = ["configuration_source", "enumerate_trials", "grid_configurations", "untried"]
 
 Pair = tuple[str, str]
 Entry = tuple[int, Pair, Config | None]  # a configuration and its index in its pair
@@ -104,3 +101,55 @@ def _unproposed(spec: SweepSpec, pair: Pair, present: Present) -> Iterator[Entry
 
 def _key(config: Config | None) -> str:
     return json.dumps(config, sort_keys=True)
+
+
+def grid_configurations(space: Mapping[str, Domain]) -> Iterator[dict[str, Scalar]]:
+    """Every combination, in the order declared; SpaceError where a domain has no end."""
+    names = tuple(space)
+    for values in itertools.product(*(domain.grid() for domain in space.values())):
+        yield dict(zip(names, values, strict=True))
+
+
+def untried(points: Sequence[Mapping[str, Scalar]], tried: Sequence[Config | None]) -> list[dict[str, Scalar]]:
+    """The points, in order, that no configuration stands for; each configuration stands for one point at most."""
+    left = [config for config in tried if config is not None] if points else []
+    missing: list[dict[str, Scalar]] = []
+    for point in points:
+        standing = next((index for index, config in enumerate(left) if _agrees(point, config)), None)
+        if standing is None:
+            missing.append(dict(point))
+        else:
+            del left[standing]
+    return missing
+
+
+def _agrees(point: Mapping[str, Scalar], config: Config) -> bool:
+    """Whether the configuration has the point's values, told apart as JSON does."""
+    return all(name in config and json.dumps(config[name]) == json.dumps(value) for name, value in point.items())
+
+
+_BITS = 53  # of a float's mantissa
+_BYTES = 8
+
+
+def configuration_source(
+    seed: int, model: str, dataset: str, space: Mapping[str, Domain]
+) -> Callable[[int], dict[str, Scalar]]:
+    """A function that gives the pair's configuration of an index, counted from 0."""
+    # One hash per parameter over the canonical JSON of (seed, model, dataset, parameter), finished with the index.
+    begun = [
+        (name, domain, hashlib.sha256(json.dumps([seed, model, dataset, name]).encode()))
+        for name, domain in space.items()
+    ]
+
+    def configuration(index: int) -> dict[str, Scalar]:
+        suffix = b"%d" % index
+        config: dict[str, Scalar] = {}
+        for name, domain, start in begun:
+            digest = start.copy()
+            digest.update(suffix)
+            bits = int.from_bytes(digest.digest()[:_BYTES], "big") >> (8 * _BYTES - _BITS)
+            config[name] = domain.at(bits / (1 << _BITS))
+        return config
+
+    return configuration

@@ -22,8 +22,8 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from raycolab.search.distributions import SearchSpace
-from raycolab.space.domain import Domain
-from raycolab.trial import Config, Scalar
+from raycolab.spec.domains import Domain
+from raycolab.trials import Config, Scalar
 
 __all__ = ["PairStudy"]
 

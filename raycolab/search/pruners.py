@@ -10,11 +10,11 @@ from importlib.util import find_spec
 
 from optuna import pruners
 
-from raycolab.declaration.early_stop import EarlyStop
 from raycolab.errors import SpaceError, UsageError
-from raycolab.scalar import as_number, as_whole
-from raycolab.spelling import did_you_mean, listed
-from raycolab.trial import Scalar
+from raycolab.spec.pruners import EarlyStop
+from raycolab.spec.values import as_number, as_whole
+from raycolab.text import did_you_mean, listed
+from raycolab.trials import Scalar
 
 __all__ = ["PrunerError", "checked", "make_pruner", "pruner_names", "remembers"]
 

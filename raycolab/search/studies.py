@@ -10,12 +10,11 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
-from raycolab.declaration.points import points_of
-from raycolab.declaration.spec import Method, SweepSpec
+from raycolab.search.enumeration import untried
 from raycolab.search.pair_study import PairStudy
-from raycolab.search.points import untried
 from raycolab.search.pruners import make_pruner, remembers
-from raycolab.trial import FINAL_STATES, Config, Scalar, TrialRow, TrialState
+from raycolab.spec.spec import Method, SweepSpec, points_of
+from raycolab.trials import FINAL_STATES, Config, Scalar, TrialRow, TrialState
 
 __all__ = ["Studies"]
 

@@ -13,8 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from raycolab.errors import ClusterError, UnknownSweepError
 from raycolab.store.tables import heads, sweeps
-from raycolab.utc import utc_seconds, utc_text
-from raycolab.wording import duration_text
+from raycolab.text import duration_text, utc_seconds, utc_text
 
 __all__ = ["ClaimLostError", "Deleted", "hold", "leave", "take"]
 

@@ -1,4 +1,4 @@
-"""Rows of `raycolab.trial` as columns of a database, and back.
+"""Rows of `raycolab.trials` as columns of a database, and back.
 
 Nothing here reaches a database. What is written comes back equal, times to the microsecond. Three things a
 database may refuse are made safe on the way: numbers that JSON has no word for (`{"float": "nan"}`, so that
@@ -16,8 +16,8 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from raycolab.trial import AttemptRow, ErrorKind, Scalar, SweepRow, SweepState, TrialRow, TrialState
-from raycolab.utc import utc_seconds, utc_text
+from raycolab.text import utc_seconds, utc_text
+from raycolab.trials import AttemptRow, ErrorKind, Scalar, SweepRow, SweepState, TrialRow, TrialState
 
 __all__ = [
     "TRIAL_COLUMNS",

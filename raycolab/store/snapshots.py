@@ -29,7 +29,7 @@ from typing import BinaryIO, TypeVar
 
 from raycolab.errors import RaycolabError, UsageError
 from raycolab.store.failures import StoreOutageError
-from raycolab.utc import utc_seconds, utc_text
+from raycolab.text import utc_seconds, utc_text
 
 __all__ = ["AT_MOST_EVERY_S", "DATABASE", "KEPT", "Snapshot", "described", "is_due", "newest", "restore", "take"]
 

@@ -20,13 +20,12 @@ from sqlalchemy import Connection, Engine, Row, delete, func, insert, select, up
 from sqlalchemy.exc import IntegrityError
 
 from raycolab.errors import UnknownSweepError, UsageError
-from raycolab.spelling import did_you_mean, listed
 from raycolab.store import claims, rows, tables
 from raycolab.store.failures import told
 from raycolab.store.opening import open_engine, shown_url, writing
 from raycolab.store.writes import put_attempts, put_reports, put_trials
-from raycolab.trial import AttemptRow, ReportRow, SweepRow, SweepState, TrialRow, TrialState
-from raycolab.utc import utc_text
+from raycolab.text import did_you_mean, listed, utc_text
+from raycolab.trials import AttemptRow, ReportRow, SweepRow, SweepState, TrialRow, TrialState
 
 __all__ = ["Store", "open_store"]
 

@@ -1,6 +1,6 @@
 """The tables of a store, and the version they carry.
 
-Only the shape: what a row means is in `raycolab.trial`, how it is written as columns in `store.rows`. The
+Only the shape: what a row means is in `raycolab.trials`, how it is written as columns in `store.rows`. The
 unique keys (sweep, number), (trial, number) and (trial, step) are what makes "no trial has two finished rows"
 true in the database itself. Times are UTC ISO 8601 text of one width, so sorting text sorts time; `config` and
 `metrics` are JSON in TEXT, which every database takes. Both read the same in `sqlite3`, `psql` and a data

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Table, bindparam, delete, insert, select, upd
 
 from raycolab.errors import RaycolabError
 from raycolab.store import rows, tables
-from raycolab.trial import AttemptRow, ReportRow, TrialRow, TrialState
+from raycolab.trials import AttemptRow, ReportRow, TrialRow, TrialState
 
 __all__ = ["put_attempts", "put_reports", "put_trials"]
 

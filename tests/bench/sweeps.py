@@ -19,9 +19,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from raycolab.declaration.spec import SweepSpec
 from raycolab.search import enumerate_trials
-from raycolab.trial import SweepState, TrialRow, TrialState
+from raycolab.spec.spec import SweepSpec
+from raycolab.trials import SweepState, TrialRow, TrialState
 from tests.integration.engine_stage import Cluster, notebook
 
 __all__ = ["NOTHING", "Stage", "Timed", "ideal_s", "middle"]

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from raycolab.declaration.file import load_sweep_file
-from raycolab.main.cell_roles import CellRole
 from raycolab.main.notebook import MainNotebook
+from raycolab.main.roles import CellRole
 from raycolab.search import enumerate_trials
+from raycolab.spec.file import load_sweep_file
 from tests.bench.measure import report
 from tests.bench.sweeps import Stage, ideal_s, middle
 

@@ -12,9 +12,9 @@ import time
 
 import pytest
 
-from raycolab.declaration.spec import SweepSpec
 from raycolab.results.table import Results
-from raycolab.space.functions import choice, loguniform
+from raycolab.spec.spaces import choice, loguniform
+from raycolab.spec.spec import SweepSpec
 from raycolab.store import open_store
 from tests.bench.measure import report
 from tests.bench.sweeps import Stage

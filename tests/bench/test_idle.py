@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from raycolab.simulate import probe
+from raycolab.sandbox.sessions import probe
 from tests.bench.measure import report
 from tests.bench.processes import Child, Line, edge, free_subnets, load
 from tests.integration.sessions import cluster

@@ -9,8 +9,8 @@ import importlib.util
 
 import pytest
 
-from raycolab.declaration.spec import SweepSpec
-from raycolab.space.functions import uniform
+from raycolab.spec.spaces import uniform
+from raycolab.spec.spec import SweepSpec
 from tests.bench.measure import report
 from tests.bench.sweeps import NOTHING, Stage, middle
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import pytest
 
 import raycolab
-from raycolab.utc import utc_seconds
+from raycolab.text import utc_seconds
 from tests.bench.measure import report
 from tests.bench.sweeps import ideal_s
 from tests.integration.sessions import Cluster, cluster, write_main

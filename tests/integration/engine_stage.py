@@ -22,13 +22,13 @@ import nbformat
 import psutil
 
 import raycolab
-from raycolab.declaration.spec import SweepSpec
 from raycolab.engine.__main__ import STORE_VARIABLE
 from raycolab.main.notebook import MainNotebook
 from raycolab.node.ray_command import RayPorts, head_command, joiner_command, ray_environment
 from raycolab.search import enumerate_trials
+from raycolab.spec.spec import SweepSpec
 from raycolab.store import Store, open_store, sqlite_url
-from raycolab.trial import SweepState
+from raycolab.trials import SweepState
 from tests.integration.sessions import words_of
 from tunnel.nodes import PortBlock
 

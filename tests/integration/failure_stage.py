@@ -25,7 +25,7 @@ import pytest
 
 import raycolab
 from raycolab.store import open_store, sqlite_url
-from raycolab.trial import FINAL_STATES, AttemptRow, TrialRow, TrialState
+from raycolab.trials import FINAL_STATES, AttemptRow, TrialRow, TrialState
 from tests.integration.outage_stage import Sweep as SleepingSweep
 from tests.integration.sessions import Cluster, Tab, cluster, until, write_main
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from raycolab.utc import utc_seconds
+from raycolab.text import utc_seconds
 from tests.integration.sessions import RAYCOLAB, Cluster, Tab, cluster, until, write_main, write_sweep
 
 __all__ = ["ONE_WAY_S", "SHARED_GRACE_S", "Attempt", "NodeWatch", "Sight", "Sweep", "behind_edges"]

@@ -19,7 +19,7 @@ import psutil
 from nbformat.v4 import new_code_cell, new_notebook
 
 import raycolab
-from raycolab.simulate import SimulatedSession
+from raycolab.sandbox.sessions import SimulatedSession
 from tunnel.address import JoinAddress, unix_url
 
 __all__ = [

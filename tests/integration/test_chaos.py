@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from raycolab.schedule.book import MAX_LOST_ATTEMPTS
+from raycolab.engine.book import MAX_LOST_ATTEMPTS
 from tests.integration.chaos import JOINERS, Chaos, Kind, plan
 from tests.integration.failure_stage import Stage
 from tests.integration.outage_stage import Attempt, Sweep

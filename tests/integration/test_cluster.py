@@ -16,7 +16,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from raycolab.node.ray_command import ports_needed
-from raycolab.simulate import PRIVATE_ADDRESS
+from raycolab.sandbox.sessions import PRIVATE_ADDRESS
 from tests.integration.sessions import Cluster, Tab, cluster, until, write_main, write_sweep
 from tunnel.address import JoinAddress
 

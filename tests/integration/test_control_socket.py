@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from raycolab.errors import ClusterError, NoHeadError, RaycolabError, UnknownSweepError
-from raycolab.node.control import LINE_BYTES, MAX_CLIENTS, Answer, ControlClient, ControlServer, EngineChannel, Peer
 from raycolab.node.data_dir import DataDir, HeadRecord, make_run_dir
+from raycolab.node.rpc import LINE_BYTES, MAX_CLIENTS, Answer, ControlClient, ControlServer, EngineChannel, Peer
 from tests.in_loop import in_loop
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from raycolab.simulate import probe
+from raycolab.sandbox.sessions import probe
 from raycolab.sweep import find
 from tests.integration.sessions import RAYCOLAB, processes_with, until
 

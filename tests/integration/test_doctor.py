@@ -13,9 +13,9 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-from raycolab.diagnosis.check import Finding, Verdict
-from raycolab.diagnosis.machine import loopback
-from raycolab.diagnosis.reach import clock, entrance
+from raycolab.diagnostics.check import Finding, Verdict
+from raycolab.diagnostics.machine import loopback
+from raycolab.diagnostics.reach import clock, entrance
 from raycolab.node.versions import mismatch, versions
 from tests.in_loop import in_loop
 from tests.integration.sessions import RAYCOLAB

@@ -10,7 +10,7 @@ from contextlib import closing
 import pytest
 from sqlalchemy.engine import make_url
 
-from raycolab.trial import ErrorKind, SweepState, TrialState
+from raycolab.trials import ErrorKind, SweepState, TrialState
 from tests.integration.engine_stage import Cluster, notebook
 
 pytestmark = pytest.mark.ray

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pytest
 from _pytest.mark import ParameterSet
 
-from raycolab.trial import ErrorKind, TrialState
+from raycolab.trials import ErrorKind, TrialState
 from tests.integration.failure_stage import Ending, Stage, full_disk
 from tests.integration.sessions import until
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from raycolab.trial import SweepState
+from raycolab.trials import SweepState
 from tests.integration.engine_stage import Cluster as Engine
 from tests.integration.engine_stage import notebook
 from tests.integration.sessions import RAYCOLAB, Tab, cluster, words_of

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from raycolab.node.ray_command import ports_needed
-from raycolab.simulate import SimulatedSession, probe
+from raycolab.sandbox.sessions import SimulatedSession, probe
 from tunnel.nodes import PortBlock
 
 capability = probe()

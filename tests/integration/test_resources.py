@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from raycolab.trial import SweepState, TrialRow, TrialState
+from raycolab.trials import SweepState, TrialRow, TrialState
 from tests.integration.engine_stage import Cluster, notebook
 
 pytestmark = pytest.mark.ray

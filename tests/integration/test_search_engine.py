@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from raycolab.space.functions import uniform
-from raycolab.trial import SweepState, TrialState
+from raycolab.spec.spaces import uniform
+from raycolab.trials import SweepState, TrialState
 from tests.integration.engine_stage import Cluster, notebook
 
 pytestmark = pytest.mark.ray

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from raycolab.simulate import (
+from raycolab.sandbox.sessions import (
     PRIVATE_ADDRESS,
     Kind,
     SimulatedSession,
@@ -216,7 +216,7 @@ def test_a_session_ends_with_its_maker(kind: Kind) -> None:
     """SIGKILL of the process that made a session leaves nothing of the session."""
     code = f"""
     import signal
-    from raycolab.simulate import SimulatedSession
+    from raycolab.sandbox.sessions import SimulatedSession
     session = SimulatedSession(kind={kind!r})
     session.start()
     session.spawn(["sleep", "1000"])
@@ -254,7 +254,7 @@ def test_refusal_is_told_and_never_tried(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_real_refusal_names_what_refused_and_the_cure() -> None:
     """Where the system forbids namespaces the error says which step failed and what allows it."""
     code = """
-    from raycolab.simulate import NamespacesRefusedError, SimulatedSession
+    from raycolab.sandbox.sessions import NamespacesRefusedError, SimulatedSession
     try:
         SimulatedSession(kind="root").start()
     except NamespacesRefusedError as error:

@@ -18,7 +18,7 @@ from typing import IO, Any
 import psutil
 import pytest
 
-from raycolab.simulate import SimulatedSession, probe
+from raycolab.sandbox.sessions import SimulatedSession, probe
 from tunnel.address import JoinAddress, unix_url
 
 pytestmark = [

@@ -12,7 +12,7 @@ from types import ModuleType
 
 import pytest
 
-from raycolab.simulate import probe
+from raycolab.sandbox.sessions import probe
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "tunnel_only.py"

@@ -21,7 +21,7 @@ import nbformat
 import pytest
 
 import raycolab
-from raycolab.trial import TrialState
+from raycolab.trials import TrialState
 from tests.notebooks.browser import WAIT_S, LabPage, come_one_by_one, open_lab
 from tests.notebooks.kernels import EXAMPLES, NotebookTab, Opened, read_example, shown
 

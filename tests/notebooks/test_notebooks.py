@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 import raycolab
-from raycolab.trial import TrialState
+from raycolab.trials import TrialState
 from tests.integration.sessions import until, write_main
 from tests.notebooks.kernels import EXAMPLES, NotebookTab, Opened, fill_in, kernel_in, read_example, shown
 
@@ -152,7 +152,7 @@ def test_a_killed_kernel_takes_nothing_with_it(ran: Ran) -> None:
     assert [row.attempts for row in rows] == [1] * 24
 
 
-def slow_rows(ran: Ran) -> list[raycolab.trial.TrialRow]:
+def slow_rows(ran: Ran) -> list[raycolab.trials.TrialRow]:
     """The rows of the slow sweep, from its database."""
     return raycolab.find("slow", data_dir=ran.head_tab.data_dir).results.rows
 

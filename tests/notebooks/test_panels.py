@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 from jupyter_client.manager import KernelManager
 
-from raycolab.node.control import ControlServer
 from raycolab.node.data_dir import DataDir, HeadRecord
+from raycolab.node.rpc import ControlServer
 from tests.notebooks.kernels import Kernel
 
 pytestmark = pytest.mark.timeout(120)

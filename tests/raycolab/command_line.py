@@ -14,7 +14,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from raycolab import cli
 from raycolab.store import open_store, sqlite_url
 from raycolab.sweep import declare
-from raycolab.trial import ErrorKind, TrialState
+from raycolab.trials import ErrorKind, TrialState
 
 __all__ = ["SWEEP", "Ended", "Run", "finished", "here", "run"]
 

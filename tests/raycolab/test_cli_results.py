@@ -14,7 +14,7 @@ import pytest
 
 from raycolab.store import open_store, sqlite_url
 from raycolab.sweep import declare, find
-from raycolab.trial import ErrorKind, Scalar, TrialState
+from raycolab.trials import ErrorKind, Scalar, TrialState
 from tests.raycolab.command_line import Run
 
 ERROR = 'ValueError: first line\nsecond, "quoted"\r\nthird ; \tend (cell 0)'

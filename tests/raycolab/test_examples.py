@@ -13,9 +13,9 @@ import nbformat
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 
-from raycolab.declaration.file import load_sweep_file
-from raycolab.declaration.spec import SweepSpec, check_fits
 from raycolab.main.notebook import CellRole, MainNotebook
+from raycolab.spec.file import load_sweep_file
+from raycolab.spec.spec import SweepSpec, check_fits
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 NOTEBOOKS = ("MAIN.ipynb", "head.ipynb", "joiner.ipynb")

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from raycolab.declaration.file import load_sweep_file
-from raycolab.declaration.spec import check_fits
 from raycolab.errors import UsageError
 from raycolab.examples import example_path, write_examples
 from raycolab.main.notebook import MainNotebook
+from raycolab.spec.file import load_sweep_file
+from raycolab.spec.spec import check_fits
 from tests.raycolab.command_line import Run
 
 NAMES = ["head.ipynb", "joiner.ipynb", "MAIN.ipynb", "sweep.yaml"]

@@ -20,7 +20,7 @@ import pytest
 
 import raycolab
 from raycolab.errors import ClusterError
-from raycolab.joiner_record import write_record
+from raycolab.joining import write_record
 from raycolab.node.data_dir import DataDir
 from tests.raycolab.scripted_head import scripted_head
 from tests.raycolab.situations import text_in

@@ -12,11 +12,11 @@ from typing import Any
 import nbformat
 import pytest
 
-from raycolab.engine.slot_desk import MAX_POINTS
+from raycolab.engine.slot import MAX_POINTS
 from raycolab.errors import ClusterError, MainError, NoHeadError, UsageError
 from raycolab.main.notebook import MainNotebook
 from raycolab.pull import Puller, Task
-from raycolab.trial import Metric
+from raycolab.trials import Metric
 
 TRIAL = {"ticket": 7, "number": 0, "model": "svc", "dataset": "iris", "config": {"x": 2}}
 MAIN = """

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from raycolab.errors import SpaceError
-from raycolab.scalar import as_number, as_scalar, as_whole
+from raycolab.spec.values import as_number, as_scalar, as_whole
 
 
 class _Colour(enum.StrEnum):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raycolab.spelling import did_you_mean, listed
+from raycolab.text import did_you_mean, listed
 
 
 def test_a_near_miss_is_named() -> None:

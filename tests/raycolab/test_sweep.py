@@ -11,7 +11,6 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from raycolab.declaration.spec import SweepSpec
 from raycolab.errors import (
     MainError,
     NoHeadError,
@@ -22,9 +21,10 @@ from raycolab.errors import (
 )
 from raycolab.main.notebook import MainNotebook
 from raycolab.node.versions import versions
+from raycolab.spec.spec import SweepSpec
 from raycolab.store import open_store, sqlite_url
 from raycolab.sweep import Sweep, declare, declare_spec, find
-from raycolab.trial import SweepRow, SweepState, TrialRow, TrialState
+from raycolab.trials import SweepRow, SweepState, TrialRow, TrialState
 
 COMPUTE = "def compute(model, dataset, x):\n    return x"
 MODELS = {"svc": {"x": [0.25, 0.5]}}

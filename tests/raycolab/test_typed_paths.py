@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from raycolab.errors import UsageError
-from raycolab.typed_paths import check_writable, read_text, typed_path
+from raycolab.files import check_writable, read_text, typed_path
 
 
 def test_a_path_is_what_was_typed_with_the_home_directory_for_a_tilde() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raycolab.utc import utc_seconds, utc_text
+from raycolab.text import utc_seconds, utc_text
 
 moments = st.floats(0, 4e9)
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from raycolab.wording import bytes_text, config_text, duration_text, number_text, tally_text
+from raycolab.text import bytes_text, config_text, duration_text, number_text, tally_text
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from raycolab.engine.at_rest import retried_states
+from raycolab.engine.stored_sweeps import retried_states
 from raycolab.errors import UsageError
-from raycolab.trial import TrialState
+from raycolab.trials import TrialState
 
 
 def test_whatever_did_not_complete_is_taken_back() -> None:

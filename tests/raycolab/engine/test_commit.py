@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from raycolab.engine.commit import Committer
+from raycolab.engine.messages import Write
 from raycolab.errors import RaycolabError, UnknownSweepError
-from raycolab.schedule import Write
 from raycolab.store import Store, open_store, sqlite_url
-from raycolab.trial import AttemptRow, ReportRow, TrialRow, TrialState
+from raycolab.trials import AttemptRow, ReportRow, TrialRow, TrialState
 
 Done = tuple[int, RaycolabError | None]
 

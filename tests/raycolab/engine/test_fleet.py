@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from raycolab.declaration.resources import Resources
 from raycolab.engine.fleet import Fleet, NodeView, SlotShape, shape_on
+from raycolab.spec.resources import Resources
 
 ANY = Resources()
 WORK = {ANY: 9}

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from collections import Counter
 
-from raycolab.engine.progress import MOST_PAIRS, SweepNews, sweeps_json
-from raycolab.results.tally import Tally
-from raycolab.trial import ErrorKind, Metric, SweepState, TrialRow, TrialState
-from tests.raycolab.display import cluster_of_six as six
+from raycolab.summary import MOST_PAIRS, SweepNews, Tally, sweeps_json
+from raycolab.trials import ErrorKind, Metric, SweepState, TrialRow, TrialState
+from tests.raycolab.view import cluster_of_six as six
 
 CONTROL_LINE_BYTES = 2**20  # what the engine's line takes
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 
-from raycolab.engine.pull_words import (
+from raycolab.engine.messages import Assign, Assignment, Finished, Kill, Prune, Revoke, ScheduleOptions, Write
+from raycolab.engine.pull import (
+    LEASE_S,
+    Pullers,
     assignment_from_json,
     assignment_to_json,
     outcome_from_json,
     outcome_to_json,
 )
-from raycolab.engine.pullers import LEASE_S, Pullers
-from raycolab.schedule import Assign, Assignment, Finished, Kill, Prune, Revoke, ScheduleOptions, Scheduler, Write
-from raycolab.trial import ErrorKind, Failure, Metric, Outcome, SweepState, TrialRow, TrialState
+from raycolab.engine.scheduler import Scheduler
+from raycolab.trials import ErrorKind, Failure, Metric, Outcome, SweepState, TrialRow, TrialState
 from tests.in_loop import in_loop
 
 DONE = Outcome(TrialState.COMPLETE, {"acc": 1.0}, started_at=1.0, ended_at=2.0)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 
 from raycolab.engine.mailbox import Batch
-from raycolab.engine.slot_desk import MAX_POINTS, SlotDesk
+from raycolab.engine.messages import Assignment
+from raycolab.engine.slot import MAX_POINTS, SlotDesk
 from raycolab.engine.slot_words import (
     Call,
     End,
@@ -20,8 +21,7 @@ from raycolab.engine.slot_words import (
     Started,
     TakeBack,
 )
-from raycolab.schedule import Assignment
-from raycolab.trial import Outcome, TrialState
+from raycolab.trials import Outcome, TrialState
 
 OUTCOME = Outcome(TrialState.COMPLETE, {"accuracy": 1.0})
 

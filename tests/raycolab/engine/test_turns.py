@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raycolab.engine.turns import Turn, Turns
+from raycolab.engine.sweep_queue import Turn, Turns
 from tests.in_loop import in_loop
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from raycolab.main.runtime import MainRuntime, SetupFailed
-from raycolab.trial import ErrorKind, Failure, Metric
+from raycolab.trials import ErrorKind, Failure, Metric
 
 __all__ = ["ACCURACY", "COMPUTE", "Load", "setup_failure"]
 

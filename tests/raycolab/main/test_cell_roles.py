@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from raycolab.main.cell_roles import Cell, CellRole, RawCell, read_roles
+from raycolab.main.roles import Cell, CellRole, RawCell, read_roles
 
 
 def roles(*sources: str) -> list[CellRole]:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from raycolab.main.cell_source import executed, magics, runnable, significant_text, syntax_tree
+from raycolab.main.source import executed, magics, runnable, significant_text, syntax_tree
 
 
 def test_magics_and_shell_lines_are_found_wherever_they_stand() -> None:

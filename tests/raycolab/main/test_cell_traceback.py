@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from raycolab.main.cell_traceback import (
+from raycolab.main.traceback import (
     MAX_EVALUE_CHARS,
     MAX_TRACEBACK_CHARS,
     cell_code_name,

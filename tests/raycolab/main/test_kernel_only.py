@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from raycolab.trial import ErrorKind
+from raycolab.trials import ErrorKind
 from tests.raycolab.colab.vm import ColabVm, colab_vm
 from tests.raycolab.main.mains import ACCURACY, COMPUTE, Load, setup_failure
 

@@ -9,7 +9,7 @@ import sys
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raycolab.main.output_tail import MAX_OUTPUT_BYTES, MAX_OUTPUT_LINES, OutputTail, last_lines
+from raycolab.main.output import MAX_OUTPUT_BYTES, MAX_OUTPUT_LINES, OutputTail, last_lines
 
 
 def test_the_last_lines_stay() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from raycolab.main.protected import ProtectedPackageError, ProtectedPackages
+from raycolab.main.packages import ProtectedPackageError, ProtectedPackages
 from tests.raycolab.main.mains import COMPUTE, Load, setup_failure
 
 Install = Callable[..., None]

@@ -9,7 +9,7 @@ import pytest
 
 import raycolab
 from raycolab.main.reporting import TrialPruned, is_pruned, report, reporting
-from raycolab.trial import TrialState
+from raycolab.trials import TrialState
 from tests.raycolab.main.mains import ACCURACY, Load
 
 TRAIN = """

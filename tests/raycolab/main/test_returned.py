@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from raycolab.main.returned import BadReturnError, metrics_of
-from raycolab.trial import Metric
+from raycolab.trials import Metric
 
 ACCURACY = Metric("accuracy")
 

@@ -16,9 +16,9 @@ import IPython
 import pytest
 from nbformat import v4
 
-from raycolab.main.cell_roles import CellRole
+from raycolab.main.roles import CellRole
 from raycolab.main.runtime import SetupReport
-from raycolab.trial import ErrorKind, Outcome, TrialState
+from raycolab.trials import ErrorKind, Outcome, TrialState
 from tests.raycolab.main.mains import ACCURACY, COMPUTE, Load, setup_failure
 
 

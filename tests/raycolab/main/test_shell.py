@@ -9,8 +9,8 @@ from pathlib import Path
 import IPython
 import pytest
 
-from raycolab.main.cell_roles import CellRole
-from raycolab.trial import TrialState
+from raycolab.main.roles import CellRole
+from raycolab.trials import TrialState
 from tests.raycolab.main.mains import ACCURACY, COMPUTE, Load, setup_failure
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from raycolab.errors import MainError
 from raycolab.main.signature import ComputeSignature, nested, read_signature, signature_of
-from raycolab.trial import Scalar
+from raycolab.trials import Scalar
 
 
 def read(*sources: str) -> ComputeSignature | None:

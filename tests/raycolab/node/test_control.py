@@ -15,9 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raycolab import errors
-from raycolab.declaration.arguments import ArgumentError
 from raycolab.errors import ClusterError, RaycolabError, UnknownSweepError, UsageError
-from raycolab.node.control import (
+from raycolab.node.rpc import (
     LINE_BYTES,
     ControlServer,
     EngineChannel,
@@ -27,6 +26,7 @@ from raycolab.node.control import (
     error_answer,
     error_from,
 )
+from raycolab.spec.keys import ArgumentError
 from raycolab.store import ClaimLostError, StoreOutageError
 from tests.in_loop import in_loop
 

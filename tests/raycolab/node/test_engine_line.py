@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from raycolab.errors import ClusterError, UnknownSweepError
-from raycolab.node.control import error_answer
-from raycolab.node.engine_line import EngineLine
+from raycolab.node.rpc import EngineLine, error_answer
 from tests.in_loop import in_loop
 from tests.raycolab.node.test_control import Engine
 

@@ -19,7 +19,7 @@ from raycolab.node.data_dir import DataDir
 from raycolab.node.kept_folder import ADDRESS_FILE, KeptFolder, chosen_folder, is_wanted, main
 from raycolab.store import Store, StoreOutageError, open_store, sqlite_url
 from raycolab.store.snapshots import KEPT
-from raycolab.trial import SweepState, TrialRow, TrialState
+from raycolab.trials import SweepState, TrialRow, TrialState
 
 NOW = 1_795_379_400.0
 ADDRESS = "tunnel+unix:///hub#token"

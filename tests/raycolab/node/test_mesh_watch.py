@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from raycolab.node.mesh_watch import LONGEST_REASON, MeshWatch
+from raycolab.node.mesh_watch import LONGEST_REASON, MeshWatch, Reachable
 from raycolab.node.ray_command import RayPorts, ports_needed, required_ports
-from raycolab.node.self_test import Reachable
 from raycolab.node.versions import versions
 from tests.in_loop import in_loop
 from tunnel.errors import Refused

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from raycolab.node.self_test import Probe, Reachable, failure_sentence, pairs, plan
+from raycolab.node.mesh_watch import Probe, Reachable, failure_sentence, pairs, plan
 
 HEAD = Reachable(1, "head", {"GCS": 10, "node manager": 11})
 FIRST = Reachable(2, "joiner-1", {"node manager": 21})

@@ -7,11 +7,11 @@ import random
 from pathlib import Path
 
 import raycolab
-from raycolab.declaration.spec import SweepSpec
 from raycolab.main.notebook import MainNotebook
 from raycolab.results.table import Results
 from raycolab.search import enumerate_trials
-from raycolab.trial import AttemptRow, ErrorKind, SweepRow, SweepState, TrialRow, TrialState
+from raycolab.spec.spec import SweepSpec
+from raycolab.trials import AttemptRow, ErrorKind, SweepRow, SweepState, TrialRow, TrialState
 
 __all__ = ["NOW", "declared", "ended", "finished_sweep", "sweep_row"]
 

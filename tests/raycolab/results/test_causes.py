@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from raycolab.main.cell_traceback import cell_code_name, traceback_text
-from raycolab.results.causes import Causes, causes
-from raycolab.trial import ErrorKind, Failure, TrialRow, TrialState
+from raycolab.main.traceback import cell_code_name, traceback_text
+from raycolab.summary import Causes, causes
+from raycolab.trials import ErrorKind, Failure, TrialRow, TrialState
 
 CELL = """
 def check(value):

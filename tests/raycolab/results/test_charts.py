@@ -9,7 +9,8 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from raycolab.results.charts import (
+from raycolab.trials import Config, Metric, TrialRow
+from raycolab.view.charts import (
     MOST_CURVES,
     MOST_LINES,
     MOST_POINTS,
@@ -22,7 +23,6 @@ from raycolab.results.charts import (
     parallel_width,
     timeline,
 )
-from raycolab.trial import Config, Metric, TrialRow
 from tests.raycolab.results.sweeps import ended
 
 MAX, MIN = Metric("accuracy"), Metric("loss", "min")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from raycolab.results.pairs_map import pairs_map
-from raycolab.results.tally import PairTally
+from raycolab.summary import PairTally
+from raycolab.view.panels import pairs_map
 from tests.raycolab.results.pages import Page
 
 MODELS, DATASETS = ("svc", "forest"), ("iris", "wine")

@@ -11,7 +11,7 @@ import pytest
 import raycolab
 from raycolab.errors import UsageError
 from raycolab.results.table import Results
-from raycolab.trial import AttemptRow, Metric, TrialRow, TrialState
+from raycolab.trials import AttemptRow, Metric, TrialRow, TrialState
 from tests.raycolab.results.pages import Page
 from tests.raycolab.results.sweeps import NOW, declared, finished_sweep, sweep_row
 

@@ -13,7 +13,7 @@ from optuna.trial import TrialState as Theirs
 from raycolab.errors import UsageError
 from raycolab.results.study import importances, optuna_study
 from raycolab.results.table import Results
-from raycolab.trial import ErrorKind, Metric, TrialRow, TrialState
+from raycolab.trials import ErrorKind, Metric, TrialRow, TrialState
 from tests.raycolab.results.sweeps import NOW, declared, ended, finished_sweep
 
 PAIR = ("forest", "wine")

@@ -13,7 +13,7 @@ import pytest
 
 from raycolab.errors import UsageError
 from raycolab.results.table import Results
-from raycolab.trial import AttemptRow, ErrorKind, Metric, Scalar, TrialRow, TrialState
+from raycolab.trials import AttemptRow, ErrorKind, Metric, Scalar, TrialRow, TrialState
 
 NOW = 1_795_379_400.0
 

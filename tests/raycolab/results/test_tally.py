@@ -7,8 +7,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raycolab.results.tally import PairTally, Tally
-from raycolab.trial import ErrorKind, TrialRow, TrialState
+from raycolab.summary import PairTally, Tally
+from raycolab.trials import ErrorKind, TrialRow, TrialState
 
 ROWS = [TrialRow(number, "ab"[number % 2], "xy"[number // 2 % 2], {}) for number in range(8)]
 ENDS = st.sampled_from([TrialState.COMPLETE, TrialState.FAILED, TrialState.LOST, TrialState.PRUNED])

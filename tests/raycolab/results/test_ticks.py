@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raycolab.results.ticks import Scale, number_label
+from raycolab.view.charts import Scale, number_label
 
 finite = st.floats(-1e12, 1e12)
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from raycolab.results.worth import compute_line, most_at_once, worth_line
-from raycolab.trial import TrialRow, TrialState
+from raycolab.results.speedup import compute_line, most_at_once, worth_line
+from raycolab.trials import TrialRow, TrialState
 
 
 def rows(count: int, seconds: float, state: TrialState = TrialState.COMPLETE, attempts: int = 1) -> list[TrialRow]:

@@ -7,11 +7,11 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 
-from raycolab.declaration.spec import Method, SweepSpec
 from raycolab.search import enumerate_trials
 from raycolab.search.studies import Studies
-from raycolab.space.functions import integer, loguniform, uniform
-from raycolab.trial import Config, Scalar, TrialState
+from raycolab.spec.spaces import integer, loguniform, uniform
+from raycolab.spec.spec import Method, SweepSpec
+from raycolab.trials import Config, Scalar, TrialState
 
 __all__ = ["IN_PARALLEL", "OPTIMUM", "SPACE", "Simulated", "regret"]
 

@@ -9,10 +9,10 @@ from statistics import mean, median
 
 import pytest
 
-from raycolab.declaration.spec import SweepSpec
 from raycolab.search import enumerate_trials
 from raycolab.search.studies import Studies
-from raycolab.trial import TrialRow, TrialState
+from raycolab.spec.spec import SweepSpec
+from raycolab.trials import TrialRow, TrialState
 from tests.bench.measure import report
 from tests.raycolab.search.simulated import IN_PARALLEL, SPACE, Simulated, regret
 

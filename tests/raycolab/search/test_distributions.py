@@ -13,9 +13,8 @@ from optuna.samplers import RandomSampler
 from optuna.trial import create_trial
 
 from raycolab.search.distributions import SearchSpace, optuna_distribution
-from raycolab.space.admission import admitted
-from raycolab.space.domain import Beta, Choice, Constant, Domain, Float, Integer, Normal
-from tests.raycolab.space.spaces import domains, units
+from raycolab.spec.domains import Beta, Choice, Constant, Domain, Float, Integer, Normal, admitted
+from tests.raycolab.spec.spaces import domains, units
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 

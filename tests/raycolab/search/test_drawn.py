@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raycolab.search.drawn import configuration_source
-from raycolab.space.domain import Domain
-from raycolab.space.functions import as_space, choice, integer, loguniform, randn, uniform
-from tests.raycolab.space.spaces import domains
+from raycolab.search.enumeration import configuration_source
+from raycolab.spec.domains import Domain
+from raycolab.spec.spaces import as_space, choice, integer, loguniform, randn, uniform
+from tests.raycolab.spec.spaces import domains
 
 _SPACE = as_space({"C": loguniform(1e-3, 1e3), "kernel": choice(["rbf", "poly"]), "depth": integer(1, 99)})
 

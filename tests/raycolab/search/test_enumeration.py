@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raycolab.declaration.spec import SweepSpec
 from raycolab.search import enumerate_trials
-from raycolab.search.drawn import configuration_source
-from raycolab.space.functions import uniform
-from raycolab.trial import Scalar, TrialRow, TrialState
+from raycolab.search.enumeration import configuration_source
+from raycolab.spec.spaces import uniform
+from raycolab.spec.spec import SweepSpec
+from raycolab.trials import Scalar, TrialRow, TrialState
 
 
 def _spec(**arguments: object) -> SweepSpec:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from raycolab.errors import SpaceError
-from raycolab.search.grid import grid_configurations
-from raycolab.space.functions import as_space, integer, uniform
+from raycolab.search.enumeration import grid_configurations
+from raycolab.spec.spaces import as_space, integer, uniform
 
 
 def test_every_combination_with_the_last_parameter_fastest() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raycolab.search.points import untried
+from raycolab.search.enumeration import untried
 
 
 def test_points_without_a_configuration_are_left_in_their_order() -> None:

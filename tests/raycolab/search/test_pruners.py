@@ -8,8 +8,8 @@ import warnings
 import optuna
 import pytest
 
-from raycolab.declaration.early_stop import EarlyStop
 from raycolab.search.pruners import PrunerError, checked, make_pruner, pruner_names, remembers
+from raycolab.spec.pruners import EarlyStop
 
 
 def test_every_pruner_of_optuna_has_a_name() -> None:

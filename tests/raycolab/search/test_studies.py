@@ -11,11 +11,11 @@ from dataclasses import replace
 import optuna
 import pytest
 
-from raycolab.declaration.spec import SweepSpec
 from raycolab.search import enumerate_trials
 from raycolab.search.studies import Studies
-from raycolab.space.functions import integer, loguniform, randn, uniform
-from raycolab.trial import Config, TrialRow, TrialState
+from raycolab.spec.spaces import integer, loguniform, randn, uniform
+from raycolab.spec.spec import SweepSpec
+from raycolab.trials import Config, TrialRow, TrialState
 from tests.raycolab.search.simulated import regret
 
 

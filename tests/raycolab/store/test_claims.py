@@ -12,7 +12,7 @@ import pytest
 
 from raycolab.errors import UnknownSweepError
 from raycolab.store import ClaimLostError, Store, open_store
-from raycolab.trial import AttemptRow, SweepRow, SweepState, TrialRow, TrialState
+from raycolab.trials import AttemptRow, SweepRow, SweepState, TrialRow, TrialState
 
 NOW = 1_795_379_400.25
 STALE_S = 60.0
@@ -134,7 +134,7 @@ def test_of_many_that_claim_at_once_one_has_it(url: str) -> None:
 HEAD = """
 import dataclasses, sys
 from raycolab.store import ClaimLostError, open_store
-from raycolab.trial import TrialState
+from raycolab.trials import TrialState
 
 store, now = open_store(sys.argv[1]), float(sys.argv[2])
 sweep = store.existing_sweep("digits")

@@ -13,7 +13,7 @@ import pytest
 from raycolab.errors import UsageError
 from raycolab.store import open_store, sqlite_url
 from raycolab.store.tables import SCHEMA_VERSION
-from raycolab.trial import ReportRow, TrialRow, TrialState
+from raycolab.trials import ReportRow, TrialRow, TrialState
 
 
 def test_a_new_database_is_its_owners_alone(tmp_path: Path) -> None:

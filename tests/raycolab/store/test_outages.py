@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from raycolab.simulate import probe
+from raycolab.sandbox.sessions import probe
 from raycolab.store import StoreOutageError, open_store
-from raycolab.trial import AttemptRow, TrialRow, TrialState
+from raycolab.trials import AttemptRow, TrialRow, TrialState
 from tests.raycolab.store.postgres import PostgresServer
 
 NOW = 1_795_379_400.25
@@ -25,7 +25,7 @@ ON_A_SMALL_DISK = """
 import dataclasses, json, os, sys
 from raycolab.errors import RaycolabError
 from raycolab.store import open_store, sqlite_url
-from raycolab.trial import TrialRow, TrialState
+from raycolab.trials import TrialRow, TrialState
 
 folder = sys.argv[1]
 filler = os.path.join(folder, "filler")

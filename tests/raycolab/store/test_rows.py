@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raycolab.store.rows import scalars_from_texts, scalars_to_text
-from raycolab.trial import Scalar
+from raycolab.trials import Scalar
 
 scalars: st.SearchStrategy[Scalar] = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 

@@ -19,10 +19,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from raycolab.errors import RaycolabError, UsageError
-from raycolab.simulate import probe
+from raycolab.sandbox.sessions import probe
 from raycolab.store import Store, StoreOutageError, open_store, sqlite_url
 from raycolab.store.snapshots import AT_MOST_EVERY_S, KEPT, described, is_due, newest, restore, take
-from raycolab.trial import TrialRow, TrialState
+from raycolab.trials import TrialRow, TrialState
 
 NOW = 1_795_379_400.0
 

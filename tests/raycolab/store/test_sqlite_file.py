@@ -12,7 +12,7 @@ import pytest
 from raycolab.errors import UsageError
 from raycolab.store import Store, StoreOutageError, open_store, sqlite_url
 from raycolab.store.sqlite_file import drop_claims, sqlite_path, worth_keeping
-from raycolab.trial import AttemptRow, ReportRow, SweepState, TrialRow, TrialState
+from raycolab.trials import AttemptRow, ReportRow, SweepState, TrialRow, TrialState
 
 NOW = 1_795_379_400.0
 

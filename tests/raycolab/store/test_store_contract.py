@@ -14,7 +14,7 @@ import pytest
 
 from raycolab.errors import RaycolabError, UnknownSweepError, UsageError
 from raycolab.store import Store, StoreOutageError, open_store
-from raycolab.trial import AttemptRow, ErrorKind, ReportRow, SweepRow, SweepState, TrialRow, TrialState
+from raycolab.trials import AttemptRow, ErrorKind, ReportRow, SweepRow, SweepState, TrialRow, TrialState
 
 NOW = 1_795_379_400.25
 NO_VALUE = (
@@ -333,7 +333,7 @@ def test_threads_write_through_one_store(store: Store) -> None:
 WRITER = """
 import dataclasses, os, signal, sys
 from raycolab.store import open_store
-from raycolab.trial import TrialState
+from raycolab.trials import TrialState
 
 store = open_store(sys.argv[1])
 sweep = store.existing_sweep("digits")

@@ -1,0 +1,60 @@
+"""What the commands share: options that many take, how they speak to a person, and results as they show them.
+
+stdout carries what was asked for, and with `--json` only JSON; everything else that is said goes to stderr.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from typing import Any, NoReturn
+
+import click
+
+from raycolab.files import write_line
+
+__all__ = ["data_dir_option", "end_on_sigterm", "json_option", "print_results", "say"]
+
+
+def data_dir_option(command: Any) -> Any:
+    """Add `--data-dir`."""
+    return click.option(
+        "--data-dir",
+        metavar="DIR",
+        help="The head's directory, with its identity and the database (default: RAYCOLAB_DATA_DIR, or ~/.raycolab).",
+    )(command)
+
+
+def json_option(command: Any) -> Any:
+    """Add `--json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Only JSON on stdout.")(command)
+
+
+def say(text: str) -> None:
+    """Tell the person who typed the command, on stderr."""
+    write_line(sys.stderr, text)
+
+
+def end_on_sigterm() -> None:
+    """Have SIGTERM end this process as an error would: what it started is ended, and the cursor is shown again."""
+
+    def end(*_: object) -> NoReturn:
+        sys.exit(128 + signal.SIGTERM)
+
+    with contextlib.suppress(ValueError):  # not the main thread's to say
+        signal.signal(signal.SIGTERM, end)
+
+
+def print_results(sweep: Any, *, nodes: int) -> None:
+    """The table, what the cluster was worth, and where the database lies."""
+    from rich.console import Console
+
+    from raycolab.view.tables import results_table
+
+    console = Console()
+    console.print(results_table(sweep.results), soft_wrap=True)
+    worth = sweep.worth(nodes=nodes) if nodes else ""
+    if worth:
+        console.print(worth, markup=False, highlight=False, soft_wrap=True)
+    console.print(f"database: {sweep.database}", markup=False, highlight=False, soft_wrap=True)

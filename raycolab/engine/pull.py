@@ -1,0 +1,216 @@
+"""Notebooks that pull trials of one sweep by themselves: what each of them holds, and how long it may be silent.
+
+A puller asks, is given one trial, and says how it ended. Each time it asks it is a new slot of the scheduler, which
+goes when the trial has ended: so nothing waits in front of a notebook that does not ask. A puller that holds a trial
+is heard of every few seconds, whatever its notebook does; after `LEASE_S` without a word the trial goes to another.
+Runs on the engine's event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from raycolab.engine.messages import Assign, Assignment, Kill, LossCause, Prune, Revoke
+from raycolab.engine.scheduler import Scheduler
+from raycolab.trials import ErrorKind, Failure, Outcome, TrialState
+
+__all__ = [
+    "HOLD_S",
+    "LEASE_S",
+    "Pullers",
+    "assignment_from_json",
+    "assignment_to_json",
+    "outcome_from_json",
+    "outcome_to_json",
+]
+
+HOLD_S = 10.0  # a puller that asks waits for a trial so long at most, then it asks again
+LEASE_S = 60.0
+
+
+@dataclass(slots=True)
+class _Pull:
+    """One puller from the moment it asks until its trial has ended."""
+
+    slot: str
+    heard_at: float
+    given: asyncio.Event = field(default_factory=asyncio.Event)  # it has a trial, or is not to wait any more
+    assignment: Assignment | None = None
+    prune: bool = False
+
+
+class Pullers:
+    """Those of one sweep at work."""
+
+    def __init__(self, scheduler: Scheduler, pump: Callable[[], None], now: float, *, hold_s: float = HOLD_S) -> None:
+        """`pump` has the scheduler's commands carried out; one that asks is kept waiting for `hold_s` at most."""
+        self._hold_s = hold_s
+        self._scheduler = scheduler
+        self._pump = pump
+        self._pulls: dict[str, _Pull] = {}
+        # The ticket of the last result that counted, by puller: an answer that was lost is asked for again.
+        self._counted: dict[str, int] = {}
+        self._heard_at = now
+
+    def silent_s(self, now: float) -> float:
+        """How long nobody has been heard of; 0 while one asks or holds a trial."""
+        return 0.0 if self._pulls else now - self._heard_at
+
+    # ----- what pullers say -----
+
+    async def pull(self, puller: str, node: str) -> Assignment | None:
+        """The trial that the puller holds, or the next one; None when there was none for too long."""
+        pull = self._pulls.get(puller)
+        if pull is None:
+            pull = self._enlist(puller, node)
+        self._hear(pull)
+        try:
+            async with asyncio.timeout(self._hold_s):
+                await pull.given.wait()
+        except TimeoutError:
+            if self._pulls.get(puller) is pull and pull.assignment is None:
+                self._dismiss(puller, LossCause.ENDED, "it asks no more")
+        self._hear(pull)
+        return pull.assignment
+
+    def push(self, puller: str, ticket: int, outcome: Outcome) -> bool:
+        """The puller's trial ended; False when it was not the puller's any more. Said again it changes nothing."""
+        pull = self._held(puller, ticket)
+        if pull is None:
+            return self._counted.get(puller) == ticket
+        self._counted[puller] = ticket
+        self._scheduler.finished(pull.slot, ticket, outcome, time.time())
+        self._dismiss(puller, LossCause.ENDED, "its trial ended")
+        return True
+
+    def pulse(self, puller: str, ticket: int, points: Iterable[tuple[int, float]]) -> tuple[bool, bool]:
+        """The puller lives, its trial has come to these (step, value): whether it still holds it, and should prune."""
+        pull = self._held(puller, ticket)
+        if pull is None:
+            return False, False
+        self._hear(pull)
+        for step, value in points:
+            self._scheduler.reported(pull.slot, ticket, step, value, time.time())
+        self._pump()
+        return True, pull.prune
+
+    def put_down(self, puller: str) -> None:
+        """The puller's notebook ends: what it holds goes to another."""
+        if puller in self._pulls:
+            self._dismiss(puller, LossCause.NODE, "the notebook that pulled it ended")
+
+    # ----- what the scheduler and the clock say -----
+
+    def has(self, slot: str) -> bool:
+        """Whether the slot is a puller."""
+        return any(pull.slot == slot for pull in self._pulls.values())
+
+    def obey(self, command: Assign | Revoke | Prune | Kill) -> None:
+        """Carry out a command for a puller's slot. A trial counts as started as it is given out: no Revoke finds it."""
+        puller, pull = next(item for item in self._pulls.items() if item[1].slot == command.slot)
+        match command:
+            case Assign(slot, (assignment,)):
+                pull.assignment = assignment
+                self._scheduler.started(slot, assignment.ticket, time.time())
+                pull.given.set()
+            case Prune():
+                pull.prune = True
+            case Kill(_, reason):
+                loop = asyncio.get_running_loop()
+                loop.call_soon(self._dismiss_if, puller, pull, LossCause.KILLED, reason)
+
+    def tick(self, now: float) -> None:
+        """Take their trials from those that have been silent for too long."""
+        for puller, pull in list(self._pulls.items()):
+            if now - pull.heard_at >= LEASE_S:
+                reason = f"the notebook that pulled it was not heard of for {LEASE_S:.0f} s"
+                self._dismiss(puller, LossCause.NODE, reason)
+
+    def end(self) -> None:
+        """The sweep is over: nobody waits any more."""
+        for pull in self._pulls.values():
+            pull.given.set()
+        self._pulls.clear()
+
+    # ----- inside -----
+
+    def _enlist(self, puller: str, node: str) -> _Pull:
+        now = time.time()
+        pull = self._pulls[puller] = _Pull(f"pull.{uuid.uuid4().hex[:12]}", now)
+        self._scheduler.slot_starting(pull.slot, node, now, one_at_a_time=True)
+        self._scheduler.slot_up(pull.slot, node, now)
+        self._pump()
+        return pull
+
+    def _held(self, puller: str, ticket: int) -> _Pull | None:
+        pull = self._pulls.get(puller)
+        holds = pull is not None and pull.assignment is not None and pull.assignment.ticket == ticket
+        return pull if holds else None
+
+    def _hear(self, pull: _Pull) -> None:
+        pull.heard_at = self._heard_at = time.time()
+
+    def _dismiss_if(self, puller: str, pull: _Pull, cause: LossCause, reason: str) -> None:
+        if self._pulls.get(puller) is pull:
+            self._dismiss(puller, cause, reason)
+
+    def _dismiss(self, puller: str, cause: LossCause, reason: str) -> None:
+        pull = self._pulls.pop(puller)
+        pull.given.set()
+        self._scheduler.slot_down(pull.slot, cause, time.time(), reason)
+        self._pump()
+
+
+def assignment_to_json(assignment: Assignment) -> dict[str, Any]:
+    """A trial to run."""
+    return {
+        "ticket": assignment.ticket,
+        "number": assignment.number,
+        "model": assignment.model,
+        "dataset": assignment.dataset,
+        "config": dict(assignment.config),
+    }
+
+
+def assignment_from_json(words: Mapping[str, Any]) -> Assignment:
+    """What `assignment_to_json` wrote."""
+    return Assignment(words["ticket"], words["number"], words["model"], words["dataset"], words["config"])
+
+
+def outcome_to_json(outcome: Outcome) -> dict[str, Any]:
+    """How a trial ended."""
+    failure = outcome.failure
+    return {
+        "state": outcome.state.value,
+        "metrics": dict(outcome.metrics),
+        "failure": failure
+        and {
+            "kind": failure.kind.value,
+            "ename": failure.ename,
+            "evalue": failure.evalue,
+            "traceback": failure.traceback,
+            "cell_index": failure.cell_index,
+        },
+        "started_at": outcome.started_at,
+        "ended_at": outcome.ended_at,
+        "output": outcome.output,
+    }
+
+
+def outcome_from_json(words: Mapping[str, Any]) -> Outcome:
+    """What `outcome_to_json` wrote."""
+    failed = words["failure"]
+    failure = None if failed is None else Failure(**{**failed, "kind": ErrorKind(failed["kind"])})
+    return Outcome(
+        TrialState(words["state"]),
+        words["metrics"],
+        failure,
+        words["started_at"],
+        words["ended_at"],
+        words["output"],
+    )

@@ -1,0 +1,257 @@
+"""Which cells of MAIN run on workers, and how: the roles of code cells, read from the text alone.
+
+A cell is skipped when its tag or its first line says so, or when it belongs to the submitting side: it starts, joins,
+attaches or declares through raycolab, or uses what such a cell made (`results = sweep.run()`, `results.dataframe`).
+A cell of nothing but shell and installer lines is a SHELL cell: it runs once per node, before anything of MAIN is
+imported. One whose commands depend on what earlier cells do (a Python name in the command, a changed directory or
+environment) keeps its place instead, and so does a cell that mixes shell lines with Python.
+"""
+
+from __future__ import annotations
+
+import ast
+import enum
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from raycolab.main.source import PACKAGE_MAGICS, Magic, executed, magics, syntax_tree
+
+__all__ = ["SCRIPT_MAGICS", "Cell", "CellRole", "RawCell", "read_roles"]
+
+SCRIPT_MAGICS = frozenset({"bash", "sh", "script", "shell"})
+"""Cell magics whose body is a shell script; `%%shell` is Colab's name for `%%bash`."""
+
+_SHELL_CELLS = SCRIPT_MAGICS | {"writefile", "file"}
+_SHELL_LINES = PACKAGE_MAGICS | {"system", "sx"}
+_PLACE_MAGICS = frozenset({"cd", "pushd", "popd", "env", "set_env"})
+_PLACE_ATTRIBUTES = frozenset({"chdir", "environ", "putenv"})
+_SKIP_TAGS = ("skip-execution", "head-only")
+_SUBMITTING = frozenset({"start_head", "join", "leave", "attach", "declare"})
+_HEAD_ONLY = re.compile(r"#\s*raycolab\s*:\s*head-only\b", re.IGNORECASE)
+_COMMAND = re.compile(
+    r"(?:^|[;&|(]|\s-m\s|\b(?:exec|nohup|sudo|time)\s)\s*(?:\S*/)?raycolab\s+(?:demo|head|join|submit|resume|retry|down)\b",
+    re.MULTILINE,
+)
+_EXPANDED = re.compile(r"\{([^{}]+)\}|\$([A-Za-z_]\w*)")
+
+
+class CellRole(enum.StrEnum):
+    """What a worker does with a code cell."""
+
+    RUN = "run"
+    SHELL = "shell"  # once per node, before anything of MAIN is imported
+    SKIP = "skip"
+    PARAMETERS = "parameters"  # runs: its values are the defaults
+
+
+@dataclass(frozen=True, slots=True)
+class RawCell:
+    """A code cell as the notebook holds it."""
+
+    index: int  # over all cells of the notebook, from 0
+    source: str
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A code cell and its role; `why_skipped` completes the sentence "skipped, because ..."."""
+
+    index: int
+    source: str
+    tags: tuple[str, ...]
+    role: CellRole
+    why_skipped: str | None = None
+
+
+def read_roles(raw: Sequence[RawCell]) -> tuple[Cell, ...]:
+    """The role of every code cell, in order; a cell that is not Python runs, and fails where it is run."""
+    trees = [_tree_or_none(cell.source) for cell in raw]
+    known = [tree for tree in trees if tree is not None]
+    side = _SubmittingSide.of(known)
+    bound = frozenset(name for tree in known for name in _bound_names(tree))
+    cells: list[Cell] = []
+    place_changed = False
+    for cell, tree in zip(raw, trees, strict=True):
+        why = _asked_to_skip(cell)
+        if tree is not None:
+            reason = side.reason(tree)  # also for cells skipped by tag: what they make is the submitter's too
+            why = why or reason
+        role = CellRole.RUN
+        if why is not None:
+            role = CellRole.SKIP
+        elif "parameters" in cell.tags:
+            role = CellRole.PARAMETERS
+        elif tree is not None and not place_changed and _is_independent_shell(tree, bound):
+            role = CellRole.SHELL
+        elif tree is not None:
+            place_changed = place_changed or _changes_place(tree)
+        cells.append(Cell(cell.index, cell.source, cell.tags, role, why))
+    return tuple(cells)
+
+
+def _tree_or_none(source: str) -> ast.Module | None:
+    try:
+        return syntax_tree(source)
+    except SyntaxError:
+        return None
+
+
+def _asked_to_skip(cell: RawCell) -> str | None:
+    text = cell.source.strip()
+    if not text:
+        return "it is empty"
+    for tag in _SKIP_TAGS:
+        if tag in cell.tags:
+            return f"it is tagged {tag}"
+    if _HEAD_ONLY.match(text):
+        return "its first line says head-only"
+    return None
+
+
+# --- the submitting side ---------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _SubmittingSide:
+    """The names through which MAIN reaches raycolab's cluster, followed from cell to cell in order."""
+
+    modules: set[str] = field(default_factory=set)  # names of the module raycolab
+    verbs: dict[str, str] = field(default_factory=dict)  # names of its submitting functions
+    handles: set[str] = field(default_factory=set)  # what they returned, and what came of that
+
+    @classmethod
+    def of(cls, trees: Iterable[ast.Module]) -> _SubmittingSide:
+        """What the imports of all cells name; the handles come with `reason`."""
+        side = cls()
+        for node in (node for tree in trees for node in ast.walk(tree)):
+            if isinstance(node, ast.Import):
+                side.modules |= {item.asname or "raycolab" for item in node.names if item.name == "raycolab"}
+            elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "raycolab":
+                for item in node.names:
+                    if item.name in _SUBMITTING:
+                        side.verbs[item.asname or item.name] = item.name
+                    elif item.name == "*":
+                        side.verbs.update({verb: verb for verb in _SUBMITTING})
+        return side
+
+    def reason(self, tree: ast.Module) -> str | None:
+        """Why this cell belongs to the submitting side, or None; learns and forgets handles, statement by statement."""
+        verb = used = None
+        for statement in tree.body:
+            nodes = list(executed(statement))
+            verb = verb or next(filter(None, map(self._verb, nodes)), None)
+            used = used or next(filter(None, map(self._handle, nodes)), None)
+            made = self._made_by(nodes)
+            self.handles = (self.handles - _stored_names(statement)) | made
+        if verb is not None or any(map(_runs_raycolab, magics(tree))):
+            return f"it submits the sweep itself (raycolab {verb or 'on the command line'})"
+        if used is not None:
+            return f"it uses `{used}`, which only the notebook that submits the sweep has"
+        return None
+
+    def _verb(self, node: ast.AST) -> str | None:
+        match node:
+            case ast.Call(func=ast.Attribute(value=ast.Name(id=module), attr=verb)):
+                return verb if module in self.modules and verb in _SUBMITTING else None
+            case ast.Call(func=ast.Name(id=name)):
+                return self.verbs.get(name)
+        return None
+
+    def _handle(self, node: ast.AST) -> str | None:
+        match node:
+            case ast.Name(id=name, ctx=ast.Load()) if name in self.handles:
+                return name
+        return None
+
+    def _involved(self, nodes: Iterable[ast.AST]) -> bool:
+        return any((self._verb(node) or self._handle(node)) is not None for node in nodes)
+
+    def _made_by(self, nodes: Iterable[ast.AST]) -> set[str]:
+        """The names a statement gives to handles, and those of functions that reach the cluster when called."""
+        made: set[str] = set()
+        for node in nodes:
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                if node.name != "compute" and self._involved(_free_nodes(node)):
+                    made.add(node.name)
+            elif (binding := _binding(node)) is not None:
+                targets, value = binding
+                if self._involved(executed(value)):
+                    made |= {item.id for part in targets for item in ast.walk(part) if isinstance(item, ast.Name)}
+        return made
+
+
+def _binding(node: ast.AST) -> tuple[list[ast.expr], ast.expr] | None:
+    """The targets and the value of an assignment, a loop or a `with`."""
+    match node:
+        case ast.Assign(targets=targets, value=value):
+            return targets, value
+        case ast.AnnAssign(target=target, value=ast.expr() as value) | ast.NamedExpr(target=target, value=value):
+            return [target], value
+        case ast.For(target=target, iter=value):
+            return [target], value
+        case ast.withitem(context_expr=value, optional_vars=ast.expr() as target):
+            return [target], value
+    return None
+
+
+def _free_nodes(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[ast.AST]:
+    """The nodes of a function, without the names that are its own: arguments and what it assigns."""
+    own = {item.arg for item in ast.walk(function) if isinstance(item, ast.arg)} | _stored_names(function)
+    return (node for node in ast.walk(function) if not (isinstance(node, ast.Name) and node.id in own))
+
+
+def _runs_raycolab(magic: Magic) -> bool:
+    is_shell = magic.kind in ("system", "output") or magic.name in SCRIPT_MAGICS | {"system", "sx"}
+    return is_shell and _COMMAND.search(f"{magic.line}\n{magic.body}") is not None
+
+
+def _stored_names(tree: ast.AST) -> set[str]:
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+
+
+def _bound_names(tree: ast.Module) -> set[str]:
+    """Every name a cell may give a value: assigned, imported or defined."""
+    names = _stored_names(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.alias):
+            names.add((node.asname or node.name).split(".")[0])
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+    return names
+
+
+# --- shell cells -----------------------------------------------------------------------------------------------------
+
+
+def _is_independent_shell(tree: ast.Module, bound: frozenset[str]) -> bool:
+    """Only shell and installer commands, none of which takes a value from MAIN's Python."""
+    commands = [magic for magic in magics(tree) if magic.statement and _is_shell(magic)]
+    nothing_else = len(commands) == len(tree.body) and all(isinstance(item, ast.Expr) for item in tree.body)
+    return bool(commands) and nothing_else and not any(_expands(item, bound) for item in commands)
+
+
+def _is_shell(magic: Magic) -> bool:
+    match magic.kind:
+        case "system" | "output":
+            return True
+        case "line":
+            return magic.name in _SHELL_LINES
+    return magic.name in _SHELL_CELLS
+
+
+def _expands(magic: Magic, bound: frozenset[str]) -> bool:
+    """Whether IPython would put a value of MAIN into the command: `{name}` or `$name`."""
+    text = f"{magic.line}\n" if magic.kind == "cell" else magic.line
+    names: set[str] = set()
+    for braced, plain in _EXPANDED.findall(text):
+        names |= {plain} if plain else set(re.findall(r"[A-Za-z_]\w*", braced))
+    return bool(names & bound)
+
+
+def _changes_place(tree: ast.Module) -> bool:
+    """Whether running the cell may change the directory or the environment that later commands run in."""
+    if any(magic.kind == "line" and magic.name in _PLACE_MAGICS for magic in magics(tree)):
+        return True
+    return any(isinstance(node, ast.Attribute) and node.attr in _PLACE_ATTRIBUTES for node in executed(tree))

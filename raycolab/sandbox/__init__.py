@@ -1,0 +1,1 @@
+"""Simulated sessions: machines that share nothing, on this one."""

@@ -1,0 +1,357 @@
+"""Sweep files: YAML in our format or a plain W&B one, read into a SweepSpec and the path of its MAIN.
+
+Every error names the file, the line and the key, and says what to write instead. Values that were set on the command
+line (`--set key=value`) replace those of the file and are named as they were typed. What a key may hold is decided by
+`arguments`, what a parameter may be by `raycolab.spec`; how YAML is read, by `yaml_lines`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from raycolab.errors import SweepFileError
+from raycolab.files import read_text, typed_path
+from raycolab.spec.keys import ALIASES, ArgumentError, check_key
+from raycolab.spec.spec import SweepSpec
+from raycolab.spec.wandb import is_wandb_parameter
+
+__all__ = ["SweepFile", "YamlError", "YamlLines", "load_sweep_file", "read_value", "read_yaml"]
+
+_LARGEST_FILE = 1_000_000  # bytes; more is not a sweep file
+_LONGEST_OVERRIDE = 80  # characters of an override, and
+_LONGEST_SENTENCE = 600  # of a whole sentence: what was written wrong is quoted in both
+_FILE_KEYS = ("name", "main")
+_FILE_ALIASES: Mapping[str, str] = {**ALIASES, "program": "main"}
+_NO_MAIN = "add main: MAIN.ipynb, the notebook that defines compute, or pass --set main=MAIN.ipynb"
+
+_WANDB_ONLY: Mapping[str, str] = {
+    "apiVersion": "is W&B's own bookkeeping",
+    "command": "is the command line of a script, and raycolab calls compute instead",
+    "controller": "chooses who runs a W&B sweep, and here it is the head",
+    "description": "has no place in a sweep's table",
+    "entity": "names an account at W&B",
+    "image_uri": "is for W&B Launch",
+    "job": "is for W&B Launch",
+    "kind": "is W&B's own bookkeeping",
+    "metrics": "asks for several goals, and a sweep here has one metric",
+    "project": "names a project at W&B",
+    "scheduler": "configures W&B's scheduler",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SweepFile:
+    """A sweep file, read: the spec, and where its MAIN lies (not looked at yet)."""
+
+    spec: SweepSpec
+    main_path: Path
+
+
+def load_sweep_file(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> SweepFile:
+    """The sweep that a file and `key=value` overrides declare; SweepFileError for whatever is wrong with them.
+
+    Dotted keys reach into mappings (`metric.name=f1`); values are YAML. The sweep's name is the file's unless it says
+    one. Relative paths are relative to the file.
+    """
+    file = typed_path(path, "The sweep file")
+    if file.suffix == ".ipynb":
+        raise SweepFileError(
+            f"{file.name} is a notebook: give the sweep file that names it as its main; `raycolab init` writes one."
+        )
+    try:
+        lines = read_yaml(_text(file))
+        data, places = lines.data, _Places(file.name, lines)
+    except YamlError as error:
+        raise SweepFileError(f"{file.name} line {error.line}: {error.problem}") from error
+    for override in overrides:
+        _override(data, places, override)
+    try:
+        return _sweep(data, file)
+    except ArgumentError as error:
+        raise SweepFileError(_shortened(f"{places.of(error.path)}: {error}", _LONGEST_SENTENCE)) from error
+
+
+def _sweep(data: dict[str, object], file: Path) -> SweepFile:
+    """ArgumentError for whatever the file says wrong."""
+    for key in data:
+        if key in _WANDB_ONLY:
+            raise ArgumentError((key,), f"{key} {_WANDB_ONLY[key]}; remove it")
+        if key != "program":
+            check_key(key, also=_FILE_KEYS)
+    for where, parameters in _spaces(data):
+        _check_forms(where, parameters)
+    main_path = _main_path(data, file)
+    arguments = {key: value for key, value in data.items() if key not in ("name", "main", "program")}
+    metric = arguments.get("metric")
+    if "program" in data and isinstance(metric, Mapping) and not {"goal", "mode"} & metric.keys():
+        arguments["metric"] = {**metric, "goal": "minimize"}  # W&B's default, in a W&B file only
+    name = file.stem if data.get("name") is None else data["name"]
+    return SweepFile(SweepSpec.from_arguments(name, **arguments), main_path)  # type: ignore[arg-type]  # checked there
+
+
+def _main_path(data: Mapping[str, object], file: Path) -> Path:
+    key = "program" if data.get("main") is None else "main"
+    value = data.get(key)
+    if value is None:
+        raise ArgumentError((), f"it names no notebook; {_NO_MAIN}")
+    if not isinstance(value, str) or not value.strip():
+        raise ArgumentError((key,), f"{key} is the path of a notebook, not {value!r}")
+    if not value.endswith(".ipynb"):
+        raise ArgumentError(
+            (key,),
+            f"{key} {value!r} is not a notebook; raycolab calls a notebook's compute, so put the training into "
+            "compute of a MAIN.ipynb and name that, or pass --set main=MAIN.ipynb",
+        )
+    return file.parent / typed_path(value, key)
+
+
+def _spaces(data: Mapping[str, object]) -> Iterator[tuple[tuple[str, ...], Mapping[str, object]]]:
+    """Every space in the file and the way to it."""
+    for key in ("parameters", "space"):
+        if isinstance(space := data.get(key), Mapping):
+            yield (key,), space
+    if isinstance(models := data.get("models"), Mapping):
+        for model, space in models.items():
+            if isinstance(space, Mapping):
+                yield ("models", str(model)), space
+
+
+def _check_forms(where: tuple[str, ...], parameters: Mapping[str, object]) -> None:
+    """In a file a mapping is a W&B parameter or `{parameters: ...}`: anything else is more likely a slip of the pen."""
+    for name, value in parameters.items():
+        path = (*where, str(name))
+        if not isinstance(value, Mapping):
+            continue
+        if isinstance(inner := value.get("parameters"), Mapping):
+            _check_forms((*path, "parameters"), inner)
+        elif not is_wandb_parameter(value) and "grid_search" not in value:
+            raise ArgumentError(
+                path,
+                f"parameter {name!r} is a mapping without value, values, min and max, distribution or parameters; "
+                "for nested names write {parameters: {...}}",
+            )
+
+
+class _Places:
+    """Where each key was written: a line of the file, or an override."""
+
+    def __init__(self, file_name: str, lines: YamlLines) -> None:
+        # the name that errors call the file by
+        self.file_name = file_name
+        # lines of the file by the way to the key
+        self._lines = dict(lines.lines)
+        # overrides as typed, by the way to the key
+        self._typed: dict[tuple[str, ...], str] = {}
+
+    def typed(self, path: tuple[str, ...], override: str) -> None:
+        """Remember that a key was given on the command line, in place of all that the file has there."""
+        self._typed[path] = _shortened(override, _LONGEST_OVERRIDE)
+        for words in {(first, *path[1:]) for first in (path[0], *_other_words(path[0], _FILE_ALIASES))}:
+            for way in [way for way in self._lines if way[: len(words)] == words]:
+                del self._lines[way]
+
+    def of(self, path: tuple[str, ...]) -> str:
+        """The most exact place known for a key."""
+        for length in range(len(path), 0, -1):
+            for first in (path[0], *_other_words(path[0], _FILE_ALIASES)):
+                start = (first, *path[1:length])
+                if start in self._typed:
+                    return f"--set {self._typed[start]}"
+                if start in self._lines:
+                    return f"{self.file_name} line {self._lines[start]}"
+        below = [shown for way, shown in self._typed.items() if path and way[: len(path)] == path]
+        return f"--set {below[0]}" if below else self.file_name
+
+
+def _override(data: dict[str, object], places: _Places, override: str) -> None:
+    """Put one `key=value` of the command line into the data, in place of what the file says."""
+    key, sign, text = override.partition("=")
+    path = tuple(key.strip().split("."))
+    shown = _shortened(override, _LONGEST_OVERRIDE)
+    if not sign or not all(path):
+        raise SweepFileError(f"--set {shown}: write key=value, with dots for nested keys, as in metric.name=f1")
+    try:
+        value = read_value(text)
+    except YamlError as error:
+        problem = _shortened(error.problem, _LONGEST_SENTENCE)
+        raise SweepFileError(f"--set {shown}: {problem}; the value is YAML, quote it if need be") from error
+    for other in _other_words(path[0], data):
+        if len(path) > 1:  # it reaches into what the file calls by another word
+            path = (other, *path[1:])
+        elif path[0] != "main":  # which goes before program, and a W&B file stays one without its script
+            del data[other]
+    inner = data
+    for depth, part in enumerate(path[:-1], start=1):
+        below = inner.setdefault(part, {})
+        if not isinstance(below, dict):
+            raise SweepFileError(
+                f"--set {shown}: {'.'.join(path[:depth])} is {below!r} in {places.file_name}, not a mapping; "
+                f"set it as a whole, --set {'.'.join(path[:depth])}=..."
+            )
+        inner = below
+    inner[path[-1]] = value
+    places.typed(path, override)
+
+
+def _other_words(key: str, written: Iterable[str]) -> list[str]:
+    """The words among those written that mean what `key` means."""
+    meant = _FILE_ALIASES.get(key, key)
+    return [word for word in written if word != key and _FILE_ALIASES.get(word, word) == meant]
+
+
+def _shortened(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 2]} …"
+
+
+def _text(file: Path) -> str:
+    try:
+        return read_text(file, _LARGEST_FILE)
+    except FileNotFoundError:
+        raise SweepFileError(f"there is no sweep file {file}; check the path") from None
+    except UnicodeDecodeError as error:
+        raise SweepFileError(f"{file} is not text in UTF-8; is it a sweep file?") from error
+    except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise SweepFileError(f"{file} is larger than {_LARGEST_FILE:,} bytes; is it a sweep file?") from error
+        raise SweepFileError(f"the sweep file {file} cannot be read: {error.strerror}") from error
+
+
+_DEEPEST = 20  # levels; an alias that holds itself would have no end
+_MOST_VALUES = 200_000  # with every alias written out, which can make millions of a few lines
+_MERGE = "tag:yaml.org,2002:merge"
+_FLOAT = "tag:yaml.org,2002:float"
+
+
+class YamlError(Exception):
+    """The text is not usable YAML; `problem` is the sentence for it and `line` counts from 1."""
+
+    def __init__(self, problem: str, line: int) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.line = line
+
+
+@dataclass(slots=True)
+class YamlLines:
+    """A mapping, and the line of each of its keys at any depth."""
+
+    data: dict[str, object] = field(default_factory=dict)
+    lines: dict[tuple[str, ...], int] = field(default_factory=dict)
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, with YAML 1.2's floats: 1e-3 needs no point and 1.5e3 no sign."""
+
+
+_EXPONENT = re.compile(r"^[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9_]*)?)[eE][-+]?[0-9]+$")
+_Loader.add_implicit_resolver(_FLOAT, _EXPONENT, list("-+.0123456789"))
+
+
+def read_yaml(text: str) -> YamlLines:
+    """The mapping that a YAML text holds, with its lines; YamlError for anything else."""
+    loader, node = _composed(text)
+    try:
+        if not isinstance(node, yaml.MappingNode):
+            raise YamlError("the file is not a mapping of keys to values; write lines such as method: random", 1)
+        found = YamlLines()
+        found.data = _mapping(loader, node, (), found.lines)
+        return found
+    finally:
+        loader.dispose()
+
+
+def read_value(text: str) -> object:
+    """The one value that a YAML text holds; YamlError when it is not YAML. Empty text is None."""
+    loader, node = _composed(text)
+    try:
+        return None if node is None else _value(loader, node, (), {})
+    finally:
+        loader.dispose()
+
+
+def _composed(text: str) -> tuple[_Loader, yaml.Node | None]:
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark is not None else 1
+        if "'\\t'" in (error.problem or ""):
+            raise YamlError("there is a tab where YAML wants spaces; put spaces in its place", line) from error
+        raise YamlError(f"this is not YAML ({error.problem or error.context})", line) from error
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise YamlError("this is not YAML (it has a character that text files do not have)", line) from error
+    except RecursionError as error:
+        raise YamlError("this is nested too deeply", 1) from error
+    if node is not None and _size(node, 0, {}) > _MOST_VALUES:
+        raise YamlError(f"this holds more than {_MOST_VALUES:,} values, its aliases written out", 1)
+    return loader, node
+
+
+def _size(node: yaml.Node, depth: int, known: dict[int, int]) -> int:
+    """How many nodes there are below a node, and it; each is looked at once, however often aliases repeat it."""
+    if id(node) not in known:
+        known[id(node)] = 1  # where it holds itself, which is refused by its depth
+        inner = node.value if isinstance(node, yaml.CollectionNode) and depth <= _DEEPEST else []
+        pairs = (part if isinstance(part, tuple) else (part,) for part in inner)
+        known[id(node)] = 1 + sum(_size(each, depth + 1, known) for pair in pairs for each in pair)
+    return known[id(node)]
+
+
+def _value(loader: _Loader, node: yaml.Node, path: tuple[str, ...], lines: dict[tuple[str, ...], int]) -> object:
+    line = node.start_mark.line + 1
+    if len(path) > _DEEPEST:
+        raise YamlError(f"this is nested more than {_DEEPEST} levels deep", line)
+    if isinstance(node, yaml.MappingNode):
+        return _mapping(loader, node, path, lines)
+    if isinstance(node, yaml.SequenceNode):
+        return [_value(loader, item, (*path, str(index)), lines) for index, item in enumerate(node.value)]
+    try:
+        return loader.construct_object(node)
+    except (yaml.YAMLError, ValueError) as error:
+        raise YamlError(f"{node.value!r} is not a value that can be used here; put it in quotes", line) from error
+
+
+def _mapping(
+    loader: _Loader, node: yaml.MappingNode, path: tuple[str, ...], lines: dict[tuple[str, ...], int]
+) -> dict[str, object]:
+    own: dict[str, object] = {}
+    merged: dict[str, object] = {}
+    for key_node, value_node in node.value:
+        line = key_node.start_mark.line + 1
+        if key_node.tag == _MERGE:
+            for mapping in _merged(loader, value_node, path, lines):
+                merged = {**mapping, **merged}
+            continue
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise YamlError("a key is text, not a list or a mapping", line)
+        key = _value(loader, key_node, path, lines)
+        if not isinstance(key, str):
+            raise YamlError(f"the key {key_node.value!r} is not text; put it in quotes", line)
+        if key in own:
+            raise YamlError(f"the key {key!r} stands twice, first on line {lines[(*path, key)]}; remove one", line)
+        lines[(*path, key)] = line
+        own[key] = _value(loader, value_node, (*path, key), lines)
+    return {**merged, **own}
+
+
+def _merged(
+    loader: _Loader, node: yaml.Node, path: tuple[str, ...], lines: dict[tuple[str, ...], int]
+) -> list[Mapping[str, object]]:
+    """The mappings behind a merge key (`<<: *base`), the first one first."""
+    nodes = node.value if isinstance(node, yaml.SequenceNode) else [node]
+    inner: dict[tuple[str, ...], int] = {}
+    mappings = [_value(loader, each, (*path, "<<"), inner) for each in nodes]
+    for way, line in inner.items():
+        lines.setdefault((*path, *way[len(path) + 1 :]), line)
+    if not all(isinstance(mapping, dict) for mapping in mappings):
+        raise YamlError("<< takes a mapping, such as *base", node.start_mark.line + 1)
+    return [mapping for mapping in mappings if isinstance(mapping, dict)]

@@ -1,0 +1,141 @@
+"""What one trial of a model takes of a node: CPUs, GPUs, memory, a process of its own.
+
+    resources: {gpus: 0.5}                          # of every model
+    resources: {cpus: 2, cnn: {gpus: 1}}            # cnn takes a GPU, every other model two CPUs
+
+What is said of a model replaces what is said of all of them. Amounts are Ray's logical resources: they decide how many
+trials share a node, and Ray shows each trial its own GPUs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from raycolab.errors import SpaceError
+from raycolab.spec.keys import ArgumentError
+from raycolab.spec.values import as_number
+from raycolab.text import did_you_mean
+
+__all__ = ["Resources", "read_resources", "resources_json"]
+
+_KEYS = ("cpus", "gpus", "memory", "fresh_process")
+_ALIASES: Mapping[str, str] = {"cpu": "cpus", "gpu": "gpus", "num_cpus": "cpus", "num_gpus": "gpus"}  # Ray's words
+_UNITS = {"": 1, "b": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*((?:[kmg]i?)?)b?\s*", re.IGNORECASE)
+_SMALLEST = 0.001  # of a CPU or GPU: Ray counts in ten thousandths
+_MOST = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """Of one trial; what is None is as the node has it: a CPU, or a GPU with a CPU where there are GPUs."""
+
+    cpus: float | None = None
+    gpus: float | None = None
+    memory: int | None = None  # bytes
+    fresh_process: bool = False  # each trial in a new process, which gives back all it took, GPU memory too
+
+    def to_json(self) -> dict[str, float | bool]:
+        """What was said."""
+        said = {key: getattr(self, key) for key in _KEYS}
+        return {key: value for key, value in said.items() if value is not None and value is not False}
+
+    def __str__(self) -> str:
+        """`2 CPUs, 0.5 GPU, 4 GB of memory`."""
+        words = [
+            f"{amount:g} {unit}{'s' if amount > 1 else ''}"
+            for amount, unit in ((self.cpus, "CPU"), (self.gpus, "GPU"))
+            if amount
+        ]
+        words += [f"{self.memory / 1e9:.3g} GB of memory"] if self.memory else []
+        words += ["a process of its own"] if self.fresh_process else []
+        return ", ".join(words)
+
+
+def read_resources(value: object, models: Iterable[str]) -> dict[str, Resources]:
+    """What a trial of each model takes; ArgumentError for what is no resource, and for an unknown model."""
+    models = tuple(models)
+    if value is None:
+        value = {}
+    if not isinstance(value, Mapping):
+        raise ArgumentError(("resources",), f"resources is a mapping such as {{cpus: 1}}, not {value!r}")
+    of_all = {key: amount for key, amount in value.items() if not isinstance(amount, Mapping)}
+    of_model = {key: asked for key, asked in value.items() if isinstance(asked, Mapping)}
+    for name in of_model:
+        if name not in models:
+            raise ArgumentError(
+                ("resources", str(name)),
+                f"resources name a model {name!r} that the sweep has not{did_you_mean(str(name), models)}",
+            )
+    general = _read(of_all, ("resources",), models)
+    return {
+        model: _read(of_model[model], ("resources", model), ()) if model in of_model else general for model in models
+    }
+
+
+def resources_json(resources: Mapping[str, Resources]) -> dict[str, object]:
+    """As `read_resources` takes it, the same for all models where it is."""
+    asked = {model: each.to_json() for model, each in resources.items()}
+    first = next(iter(asked.values()), {})
+    return dict(first) if all(each == first for each in asked.values()) else {**asked}
+
+
+def _read(asked: Mapping[str, object], path: tuple[str, ...], models: tuple[str, ...]) -> Resources:
+    found: dict[str, object] = {}
+    for written, value in asked.items():
+        key = _ALIASES.get(str(written), str(written))
+        if key not in _KEYS:
+            cure = did_you_mean(key, [*_KEYS, *models])
+            raise ArgumentError(
+                (*path, str(written)),
+                f"resources has no {written!r}{cure}; it has {', '.join(_KEYS)}, or a model's name with these",
+            )
+        if key in found:
+            raise ArgumentError((*path, str(written)), f"resources says {key} twice; remove {written!r}")
+        found[key] = _READERS[key](value, (*path, str(written)))
+    resources = Resources(**found)  # type: ignore[arg-type]  # each by its reader
+    if resources.cpus == 0 and not resources.gpus:
+        raise ArgumentError((*path, "cpus"), "resources: a trial without a GPU takes some CPU; say cpus: 1 or less")
+    return resources
+
+
+def _amount(value: object, path: tuple[str, ...]) -> float:
+    name = path[-1]
+    try:
+        amount = float(as_number(value))
+    except SpaceError as error:
+        raise ArgumentError(path, f"resources: {name}: {error}") from error
+    if amount != 0 and not _SMALLEST <= amount <= _MOST:
+        raise ArgumentError(path, f"resources: {name} is 0 or from {_SMALLEST} up, not {value!r}")
+    return int(amount) if amount.is_integer() else amount
+
+
+def _gpus(value: object, path: tuple[str, ...]) -> float:
+    amount = _amount(value, path)
+    if amount > 1 and not float(amount).is_integer():
+        raise ArgumentError(path, f"resources: {path[-1]} is a part of one GPU or a whole number of them, not {value}")
+    return amount
+
+
+def _bytes(value: object, path: tuple[str, ...]) -> int:
+    size = _SIZE.fullmatch(str(value)) if isinstance(value, str) else None
+    if size is not None:
+        count = float(size[1]) * _UNITS[size[2].lower()]
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        count = float(value)
+    else:
+        count = 0.0
+    if not 1 <= count < 2**60:
+        raise ArgumentError(path, f"resources: memory is a number of bytes or a size such as 4GB, not {value!r}")
+    return int(count)
+
+
+def _yes_or_no(value: object, path: tuple[str, ...]) -> bool:
+    if not isinstance(value, bool):
+        raise ArgumentError(path, f"resources: {path[-1]} is true or false, not {value!r}")
+    return value
+
+
+_READERS = {"cpus": _amount, "gpus": _gpus, "memory": _bytes, "fresh_process": _yes_or_no}

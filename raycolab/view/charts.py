@@ -1,0 +1,342 @@
+"""The report's pictures, as SVG text with classes instead of colours: the page's style gives those, light or dark.
+
+Pure: from rows to text. Sizes are CSS pixels of a phone's width, so a picture is as readable there as three of them
+side by side on a desk. However many trials there are, a picture stays small: points that would lie on each other are
+left out, and the caller says so.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from raycolab.trials import Metric, Scalar, TrialRow
+
+__all__ = [
+    "MOST_CURVES",
+    "MOST_LINES",
+    "MOST_POINTS",
+    "MOST_STEPS",
+    "Bar",
+    "Curve",
+    "Scale",
+    "history",
+    "learning_curves",
+    "number_label",
+    "parallel_coordinates",
+    "parallel_width",
+    "timeline",
+]
+
+MOST_POINTS = 400
+"""Trials drawn as points in one history; every improvement is."""
+
+MOST_LINES = 240
+"""Trials drawn as lines in one picture of parallel coordinates; the best are always."""
+
+MOST_CURVES = 60
+"""Trials drawn in one picture of learning curves; the best is always."""
+
+MOST_STEPS = 60
+"""Steps drawn of one curve; its first and its last always are."""
+
+_WIDTH, _HEIGHT = 360, 220
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 10, 28
+_AXIS = 92  # between two axes of parallel coordinates
+_SIDE = 40  # beside the first and the last
+_TOP_SHARE = 0.1  # of the trials are drawn as the best
+_TIMELINE = 1000  # its width in units; it is stretched to the page
+_LANE = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One try at a trial on a node's timeline."""
+
+    started_at: float
+    ended_at: float
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """What one trial reported on its way: the values by step, finite ones, and how it ended."""
+
+    values: Mapping[int, float]
+    outcome: str
+
+
+def history(values: Sequence[float], metric: Metric, label: str) -> str:
+    """The metric of trials in the order they ended, and the best so far as a line."""
+    best: list[tuple[int, float]] = []
+    for index, value in enumerate(values):
+        if not best or (value > best[-1][1] if metric.mode == "max" else value < best[-1][1]):
+            best.append((index, value))
+    across = Scale(0, max(len(values) - 1, 1), _LEFT, _WIDTH - _RIGHT)
+    low, high = _robust(values, metric)
+    up = Scale(low, high, _HEIGHT - _BOTTOM, _TOP)
+    every = max(math.ceil(len(values) / MOST_POINTS), 1)
+    drawn = sorted({*range(0, len(values), every), *(index for index, _ in best)})
+    points = "".join(f"M{across(index):.1f} {up(values[index]):.1f}h0" for index in drawn)
+    line = _steps([(across(index), up(value)) for index, value in best], across(len(values) - 1))
+    parts = [_axes(across, up), f'<path class="dot" d="{points}"/>', f'<path class="best" d="{line}"/>']
+    return _svg(_WIDTH, _HEIGHT, label, parts)
+
+
+def learning_curves(curves: Sequence[Curve], first: Curve | None, metric: Metric, label: str) -> str:
+    """What trials reported by step, by how they ended; a dot where one was pruned.
+
+    Of many `curves` an even part is drawn, so that the pruned ones keep their share. `first` is the best, not in them.
+    """
+    some = curves[:: max(math.ceil(len(curves) / MOST_CURVES), 1)]
+    drawn = [*some, first] if first is not None else some
+    steps = [step for curve in drawn for step in curve.values]
+    across = Scale(min(steps), max(steps), _LEFT, _WIDTH - _RIGHT)
+    up = Scale(*_robust([value for curve in drawn for value in curve.values.values()], metric), _HEIGHT - _BOTTOM, _TOP)
+    paths: dict[str, list[str]] = {"pruned": []}  # below the others, which are longer
+    cuts: list[str] = []
+    for curve in some:
+        line, (x, y) = _curve(curve, across, up)
+        paths.setdefault(curve.outcome.lower(), []).append(line)
+        cuts += [f"M{x:.1f} {y:.1f}h0"] if curve.outcome == "PRUNED" else []
+    paths |= {"cut": cuts, "first": [] if first is None else [_curve(first, across, up)[0]]}
+    parts = [f'<path class="{html.escape(kind)}" d="{"".join(lines)}"/>' for kind, lines in paths.items() if lines]
+    return _svg(_WIDTH, _HEIGHT, label, [_axes(across, up), *parts], kind="curves")
+
+
+def parallel_width(names: int) -> int:
+    """How wide a picture of so many parameters is."""
+    return max(_WIDTH, 2 * _SIDE + _AXIS * names)
+
+
+def parallel_coordinates(
+    rows: Sequence[tuple[TrialRow, float]], names: Sequence[str], metric: Metric, label: str
+) -> str:
+    """One line per trial through its parameters to its metric; the best tenth stands out. `rows` are best first."""
+    some = max(math.ceil(len(rows) * _TOP_SHARE), 1)
+    rest = rows[some:]
+    rest = rest[:: max(math.ceil(len(rest) / MOST_LINES), 1)]
+    top = rows[: min(some, MOST_LINES)]
+    axes = [_parameter_axis([(row.config or {}).get(name) for row, _ in rows], name) for name in names]
+    axes.append(_NumberAxis([value for _, value in rows], metric.name))
+    width = parallel_width(len(names))
+    step = (width - 2 * _SIDE) / max(len(axes) - 1, 1)
+    places = [_SIDE + step * index for index in range(len(axes))]
+    parts = [
+        f'<path class="{kind}" d="{_lines(drawn, names, axes, places)}"/>'
+        for kind, drawn in (("faint", rest), ("strong", top), ("first", rows[:1]))
+    ]
+    for place, axis in zip(places, axes, strict=True):
+        parts.append(f'<path class="axis" d="M{place:.1f} {_TOP + 12}V{_HEIGHT - _BOTTOM}"/>')
+        parts += [
+            f'<text class="halo" x="{place:.1f}" y="{up + 3.5:.1f}" text-anchor="middle">{_short(text, 12)}</text>'
+            for text, up in axis.labels()
+        ]
+        parts.append(
+            f'<text class="name" x="{place:.1f}" y="{_TOP + 2}" text-anchor="middle">{_short(axis.name, 12)}</text>'
+        )
+    return _svg(width, _HEIGHT, label, parts)
+
+
+def timeline(bars: Sequence[Bar], start: float, end: float) -> tuple[str, int]:
+    """What a node did between two times, and how many trials it ran at once at most. Bars too thin to see merge."""
+    lanes = _lanes(sorted(bars, key=lambda bar: (bar.started_at, bar.ended_at)))
+    across = Scale(start, max(end, start + 1e-6), 0, _TIMELINE)
+    lane_height = max(min(_LANE, 120 / max(len(lanes), 1)), 1.0)
+    paths: dict[str, list[str]] = {}
+    for index, lane in enumerate(lanes):
+        for bar in _merged(lane, (end - start) / _TIMELINE):
+            left, right = across(bar.started_at), across(bar.ended_at)
+            size = f"h{max(right - left, 0.7):.1f}v{lane_height * 0.8:.1f}h-{max(right - left, 0.7):.1f}z"
+            paths.setdefault(bar.outcome, []).append(f"M{left:.1f} {index * lane_height:.1f}{size}")
+    seen = sorted(paths, key=lambda kind: kind != "COMPLETE")  # a failure lies above what it stood among
+    drawn = "".join(f'<path class="{html.escape(kind.lower())}" d="{"".join(paths[kind])}"/>' for kind in seen)
+    height = max(lane_height * len(lanes), lane_height)
+    box = f'viewBox="0 0 {_TIMELINE} {height:.0f}" style="height:{height:.0f}px" preserveAspectRatio="none"'
+    return f'<svg class="lanes" {box} role="img" aria-label="{len(bars)} attempts">{drawn}</svg>', len(lanes)
+
+
+def _robust(values: Sequence[float], metric: Metric) -> tuple[float, float]:
+    """The range to draw: everything but the worst twentieth where that lies far out, for a loss may be 1e9 once."""
+    ordered = sorted(values)
+    low, high = ordered[0], ordered[-1]
+    cut = ordered[len(ordered) // 20], ordered[-1 - len(ordered) // 20]
+    if metric.mode == "max" and cut[0] - low > 2 * (high - cut[0]):
+        low = cut[0]
+    if metric.mode == "min" and high - cut[1] > 2 * (cut[1] - low):
+        high = cut[1]
+    margin = (high - low) * 0.05 or abs(high) * 0.05 or 1.0
+    return low - margin, high + margin
+
+
+def _curve(curve: Curve, across: Scale, up: Scale) -> tuple[str, tuple[float, float]]:
+    """One trial's line and where it ends."""
+    steps = sorted(curve.values)
+    kept = sorted({*steps[:: max(math.ceil(len(steps) / MOST_STEPS), 1)], steps[-1]})
+    points = [(across(step), up(curve.values[step])) for step in kept]
+    line = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+    return f"M{line}{'h0' if len(points) == 1 else ''}", points[-1]
+
+
+def _steps(points: Sequence[tuple[float, float]], end: float) -> str:
+    if not points:
+        return ""
+    path = f"M{points[0][0]:.1f} {points[0][1]:.1f}"
+    path += "".join(f"H{right:.1f}V{up:.1f}" for _, (right, up) in pairwise(points))
+    return f"{path}H{end:.1f}"
+
+
+def _axes(across: Scale, up: Scale) -> str:
+    parts = []
+    for value in up.ticks(4):
+        y = up(value)
+        parts.append(f'<path class="grid" d="M{_LEFT} {y:.1f}H{_WIDTH - _RIGHT}"/>')
+        parts.append(f'<text x="{_LEFT - 5}" y="{y + 3.5:.1f}" text-anchor="end">{number_label(value)}</text>')
+    for value in across.ticks(4):
+        if value == int(value):
+            anchor = "start" if across(value) < _LEFT + 9 else "middle"
+            parts.append(
+                f'<text x="{across(value):.1f}" y="{_HEIGHT - 10}" text-anchor="{anchor}">{number_label(value)}</text>'
+            )
+    return "".join(parts)
+
+
+class _NumberAxis:
+    """Numbers from bottom to top, by their logarithm where they span three powers of ten."""
+
+    def __init__(self, values: Sequence[Scalar], name: str) -> None:
+        self.name = name
+        numbers = [float(value) for value in values if isinstance(value, (int, float)) and math.isfinite(value)]
+        low, high = min(numbers, default=0.0), max(numbers, default=1.0)
+        self._is_log = low > 0 and high / low >= 1000
+        if low == high:
+            low, high = low - 0.5, high + 0.5
+        self._ends = (low, high)
+        self._scale = Scale(self._unit(low), self._unit(high), _HEIGHT - _BOTTOM, _TOP + 18)
+
+    def _unit(self, value: float) -> float:
+        return math.log10(value) if self._is_log else value
+
+    def place(self, value: Scalar) -> float | None:
+        """Where a value lies, None where it has no place."""
+        if not isinstance(value, (int, float)) or not math.isfinite(value):
+            return None
+        return self._scale(self._unit(float(value)))
+
+    def labels(self) -> list[tuple[str, float]]:
+        """Its ends."""
+        return [
+            (number_label(end), self._scale(self._unit(end)) + shift)
+            for end, shift in zip(self._ends, (12, -2), strict=True)
+        ]
+
+
+class _ChoiceAxis:
+    """Alternatives from bottom to top, by name, so that two pictures of one model are alike."""
+
+    def __init__(self, values: Sequence[Scalar], name: str) -> None:
+        self.name = name
+        texts = sorted({str(value) for value in values}, reverse=True)
+        self._scale = Scale(-0.5, len(texts) - 0.5, _HEIGHT - _BOTTOM, _TOP + 14)
+        self._places = {text: self._scale(index) for index, text in enumerate(texts)}
+
+    def place(self, value: Scalar) -> float | None:
+        """Where a value lies."""
+        return self._places.get(str(value))
+
+    def labels(self) -> list[tuple[str, float]]:
+        """Every alternative, or some of many."""
+        labels = list(self._places.items())
+        return labels[:: max(math.ceil(len(labels) / 10), 1)]
+
+
+def _parameter_axis(values: Sequence[Scalar], name: str) -> _NumberAxis | _ChoiceAxis:
+    is_numeric = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+    return _NumberAxis(values, name) if is_numeric else _ChoiceAxis(values, name)
+
+
+def _lines(
+    rows: Sequence[tuple[TrialRow, float]],
+    names: Sequence[str],
+    axes: Sequence[_NumberAxis | _ChoiceAxis],
+    places: Sequence[float],
+) -> str:
+    parts = []
+    for row, value in rows:
+        config = row.config or {}
+        heights = [
+            axis.place(part) for axis, part in zip(axes, [*(config.get(name) for name in names), value], strict=True)
+        ]
+        points = [(x, y) for x, y in zip(places, heights, strict=True) if y is not None]
+        parts.append("".join(f"{'L' if index else 'M'}{x:.1f} {y:.1f}" for index, (x, y) in enumerate(points)))
+    return "".join(parts)
+
+
+def _lanes(bars: Sequence[Bar]) -> list[list[Bar]]:
+    """Bars that overlap in time in different lanes, as few as there can be."""
+    lanes: list[list[Bar]] = []
+    for bar in bars:
+        free = next((lane for lane in lanes if lane[-1].ended_at <= bar.started_at), None)
+        if free is None:
+            lanes.append([bar])
+        else:
+            free.append(bar)
+    return lanes
+
+
+def _merged(lane: Sequence[Bar], shortest: float) -> list[Bar]:
+    """A lane whose bars of one outcome are one where nobody could tell them apart: of any number few are left."""
+    merged: dict[str, list[Bar]] = {}
+    for bar in lane:
+        same = merged.setdefault(bar.outcome, [])
+        if same and bar.ended_at - same[-1].ended_at < shortest:
+            same[-1] = Bar(same[-1].started_at, bar.ended_at, bar.outcome)
+        else:
+            same.append(bar)
+    return [bar for bars in merged.values() for bar in bars]
+
+
+def _short(text: str, longest: int) -> str:
+    return html.escape(text if len(text) <= longest else f"{text[: longest - 1]}…")
+
+
+def _svg(width: int, height: int, label: str, parts: Iterable[str], kind: str = "") -> str:
+    box = f'viewBox="0 0 {width} {height}"' + (f' style="min-width:{width}px"' if width > _WIDTH else "")
+    box += f' class="{kind}"' if kind else ""
+    return f'<svg {box} role="img" aria-label="{html.escape(label)}">{"".join(parts)}</svg>'
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Values from `low` to `high` as places from `begin` to `end`; what lies outside is put at the nearer end."""
+
+    low: float
+    high: float
+    begin: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        share = (value - self.low) / (self.high - self.low) if self.high > self.low else 0.5
+        return self.begin + min(max(share, 0.0), 1.0) * (self.end - self.begin)
+
+    def ticks(self, count: int) -> list[float]:
+        """About `count` round values within."""
+        span = self.high - self.low
+        if not span > 0 or not math.isfinite(span):
+            return [self.low]
+        raw = span / count
+        power = 10.0 ** math.floor(math.log10(raw))
+        step = next(step * power for step in (1, 2, 2.5, 5, 10) if step * power >= raw * 0.999)
+        first, last = math.ceil(self.low / step), math.floor(self.high / step)
+        return [index * step for index in range(first, min(last, first + 4 * count) + 1)]
+
+
+def number_label(value: float) -> str:
+    """Short: `0.25`, `1e-05`, `12k`, `3M`; no binary dust."""
+    for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if unit <= abs(value) < 1e12 and abs(value) >= 10_000:
+            return f"{value / unit:.3g}{name}"
+    return f"{round(value, 12):.4g}"

@@ -1,0 +1,68 @@
+"""A token is judged by its shape and never repeated; an agent by what it says of itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from raycolab.diagnostics.check import Verdict
+from raycolab.diagnostics.ngrok import agent, token
+
+TOKEN = "2aBcDeFgHiJkLmNoPqRsTuVwXyZ_4AbCdEfGhIjKlMnOpQrSt"
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict", "words"),
+    [
+        (TOKEN, Verdict.GOOD, "looks like an authtoken"),
+        (f"  {TOKEN}\n", Verdict.GOOD, "looks like an authtoken"),
+        (f"'{TOKEN}'", Verdict.BAD, "quotes, spaces or a whole command"),
+        (f"ngrok config add-authtoken {TOKEN}", Verdict.BAD, "quotes, spaces or a whole command"),
+        (TOKEN[:20], Verdict.BAD, "or was cut"),
+        (TOKEN.replace("_", "-"), Verdict.BAD, "does not look like"),
+        ("cr_2aBcDeFgHiJkLmNoPqRsTuVwXyZ", Verdict.BAD, "the id of something else"),
+        ("", Verdict.NOTE, "is not set, so a head here is dialled directly"),
+    ],
+)
+def test_the_shape_of_a_token(text: str, verdict: Verdict, words: str) -> None:
+    """Each mistake has its sentence, and no part of what was given is in it."""
+    found = token(text, on_colab=False, has_kernel=True)
+    assert (found.verdict, words in found.message) == (verdict, True), found.message
+    assert TOKEN[:8] not in found.message
+
+
+@pytest.mark.parametrize(
+    ("has_kernel", "verdict", "words"),
+    [(True, Verdict.BAD, "no other tab can join"), (False, Verdict.NOTE, "raycolab.doctor()` in one")],
+)
+def test_no_token_on_colab(has_kernel: bool, verdict: Verdict, words: str) -> None:
+    """A head there needs one; a shell command cannot see Colab's secrets, so it says what can."""
+    found = token("", on_colab=True, has_kernel=has_kernel)
+    assert (found.verdict, words in found.message) == (verdict, True), found.message
+
+
+@pytest.mark.parametrize(
+    ("script", "verdict", "words"),
+    [
+        ("echo ngrok version 3.39.8", Verdict.GOOD, "version 3.39.8"),
+        ("echo ngrok version 3.5.0", Verdict.BAD, "is 3.5.0 and 3.30 is needed"),
+        ("echo ngrok version 2.3.41", Verdict.BAD, "is 2.3.41 and 3.30 is needed"),
+        ("echo hello", Verdict.BAD, "may be something else"),
+    ],
+)
+def test_the_agent_that_the_environment_names(tmp_path: Path, script: str, verdict: Verdict, words: str) -> None:
+    """It is asked for its version."""
+    program = tmp_path / "ngrok"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o700)
+    found = agent(str(program))
+    assert (found.verdict, words in found.message) == (verdict, True), found.message
+
+
+@pytest.mark.parametrize("name", ["none", "."])
+def test_an_agent_that_is_no_program(tmp_path: Path, name: str) -> None:
+    """The variable is named, with the ways out."""
+    found = agent(str(tmp_path / name))
+    assert found.verdict is Verdict.BAD
+    assert "which is no program: correct it, or unset it." in found.message

@@ -1,0 +1,89 @@
+"""What takes too long: trials past `timeout_s`, setups past `setup_timeout_s`."""
+
+from __future__ import annotations
+
+from raycolab.engine.messages import Bench, Kill, LossCause
+from raycolab.trials import ErrorKind, SweepState, TrialState
+from tests.raycolab.engine.script import Script, proven, trials
+
+
+def test_a_trial_that_runs_too_long_fails_and_its_slot_is_killed() -> None:
+    """FAILED at once; what its slot held ahead waits until the slot is gone."""
+    script = proven(2, timeout_s=5.0)
+    script.up("a.1", "b.1")
+    script.start("a.1")
+    held = script.numbers("a.1")
+    assert script.core.next_deadline() == 105.0
+    script.now = 105.0
+    script.core.tick(script.now)
+    script.pump()
+    row = script.stored[held[0]]
+    assert (row.state, row.error_kind) == (TrialState.FAILED, ErrorKind.TIMEOUT)
+    assert script.last(Kill) == Kill("a.1", "the trial ran longer than timeout_s = 5 s and was killed", held[0])
+    script.core.slot_down("a.1", LossCause.KILLED, script.now)
+    script.pump()
+    assert script.stored[held[0]].state is TrialState.FAILED
+    assert all(script.stored[number].attempts == 0 for number in held[1:])
+
+
+def test_a_setup_that_hangs_is_killed_and_its_node_blamed() -> None:
+    """After setup_timeout_s, with a sentence that names it; the other nodes go on, and no trial is charged."""
+    script = proven(4, setup_timeout_s=600.0)
+    script.core.slot_starting("bad.1", "bad", script.now)
+    script.up("good.1")
+    assert script.core.next_deadline() == 700.0
+    script.now = 699.9
+    script.core.tick(script.now)
+    assert script.pump() == []
+    script.now = 700.0
+    script.core.tick(script.now)
+    told = "MAIN's cells had not come to their end after setup_timeout_s = 600 s"
+    blamed = f"MAIN's setup failed on bad: TimeoutError: {told}"
+    assert script.pump() == [Bench("bad", blamed, setup=True), Kill("bad.1", told)]
+    script.core.slot_up("bad.1", "bad", script.now)
+    script.core.slot_down("bad.1", LossCause.KILLED, script.now)
+    script.pump()
+    assert script.numbers("bad.1") == []
+    assert script.finish is None
+    assert script.attempts == {}
+    assert script.core.next_deadline() is None
+
+
+def test_a_setup_that_hangs_everywhere_ends_the_sweep() -> None:
+    """HELD with the setup failure, once the last slot is gone."""
+    script = Script(trials(2))
+    script.core.slot_starting("a.1", "a", script.now)
+    script.now += 1800
+    script.core.tick(script.now)
+    script.pump()
+    assert script.finish is None
+    script.core.slot_down("a.1", LossCause.KILLED, script.now)
+    script.pump()
+    assert script.finish is not None
+    assert script.finish.state is SweepState.HELD
+    assert script.finish.failure is not None
+    assert script.finish.failure.kind is ErrorKind.SETUP
+    cure = "Mend MAIN and submit the sweep again, or mend the nodes, then: raycolab resume s"
+    assert f"after setup_timeout_s = 1800 s. {cure}" in (script.finish.sentence or "")
+
+
+def test_a_setup_may_take_for_ever_when_that_is_asked_for() -> None:
+    """With None nothing waits for time."""
+    script = Script(trials(2), setup_timeout_s=None)
+    script.core.slot_starting("a.1", "a", script.now)
+    assert script.core.next_deadline() is None
+    script.now += 1e6
+    script.core.tick(script.now)
+    assert script.pump() == []
+
+
+def test_a_slot_that_still_loads_main_is_left_alone_when_the_sweep_is_over() -> None:
+    """Nothing is commanded after Finished."""
+    script = proven(1)
+    script.core.slot_starting("late.1", "late", script.now)
+    script.up("a.1")
+    script.end("a.1")
+    assert script.finish is not None
+    script.now += 1e6
+    script.core.tick(script.now)
+    assert script.pump() == []

@@ -1,0 +1,204 @@
+"""Each argument of a declaration: what it may be, its default, and the sentence for anything else."""
+
+from __future__ import annotations
+
+import pytest
+
+from raycolab.errors import SpaceError, UsageError
+from raycolab.spec.domains import Choice, Constant
+from raycolab.spec.keys import (
+    ArgumentError,
+    Method,
+    SpaceArgumentError,
+    read_datasets,
+    read_metric,
+    read_models,
+    read_seconds,
+    settle_keys,
+)
+from raycolab.spec.spaces import uniform
+from raycolab.spec.spec import SweepSpec
+from raycolab.trials import Metric
+
+
+def test_aliases_go_by_their_own_names_and_none_is_not_given() -> None:
+    """num_samples is jobs_per_pair, space is parameters."""
+    assert settle_keys({"num_samples": 3, "space": {}, "seed": None, "early_terminate": None}) == {
+        "jobs_per_pair": 3,
+        "parameters": {},
+    }
+
+
+def test_a_model_takes_the_shared_parameters_and_puts_its_own_before_them() -> None:
+    """`parameters` is every model's."""
+    assert read_models({"a": {"x": 1}, "b": None}, {"x": [5], "y": 2}) == {
+        "a": {"x": Constant(1), "y": Constant(2)},
+        "b": {"x": Choice((5,)), "y": Constant(2)},
+    }
+    assert read_models(["a", "b"], {"x": 1}) == {"a": {"x": Constant(1)}, "b": {"x": Constant(1)}}
+
+
+def test_without_models_and_datasets_there_is_one_pair() -> None:
+    """Both are called default."""
+    assert read_models(None, {"x": 1}) == {"default": {"x": Constant(1)}}
+    assert read_datasets(None) == ("default",)
+
+
+@pytest.mark.parametrize(
+    ("metric", "mode", "meant"),
+    [
+        (None, None, Metric("metric", "max")),
+        ("loss", "min", Metric("loss", "min")),
+        ("accuracy", None, Metric("accuracy", "max")),
+        ("loss", "minimize", Metric("loss", "min")),
+        ({"name": "loss", "goal": "minimize"}, None, Metric("loss", "min")),
+        ({"name": "loss", "goal": "minimize"}, "min", Metric("loss", "min")),
+        ({"name": "f1"}, "max", Metric("f1", "max")),
+        (Metric("loss", "min"), None, Metric("loss", "min")),
+    ],
+)
+def test_a_metric_is_a_name_a_mapping_or_itself(metric: object, mode: object, meant: Metric) -> None:
+    """W&B's goal and Ray Tune's mode say the same."""
+    assert read_metric(metric, mode) == meant
+
+
+def test_no_time_limit_unless_said() -> None:
+    """Neither of a trial nor of the sweep."""
+    assert read_seconds("timeout_s", None) is None
+    assert read_seconds("timeout_s", 90) == 90.0
+
+
+_REFUSED: list[tuple[dict[str, object], tuple[str, ...], str]] = [
+    (
+        {"jobs_per_par": 3},
+        ("jobs_per_par",),
+        "unknown key 'jobs_per_par' (did you mean 'jobs_per_pair'?); allowed are models, datasets, "
+        "parameters, jobs_per_pair, run_cap, method, metric, mode, seed, timeout_s, resources, points_to_evaluate, "
+        "early_terminate, max_failures, max_concurrent_trials, time_budget_s",
+    ),
+    (
+        {"num_samples": 1, "jobs_per_pair": 1},
+        ("jobs_per_pair",),
+        "num_samples and jobs_per_pair mean the same; give one of them",
+    ),
+    ({"max_failures": 0}, ("max_failures",), "max_failures is a whole number from 1 to 1,000,000, not 0"),
+    (
+        {"max_concurrent_trials": 0},
+        ("max_concurrent_trials",),
+        "max_concurrent_trials is a whole number from 1 to 1,000,000, not 0",
+    ),
+    (
+        {"time_budget_s": -3},
+        ("time_budget_s",),
+        "time_budget_s is a number of seconds above 0, not -3.0; remove it for none",
+    ),
+    (
+        {"method": "randm"},
+        ("method",),
+        "unknown method 'randm' (did you mean 'random'?); methods are grid, random, bayes",
+    ),
+    ({"jobs_per_pair": 0}, ("jobs_per_pair",), "jobs_per_pair is a whole number from 1 to 1,000,000, not 0"),
+    ({"jobs_per_pair": 1.5}, ("jobs_per_pair",), "jobs_per_pair: a whole number is needed, not 1.5"),
+    ({"jobs_per_pair": True}, ("jobs_per_pair",), "jobs_per_pair: a number is needed, not True"),
+    ({"run_cap": 10**7}, ("run_cap",), "run_cap is a whole number from 1 to 1,000,000, not 10,000,000"),
+    ({"seed": "x"}, ("seed",), "seed: a number is needed, not 'x'"),
+    ({"timeout_s": 0}, ("timeout_s",), "timeout_s is a number of seconds above 0, not 0.0; remove it for none"),
+    ({"timeout_s": "1h"}, ("timeout_s",), "timeout_s: a number is needed, not '1h'"),
+    (
+        {"metric": {"name": "a", "gaol": "max"}},
+        ("metric", "gaol"),
+        "metric has no key 'gaol' (did you mean 'goal'?); its keys are name and goal",
+    ),
+    ({"metric": {"name": "a"}}, ("metric",), "metric 'a' has no goal; say goal: maximize or goal: minimize"),
+    (
+        {"metric": {"name": "a", "goal": "maximize"}, "mode": "min"},
+        ("metric",),
+        "metric 'a' has goals that contradict each other; say goal: maximize or goal: minimize",
+    ),
+    ({"metric": {"name": "a", "goal": "max!"}}, ("metric", "goal"), "goal is maximize or minimize, not 'max!'"),
+    (
+        {"metric": {"goal": "maximize"}},
+        ("metric", "name"),
+        "a metric's name is text and not empty, not None; put it in quotes",
+    ),
+    ({"mode": "up"}, ("mode",), "mode is max or min, not 'up'"),
+    ({"datasets": "iris"}, ("datasets",), "datasets is a list of names, such as [first, second], not 'iris'"),
+    ({"datasets": ["iris", "iris"]}, ("datasets",), "datasets names 'iris' twice; remove one"),
+    ({"datasets": [1]}, ("datasets",), "a name in datasets is text and not empty, not 1; put it in quotes"),
+    ({"datasets": []}, ("datasets",), "datasets is empty; name at least one dataset, or leave the key out"),
+    ({"models": {}}, ("models",), "models is empty; name at least one model, or leave the key out"),
+    (
+        {"models": {"a\n": {}}},
+        ("models", "a\n"),
+        "a model's name is one printable line of at most 120 characters, no spaces around it, not 'a\\n'",
+    ),
+]
+
+
+@pytest.mark.parametrize(("arguments", "path", "sentence"), _REFUSED)
+def test_what_is_refused(arguments: dict[str, object], path: tuple[str, ...], sentence: str) -> None:
+    """The key, what is wrong with it, and what to do."""
+    with pytest.raises(ArgumentError) as caught:
+        SweepSpec.from_arguments("name", **arguments)
+    assert (str(caught.value), caught.value.path) == (sentence, path)
+    assert isinstance(caught.value, UsageError)
+    assert caught.value.exit_code == 2
+
+
+_REFUSED_SPACES: list[tuple[dict[str, object], tuple[str, ...], str]] = [
+    (
+        {"models": {"svc": {"C": []}}},
+        ("models", "svc", "C"),
+        "the space of model 'svc', parameter 'C': a choice needs at least one value, and this one is empty",
+    ),
+    (
+        {"parameters": {"o": {"lr": []}}},
+        ("parameters", "o", "lr"),
+        "parameter 'o/lr': a choice needs at least one value, and this one is empty",
+    ),
+    (
+        {"models": {"svc": 3}},
+        ("models", "svc"),
+        "the space of model 'svc', parameters are a mapping of names to values, not 3",
+    ),
+    ({"parameters": [1]}, ("parameters",), "parameters are a mapping of names to values, not [1]"),
+    (
+        {"models": {"svc": {"C": uniform(0, 1)}}, "method": "grid"},
+        ("models", "svc", "C"),
+        "the space of model 'svc', parameter 'C': uniform(0.0, 1.0) is continuous and method grid needs "
+        "alternatives; give a list such as [1, 2, 3], or use method random",
+    ),
+    (
+        {"models": ["svc"], "parameters": {"C": uniform(0, 1)}, "method": "grid"},
+        ("parameters", "C"),
+        "parameter 'C': uniform(0.0, 1.0) is continuous and method grid needs alternatives; give a list "
+        "such as [1, 2, 3], or use method random",
+    ),
+    (
+        {"parameters": {"model": ["a"]}},
+        ("parameters", "model"),
+        "parameter 'model': raycolab itself passes 'model' to compute; list the alternatives under models, "
+        "or rename it",
+    ),
+]
+
+
+@pytest.mark.parametrize(("arguments", "path", "sentence"), _REFUSED_SPACES)
+def test_a_space_that_is_refused(arguments: dict[str, object], path: tuple[str, ...], sentence: str) -> None:
+    """A SpaceError that names model and parameter."""
+    with pytest.raises(SpaceArgumentError) as caught:
+        SweepSpec.from_arguments("name", **arguments)
+    assert (str(caught.value), caught.value.path) == (sentence, path)
+    assert isinstance(caught.value, SpaceError)
+
+
+@pytest.mark.parametrize("name", ["", " ", " a", "a\nb", "x" * 121, 3, None])
+def test_a_sweeps_name_is_one_printable_line(name: object) -> None:
+    """It stands in tables and commands."""
+    with pytest.raises(ArgumentError, match="a sweep's name is"):
+        SweepSpec.from_arguments(name)  # type: ignore[arg-type]
+
+
+def test_methods_are_their_names() -> None:
+    """`method == "grid"` holds, as people compare."""
+    assert (Method.GRID, Method.RANDOM, Method.BAYES) == ("grid", "random", "bayes")

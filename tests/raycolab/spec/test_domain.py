@@ -1,0 +1,179 @@
+"""Domains give every value they promise, none beside it, and survive JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from statistics import NormalDist
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from raycolab.errors import SpaceError
+from raycolab.spec.domains import Beta, Choice, Constant, Domain, Float, Integer, Normal, domain_from_json, stepped
+from tests.raycolab.spec.spaces import domains, units
+
+
+def _at_hundredths(domain: Domain) -> list[object]:
+    return [domain.at(k / 100) for k in range(100)]
+
+
+@given(domains)
+def test_json_gives_the_same_domain_back(domain: Domain) -> None:
+    """A domain, its JSON and the domain of that JSON are the same, down to the types of numbers."""
+    text = json.dumps(domain.to_json())
+    again = domain_from_json(json.loads(text))
+    assert (type(again), json.dumps(again.to_json()), str(again)) == (type(domain), text, str(domain))
+
+
+@given(domains, units)
+def test_a_draw_stays_within_its_domain(domain: Domain, unit: float) -> None:
+    """Whatever the quantile, the value is one of the alternatives or lies between the bounds, ends included."""
+    value = domain.at(unit)
+    match domain:
+        case Constant():
+            assert value == domain.value
+        case Choice():
+            assert any(value is alternative for alternative in domain.values)
+        case Float() | Integer():
+            assert isinstance(value, int | float)
+            assert domain.low <= value <= domain.high
+        case Beta():
+            assert isinstance(value, int | float)
+            assert 0 <= value <= 1
+        case _:
+            assert isinstance(value, int | float)
+            assert math.isfinite(value)
+
+
+@given(st.integers(1, 10**6), st.integers(0, 10**5), st.booleans(), st.integers(1, 9), units)
+def test_a_whole_number_is_an_int_and_a_step_from_low(low: int, width: int, log: bool, step: int, unit: float) -> None:
+    """Integers are ints, and lie whole steps above the low bound."""
+    domain = Integer(low * step, low * step + width, log, step)
+    value = domain.at(unit)
+    assert type(value) is int
+    assert (value - domain.low) % step == 0
+
+
+@given(st.integers(-50, 50), st.integers(0, 100), st.sampled_from([0.1, 0.25, 0.3, 1e-5, 1.0, 7.5]), units)
+def test_a_stepped_number_is_one_of_its_grid(first: int, count: int, step: float, unit: float) -> None:
+    """What is drawn from a stepped domain is exactly one of the values its grid lists."""
+    domain = stepped(first * step, (first + count + 1) * step, step)
+    assert domain.at(unit) in domain.grid()
+
+
+def test_stepped_numbers_have_no_binary_dust() -> None:
+    """Multiples of 0.1 are written 0.3, not 0.30000000000000004."""
+    assert stepped(0, 0.5, 0.1).grid() == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
+
+
+def test_whole_steps_from_a_whole_start_are_ints() -> None:
+    """Low, high and step of type int give ints, as W&B does for a whole q."""
+    values = stepped(32, 256, 8, log=True).grid()
+    assert values == list(range(32, 257, 8))
+    assert all(type(value) is int for value in values)
+
+
+def test_steps_lie_within_bounds_that_are_no_multiples() -> None:
+    """The first and last step are the multiples inside the bounds."""
+    assert stepped(0.5, 3.5, 1.0).grid() == [1.0, 2.0, 3.0]
+    assert stepped(0.5, 1.4, 1.0) == Constant(1.0)
+
+
+def test_rounding_to_steps_halves_the_ends() -> None:
+    """A quarter, a half and a quarter of the draws for three steps, as Ray Tune's quniform."""
+    drawn = _at_hundredths(stepped(0, 2, 1))
+    assert [drawn.count(value) for value in (0, 1, 2)] == [25, 50, 25]
+
+
+def test_a_log_uniform_number_has_equal_shares_per_decade() -> None:
+    """Half of the draws between 1 and 100 lie below 10."""
+    below = [value for value in _at_hundredths(Float(1, 100, log=True)) if isinstance(value, float) and value < 10]
+    assert len(below) == 50
+
+
+def test_log_integers_reach_both_ends() -> None:
+    """The low bound is as likely as its share of the logarithm, and the high bound is drawn."""
+    drawn = _at_hundredths(Integer(1, 3, log=True))
+    assert [drawn.count(value) for value in (1, 2, 3)] == [50, 30, 20]
+
+
+def test_integers_are_equally_likely() -> None:
+    """Five values, a fifth of the draws each."""
+    drawn = _at_hundredths(Integer(0, 8, step=2))
+    assert [drawn.count(value) for value in (0, 2, 4, 6, 8)] == [20] * 5
+
+
+def test_probabilities_are_shares() -> None:
+    """A weighted choice gives each value its share, and never one of probability 0."""
+    drawn = _at_hundredths(Choice(("a", "b", "c"), (1.0, 0.0, 3.0)))
+    assert [drawn.count(value) for value in ("a", "b", "c")] == [25, 0, 75]
+
+
+@given(units)
+def test_a_normal_number_is_its_quantile(unit: float) -> None:
+    """`randn` and its exponential follow the normal distribution's quantiles, finite at 0 too."""
+    plain, exponential = Normal(1.0, 0.5).at(unit), Normal(1.0, 0.5, log=True).at(unit)
+    assert isinstance(plain, float)
+    assert exponential == pytest.approx(math.exp(plain))
+    if unit > 1e-9:
+        assert NormalDist(1.0, 0.5).cdf(plain) == pytest.approx(unit)
+
+
+def test_sample_takes_one_number_of_the_source() -> None:
+    """`sample` asks the source of chance once."""
+    ours, theirs = random.Random(5), random.Random(5)
+    assert Float(2.0, 4.0).sample(ours) == 2 + 2 * theirs.random()
+    assert ours.getstate() == theirs.getstate()
+
+
+@pytest.mark.parametrize("domain", [Float(0, 1), Float(1, 2, log=True), Normal(), Normal(step=1.0), Beta()], ids=str)
+def test_a_continuous_domain_has_no_grid(domain: Domain) -> None:
+    """Listing it is refused with both ways out."""
+    with pytest.raises(SpaceError, match=r"is continuous .*; give a list such as \[1, 2, 3\], or use method random"):
+        domain.grid()
+
+
+@pytest.mark.parametrize("domain", [Integer(1, 10_001), stepped(0, 10_000, 1)], ids=str)
+def test_a_huge_domain_has_no_grid(domain: Domain) -> None:
+    """10,001 values are too many, 10,000 are not."""
+    with pytest.raises(SpaceError, match="has 10,001 values and method grid lists at most 10,000"):
+        domain.grid()
+    assert len(Integer(1, 10_000).grid()) == 10_000
+
+
+@pytest.mark.parametrize(
+    ("build", "sentence"),
+    [
+        (
+            lambda: Float(1, 1),
+            "uniform(1, 1) needs its low bound below its high one; for one fixed value give the value",
+        ),
+        (
+            lambda: Float(0, 1, log=True),
+            "loguniform(0, 1) needs a low bound above 0; start at a small positive number, or use uniform",
+        ),
+        (lambda: Float(0, math.inf), "uniform(0, inf) needs finite bounds"),
+        (lambda: Float(0, 1, step=0), "quniform(0, 1, 0) needs a step above 0"),
+        (lambda: Integer(3, 2), "integer(3, 2) has no value: its low bound is above its high one; swap them"),
+        (lambda: Integer(0, 2, log=True), "lograndint(0, 3) is logarithmic and needs a low bound of at least 1"),
+        (lambda: Integer(0, 2, step=0), "integer(0, 2) needs a step of at least 1"),
+        (lambda: Choice(()), "a choice needs at least one value, and this one is empty"),
+        (lambda: Choice((1, 2), (1.0,)), "2 values have 1 probabilities; give one for each"),
+        (lambda: Choice((1,), (-1.0,)), "probabilities are numbers from 0 upward, at least one of them above 0"),
+        (lambda: Normal(0, 0), "randn(0, 0) needs a finite mean and a standard deviation above 0"),
+        (lambda: Normal(0, 1, step=-1), "qrandn(0, 1, -1) needs a step above 0"),
+        (lambda: Beta(0, 1), "beta(0, 1) needs a and b above 0"),
+        (lambda: Beta(1, 1, step=0), "beta(1, 1, 0) needs a step above 0"),
+        (lambda: stepped(0, 1, 0), "a quantization of 0 is not above 0; take a positive number"),
+        (lambda: stepped(0.1, 0.9, 1), "there is no multiple of 1 between 0.1 and 0.9; take a smaller quantization"),
+    ],
+)
+def test_a_malformed_domain_is_refused_in_a_sentence(build: object, sentence: str) -> None:
+    """What is wrong, shown as it was written, and where there is one, the cure."""
+    assert callable(build)
+    with pytest.raises(SpaceError) as caught:
+        build()
+    assert str(caught.value) == sentence

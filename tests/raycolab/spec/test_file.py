@@ -1,0 +1,338 @@
+"""Sweep files, ours and W&B's: what they declare, and the line and the sentence for what they get wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from raycolab.errors import SweepFileError
+from raycolab.spec.domains import Choice, Constant, Float, Integer
+from raycolab.spec.file import SweepFile, load_sweep_file
+from raycolab.spec.pruners import EarlyStop
+from raycolab.spec.spec import Method
+from raycolab.trials import Metric
+
+Load = Callable[..., SweepFile]
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Load:
+    """Writes a text to sweep.yaml and loads it with the overrides given."""
+
+    def load(text: str, *overrides: str) -> SweepFile:
+        path = tmp_path / "sweep.yaml"
+        path.write_text(text, encoding="utf-8")
+        return load_sweep_file(path, overrides)
+
+    return load
+
+
+_OURS = """\
+name: sample_experiment
+main: notebooks/MAIN.ipynb
+models:
+  svc:
+    C: {distribution: log_uniform_values, min: 1e-3, max: 1000.0}
+    kernel: [rbf, poly]
+  forest:
+    max_depth: {min: 2, max: 8}
+    opt: {parameters: {lr: 0.1}}
+  dummy:
+datasets: [iris, wine]
+jobs_per_pair: 60
+method: random
+metric: {name: accuracy, goal: maximize}
+seed: 3
+timeout_s: 60
+resources: {cpus: 1}
+"""
+
+
+def test_a_file_of_ours(load: Load, tmp_path: Path) -> None:
+    """Every key, and each form of a parameter; the notebook lies relative to the file."""
+    file = load(_OURS)
+    spec = file.spec
+    assert file.main_path == tmp_path / "notebooks" / "MAIN.ipynb"
+    assert (spec.name, spec.datasets, spec.jobs_per_pair, spec.method, spec.metric, spec.seed, spec.timeout_s) == (
+        ("sample_experiment", ("iris", "wine"), 60, Method.RANDOM, Metric("accuracy", "max"), 3, 60.0)
+    )
+    assert spec.models == {
+        "svc": {"C": Float(1e-3, 1000.0, log=True), "kernel": Choice(("rbf", "poly"))},
+        "forest": {"max_depth": Integer(2, 8), "opt/lr": Constant(0.1)},
+        "dummy": {},
+    }
+
+
+_WANDB = """\
+program: train.ipynb
+method: random
+metric:
+  name: loss
+run_cap: 7
+parameters:
+  lr: {min: 1e-5, max: 1e-1}
+  epochs: {value: 3}
+  optimizer:
+    parameters:
+      name: {values: [adam, sgd]}
+"""
+
+
+def test_a_plain_wandb_file(load: Load, tmp_path: Path) -> None:
+    """One pair, run_cap trials, and W&B's default goal; the sweep is called as the file."""
+    file = load(_WANDB)
+    assert file.main_path == tmp_path / "train.ipynb"
+    assert (file.spec.name, file.spec.pairs, file.spec.jobs_per_pair) == ("sweep", (("default", "default"),), 7)
+    assert file.spec.metric == Metric("loss", "min")
+    assert list(file.spec.models["default"]) == ["lr", "epochs", "optimizer/name"]
+
+
+def test_a_wandb_file_with_bayes_and_hyperband(load: Load) -> None:
+    """The forms of W&B's published schema, and its default goal."""
+    stop = "early_terminate:\n  type: hyperband\n  s: 2\n  eta: 3\n  max_iter: 27\n  strict: true\n"
+    spec = load(_WANDB.replace("random", "bayes") + stop).spec
+    assert (spec.method, spec.run_cap, spec.jobs_per_pair) == (Method.BAYES, 7, 7)
+    assert spec.early_stop == EarlyStop("successive_halving", {"min_resource": 3, "reduction_factor": 3})
+
+
+def test_the_later_keys_in_a_file_of_ours(load: Load) -> None:
+    """Points flat or nested, a pruner by its name, how many failures are enough."""
+    more = "max_failures: 5\nearly_terminate: median\npoints_to_evaluate: [{max_depth: 3, opt: {lr: 0.1}}, {C: 1}]\n"
+    spec = load(_OURS + more).spec
+    assert (spec.max_failures, spec.early_stop) == (5, EarlyStop("median"))
+    assert spec.points_to_evaluate == ({"max_depth": 3, "opt/lr": 0.1}, {"C": 1})
+
+
+def test_a_script_is_refused_and_main_replaces_it(load: Load, tmp_path: Path) -> None:
+    """The sentence says how to go on, and what it says works."""
+    script = _WANDB.replace("train.ipynb", "train.py")
+    with pytest.raises(SweepFileError) as caught:
+        load(script)
+    assert str(caught.value) == (
+        "sweep.yaml line 1: program 'train.py' is not a notebook; raycolab calls a notebook's compute, so "
+        "put the training into compute of a MAIN.ipynb and name that, or pass --set main=MAIN.ipynb"
+    )
+    replaced = load(script, "main=MAIN.ipynb")
+    assert replaced.main_path == tmp_path / "MAIN.ipynb"
+    assert replaced.spec.metric.mode == "min"
+    assert load(_OURS, "program=other.ipynb").main_path == tmp_path / "other.ipynb"
+
+
+def test_overrides_replace_what_the_file_says(load: Load) -> None:
+    """YAML values, dotted keys, and other words for the same key."""
+    spec = load(
+        _OURS,
+        "num_samples=5",
+        "metric.name=f1",
+        "models.svc.C=[1e-3, 1]",
+        "datasets=[digits]",
+        "seed=",
+        "models.forest.opt.parameters.lr=0.2",
+    ).spec
+    assert (spec.jobs_per_pair, spec.metric, spec.datasets, spec.seed) == (5, Metric("f1", "max"), ("digits",), 0)
+    assert spec.models["svc"]["C"] == Choice((0.001, 1))
+    assert spec.models["forest"]["opt/lr"] == Constant(0.2)
+    assert load(_WANDB, "space.lr=3").spec.models["default"]["lr"] == Constant(3)
+
+
+_REFUSED = [
+    (
+        "main: M.ipynb\njobs_per_par: 3\n",
+        (),
+        "sweep.yaml line 2: unknown key 'jobs_per_par' (did you mean 'jobs_per_pair'?); allowed are name, "
+        "main, models, datasets, parameters, jobs_per_pair, run_cap, method, metric, mode, seed, timeout_s, "
+        "resources, points_to_evaluate, early_terminate, max_failures, max_concurrent_trials, time_budget_s",
+    ),
+    (
+        "method: random\n",
+        (),
+        "sweep.yaml: it names no notebook; add main: MAIN.ipynb, the notebook that defines compute, or pass "
+        "--set main=MAIN.ipynb",
+    ),
+    ("main: [a]\n", (), "sweep.yaml line 1: main is the path of a notebook, not ['a']"),
+    (
+        "main: M.ipynb\nmethod: custom\n",
+        (),
+        "sweep.yaml line 2: unknown method 'custom'; methods are grid, random, bayes",
+    ),
+    (
+        "main: M.ipynb\nearly_terminate:\n  type: nop\n  patience: 3\n",
+        (),
+        "sweep.yaml line 4: early_terminate: pruner nop has no option 'patience'; it has none",
+    ),
+    (
+        "main: M.ipynb\nearly_terminate:\n  type: hyperband\n  min_iter: 2\n  eta: 1.5\n",
+        (),
+        "sweep.yaml line 5: early_terminate: eta is a whole number, not 1.5",
+    ),
+    (
+        "main: M.ipynb\nearly_terminate: {type: hyperband, max_iter: 9}\n",
+        (),
+        "sweep.yaml line 2: early_terminate: W&B's hyperband needs min_iter, or max_iter and s; add it",
+    ),
+    (
+        "main: M.ipynb\nearly_terminate: {type: median}\n",
+        ("early_terminate.n_warmup=3",),
+        "--set early_terminate.n_warmup=3: early_terminate: pruner median has no option 'n_warmup' (did you mean "
+        "'n_warmup_steps'?); its options are n_startup_trials, n_warmup_steps, interval_steps, n_min_trials",
+    ),
+    (
+        "main: M.ipynb\nparameters: {x: [1]}\npoints_to_evaluate:\n  - x: 1\n  - x: 2\n",
+        (),
+        "sweep.yaml line 5: point 2 of points_to_evaluate, parameter 'x': 2 is none of [1]",
+    ),
+    (
+        "main: M.ipynb\nmetric:\n  name: a\n  goal: minimize\n  target: 3\n",
+        (),
+        "sweep.yaml line 5: metric has no key 'target'; its keys are name and goal",
+    ),
+    (
+        "main: M.ipynb\ncommand: [python]\n",
+        (),
+        "sweep.yaml line 2: command is the command line of a script, and raycolab calls compute instead; remove it",
+    ),
+    ("main: M.ipynb\nproject: p\n", (), "sweep.yaml line 2: project names a project at W&B; remove it"),
+    (
+        "main: M.ipynb\nmetric:\n  name: a\n  gaol: maximize\n",
+        (),
+        "sweep.yaml line 4: metric has no key 'gaol' (did you mean 'goal'?); its keys are name and goal",
+    ),
+    (
+        "main: M.ipynb\nmetric: {name: a}\n",
+        (),
+        "sweep.yaml line 2: metric 'a' has no goal; say goal: maximize or goal: minimize",
+    ),
+    (
+        "main: M.ipynb\nnum_samples: 0\n",
+        (),
+        "sweep.yaml line 2: jobs_per_pair is a whole number from 1 to 1,000,000, not 0",
+    ),
+    (
+        "main: M.ipynb\nparameters:\n  lr:\n    min: 0\n    mx: 1\n",
+        (),
+        "sweep.yaml line 5: parameter 'lr': unknown key 'mx' (did you mean 'max'?); known are distribution, "
+        "parameters, value, values, probabilities, min, max, q, mu, sigma, a, b",
+    ),
+    (
+        "main: M.ipynb\nparameters:\n  lr: {distribution: log_uniform, min: 0.001, max: 0.1}\n",
+        (),
+        "sweep.yaml line 3: parameter 'lr': W&B's log_uniform takes exponents, min: 0.001 means exp(0.001), "
+        "and these bounds look like the values themselves; write distribution: log_uniform_values",
+    ),
+    (
+        "main: M.ipynb\nmodels:\n  svc:\n    opt:\n      lr: 3\n",
+        (),
+        "sweep.yaml line 4: parameter 'opt' is a mapping without value, values, min and max, distribution "
+        "or parameters; for nested names write {parameters: {...}}",
+    ),
+    (
+        "main: M.ipynb\nparameters:\n  o:\n    parameters:\n      x: {mu: 0}\n",
+        (),
+        "sweep.yaml line 5: parameter 'x' is a mapping without value, values, min and max, distribution or "
+        "parameters; for nested names write {parameters: {...}}",
+    ),
+    (
+        "main: M.ipynb\nmethod: grid\nmodels:\n  svc:\n    C: {min: 0, max: 1.0}\n",
+        (),
+        "sweep.yaml line 5: the space of model 'svc', parameter 'C': uniform(0.0, 1.0) is continuous and "
+        "method grid needs alternatives; give a list such as [1, 2, 3], or use method random",
+    ),
+    (
+        "main: M.ipynb\nmodels:\n  svc:\n    C: [[1]]\n",
+        (),
+        "sweep.yaml line 4: the space of model 'svc', parameter 'C': a value of type list cannot be stored "
+        "as one cell of a table; give a name or a number, and look the object up in compute",
+    ),
+    (
+        "main: M.ipynb\nname: 7\n",
+        (),
+        "sweep.yaml line 2: a sweep's name is text and not empty, not 7; put it in quotes",
+    ),
+    (
+        "main: M.ipynb\nmain: N.ipynb\n",
+        (),
+        "sweep.yaml line 2: the key 'main' stands twice, first on line 1; remove one",
+    ),
+    ("- a\n", (), "sweep.yaml line 1: the file is not a mapping of keys to values; write lines such as method: random"),
+    (
+        "main: M.ipynb\n",
+        ("jobs_per_pair=0",),
+        "--set jobs_per_pair=0: jobs_per_pair is a whole number from 1 to 1,000,000, not 0",
+    ),
+    (
+        "main: M.ipynb\n",
+        ("speed=3",),
+        "--set speed=3: unknown key 'speed' (did you mean 'seed'?); allowed are name, main, models, "
+        "datasets, parameters, jobs_per_pair, run_cap, method, metric, mode, seed, timeout_s, resources, "
+        "points_to_evaluate, early_terminate, max_failures, max_concurrent_trials, time_budget_s",
+    ),
+    ("main: M.ipynb\n", ("seed",), "--set seed: write key=value, with dots for nested keys, as in metric.name=f1"),
+    (
+        "main: M.ipynb\n",
+        ("seed=[1",),
+        "--set seed=[1: this is not YAML (expected ',' or ']', but got '<stream end>'); the value is YAML, "
+        "quote it if need be",
+    ),
+    (
+        "main: M.ipynb\nparameters:\n  x: [1]\n",
+        ("parameters={x: {min: 2, max: 1}}",),
+        "--set parameters={x: {min: 2, max: 1}}: parameter 'x': integer(2, 1) has no value: "
+        "its low bound is above its high one; swap them",
+    ),
+    (
+        "main: M.ipynb\n",
+        ("datasets.a=1",),
+        "--set datasets.a=1: datasets is a list of names, such as [first, second], not {'a': 1}",
+    ),
+    (
+        "main: M.ipynb\nmetric: acc\n",
+        ("metric.name=f1",),
+        "--set metric.name=f1: metric is 'acc' in sweep.yaml, not a mapping; set it as a whole, --set metric=...",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "overrides", "sentence"), _REFUSED)
+def test_what_is_refused(load: Load, text: str, overrides: tuple[str, ...], sentence: str) -> None:
+    """The file, the line, the key and the cure; exit code 2."""
+    with pytest.raises(SweepFileError) as caught:
+        load(text, *overrides)
+    assert str(caught.value) == sentence
+    assert caught.value.exit_code == 2
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    """With the path that was looked at."""
+    with pytest.raises(SweepFileError, match=r"there is no sweep file .*nope\.yaml; check the path"):
+        load_sweep_file(tmp_path / "nope.yaml")
+
+
+def test_what_cannot_be_a_sweep_file_is_refused(tmp_path: Path) -> None:
+    """A folder, bytes that are not text, a huge file."""
+    with pytest.raises(SweepFileError, match="cannot be read: Is a directory"):
+        load_sweep_file(tmp_path)
+    (tmp_path / "a.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SweepFileError, match="is not text in UTF-8; is it a sweep file"):
+        load_sweep_file(tmp_path / "a.yaml")
+    (tmp_path / "b.yaml").write_bytes(b" " * 1_000_001)
+    for endless in (tmp_path / "b.yaml", Path("/dev/zero")):
+        with pytest.raises(SweepFileError, match="is larger than 1,000,000 bytes; is it a sweep file"):
+            load_sweep_file(endless)
+
+
+def test_a_sentence_has_an_end(load: Load) -> None:
+    """Whatever it quotes."""
+    with pytest.raises(SweepFileError) as caught:
+        load(f"main: M.ipynb\nmodels: {'x' * 100_000}\n")
+    assert str(caught.value).startswith("sweep.yaml line 2: models is a list of names")
+    assert len(str(caught.value)) == 600
+
+
+def test_the_example_is_a_sweep_file() -> None:
+    """examples/sweep.yaml is ours and loads."""
+    example = Path(__file__).parents[3] / "examples" / "sweep.yaml"
+    file = load_sweep_file(example)
+    assert file.main_path == example.parent / "MAIN.ipynb"
+    assert file.spec.jobs_per_pair == 60

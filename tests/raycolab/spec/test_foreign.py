@@ -1,0 +1,134 @@
+"""Optuna's distributions and Ray Tune's search spaces mean what they mean in their own libraries."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from optuna import distributions
+
+from raycolab.errors import SpaceError
+from raycolab.spec.domains import Choice, Constant, Domain, Float, Integer, Normal
+from raycolab.spec.foreign import foreign_domain
+from raycolab.spec.spaces import as_domain
+
+
+@pytest.fixture(scope="module")
+def tune() -> ModuleType:
+    """The file of Ray Tune's search spaces alone: ray.tune itself needs packages that bare Ray does not bring."""
+    ray = importlib.util.find_spec("ray")
+    assert ray is not None
+    assert ray.origin is not None
+    path = Path(ray.origin).parent / "tune" / "search" / "sample.py"
+    spec = importlib.util.spec_from_file_location("ray.tune.search.sample", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("written", "domain"),
+    [
+        (distributions.FloatDistribution(0, 1), Float(0.0, 1.0)),
+        (distributions.FloatDistribution(1e-3, 1, log=True), Float(1e-3, 1.0, log=True)),
+        (distributions.FloatDistribution(0.1, 0.85, step=0.25), Float(0.1, 0.85, step=0.25)),
+        (distributions.FloatDistribution(2, 2), Constant(2.0)),
+        (distributions.IntDistribution(1, 9), Integer(1, 9)),
+        (distributions.IntDistribution(1, 9, step=4), Integer(1, 9, step=4)),
+        (distributions.IntDistribution(1, 64, log=True), Integer(1, 64, log=True)),
+        (distributions.CategoricalDistribution(("a", None, 3)), Choice(("a", None, 3))),
+    ],
+    ids=str,
+)
+def test_an_optuna_distribution(written: object, domain: Domain) -> None:
+    """Bounds included, steps counted from low."""
+    assert foreign_domain(written) == domain
+
+
+def test_an_old_optuna_distribution_counts_as_what_it_derives_from() -> None:
+    """Optuna's deprecated classes are subclasses of the three."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        old = distributions.IntUniformDistribution(1, 5)
+    assert foreign_domain(old) == Integer(1, 5)
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "domain"),
+    [
+        ("uniform", (0, 1), Float(0.0, 1.0)),
+        ("loguniform", (1e-3, 1), Float(1e-3, 1.0, log=True)),
+        ("quniform", (0, 1, 0.25), Float(0.0, 1.0, step=0.25)),
+        ("qloguniform", (1, 9, 1), Float(1.0, 9.0, log=True, step=1.0)),
+        ("randint", (0, 10), Integer(0, 9)),
+        ("lograndint", (1, 10), Integer(1, 9, log=True)),
+        ("qrandint", (0, 10, 5), Integer(0, 10, step=5)),
+        ("qrandint", (0, 10, 1), Integer(0, 9)),
+        ("qrandint", (1, 11, 5), Integer(5, 10, step=5)),
+        ("qlograndint", (1, 100, 10), Integer(10, 100, log=True, step=10)),
+        ("randn", (1, 2), Normal(1.0, 2.0)),
+        ("qrandn", (1, 2, 0.5), Normal(1.0, 2.0, step=0.5)),
+        ("choice", ([1, "a"],), Choice((1, "a"))),
+    ],
+)
+def test_a_ray_tune_object(tune: ModuleType, function: str, arguments: tuple[object, ...], domain: Domain) -> None:
+    """Upper bounds of whole numbers excluded, except where they are quantized."""
+    assert foreign_domain(getattr(tune, function)(*arguments)) == domain
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments"),
+    [
+        ("uniform", (-1, 1)),
+        ("quniform", (0, 1, 0.25)),
+        ("qloguniform", (1, 9, 1)),
+        ("randint", (0, 5)),
+        ("lograndint", (1, 5)),
+        ("qrandint", (0, 10, 5)),
+        ("qlograndint", (1, 40, 10)),
+        ("choice", (["a", "b", "c"],)),
+    ],
+)
+def test_draws_are_distributed_as_ray_tunes(tune: ModuleType, function: str, arguments: tuple[object, ...]) -> None:
+    """The same values in the same shares, up to the noise of 2,000 draws."""
+    written = getattr(tune, function)(*arguments)
+    theirs = written.sample(size=2000, random_state=0)
+    domain = as_domain(written)
+    ours = [domain.at((k + 0.5) / 2000) for k in range(2000)]
+    middle = [sorted(values)[len(values) // 2] for values in (theirs, ours)]
+    for bound in {*sorted(set(theirs))[:12], *middle}:  # shares up to some values: a distribution function, compared
+        shares = [sum(value <= bound for value in values) / 2000 for values in (theirs, ours)]
+        assert shares[0] == pytest.approx(shares[1], abs=0.05)
+    if function != "uniform":
+        assert set(theirs) == set(ours)
+
+
+def test_sample_from_is_refused_with_the_cure(tune: ModuleType) -> None:
+    """A function cannot be drawn again from a seed and an index."""
+    with pytest.raises(SpaceError, match=r"sample_from draws by calling a function, .*; compute the value in compute"):
+        foreign_domain(tune.sample_from(lambda config: 1))
+
+
+def test_no_multiple_between_the_bounds_is_refused(tune: ModuleType) -> None:
+    """Ray Tune finds this when it samples, we when it is declared."""
+    with pytest.raises(SpaceError, match="there is no multiple of 5 between 1 and 4; take a smaller quantization"):
+        foreign_domain(tune.qrandint(1, 4, 5))
+
+
+def test_anything_else_is_not_foreign() -> None:
+    """Other objects are left to whoever asked."""
+    assert foreign_domain(3) is None
+    assert foreign_domain(object()) is None
+
+
+def test_neither_library_is_imported() -> None:
+    """Reading a space costs no import of Optuna or Ray."""
+    code = "import sys, raycolab.spec.spaces; sys.exit('optuna' in sys.modules or 'ray' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

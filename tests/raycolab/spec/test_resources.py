@@ -1,0 +1,83 @@
+"""What a trial takes: how it is said, for all models or one, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from raycolab.spec.keys import ArgumentError
+from raycolab.spec.resources import Resources, read_resources, resources_json
+from raycolab.spec.spec import SweepSpec
+
+MODELS = ("svc", "cnn")
+
+
+@pytest.mark.parametrize(
+    ("said", "svc", "cnn"),
+    [
+        (None, Resources(), Resources()),
+        ({}, Resources(), Resources()),
+        ({"cpus": 1, "gpus": 0}, Resources(1, 0), Resources(1, 0)),
+        ({"cpu": 2, "gpu": 0.5}, Resources(2, 0.5), Resources(2, 0.5)),
+        ({"cnn": {"gpus": 1, "fresh_process": True}}, Resources(), Resources(gpus=1, fresh_process=True)),
+        ({"cpus": 2, "cnn": {"gpus": 1}}, Resources(2), Resources(gpus=1)),
+        ({"memory": "4GB"}, *[Resources(memory=4 * 10**9)] * 2),
+        ({"memory": "1.5 GiB"}, *[Resources(memory=3 * 2**29)] * 2),
+        ({"memory": "500M"}, *[Resources(memory=500 * 10**6)] * 2),
+        ({"memory": 12345}, *[Resources(memory=12345)] * 2),
+    ],
+)
+def test_resources_are_of_all_models_or_of_one(said: object, svc: Resources, cnn: Resources) -> None:
+    """In our words or Ray's; what is said of a model replaces the rest; kept as JSON and read again."""
+    read = read_resources(said, MODELS)
+    assert read == {"svc": svc, "cnn": cnn}
+    assert read_resources(resources_json(read), MODELS) == read
+    spec = SweepSpec.from_arguments("s", models={model: {} for model in MODELS}, resources=said)
+    assert spec.resources == read
+    assert SweepSpec.from_json(spec.to_json()) == spec
+
+
+def test_one_ask_of_all_models_is_kept_as_one() -> None:
+    """As versions wrote it that knew no models here."""
+    assert resources_json(read_resources({"cpus": 1}, MODELS)) == {"cpus": 1}
+    assert resources_json(read_resources(None, MODELS)) == {}
+
+
+def test_resources_in_words() -> None:
+    """For sentences and panels."""
+    assert str(Resources(2, 0.5, 4 * 10**9, True)) == "2 CPUs, 0.5 GPU, 4 GB of memory, a process of its own"
+    assert str(Resources(1)) == "1 CPU"
+
+
+@pytest.mark.parametrize(
+    ("said", "path", "sentence"),
+    [
+        (3, (), "resources is a mapping such as {cpus: 1}, not 3"),
+        (
+            {"gpsu": 1},
+            ("gpsu",),
+            "resources has no 'gpsu' (did you mean 'gpus'?); it has cpus, gpus, memory, fresh_process, or a model's"
+            " name with these",
+        ),
+        (
+            {"cnnn": {"gpus": 1}},
+            ("cnnn",),
+            "resources name a model 'cnnn' that the sweep has not (did you mean 'cnn'?)",
+        ),
+        ({"cnn": {"svc": 1}}, ("cnn", "svc"), "resources has no 'svc'"),
+        ({"cpus": 1, "num_cpus": 1}, ("num_cpus",), "resources says cpus twice; remove 'num_cpus'"),
+        ({"cpus": 0}, ("cpus",), "resources: a trial without a GPU takes some CPU; say cpus: 1 or less"),
+        ({"cpus": -1}, ("cpus",), "resources: cpus is 0 or from 0.001 up, not -1"),
+        ({"cpus": True}, ("cpus",), "resources: cpus: a number is needed, not True"),
+        ({"gpus": 1.5}, ("gpus",), "resources: gpus is a part of one GPU or a whole number of them, not 1.5"),
+        ({"gpus": float("nan")}, ("gpus",), "resources: gpus is 0 or from 0.001 up, not nan"),
+        ({"memory": "much"}, ("memory",), "resources: memory is a number of bytes or a size such as 4GB, not 'much'"),
+        ({"memory": 0}, ("memory",), "resources: memory is a number of bytes or a size such as 4GB, not 0"),
+        ({"fresh_process": 1}, ("fresh_process",), "resources: fresh_process is true or false, not 1"),
+    ],
+)
+def test_what_is_no_resource_is_refused(said: object, path: tuple[str, ...], sentence: str) -> None:
+    """With the way to it in the sweep file, and what to write."""
+    with pytest.raises(ArgumentError) as raised:
+        read_resources(said, MODELS)
+    assert raised.value.path == ("resources", *path)
+    assert str(raised.value).startswith(sentence)

@@ -1,0 +1,226 @@
+"""A declared sweep: defaults, JSON, fingerprint, and whether its space fits `compute`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from raycolab.errors import SpaceError
+from raycolab.search import enumerate_trials
+from raycolab.spec.domains import Domain
+from raycolab.spec.keys import ArgumentError
+from raycolab.spec.spaces import loguniform
+from raycolab.spec.spec import Method, SweepSpec, check_fits
+from raycolab.trials import Metric
+from tests.raycolab.spec.spaces import domains
+
+_names = st.text("abcxyz_0", min_size=1, max_size=6)
+_spaces = st.dictionaries(_names.map(lambda name: f"p_{name}"), domains, max_size=3)
+
+
+def test_the_declaration_of_the_readme() -> None:
+    """Everything said is kept, and the pairs are models before datasets."""
+    spec = SweepSpec.from_arguments(
+        "sample_experiment",
+        models={"svc": {"C": loguniform(1e-3, 1e3)}, "forest": {"max_depth": [2, 4, 8]}},
+        datasets=["iris", "wine"],
+        jobs_per_pair=60,
+        method="random",
+        metric="accuracy",
+        mode="max",
+        seed=0,
+    )
+    assert (spec.name, spec.method, spec.jobs_per_pair, spec.metric) == (
+        "sample_experiment",
+        Method.RANDOM,
+        60,
+        Metric("accuracy", "max"),
+    )
+    assert spec.pairs == (("svc", "iris"), ("svc", "wine"), ("forest", "iris"), ("forest", "wine"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "jobs"),
+    [
+        ({}, 10),
+        ({"method": "bayes"}, 10),
+        ({"method": "bayes", "run_cap": 7}, 7),
+        ({"method": "grid"}, None),
+        ({"method": "grid", "jobs_per_pair": 4}, 4),
+        ({"run_cap": 7}, 7),
+        ({"run_cap": 7, "datasets": ["a", "b"]}, 4),
+        ({"run_cap": 7, "jobs_per_pair": 2}, 2),
+    ],
+)
+def test_jobs_per_pair_when_it_is_not_said(arguments: dict[str, object], jobs: int | None) -> None:
+    """Ten draws, the whole of a grid, or enough for run_cap."""
+    assert SweepSpec.from_arguments("s", **arguments).jobs_per_pair == jobs
+
+
+@pytest.mark.parametrize(
+    ("arguments", "size"),
+    [
+        ({"models": ["a", "b"], "datasets": ["c", "d"], "jobs_per_pair": 3}, 12),
+        ({"models": ["a", "b"], "jobs_per_pair": 3, "run_cap": 5}, 5),
+        ({"models": {"a": {"x": [1, 2], "y": [1, 2, 3]}, "b": {"x": 1}}, "method": "grid"}, 7),
+        ({"models": {"a": {"x": [1, 2], "y": [1, 2, 3]}, "b": {"x": 1}}, "method": "grid", "jobs_per_pair": 4}, 5),
+    ],
+)
+def test_the_size_is_that_of_the_enumeration(arguments: dict[str, object], size: int) -> None:
+    """Known without a row being made."""
+    spec = SweepSpec.from_arguments("s", **arguments)
+    assert spec.size == size == len(enumerate_trials(spec))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "path", "trials"),
+    [
+        ({"models": ["a", "b"], "jobs_per_pair": 10**6}, "jobs_per_pair", "2,000,000"),
+        (
+            {"method": "grid", "parameters": {f"p{n}": list(range(10)) for n in range(400)}},
+            "method",
+            f"1{',000' * 133}".replace("1,", "10,", 1),
+        ),
+    ],
+)
+def test_a_sweep_of_more_trials_than_can_be_kept(arguments: dict[str, object], path: str, trials: str) -> None:
+    """Is refused at once; run_cap makes it possible."""
+    with pytest.raises(ArgumentError) as caught:
+        SweepSpec.from_arguments("s", **arguments)
+    assert caught.value.path == (path,)
+    assert str(caught.value) == (
+        f"this sweep has {trials} trials and at most 1,000,000 are possible; lower jobs_per_pair, or set run_cap"
+    )
+    assert SweepSpec.from_arguments("s", **arguments, run_cap=7).size == 7
+
+
+@given(st.dictionaries(_names, _spaces, min_size=1, max_size=3), st.integers(), st.none() | st.floats(0.1, 100))
+def test_json_gives_the_same_spec_back(
+    models: dict[str, dict[str, Domain]], seed: int, timeout_s: float | None
+) -> None:
+    """The JSON is canonical: reading and writing it again changes nothing, orders included."""
+    spec = SweepSpec.from_arguments("s", models=models, seed=seed, timeout_s=timeout_s)
+    again = SweepSpec.from_json(spec.to_json())
+    assert again.to_json() == spec.to_json()
+    assert again.fingerprint() == spec.fingerprint()
+    assert [list(space) for space in again.models.values()] == [list(space) for space in models.values()]
+
+
+def test_json_keeps_points_early_stopping_and_failures() -> None:
+    """And a spec that was stored before there were any is read, with the fingerprint it had."""
+    spec = SweepSpec.from_arguments(
+        "s",
+        method="bayes",
+        parameters={"o": {"lr": [0.1, 1]}},
+        points_to_evaluate=[{"o": {"lr": 1}}],
+        early_terminate={"type": "percentile", "percentile": 25},
+        max_failures=3,
+    )
+    assert SweepSpec.from_json(spec.to_json()) == spec
+    plain = SweepSpec.from_arguments("s", parameters={"x": [1]})
+    older = {
+        key: value
+        for key, value in json.loads(plain.to_json()).items()
+        if key not in ("points_to_evaluate", "early_stop", "max_failures", "max_concurrent_trials", "time_budget_s")
+    }
+    assert SweepSpec.from_json(json.dumps(older)) == plain
+    assert plain.fingerprint() == "b7f65a1d7314612308f542da5df9616c60e90d4c90728872cec4bd1ebcb9a16c"
+
+
+def test_the_fingerprint_is_of_the_meaning() -> None:
+    """Name and order do not count; every value does."""
+
+    def fingerprint(name: str = "s", **arguments: object) -> str:
+        declared: dict[str, object] = {"models": {"a": {"x": 1, "y": 2}, "b": {}}, "datasets": ["d", "e"]}
+        return SweepSpec.from_arguments(name, **(declared | arguments)).fingerprint()
+
+    same = fingerprint("other", models={"b": {}, "a": {"y": 2, "x": 1}}, datasets=["e", "d"])
+    assert fingerprint() == same
+    different = [
+        fingerprint(models={"a": {"x": 1, "y": 2.0}, "b": {}}),
+        fingerprint(datasets=["d"]),
+        fingerprint(jobs_per_pair=11),
+        fingerprint(seed=1),
+        fingerprint(metric="loss"),
+        fingerprint(mode="min"),
+        fingerprint(timeout_s=5),
+        fingerprint(run_cap=3, jobs_per_pair=10),
+        fingerprint(method="bayes"),
+        fingerprint(points_to_evaluate=[{"x": 1}]),
+        fingerprint(early_terminate="median"),
+        fingerprint(max_failures=3),
+        fingerprint(max_concurrent_trials=3),
+        fingerprint(time_budget_s=3),
+        fingerprint(resources={"gpus": 0.5}),
+    ]
+    assert len({fingerprint(), *different}) == 1 + len(different)
+
+
+@dataclass(frozen=True)
+class _Signature:
+    names: tuple[str, ...] = ()
+    required: frozenset[str] = frozenset()
+    accepts_any: bool = False
+    whole_config: bool = False
+
+
+_SPEC = SweepSpec.from_arguments(
+    "s", models={"svc": {"gama": 1, "C": 2}, "net": {"gamma": 1, "C": 2, "opt": {"lr": 3}}}
+)
+
+
+@pytest.mark.parametrize(
+    "signature",
+    [
+        _Signature(accepts_any=True),
+        _Signature(("config",), whole_config=True),
+        _Signature(("model", "C", "gama", "gamma", "opt", "other"), frozenset({"model", "C"})),
+        _Signature(("dataset", "C", "config"), frozenset({"C", "dataset"}), whole_config=True),
+    ],
+)
+def test_a_space_that_fits(signature: _Signature) -> None:
+    """Named arguments, any, or one config; model and dataset as it likes; nested names by their first part."""
+    check_fits(_SPEC, signature)
+
+
+def test_a_parameter_that_compute_does_not_take() -> None:
+    """Named with its model, a near miss, and both cures."""
+    with pytest.raises(SpaceError) as caught:
+        check_fits(_SPEC, _Signature(("model", "C", "gamma", "opt")), main="MAIN.ipynb")
+    assert str(caught.value) == (
+        "compute of MAIN.ipynb has no parameter 'gama' that the space of model 'svc' gives (did you mean 'gamma'?); "
+        "rename it in the sweep or add it to compute."
+    )
+    assert caught.value.exit_code == 2
+
+
+def test_an_argument_that_no_space_gives() -> None:
+    """Named for the model that lacks it, also where compute takes anything else."""
+    with pytest.raises(SpaceError) as caught:
+        check_fits(_SPEC, _Signature(("opt",), frozenset({"opt"}), accepts_any=True), main="MAIN.ipynb")
+    assert str(caught.value) == (
+        "compute of MAIN.ipynb needs 'opt', which the space of model 'svc' does not give; "
+        "add it to the sweep or give it a default in compute."
+    )
+
+
+def test_every_misfit_has_its_line() -> None:
+    """All are told at once; a sweep without models speaks of the sweep."""
+    spec = SweepSpec.from_arguments("s", parameters={"a": 1, "config": 2})
+    with pytest.raises(SpaceError) as caught:
+        check_fits(spec, _Signature(("b", "config"), frozenset({"b"}), whole_config=True))
+    assert str(caught.value).splitlines() == [
+        "compute of MAIN has no parameter 'a' that the sweep gives; rename it in the sweep or add it to compute.",
+        "compute of MAIN needs 'b', which the sweep does not give; "
+        "add it to the sweep or give it a default in compute.",
+    ]
+
+
+def test_a_text_with_half_a_character_is_refused() -> None:
+    """No file and no database could keep it."""
+    with pytest.raises(ArgumentError, match=r"half a character, at the end of '.*caf\\udcff': remove it"):
+        SweepSpec.from_arguments("s", models={"svc": {"x": ["caf\udcff"]}})
