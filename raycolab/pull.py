@@ -30,7 +30,7 @@ from raycolab.engine.slot import MAX_POINTS
 from raycolab.errors import ClusterError, MainError, UsageError
 from raycolab.main.notebook import MainNotebook
 from raycolab.main.returned import BadReturnError, metrics_of
-from raycolab.trials import Config, Metric, Outcome, Scalar, SweepState, TrialState
+from raycolab.trials import Config, Metric, Outcome, Scalar, SweepState, TrialState, trial_title
 
 if TYPE_CHECKING:
     from raycolab.main.runtime import MainRuntime
@@ -109,7 +109,7 @@ class Task:
             raise UsageError(f"{self} is not done: nothing was sent. Call its compute() and its send_data() first.")
 
     def __repr__(self) -> str:
-        return f"#{self.number} {self.model} x {self.dataset}"
+        return trial_title(self.number, self.model, self.dataset)
 
 
 class Puller:

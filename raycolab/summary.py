@@ -7,13 +7,12 @@ Those are bounded in number and in length, since they travel twice a second; wha
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from raycolab.trials import FINAL_STATES, ErrorKind, Metric, Scalar, SweepState, TrialRow, TrialState
+from raycolab.trials import FINAL_STATES, ErrorIdentity, Metric, Scalar, SweepState, TrialRow, TrialState
 
 __all__ = [
     "MOST_PAIRS",
@@ -23,10 +22,7 @@ __all__ = [
     "SweepNews",
     "Tally",
     "causes",
-    "is_comparable",
-    "metric_value",
     "sweeps_json",
-    "trial_words",
 ]
 
 MOST_PAIRS = 400
@@ -69,7 +65,7 @@ class SweepNews:
             "sentence": self.sentence,
             "slots": dict(self.slots),
             "metric": {"name": self.metric.name, "mode": self.metric.mode},
-            **_details(self.tally or Tally(self.metric.mode), pairs),
+            **_details(self.tally or Tally(self.metric), pairs),
         }
 
     def _best(self) -> dict[str, Scalar] | None:
@@ -93,11 +89,6 @@ def sweeps_json(news: Sequence[SweepNews]) -> list[News]:
         told.append(each.to_json(min(left, MOST_PAIRS)))
         left -= len(told[-1]["pairs"])  # type: ignore[arg-type]  # the list `_details` made
     return told[::-1]
-
-
-def trial_words(row: TrialRow) -> str:
-    """`#12 svc x iris`."""
-    return f"#{row.number} {row.model} x {row.dataset}"
 
 
 def _details(tally: Tally, most_pairs: int) -> News:
@@ -146,17 +137,17 @@ class PairTally:
 class Tally:
     """Give it every committed row with the one that it replaces."""
 
-    def __init__(self, mode: str) -> None:
-        """`mode` of the metric, "max" or "min"."""
+    def __init__(self, metric: Metric) -> None:
+        """`metric` is the one that the sweep optimises."""
         # By model and dataset, in the order they were met.
         self.pairs: dict[tuple[str, str], PairTally] = {}
         # Trials that ended on each node, those of nodes that are gone too.
         self.done_on: Counter[str] = Counter()
         self.causes = Causes()
-        self._is_better = float.__gt__ if mode == "max" else float.__lt__
+        self._metric = metric
 
-    def moved(self, before: TrialRow | None, row: TrialRow, worth: float | None) -> None:
-        """`row` is committed; `worth` is its metric when it may be compared."""
+    def moved(self, before: TrialRow | None, row: TrialRow) -> None:
+        """`row` is committed in the place of `before`."""
         pair = self.pairs.get((row.model, row.dataset))
         if pair is None:
             pair = self.pairs[row.model, row.dataset] = PairTally()
@@ -168,8 +159,9 @@ class Tally:
         if row.state in FINAL_STATES:
             self._add(pair, row, 1)
             self.causes.add(row)
-        if worth is not None and (pair.best is None or self._is_better(worth, pair.best)):
-            pair.best = worth
+        value = self._metric.objective(row)
+        if value is not None and (pair.best is None or self._metric.is_better(value, pair.best)):
+            pair.best = value
 
     def _add(self, pair: PairTally, row: TrialRow, count: int) -> None:
         pair.done += count
@@ -180,11 +172,6 @@ class Tally:
 
 
 _LONGEST_MESSAGE = 160  # characters
-
-_Key = tuple[ErrorKind | None, str, int | None, int | None]  # kind, ename, cell, line
-
-_PLACE = re.compile(r"^\s*cell (\d+), line (\d+)", re.MULTILINE)
-"""A frame of MAIN as `cell_traceback` writes it; of the failing cell's the last one is where it failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,27 +213,27 @@ class Causes:
     """How many trials failed of what, kept up as trials end and are tried again."""
 
     def __init__(self) -> None:
-        self._counts: Counter[_Key] = Counter()
-        self._examples: dict[_Key, TrialRow] = {}
+        self._counts: Counter[ErrorIdentity] = Counter()
+        self._examples: dict[ErrorIdentity, TrialRow] = {}
 
     def add(self, row: TrialRow) -> None:
         """The trial has ended; only FAILED and LOST ones count."""
         if row.state in (TrialState.FAILED, TrialState.LOST):
-            key = _key(row)
+            key = row.error_identity
             self._counts[key] += 1
             self._examples.setdefault(key, row)
 
     def remove(self, row: TrialRow) -> None:
         """The trial, as it was when it was added, is to run again. An example stays for what is left of its cause."""
         if row.state in (TrialState.FAILED, TrialState.LOST):
-            key = _key(row)
+            key = row.error_identity
             self._counts[key] -= 1
             if not self._counts[key]:
                 del self._counts[key], self._examples[key]
 
     def found(self) -> list[Cause]:
         """The causes, the most frequent first."""
-        found = [Cause(self._counts[key], key[1], key[3], row) for key, row in self._examples.items()]
+        found = [Cause(self._counts[key], _ename(row), key.line, row) for key, row in self._examples.items()]
         return sorted(found, key=lambda cause: (-cause.count, cause.example.number))
 
 
@@ -258,32 +245,9 @@ def causes(rows: Iterable[TrialRow]) -> list[Cause]:
     return grouped.found()
 
 
-def _key(row: TrialRow) -> _Key:
-    return row.error_kind, _ename(row), row.cell_index, _line(row)
-
-
 def _ename(row: TrialRow) -> str:
     # `Failure.summary` writes "ename: evalue (cell n)"; an ename has no blank, a sentence of ours has.
     head = (row.error or "").split(":", 1)[0].split(" (cell", 1)[0].strip()
     if head and " " not in head:
         return head
     return row.error_kind.value if row.error_kind else row.state.value
-
-
-def _line(row: TrialRow) -> int | None:
-    lines = [line for cell, line in _PLACE.findall(row.traceback or "") if int(cell) == row.cell_index]
-    return int(lines[-1]) if lines else None
-
-
-def metric_value(row: TrialRow, metric: Metric) -> float:
-    """The sweep's metric of a trial; NaN when it has none."""
-    value = row.metrics.get(metric.name)
-    try:
-        return float(value) if isinstance(value, (int, float)) else math.nan
-    except OverflowError:  # an integer past the largest float
-        return math.inf
-
-
-def is_comparable(row: TrialRow, metric: Metric) -> bool:
-    """Whether it may be best: COMPLETE, with a finite metric."""
-    return row.state is TrialState.COMPLETE and math.isfinite(metric_value(row, metric))

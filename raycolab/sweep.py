@@ -23,21 +23,20 @@ from raycolab.search import enumerate_trials
 from raycolab.spec.change import compare, refuse_contradictions
 from raycolab.spec.spec import SweepSpec, check_fits
 from raycolab.text import tally_text
-from raycolab.trials import SweepRow, SweepState, TrialState
+from raycolab.trials import AT_REST, SweepRow, SweepState, TrialState
 
 if TYPE_CHECKING:  # pandas and SQLAlchemy take a second to import
     from raycolab.pull import Puller, Task
     from raycolab.results.table import Results
     from raycolab.store import Store
 
-__all__ = ["AT_REST", "Sweep", "declare", "declare_spec", "find"]
+__all__ = ["Sweep", "declare", "declare_spec", "find"]
 
 Show = Callable[[Mapping[str, Any], list[Mapping[str, Any]]], None]
 """What is shown of a running sweep: its object of `status --json`, and the nodes' ones."""
 
 POLL_S = 0.5
 _PULLERS: dict[tuple[str, int, str | None], Puller] = {}  # of this process, by data directory, sweep and its code
-AT_REST = frozenset({SweepState.HELD, SweepState.STOPPED, SweepState.CANCELLED, SweepState.COMPLETE})
 
 
 class Sweep:

@@ -1,19 +1,25 @@
-"""The values a sweep is made of: trials, their states, outcomes and database rows.
+"""The values a sweep is made of, and what is true of them everywhere: trials, their states, outcomes, database rows.
 
-Plain frozen data shared by the search, the scheduler, the worker side and the store. Nothing here decides or does I/O.
+Plain frozen data shared by the search, the scheduler, the worker side, the store and whatever shows them. What several
+of these must agree on is defined here and nowhere else: which states are final, what may be best, how a trial is
+called, and when two errors are the same. No I/O.
 Times are seconds since the Unix epoch, UTC; durations are seconds.
 """
 
 from __future__ import annotations
 
 import enum
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 __all__ = [
+    "AT_REST",
     "FINAL_STATES",
     "AttemptRow",
     "Config",
+    "ErrorIdentity",
     "ErrorKind",
     "Failure",
     "Metric",
@@ -24,6 +30,7 @@ __all__ = [
     "SweepState",
     "TrialRow",
     "TrialState",
+    "trial_title",
 ]
 
 Scalar = bool | int | float | str | None
@@ -63,6 +70,10 @@ class SweepState(enum.StrEnum):
     COMPLETE = "COMPLETE"
 
 
+AT_REST = frozenset({SweepState.HELD, SweepState.STOPPED, SweepState.CANCELLED, SweepState.COMPLETE})
+"""Nothing of such a sweep runs, and nothing will until somebody asks for it."""
+
+
 class ErrorKind(enum.StrEnum):
     """Why a trial did not complete."""
 
@@ -81,6 +92,47 @@ class Metric:
     name: str
     mode: str = "max"
 
+    def value_of(self, row: TrialRow) -> float:
+        """The metric of a trial: NaN when it has none, infinite when no float can hold it."""
+        value = row.metrics.get(self.name)
+        if not isinstance(value, (int, float)):
+            return math.nan
+        try:
+            return float(value)
+        except OverflowError:
+            return math.inf if value > 0 else -math.inf
+
+    def objective(self, row: TrialRow) -> float | None:
+        """The metric of a trial that may be the best one: it is COMPLETE and its metric is finite. None for others."""
+        value = self.value_of(row) if row.state is TrialState.COMPLETE else math.nan
+        return value if math.isfinite(value) else None
+
+    def is_better(self, value: float, other: float) -> bool:
+        """Whether one objective is better than another."""
+        return value > other if self.mode == "max" else value < other
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorIdentity:
+    """Two errors are the same when these are equal, for the guards and for what people see."""
+
+    kind: ErrorKind | None
+    message: str  # name and message, without the numbers, addresses and quoted values in it
+    cell_index: int | None
+    line: int | None  # of that cell, from 1
+
+    @classmethod
+    def of(cls, kind: ErrorKind | None, summary: str, cell_index: int | None, traceback: str) -> ErrorIdentity:
+        """The identity of an error from its one line (`Failure.summary`) and its traceback."""
+        lines = [line for cell, line in _PLACE.findall(traceback) if int(cell) == cell_index]
+        return cls(kind, _PARTICULARS.sub("#", summary), cell_index, int(lines[-1]) if lines else None)
+
+
+# A frame of MAIN as `raycolab.main.traceback` writes it; the last one of the failing cell is where it failed.
+_PLACE = re.compile(r"^\s*cell (\d+), line (\d+)", re.MULTILINE)
+# What differs between two occurrences of one error: quoted values, addresses, numbers.
+_PARTICULARS = re.compile(r"""(?<!\w)'[^']*'(?!\w)|"[^"]*"|0x[0-9a-fA-F]+|[-+]?\d[\w.+-]*""")
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -98,6 +150,11 @@ class Failure:
         text = f"{self.ename}: {self.evalue}" if self.evalue else self.ename
         first = text.strip().splitlines()[0].rstrip(". ") if text.strip(". \n") else self.kind.value
         return first if self.cell_index is None else f"{first} (cell {self.cell_index})"
+
+    @property
+    def identity(self) -> ErrorIdentity:
+        """What tells this error from others."""
+        return ErrorIdentity.of(self.kind, self.summary, self.cell_index, self.traceback)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +194,21 @@ class TrialRow:
     def duration_s(self) -> float | None:
         """Seconds from start to end, or None while there is no end."""
         return None if self.started_at is None or self.ended_at is None else self.ended_at - self.started_at
+
+    @property
+    def title(self) -> str:
+        """`#12 svc x iris`."""
+        return trial_title(self.number, self.model, self.dataset)
+
+    @property
+    def error_identity(self) -> ErrorIdentity:
+        """What tells the error of a trial that failed from others."""
+        return ErrorIdentity.of(self.error_kind, self.error or "", self.cell_index, self.traceback or "")
+
+
+def trial_title(number: int, model: str, dataset: str) -> str:
+    """What a trial is called: `#12 svc x iris`."""
+    return f"#{number} {model} x {dataset}"
 
 
 @dataclass(frozen=True, slots=True)

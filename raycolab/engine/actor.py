@@ -30,7 +30,7 @@ from raycolab.errors import ClusterError, RaycolabError, UsageError
 from raycolab.spec.spec import Method, SweepSpec
 from raycolab.store import Store, open_store
 from raycolab.summary import SweepNews, sweeps_json
-from raycolab.trials import SweepRow, SweepState, TrialRow
+from raycolab.trials import AT_REST, SweepRow, SweepState, TrialRow
 
 if TYPE_CHECKING:
     from raycolab.search.studies import Studies
@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 _LOOK_AT_NODES_S = 1.0
 _TELL_S = 0.5
 # A sweep in these states goes on only when a person says so.
-_UNTIL_ASKED = frozenset({SweepState.HELD, SweepState.PAUSED, SweepState.STOPPED, SweepState.CANCELLED})
+_UNTIL_ASKED = (AT_REST | {SweepState.PAUSED}) - {SweepState.COMPLETE}
 _STALE_S = 60.0  # another head may take a sweep over whose head was silent for so long
 
 T = TypeVar("T")

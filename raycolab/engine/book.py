@@ -8,7 +8,6 @@ attempt that came to nothing here, where all of them pass. It does not decide wh
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -53,10 +52,10 @@ class TrialBook:
         # The best committed trial: COMPLETE with a finite metric.
         self.best: TrialRow | None = None
         # Committed trials by pair, node and cause.
-        self.tally = Tally(metric.mode)
+        self.tally = Tally(metric)
         # Whether configurations are proposed: some row came without one.
         self.is_proposed = any(row.config is None for row in rows)
-        self._best_worth = 0.0
+        self._best_value = 0.0
         self._metric = metric
         self._studies = studies
         self._committed: dict[int, TrialRow] = {}
@@ -323,20 +322,10 @@ class TrialBook:
             self.counts[before.state] -= 1
         self.counts[row.state] += 1
         self._committed[row.number] = row
-        value = self.worth(row)
-        self.tally.moved(before, row, value)
-        if value is None:
-            return
-        best = self._best_worth
-        if self.best is None or (value > best if self._metric.mode == "max" else value < best):
-            self.best, self._best_worth = row, value
-
-    def worth(self, row: TrialRow) -> float | None:
-        """The trial's metric when it may be compared: COMPLETE, a number, finite."""
-        value = row.metrics.get(self._metric.name) if row.state is TrialState.COMPLETE else None
-        if value is None or isinstance(value, str) or not math.isfinite(value):
-            return None
-        return float(value)
+        value = self._metric.objective(row)
+        self.tally.moved(before, row)
+        if value is not None and (self.best is None or self._metric.is_better(value, self._best_value)):
+            self.best, self._best_value = row, value
 
 
 def _place(row: TrialRow) -> tuple[str, str, str]:

@@ -10,11 +10,10 @@ They only judge; `Scheduler` acts.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 
 from raycolab.engine.messages import ScheduleOptions
-from raycolab.trials import AttemptRow, ErrorKind, Failure, Outcome, TrialRow, TrialState
+from raycolab.trials import AttemptRow, ErrorIdentity, ErrorKind, Failure, Outcome, TrialRow, TrialState
 
 __all__ = ["ALONE_S", "BENCH_AFTER", "HOLD_AFTER", "SETUP_DEATHS", "Budget", "ModelGuards", "NodeGuards"]
 
@@ -22,16 +21,6 @@ ALONE_S = 30.0  # how long the others of a model wait for its smoke trial, from 
 HOLD_AFTER = 10  # equal errors of one model, no success between them
 SETUP_DEATHS = 3  # processes that died in setup on one node, none that came through between them
 BENCH_AFTER = 5  # failures on one node, no success between them
-
-_NUMBERS = re.compile(r"[-+]?\d[\w.+-]*")
-
-Cause = tuple[str, str, str, int | None]
-
-
-def cause_of(failure: Failure) -> Cause:
-    """What makes two failures the same error: kind, name, cell, and the message without its numbers."""
-    first = failure.evalue.splitlines()[0] if failure.evalue else ""
-    return failure.kind, failure.ename, _NUMBERS.sub("#", first), failure.cell_index
 
 
 class ModelGuards:
@@ -46,8 +35,8 @@ class ModelGuards:
         self._trusted: set[str] = set()
         # The nodes where smoke trials of the model failed: the next one goes elsewhere if it can.
         self._smoke_failed_on: dict[str, set[str]] = {}
-        # The last error of each model and how often it came running.
-        self._streak: dict[str, tuple[Cause, int]] = {}
+        # The last error of each model and how often it came in a row.
+        self._streak: dict[str, tuple[ErrorIdentity, int]] = {}
         # The models that are held, with the sentence that says why.
         self.held: dict[str, str] = {}
 
@@ -97,12 +86,12 @@ class ModelGuards:
             self._streak.pop(model, None)
             return
         self._smoke_failed_on.setdefault(model, set()).add(node)
-        cause = cause_of(outcome.failure)
-        before, times = self._streak.get(model, (cause, 0))
-        times = times + 1 if before == cause else 1
-        self._streak[model] = (cause, times)
+        error = outcome.failure.identity
+        before, times = self._streak.get(model, (error, 0))
+        times = times + 1 if before == error else 1
+        self._streak[model] = (error, times)
         if times >= HOLD_AFTER:
-            self.held[model] = f"{times} trials of {model} failed running with {outcome.failure.summary}"
+            self.held[model] = f"{times} trials of {model} in a row failed with {outcome.failure.summary}"
 
     def release(self) -> None:
         """Give every held model another chance."""

@@ -39,7 +39,7 @@ from raycolab.engine.slot_words import (
 from raycolab.main.notebook import MainNotebook
 from raycolab.main.runtime import MainRuntime, SetupFailed
 from raycolab.node.trial_sign import TrialSign
-from raycolab.trials import Metric
+from raycolab.trials import Metric, trial_title
 
 __all__ = ["MAX_CALLS", "SlotDesk", "run_slot"]
 
@@ -68,7 +68,7 @@ def run_slot(engine: Any, slot: str, main: str, metric: Metric, lock_dir: str) -
     desk.report(Ready({cell.index: cell.seconds for cell in setup.cells}))
     sign = TrialSign.of(os.environ)
     while (trial := desk.take()) is not None:
-        sign.show(f"#{trial.number} {trial.model} x {trial.dataset}")
+        sign.show(trial_title(trial.number, trial.model, trial.dataset))
         outcome = runtime.compute(trial.model, trial.dataset, trial.config, metric, sink=desk.reported)
         sign.clear()
         desk.report(Ended(trial.ticket, outcome))

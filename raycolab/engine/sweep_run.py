@@ -53,7 +53,7 @@ from raycolab.engine.sweep_queue import Turn
 from raycolab.errors import RaycolabError
 from raycolab.spec.resources import Resources
 from raycolab.spec.spec import SweepSpec
-from raycolab.summary import SweepNews, trial_words
+from raycolab.summary import SweepNews
 from raycolab.trials import AttemptRow, SweepRow, SweepState, TrialRow, TrialState
 
 if TYPE_CHECKING:  # Optuna takes a second to import, and most sweeps need none
@@ -374,7 +374,7 @@ class SweepRun:
 
     def trials(self) -> dict[str, str]:
         """The trial that runs on each node."""
-        return {node: trial_words(row) for node, row in self.scheduler.running_on().items()}
+        return {node: row.title for node, row in self.scheduler.running_on().items()}
 
 
 def _options(spec: SweepSpec, expect_slots: int | None, goes_on: bool) -> ScheduleOptions:

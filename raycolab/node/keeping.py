@@ -27,6 +27,7 @@ from raycolab.node.rpc import decode_line, encode_line, error_from
 from raycolab.store.snapshots import AT_MOST_EVERY_S, is_due
 from raycolab.store.sqlite_file import sqlite_path
 from raycolab.text import duration_text
+from raycolab.trials import AT_REST, SweepState
 from tunnel.address import JoinAddress
 from tunnel.dial import Transient, dial
 from tunnel.errors import AddressError, PinMismatch, Refused
@@ -41,7 +42,7 @@ NO_FOLDER = (
     "no Drive is mounted: results end with this tab. Mount it (from google.colab import drive; "
     f"drive.mount('/content/drive')), or set {FOLDER_VARIABLE} to a folder that outlives this machine."
 )
-_OVER = frozenset({"COMPLETE", "HELD", "STOPPED", "CANCELLED", "PAUSED"})
+_OVER = {*AT_REST, SweepState.PAUSED}
 
 log = logging.getLogger("raycolab.snapshots")
 

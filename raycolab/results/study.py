@@ -23,7 +23,6 @@ from optuna.trial import FrozenTrial, TrialState
 
 from raycolab import trials as ours
 from raycolab.spec.domains import Domain
-from raycolab.summary import metric_value
 from raycolab.trials import Metric, TrialRow
 
 __all__ = ["IMPORTANCE_TRIALS", "Study", "importance_method", "importances", "optuna_study"]
@@ -72,10 +71,10 @@ def importances(rows: Sequence[TrialRow], space: Mapping[str, Domain], metric: M
 
     By Optuna's `importance_method`. What never varied is left out.
     """
-    comparable = [row for row in rows if row.config and math.isfinite(metric_value(row, metric))]
+    comparable = [row for row in rows if row.config and math.isfinite(metric.value_of(row))]
     comparable = comparable[:: max(math.ceil(len(comparable) / IMPORTANCE_TRIALS), 1)]
     names = [name for name in space if _varies(comparable, name)]
-    values = {metric_value(row, metric) for row in comparable}
+    values = {metric.value_of(row) for row in comparable}
     if len(comparable) < _FEWEST_TRIALS or len(values) < 2 or not names:
         return {}
     study = optuna_study("importances", comparable, {}, space, metric)
@@ -115,7 +114,7 @@ def _frozen(
     metric: Metric,
     **more: Any,
 ) -> FrozenTrial:
-    state, value = _STATES[row.state], metric_value(row, metric)
+    state, value = _STATES[row.state], metric.value_of(row)
     if state is TrialState.COMPLETE and not math.isfinite(value):
         state = TrialState.FAIL
     if state is TrialState.PRUNED and math.isnan(value):

@@ -19,7 +19,7 @@ import pandas as pd
 
 from raycolab.errors import UsageError
 from raycolab.results.frame import Columns, frame, on_one_line, times, trial_columns
-from raycolab.summary import Cause, PairTally, Tally, causes, is_comparable, metric_value
+from raycolab.summary import Cause, PairTally, Tally, causes
 from raycolab.text import config_text, did_you_mean, listed, number_text, tally_text, utc_text
 from raycolab.trials import AttemptRow, Metric, SweepRow, TrialRow, TrialState
 
@@ -105,10 +105,7 @@ class Results:
         """Models x datasets in declared order, the best metric in each cell, NaN where there is none yet."""
         best = self._best_of_pairs
         cells = [
-            [
-                metric_value(best[model, data], self.metric) if (model, data) in best else math.nan
-                for data in self.datasets
-            ]
+            [self.metric.value_of(best[model, data]) if (model, data) in best else math.nan for data in self.datasets]
             for model in self.models
         ]
         return pd.DataFrame(
@@ -255,14 +252,14 @@ class Results:
     @cached_property
     def pairs(self) -> Mapping[tuple[str, str], PairTally]:
         """By model and dataset: how many trials there are, are done, have failed, and the best metric."""
-        tally = Tally(self.metric.mode)
+        tally = Tally(self.metric)
         for row in self.rows:
-            tally.moved(None, row, metric_value(row, self.metric) if is_comparable(row, self.metric) else None)
+            tally.moved(None, row)
         return tally.pairs
 
     @cached_property
     def _comparable(self) -> list[TrialRow]:
-        return [row for row in self.rows if is_comparable(row, self.metric)]
+        return [row for row in self.rows if self.metric.objective(row) is not None]
 
     @cached_property
     def _best_of_pairs(self) -> dict[tuple[str, str], TrialRow]:
@@ -283,7 +280,7 @@ class Results:
         return values
 
     def _best_line(self, row: TrialRow) -> str:
-        value = number_text(metric_value(row, self.metric))
+        value = number_text(self.metric.value_of(row))
         settings = f", {config_text(row.config)}" if row.config else ""
         return f"best {self.metric.name} {value}: {row.model} on {row.dataset}{settings} (trial {row.number})"
 
@@ -317,7 +314,7 @@ def _write_text(path: Path, text: str) -> None:
 
 def _best(rows: Sequence[TrialRow], metric: Metric) -> TrialRow | None:
     sign = -1.0 if metric.mode == "max" else 1.0
-    return min(rows, key=lambda row: (sign * metric_value(row, metric), row.number), default=None)
+    return min(rows, key=lambda row: (sign * metric.value_of(row), row.number), default=None)
 
 
 def _cause_row(cause: Cause) -> tuple[Any, ...]:

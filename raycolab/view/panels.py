@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from raycolab.summary import PairTally, causes, metric_value
+from raycolab.summary import PairTally, causes
 from raycolab.text import bytes_text, config_text, duration_text, number_text
 from raycolab.view.html import HTML, PLAIN, Bundle, facts, header, panel, part, told, tone
 from raycolab.view.tables import snapshot_lines, traffic_lines, warning_lines
@@ -475,7 +475,7 @@ def results_panel(results: Results) -> str:
     best = results.best_trial
     named = {}
     if best is not None:
-        named[f"best {metric.name}"] = number_text(metric_value(best, metric))
+        named[f"best {metric.name}"] = number_text(metric.value_of(best))
         named["of"] = f"{best.model} on {best.dataset}, trial {best.number}"
         named["configuration"] = config_text(best.config or {})
     found = [{"text": cause.told, "count": cause.count} for cause in causes(results.rows)]

@@ -12,7 +12,7 @@ from typing import TypeVar
 from raycolab.main.notebook import CellRole, MainNotebook
 from raycolab.results.study import IMPORTANCE_TRIALS, importance_method, importances
 from raycolab.spec.spec import SweepSpec
-from raycolab.summary import PairTally, causes, is_comparable, metric_value
+from raycolab.summary import PairTally, causes
 from raycolab.text import config_text, duration_text, number_text, tally_text, utc_text
 from raycolab.trials import AttemptRow, Metric, SweepRow, TrialRow
 from raycolab.view.charts import (
@@ -139,7 +139,7 @@ def _headline(subject: Subject) -> str:
     best = _best_of(subject)
     lines = [f"<p class=tally>{html.escape(tally_text(subject.counts))}</p>"]
     if best is not None:
-        value = number_text(metric_value(best, subject.metric))
+        value = number_text(subject.metric.value_of(best))
         where = f"{best.model} on {best.dataset}"
         lines.append(
             f"<p class=best><b>{html.escape(subject.metric.name)} {value}</b> {html.escape(where)}, trial {best.number}"
@@ -171,7 +171,7 @@ def _best_per_pair(subject: Subject) -> str:
         (
             row.model,
             row.dataset,
-            number_text(metric_value(row, subject.metric)),
+            number_text(subject.metric.value_of(row)),
             config_text(row.config or {}),
             str(row.number),
             row.node or "",
@@ -213,7 +213,7 @@ def _importances(subject: Subject) -> str:
 def _histories(subject: Subject) -> str:
     cards = []
     for (model, data), rows in _drawn_pairs(subject):
-        values = [metric_value(row, subject.metric) for row in rows]
+        values = [subject.metric.value_of(row) for row in rows]
         picture = history(values, subject.metric, f"{subject.metric.name} of {model} on {data} by trial")
         some = f" {MOST_POINTS} of {len(values)} drawn." if len(values) > MOST_POINTS else ""
         cards.append(card(f"{model} on {data}", picture, f"best {number_text(_peak(values, subject.metric))}.{some}"))
@@ -267,7 +267,7 @@ def _parallel(subject: Subject) -> str:
         names = _searched(rows)[:_MOST_PARAMETERS]
         if not names:
             continue
-        ranked = sorted(((row, metric_value(row, subject.metric)) for row in rows), key=lambda item: sign * item[1])
+        ranked = sorted(((row, subject.metric.value_of(row)) for row in rows), key=lambda item: sign * item[1])
         label = f"parameters of {model} on {data} and their {subject.metric.name}"
         picture = parallel_coordinates(ranked, names, subject.metric, label)
         some = f"About {MOST_LINES} of {len(rows)} drawn." if len(rows) > MOST_LINES else ""
@@ -354,7 +354,7 @@ def _drawn_pairs(subject: Subject) -> list[tuple[_Pair, list[TrialRow]]]:
     """The comparable trials of each pair in the order they ended; of many pairs those with the most."""
     pairs: dict[_Pair, list[TrialRow]] = {(model, data): [] for model in subject.models for data in subject.datasets}
     for row in subject.rows:
-        if is_comparable(row, subject.metric):
+        if subject.metric.objective(row) is not None:
             pairs[row.model, row.dataset].append(row)
     drawn = _most({pair: rows for pair, rows in pairs.items() if len(rows) >= _FEWEST_TO_DRAW})
     return [(pair, sorted(rows, key=lambda row: (row.ended_at or 0.0, row.number))) for pair, rows in drawn]
@@ -385,9 +385,7 @@ def _searched(rows: Sequence[TrialRow]) -> list[str]:
 
 def _best_of(subject: Subject) -> TrialRow | None:
     sign = -1.0 if subject.metric.mode == "max" else 1.0
-    return min(
-        subject.best.values(), key=lambda row: (sign * metric_value(row, subject.metric), row.number), default=None
-    )
+    return min(subject.best.values(), key=lambda row: (sign * subject.metric.value_of(row), row.number), default=None)
 
 
 def _peak(values: Sequence[float], metric: Metric) -> float:

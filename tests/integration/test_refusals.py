@@ -314,7 +314,9 @@ class TestSubmit:
         assert ended.returncode == 1, ended.stderr
         status = json.loads(ended.stdout)
         assert (status["state"], status["failed"], status["pending"]) == ("HELD", 10, 2)
-        assert status["sentence"].startswith("2 trials are held: 10 trials of a failed running with KeyError: 'always'")
+        assert status["sentence"].startswith(
+            "2 trials are held: 10 trials of a in a row failed with KeyError: 'always'"
+        )
         assert status["sentence"].endswith("raycolab resume hopeless")
         assert [line for line in ended.stderr.splitlines() if status["sentence"] in line] == [
             f"hopeless: {status['sentence']}"

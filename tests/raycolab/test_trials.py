@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
-from raycolab.trials import ErrorKind, Failure, TrialRow
+from raycolab.trials import ErrorKind, Failure, Metric, TrialRow, TrialState
 
 
 @pytest.mark.parametrize(
@@ -36,3 +38,68 @@ def test_a_duration_needs_both_ends() -> None:
     assert TrialRow(0, "a", "b", {}, started_at=1.0, ended_at=3.5).duration_s == 2.5
     assert TrialRow(0, "a", "b", {}, started_at=1.0).duration_s is None
     assert TrialRow(0, "a", "b", {}).duration_s is None
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "objective"),
+    [
+        (0.5, 0.5, 0.5),
+        (True, 1.0, 1.0),
+        (10**400, math.inf, None),
+        (-(10**400), -math.inf, None),
+        (math.inf, math.inf, None),
+        (math.nan, math.nan, None),
+        ("high", math.nan, None),
+        (None, math.nan, None),
+    ],
+)
+def test_what_may_be_best_is_finite(metric: float | str | None, value: float, objective: float | None) -> None:
+    """A number that no float can hold is infinite, and no error of whoever compares trials."""
+    row = TrialRow(0, "svc", "iris", {}, TrialState.COMPLETE, metrics={"accuracy": metric})
+    assert Metric("accuracy").value_of(row) == value or math.isnan(value)
+    assert Metric("accuracy").objective(row) == objective
+
+
+def test_what_is_not_complete_is_never_best() -> None:
+    """A pruned trial has a metric too."""
+    row = TrialRow(0, "svc", "iris", {}, TrialState.PRUNED, metrics={"accuracy": 0.9})
+    assert Metric("accuracy").objective(row) is None
+
+
+def _bad_return(message: str) -> Failure:
+    return Failure(ErrorKind.BAD_RETURN, "BadReturn", message)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        ("C = 210.0 is bad", "C = 3e-7 is bad", True),
+        ("compute returned {'a': 1}", "compute returned {'b': 22}", True),
+        ("<Net at 0x7f31a0> has no weights", "<Net at 0x55ffe0> has no weights", True),
+        ("compute returned a dict without 'score'", "compute returned a list, which is no metric", False),
+        ("can't open it", "can't read it", False),
+    ],
+)
+def test_two_errors_are_the_same_but_for_their_particulars(first: str, second: str, same: bool) -> None:
+    """Numbers, addresses and quoted values do not tell errors apart; anything else does."""
+    assert (_bad_return(first).identity == _bad_return(second).identity) is same
+
+
+def test_a_row_and_its_failure_are_the_same_error() -> None:
+    """The guards judge failures and people look at rows: both have one identity."""
+    failure = Failure(
+        ErrorKind.EXCEPTION, "ValueError", "C is 3", "cell 7, line 2, in compute\n    raise", cell_index=7
+    )
+    row = TrialRow(
+        0,
+        "svc",
+        "iris",
+        {},
+        TrialState.FAILED,
+        error_kind=failure.kind,
+        error=failure.summary,
+        traceback=failure.traceback,
+        cell_index=7,
+    )
+    assert row.error_identity == failure.identity
+    assert failure.identity.line == 2

@@ -94,7 +94,7 @@ def test_the_same_error_again_and_again_holds_the_model_only() -> None:
     assert script.finish is not None
     assert script.finish.state is SweepState.HELD
     assert script.finish.sentence is not None
-    assert script.finish.sentence.startswith("10 trials are held: 10 trials of svc failed running with ValueError")
+    assert script.finish.sentence.startswith("10 trials are held: 10 trials of svc in a row failed with ValueError")
     assert script.finish.sentence.endswith("raycolab resume s")
     assert [row.state for row in script.stored.values()].count(TrialState.PENDING) == 10
     assert script.stored[21].state is TrialState.COMPLETE

@@ -14,12 +14,12 @@ CONTROL_LINE_BYTES = 2**20  # what the engine's line takes
 
 def news(models: int, datasets: int, name: str = "model") -> SweepNews:
     """A sweep of so many pairs, one trial each, every one FAILED of a cause of its own."""
-    tally = Tally("max")
+    tally = Tally(Metric("accuracy"))
     for number in range(models * datasets):
         at = f"{name}-{number // datasets}", f"{name}-data-{number % datasets}"
         error, kind = f"Error{number}: " + name * 100, ErrorKind.EXCEPTION
         row = TrialRow(number, *at, {}, TrialState.FAILED, node=f"joiner-{number}", attempts=1, error_kind=kind)
-        tally.moved(None, TrialRow(number, *at, {}, TrialState.FAILED, node=row.node, attempts=1, error=error), None)
+        tally.moved(None, TrialRow(number, *at, {}, TrialState.FAILED, node=row.node, attempts=1, error=error))
     counts = Counter({TrialState.FAILED: models * datasets})
     return SweepNews("sweep", SweepState.RUNNING, counts, Metric("accuracy"), tally=tally)
 

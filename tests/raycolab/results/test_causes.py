@@ -80,7 +80,11 @@ def test_the_most_frequent_cause_comes_first() -> None:
 
 def test_what_did_not_fail_has_no_cause() -> None:
     """A NaN is no failure, nor is a trial that somebody cancelled."""
-    rows = [TrialRow(number, "svc", "iris", {}, state) for number, state in enumerate(TrialState)]
+    kinds = {TrialState.FAILED: ErrorKind.OOM, TrialState.LOST: ErrorKind.LOST}
+    rows = [
+        TrialRow(number, "svc", "iris", {}, state, error_kind=kinds.get(state))
+        for number, state in enumerate(TrialState)
+    ]
     assert {cause.example.state for cause in causes(rows)} == {TrialState.FAILED, TrialState.LOST}
 
 

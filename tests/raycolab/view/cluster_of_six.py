@@ -65,11 +65,11 @@ def sweep(
 ) -> dict[str, Any]:
     """The sweep's object; `changes` are of `SweepNews`."""
     metric = Metric("accuracy")
-    tally = Tally(metric.mode)
+    tally = Tally(metric)
     found = rows(412, failing=9) if found is None else found
     complete = [row for row in found if row.state is TrialState.COMPLETE]
     for row in found:
-        tally.moved(None, row, float(row.metrics["accuracy"] or 0) if row in complete else None)
+        tally.moved(None, row)
     best = max(complete, key=lambda row: float(row.metrics["accuracy"] or 0), default=None)
     news = SweepNews("sample_experiment", state, Counter(row.state for row in found), metric, best, tally=tally)
     return replace(news, **{"eta_s": 371.0 if state is SweepState.RUNNING else None, **changes}).to_json()
