@@ -32,7 +32,7 @@ from raycolab.sweep import Sweep, declare_spec
 
 __all__ = ["DemoResult", "run_demo"]
 
-START_S = 120.0  # until the head is joinable, and again until its joiners are up
+START_S = 120.0  # until the head is joinable, then as long until its joiners are up
 END_S = 30.0
 POLL_S = 0.1
 

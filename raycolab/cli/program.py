@@ -19,7 +19,7 @@ from raycolab.cli.group import GroupedCommands
 from raycolab.cli.local import demo, doctor, init
 from raycolab.cli.sweep import cancel, delete, pause, results, resume, retry, stop, submit
 from raycolab.errors import RaycolabError
-from raycolab.files import bug_sentence, give_up, spell_everything
+from raycolab.files import crash_report, discard, escape_unencodable
 
 __all__ = ["cli", "main", "run"]
 
@@ -59,7 +59,7 @@ click.version_option(package_name="raycolab")(cli)
 
 def main() -> NoReturn:
     """Run the command line and end the process with the contract's exit code."""
-    spell_everything()
+    escape_unencodable()
     sys.exit(run(cli, sys.argv[1:]))
 
 
@@ -77,17 +77,17 @@ def run(command: click.Command, arguments: list[str]) -> int:
             error.show()
         return 2
     except Exception as error:
-        return _unforeseen(error)
+        return _unexpected(error)
     return code if isinstance(code, int) else 0
 
 
-def _unforeseen(error: Exception) -> int:
+def _unexpected(error: Exception) -> int:
     """Tell what nobody prepared for: a stdout that is full, a file that cannot be used, else a bug."""
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         say(f"{error.filename} cannot be used ({error.strerror}): mend that, then try again.")
     elif isinstance(error, OSError) and error.errno in _FULL:
-        give_up(sys.stdout)
+        discard(sys.stdout)
         say(f"The output could not be written ({error.strerror}): make room for it, or send it elsewhere.")
     else:
-        say(bug_sentence(error))
+        say(crash_report(error))
     return 1
