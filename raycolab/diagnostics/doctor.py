@@ -16,8 +16,8 @@ from raycolab.diagnostics import colab_tab, directory, machine, ngrok, reach, so
 from raycolab.diagnostics.check import Diagnosis, Finding, bad
 from raycolab.diagnostics.examine import Looking, examine
 from raycolab.errors import RaycolabError
-from raycolab.node.capacity import cpu_count
 from raycolab.node.data_dir import DataDir
+from raycolab.node.launch import cpu_count
 from raycolab.providers import AGENT_PATH_VARIABLE, TOKEN_VARIABLE
 from tunnel.machine import busy_ports
 

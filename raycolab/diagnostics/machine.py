@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 
 from raycolab.diagnostics.check import Finding, bad, good, note
-from raycolab.node.capacity import cpu_count, gpu_count
 from raycolab.node.data_dir import make_run_dir
+from raycolab.node.launch import cpu_count, gpu_count
 from raycolab.node.ray_command import RayPorts, ports_needed
 from raycolab.node.ray_process import check_ports_free
 from raycolab.sandbox.sessions import probe
