@@ -141,7 +141,7 @@ class MeshWatch:
 
     def node_joined(self, node: Node, application: Mapping[str, Any]) -> None:
         """A joiner has its number."""
-        hello = read_message(application, JoinerHello)
+        hello: JoinerHello = read_message(application, JoinerHello)
         self._joiners[node.id] = _Joiner(node, hello.cpus, hello.gpus)
 
     def node_ready(self, node: Node) -> None:

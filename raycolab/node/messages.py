@@ -7,7 +7,7 @@ of raycolab, so what does not fit is the other end's fault and ends its link.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import msgspec
 
@@ -29,8 +29,6 @@ __all__ = [
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Capacity = Annotated[int, msgspec.Meta(ge=0, le=65535)]
-
-T = TypeVar("T")
 
 
 class JoinerHello(msgspec.Struct, frozen=True):
@@ -89,8 +87,8 @@ def written(message: msgspec.Struct) -> dict[str, Any]:
     return body
 
 
-def read_message(body: Mapping[str, Any], kind: type[T]) -> T:
-    """The message in what the tunnel carried. Raises RemoteProtocolError for what is none of that kind."""
+def read_message(body: Mapping[str, Any], kind: Any) -> Any:
+    """The message in what the tunnel carried, of the Struct `kind` or of one of several; else RemoteProtocolError."""
     try:
         return msgspec.convert(body, kind)
     except msgspec.ValidationError as error:

@@ -273,6 +273,6 @@ def test_a_demo_whose_head_does_not_start(run: Run, here: Path, monkeypatch: pyt
     ended = run("demo", "--joiners", "1", "--data-dir", "data")
     assert (ended.code, ended.out) == (3, "")
     assert ended.err.splitlines()[-1] == (
-        f"The demo's head did not start: {here}/data/identity.json is damaged: delete it and start the head again."
-        " Joiners then need the new join address."
+        f"The demo's head did not start: {here}/data/identity.json is damaged: start the head with --new-address (in a"
+        " notebook new_address=True), and give joiners the new address."
     )
