@@ -14,7 +14,7 @@ from raycolab.diagnostics.check import Finding, bad, good, note
 from raycolab.diagnostics.machine import room
 from raycolab.errors import UsageError
 from raycolab.joining import running_joiner
-from raycolab.node.data_dir import DATA_DIR_VARIABLE, DataDir
+from raycolab.node.data_dir import DATA_DIR_VARIABLE, DataDir, Identity, MonthTraffic
 
 __all__ = ["file_system", "nodes_here", "running", "writable"]
 
@@ -34,8 +34,8 @@ def writable(data_dir: DataDir) -> Finding:
             f"{data_dir.path} cannot be the data directory ({error.strerror}): give --data-dir, or {DATA_DIR_VARIABLE},"
             " a folder you may write to."
         ) from error
-    data_dir.load_identity()
-    data_dir.load_traffic()
+    data_dir.load(Identity)
+    data_dir.load(MonthTraffic)
     kind = file_system(place, {part.mountpoint: part.fstype for part in psutil.disk_partitions(all=True)})
     if kind.startswith(_NETWORKS):
         return bad(

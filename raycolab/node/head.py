@@ -24,7 +24,7 @@ from raycolab import providers
 from raycolab.errors import ClusterError, RaycolabError, UnknownNodeError, UsageError
 from raycolab.files import write_private
 from raycolab.node.allowance import Allowance
-from raycolab.node.data_dir import DataDir, HeadRecord, Identity
+from raycolab.node.data_dir import DataDir, HeadRecord, Identity, MonthTraffic
 from raycolab.node.lifeline import exec_with_lifeline
 from raycolab.node.mesh_watch import MeshWatch, Reachable
 from raycolab.node.ray_command import RayPorts, head_command, ports_needed, ray_environment, required_ports
@@ -83,7 +83,7 @@ class HeadSupervisor:
         self._store_url = options.store or sqlite_url(data_dir.database_path)
         self._engine = EngineLine(self._on_progress)
         self._progress: dict[str, Any] = {"sweeps": [], "trials": {}}
-        stored = None if options.new_address else data_dir.load_identity()
+        stored = None if options.new_address else data_dir.load(Identity)
         self._identity, self._token = self._take_identity(stored)
         self._remembered = {} if stored is None else stored.provider
         self._provider = providers.choose_provider(
@@ -94,7 +94,7 @@ class HeadSupervisor:
             remembered=self._remembered,
             run_dir=run_dir,
         )
-        self._allowance = Allowance(self._provider.name, self._provider.free_month_bytes, data_dir.load_traffic())
+        self._allowance = Allowance(self._provider.name, self._provider.free_month_bytes, data_dir.load(MonthTraffic))
         self._watch = MeshWatch(self._token, self._take_secrets(), self._on_node_lost)
         self._hub = Hub(
             self._identity,
@@ -137,25 +137,25 @@ class HeadSupervisor:
         self._bound = await self._listen()
         url = await self._provider.open(self._bound)
         remembered = {**self._remembered, **self._provider.remember()}
-        self._data_dir.save_identity(Identity(self._identity.to_pem().decode(), self._token, remembered))
+        self._data_dir.save(Identity(self._identity.to_pem().decode(), self._token, remembered))
         await self._control.start()
         await self._ray.start()
         self._watch.head_is_up(
             Reachable(self._hub.node.id, self._hub.node.name, required_ports(self._ports, head=True))
         )
         await self._start_engine()
-        self._data_dir.write_head(
+        self._data_dir.save(
             HeadRecord(os.getpid(), str(self._control_path), started_at=time.time(), store=self._store_url)
         )
-        await self._set_address(url)
+        self._set_address(url)
 
-    async def _set_address(self, url: str) -> None:
+    def _set_address(self, url: str) -> None:
         """Joiners reach the hub at `url`: say so where people and joiners look."""
         self.join_address = JoinAddress(url, self._identity.pin, self._identity.secret).text
         if self._options.join_address_file is not None:
             write_address_file(Path(self._options.join_address_file), self.join_address)
         if self._keeper is not None:
-            await self._keeper.keep(self.join_address)
+            self._keeper.keep(self.join_address)
 
     def _take_identity(self, stored: Identity | None) -> tuple[HubIdentity, str]:
         """The head's key and secret and Ray's token, kept so that the join address outlives the head."""
@@ -164,7 +164,7 @@ class HeadSupervisor:
         try:
             return HubIdentity.from_pem(stored.hub.encode()), stored.ray_token
         except IdentityError as error:
-            raise self._data_dir.damaged("identity.json") from error
+            raise self._data_dir.damaged(Identity.FILE) from error
 
     def _take_secrets(self) -> dict[str, str]:
         missing = [name for name in self._options.secrets if name not in self._environ]
@@ -243,7 +243,7 @@ class HeadSupervisor:
             for delay_s in REOPEN_S:
                 await asyncio.sleep(delay_s)
                 try:
-                    await self._set_address(await self._provider.open(self._bound))
+                    self._set_address(await self._provider.open(self._bound))
                     log.info("the provider is back")
                     break
                 except RaycolabError as error:
@@ -262,7 +262,7 @@ class HeadSupervisor:
     def _save_traffic(self) -> None:
         self._allowance.count(self._hub.traffic.total, time.time())
         try:
-            self._data_dir.save_traffic(self._allowance.month)
+            self._data_dir.save(self._allowance.month)
         except RaycolabError as error:  # a full disk: the count is the least of it
             log.warning("the month's traffic was not saved: %s", error)
 

@@ -58,7 +58,7 @@ def test_a_running_head(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as control:
         control.bind(str(tmp_path / "control"))
         control.listen()
-        data_dir.write_head(HeadRecord(4321, str(tmp_path / "control"), 0.0, "sqlite://"))
+        data_dir.save(HeadRecord(4321, str(tmp_path / "control"), 0.0, "sqlite://"))
         found = running(data_dir)
     assert found.verdict is Verdict.NOTE
     assert f"A head runs here with {data_dir.path} (process 4321)" in found.message

@@ -60,7 +60,7 @@ def test_what_a_head_needs_is_looked_at_first(
 ) -> None:
     """What it kept, and its environment."""
     data_dir = DataDir(tmp_path)
-    data_dir.save_identity(Identity(hub, "t" * 43))
+    data_dir.save(Identity(hub, "t" * 43))
     options = HeadOptions(provider="unix", secrets=secrets)
     with pytest.raises(kind) as refused:
         HeadSupervisor(options, data_dir, tmp_path, {"PATH": "/bin"})
@@ -72,7 +72,7 @@ def test_a_damaged_identity_can_be_replaced(tmp_path: Path) -> None:
     data_dir = DataDir(tmp_path)
     (tmp_path / "identity.json").write_bytes(bytes(100))
     HeadSupervisor(HeadOptions(provider="unix", new_address=True), data_dir, tmp_path, {})
-    data_dir.save_identity(Identity(KEY, "t" * 43))
+    data_dir.save(Identity(KEY, "t" * 43))
     HeadSupervisor(HeadOptions(provider="unix"), data_dir, tmp_path, {})
 
 
