@@ -27,7 +27,7 @@ from raycolab.node.allowance import Allowance
 from raycolab.node.data_dir import DataDir, HeadRecord, Identity, MonthTraffic
 from raycolab.node.lifeline import exec_with_lifeline
 from raycolab.node.mesh_watch import MeshWatch, Reachable
-from raycolab.node.ray_command import RayPorts, head_command, ports_needed, ray_environment, required_ports
+from raycolab.node.ray_command import RayPorts, ports_needed, ray_environment, required_ports, start_command
 from raycolab.node.ray_process import RayProcess
 from raycolab.node.rpc import ControlServer, EngineLine, Peer
 from raycolab.node.snapshots import Snapshots
@@ -185,10 +185,11 @@ class HeadSupervisor:
             raise
 
     def _ray_process(self) -> RayProcess:
-        command = head_command(
+        command = start_command(
             self._ports,
             node_ip=self._hub.node.address,
             node_name=self._hub.node.name,
+            head_address=None,
             num_cpus=self._options.num_cpus,
             num_gpus=self._options.num_gpus or None,
             temp_dir=str(self._run_dir / "ray"),

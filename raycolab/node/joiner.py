@@ -29,7 +29,7 @@ from raycolab.node.messages import (
     read_message,
     written,
 )
-from raycolab.node.ray_command import RayPorts, joiner_command, ports_needed, ray_environment
+from raycolab.node.ray_command import RayPorts, ports_needed, ray_environment, start_command
 from raycolab.node.ray_process import RayProcess
 from raycolab.node.versions import versions
 from raycolab.providers import edge_sentence
@@ -187,7 +187,7 @@ class JoinerSupervisor:
 
     def _ray_process(self, node: Node, start: StartRay, attempt: int) -> RayProcess:
         folder = self._run_dir / f"ray{self._lives}-{attempt}"
-        command = joiner_command(
+        command = start_command(
             RayPorts.of(node.block),
             node_ip=node.address,
             node_name=node.name,
