@@ -121,7 +121,7 @@ class HeadSupervisor:
         """
         try:
             await _first_to_end(self.stopping.wait(), self._start())
-            if self.join_address and not self.stopping.is_set():
+            if not self.stopping.is_set():
                 joinable(self.join_address)
                 await _first_to_end(
                     self.stopping.wait(), self._stay_reachable(), self._until_ray_ends(), self._count_traffic()
