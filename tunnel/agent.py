@@ -12,6 +12,7 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 from tunnel.address import JoinAddress
@@ -125,6 +126,14 @@ class Agent:
         """Dial another node's port from here, through the mesh; None when it accepted."""
         return await self._local.probe(node_id, port, timeout_s)
 
+    async def listen_unix(self, path: Path, *, node: int, port: int) -> None:
+        """Accept connections at `path`, a unix socket of mode 0600, and relay each to `node`:`port`, until `run` ends.
+
+        It stays while this node is lost and joins anew; without a link what connects is closed at once. ListenFailed
+        when the path cannot be listened at.
+        """
+        await self._local.listen_unix(path, node, port)
+
     def leave(self) -> None:
         """Say goodbye; `run` returns within PARTING_S. Without a WebSocket the hub learns it after the grace period."""
         if not self._leaving.is_set():
@@ -173,8 +182,8 @@ class Agent:
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)
             self._router.remove(link)
-            await self._local.close()
-            self._link = None
+            self._link = None  # from here on unix sockets lead nowhere
+            await self._local.leave()
         log.info("%s is no node any more: %s", welcome.node.name, over.reason)
         await self._application.left(over.reason)
         return over

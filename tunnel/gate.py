@@ -14,7 +14,6 @@ import errno
 import functools
 import logging
 import secrets
-import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from websockets.http11 import Request, Response
 from tunnel.errors import PortTaken, Refused, RemoteProtocolError
 from tunnel.frames import FrameType, decode_json, encode_header, encode_json
 from tunnel.handshake import Hello, Welcome
-from tunnel.listen import Listen, TcpListen, UnixListen
+from tunnel.listen import Listen, TcpListen, UnixListen, somebody_listens
 from tunnel.secure import HubIdentity, SecureSession, make_challenge, proof_holds, server_context
 from tunnel.traffic import Traffic
 from tunnel.transport import MAX_MESSAGE, WRITE_LIMIT, Carrier
@@ -94,7 +93,7 @@ class Gate:
         }
         try:
             if isinstance(listen, UnixListen):
-                if _somebody_listens(listen.path):
+                if somebody_listens(listen.path):
                     raise PortTaken(str(listen.path), 0)
                 self._server = await unix_serve(self._serve, str(listen.path), **options)
                 self._path = listen.path
@@ -213,16 +212,3 @@ def _only_tunnels(websocket: ServerConnection, request: Request) -> Response | N
     if request.path == PATH and "websocket" in request.headers.get("Upgrade", "").lower():
         return None
     return websocket.respond(404, "Not found\n")
-
-
-def _somebody_listens(path: Path) -> bool:
-    """Whether a program accepts connections at a unix socket; asyncio would take its place without a word."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller:
-        caller.setblocking(False)
-        try:
-            caller.connect(str(path))
-        except BlockingIOError:
-            return True  # so many wait to be accepted that there is no room for one more
-        except OSError:
-            return False  # nothing there, or nobody behind it
-        return True

@@ -12,6 +12,7 @@ import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from tunnel.errors import LinkLost, ListenFailed, Refused, RemoteProtocolError
@@ -88,7 +89,10 @@ class Peer:
 
 
 class Hub:
-    """Node 1 and the switch in the middle."""
+    """Node 1 and the switch in the middle.
+
+    `services` are unix sockets of this machine that every node reaches as ports of node 1, outside every block.
+    """
 
     def __init__(
         self,
@@ -100,6 +104,7 @@ class Hub:
         prefix: str = "node",
         grace_s: float = GRACE_S,
         machine: Machine | None = None,
+        services: Mapping[int, Path] | None = None,
     ) -> None:
         machine = machine or Machine.here()
         self.incarnation = secrets.token_hex(8)
@@ -108,7 +113,7 @@ class Hub:
         self._grace_s = grace_s
         self._roster = Roster(prefix=prefix)
         self._router = Router(self._route)
-        self._local = LocalPort(self._from_sockets, machine.address_of)
+        self._local = LocalPort(self._from_sockets, machine.address_of, services)
         self._peers: dict[NodeId, Peer] = {}
         self._owners: dict[Port, Peer] = {}  # of the peers' links
         self._gate = Gate(identity, self._welcome)
