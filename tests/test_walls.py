@@ -40,25 +40,9 @@ class Door:
 
 
 TUNNEL_CORE = (
-    *(
-        "tunnel.errors",
-        "tunnel.address",
-        "tunnel.nodes",
-        "tunnel.frames",
-        "tunnel.events",
-        "tunnel.handshake",
-    ),
-    *(
-        "tunnel.window",
-        "tunnel.stream",
-        "tunnel.turns",
-        "tunnel.ledger",
-        "tunnel.pulse",
-        "tunnel.orders",
-        "tunnel.link",
-        "tunnel.router",
-    ),
-    *("tunnel.backoff", "tunnel.secure"),
+    *("tunnel.errors", "tunnel.address", "tunnel.nodes", "tunnel.frames", "tunnel.messages", "tunnel.window"),
+    *("tunnel.stream", "tunnel.ledger", "tunnel.keepalive", "tunnel.congestion", "tunnel.link", "tunnel.router"),
+    "tunnel.secure",
 )
 RAYCOLAB_CORE = (
     *(

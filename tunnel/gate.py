@@ -24,11 +24,10 @@ from websockets.http11 import Request, Response
 
 from tunnel.errors import PortTaken, Refused, RemoteProtocolError
 from tunnel.frames import FrameType, decode_json, encode_header, encode_json
-from tunnel.handshake import Hello, Welcome
 from tunnel.listen import Listen, TcpListen, UnixListen, somebody_listens
+from tunnel.messages import Hello, Welcome
 from tunnel.secure import HubIdentity, SecureSession, make_challenge, proof_holds, server_context
-from tunnel.traffic import Traffic
-from tunnel.transport import MAX_MESSAGE, WRITE_LIMIT, Carrier
+from tunnel.transport import MAX_MESSAGE, WRITE_LIMIT, Carrier, Traffic
 
 __all__ = ["PATH", "Gate", "Visitor"]
 

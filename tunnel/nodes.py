@@ -71,8 +71,6 @@ class Node:
     id: NodeId
     name: str
     block: PortBlock
-    # Boot id and inode of the network namespace: equal for nodes that see each other's ports.
-    namespace: str
 
     @property
     def address(self) -> str:
@@ -97,6 +95,7 @@ def usable_ports() -> Iterator[range]:
 @dataclass(slots=True)
 class _Member:
     node: Node
+    namespace: str  # equal for nodes that see each other's ports
     busy: frozenset[int]  # ports that other programs use where the node runs
     wanted: dict[NodeId, Node] = field(default_factory=dict)  # nodes it was told to listen for
     listening: set[NodeId] = field(default_factory=set)  # nodes it said it listens for
@@ -127,8 +126,8 @@ class Roster:
         taken = frozenset(busy)
         node_id = self._number()
         block = self._cut(block_size(ports), taken)
-        node = Node(node_id, self._name(name), block, namespace)
-        self._members[node_id] = _Member(node, taken)
+        node = Node(node_id, self._name(name), block)
+        self._members[node_id] = _Member(node, namespace, taken)
         self._last = node_id
         return node
 
@@ -147,10 +146,10 @@ class Roster:
         hosts = self._listeners()
         orders = []
         for node_id, member in self._members.items():
-            space = member.node.namespace
+            space = member.namespace
             wanted: dict[NodeId, Node] = {}
             if hosts[space] == node_id:
-                wanted = {of: other.node for of, other in self._members.items() if other.node.namespace != space}
+                wanted = {of: other.node for of, other in self._members.items() if other.namespace != space}
             start = [node for of, node in wanted.items() if member.wanted.get(of) != node]
             stop = [of for of, node in member.wanted.items() if wanted.get(of) != node]
             member.wanted = wanted
@@ -183,11 +182,11 @@ class Roster:
     def _reachable(self, member: _Member) -> bool:
         """Every namespace listens for the member's, and the member's namespace for every other node."""
         hosts = self._listeners()
-        mine = self._members[hosts[member.node.namespace]]
+        mine = self._members[hosts[member.namespace]]
         for other in self._members.values():
-            if other.node.namespace == member.node.namespace:
+            if other.namespace == member.namespace:
                 continue
-            theirs = self._members[hosts[other.node.namespace]]
+            theirs = self._members[hosts[other.namespace]]
             if member.node.id not in theirs.listening or other.node.id not in mine.listening:
                 return False
         return True
@@ -196,7 +195,7 @@ class Roster:
         """The one node of each namespace that listens there for all: who came first, so a newcomer never takes over."""
         hosts: dict[str, NodeId] = {}
         for node_id, member in self._members.items():
-            hosts.setdefault(member.node.namespace, node_id)
+            hosts.setdefault(member.namespace, node_id)
         return hosts
 
     def _number(self) -> NodeId:

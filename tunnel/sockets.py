@@ -1,4 +1,4 @@
-"""The sockets of this machine as a port of the router: listeners for other nodes, dialers to our own ports.
+"""The sockets of this machine as an endpoint of the router: listeners for other nodes, dialers to our own ports.
 
 A program may also reach a port of a node through a unix socket here, and a service of this node may be one: such a
 service has a port number outside every block. A unix socket knows no reset: a program sees one as the end of what it
@@ -22,15 +22,22 @@ from pathlib import Path
 from typing import cast
 
 from tunnel.errors import LocalProtocolError
-from tunnel.events import StreamAccepted, StreamData, StreamDelivered, StreamFinished, StreamOpened, StreamReset
 from tunnel.frames import ResetCode
 from tunnel.listen import BACKLOG, bind_tcp, bind_unix
 from tunnel.nodes import FIRST_PORT, Node, NodeId, PortBlock, address_of
-from tunnel.router import StreamEvent
-from tunnel.stream import StreamId
+from tunnel.stream import (
+    StreamAccepted,
+    StreamData,
+    StreamDelivered,
+    StreamEvent,
+    StreamFinished,
+    StreamId,
+    StreamOpened,
+    StreamReset,
+)
 from tunnel.window import Budget
 
-__all__ = ["LocalPort"]
+__all__ = ["LocalEndpoint"]
 
 READ_AHEAD = 4 * 1024 * 1024  # 100 ms at 40 MB/s
 LEAST_READ_AHEAD = 256 * 1024
@@ -43,8 +50,8 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, 0 seconds
 class _Relay(asyncio.Protocol):
     """One connection of this machine, of TCP or a unix socket, and the stream it is relayed on."""
 
-    def __init__(self, port: LocalPort, stream: StreamId | None) -> None:
-        self._port = port
+    def __init__(self, local: LocalEndpoint, stream: StreamId | None) -> None:
+        self._local = local
         self.stream = stream  # None until an accepted connection is announced
         self._transport: asyncio.Transport | None = None
         self._entered = 0  # bytes read here that the next hop does not have yet
@@ -62,11 +69,11 @@ class _Relay(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but its bases
         self._transport.set_write_buffer_limits(high=0)
         if self.stream is None:
-            self._port.accepted(self)
+            self._local.accepted(self)
         elif self._over:
             self._abort()
         else:
-            self._port.emit(StreamAccepted(self.stream))
+            self._local.emit(StreamAccepted(self.stream))
             for data in self._early:
                 self._transport.write(data)
             self._early.clear()
@@ -75,17 +82,17 @@ class _Relay(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._entered += len(data)
-        self._port.entered += len(data)
-        if self._entered > self._port.read_ahead and self._transport is not None:
+        self._local.entered += len(data)
+        if self._entered > self._local.read_ahead and self._transport is not None:
             self._paused = True
             self._transport.pause_reading()
         if self.stream is not None:
-            self._port.emit(StreamData(self.stream, data))
+            self._local.emit(StreamData(self.stream, data))
 
     def eof_received(self) -> bool:
         self._read_done = True
         if self.stream is not None and not self._over:
-            self._port.emit(StreamFinished(self.stream))
+            self._local.emit(StreamFinished(self.stream))
         self._close_if_done()
         return True
 
@@ -95,10 +102,10 @@ class _Relay(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self.stream is None:
             return
-        self._port.forget(self.stream)
+        self._local.forget(self.stream)
         if not self._over and not (self._read_done and self._write_done and not self._leaving):
             self._over = True
-            self._port.emit(StreamReset(self.stream, ResetCode.CONNECTION))
+            self._local.emit(StreamReset(self.stream, ResetCode.CONNECTION))
 
     # The router's side.
 
@@ -116,9 +123,9 @@ class _Relay(asyncio.Protocol):
 
     def delivered(self, count: int) -> None:
         self._entered -= count
-        self._port.entered -= count
+        self._local.entered -= count
         transport = self._transport
-        if self._paused and self._entered <= self._port.read_ahead:
+        if self._paused and self._entered <= self._local.read_ahead:
             self._paused = False
             if transport is not None and not transport.is_closing():
                 transport.resume_reading()
@@ -128,7 +135,7 @@ class _Relay(asyncio.Protocol):
         self._abort()
 
     def forgotten(self) -> None:
-        self._port.entered -= self._entered
+        self._local.entered -= self._entered
         self._entered = 0
 
     # Both.
@@ -138,7 +145,7 @@ class _Relay(asyncio.Protocol):
         if self._leaving and self._transport is not None and not self._transport.get_write_buffer_size():
             count, self._leaving = self._leaving, 0
             if self.stream is not None and not self._over:
-                self._port.emit(StreamDelivered(self.stream, count))
+                self._local.emit(StreamDelivered(self.stream, count))
 
     def _finish_if_due(self) -> None:
         if self._finish_wanted and self._transport is not None and not self._write_done:
@@ -162,8 +169,8 @@ class _Relay(asyncio.Protocol):
             self._transport.abort()
 
 
-class LocalPort:
-    """This machine's sockets, as `router.Port` asks.
+class LocalEndpoint:
+    """This machine's sockets, as `router.Endpoint` asks.
 
     `emit` gets what happens here; it must hand the events to the router. Dials go only to `node`'s own address and
     only to ports of its block, or to the unix sockets in `services`, by port: the mesh reaches nothing else of this
@@ -271,7 +278,7 @@ class LocalPort:
         self._unlisten_unix()
         await self.leave()
 
-    # As a router.Port.
+    # As an endpoint of the router.
 
     def open(self, node: int, port: int) -> StreamId | None:
         """Dial our own `port`, or the service of that number, for a stream that comes out of the tunnel."""
@@ -368,7 +375,7 @@ class LocalPort:
 class _Accepted(_Relay):
     """A connection that a program of this machine made toward another node."""
 
-    def __init__(self, port: LocalPort, target: int, target_port: int) -> None:
-        super().__init__(port, None)
+    def __init__(self, local: LocalEndpoint, target: int, target_port: int) -> None:
+        super().__init__(local, None)
         self.target = target
         self.target_port = target_port

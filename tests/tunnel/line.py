@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 
-from tunnel.events import StreamData, StreamDelivered, StreamOpened
 from tunnel.frames import FrameParser
 from tunnel.link import Link
-from tunnel.stream import StreamId
+from tunnel.stream import StreamData, StreamDelivered, StreamId, StreamOpened
 from tunnel.testing import Wire
 from tunnel.window import Budget
 

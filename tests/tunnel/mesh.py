@@ -26,10 +26,10 @@ import uvloop
 
 from tunnel.address import JoinAddress, unix_url
 from tunnel.agent import Agent
-from tunnel.handshake import Welcome
 from tunnel.hub import Hub, Peer
 from tunnel.listen import UnixListen
 from tunnel.machine import Machine, busy_ports
+from tunnel.messages import Welcome
 from tunnel.nodes import Node, NodeId, PortBlock
 from tunnel.secure import HubIdentity
 from tunnel.testing import Edge

@@ -11,10 +11,10 @@ import base64
 import contextlib
 import random
 from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from websockets.asyncio.client import unix_connect
 from websockets.asyncio.connection import Connection
 from websockets.asyncio.server import ServerConnection, unix_serve
@@ -27,7 +27,7 @@ from tunnel.dial import dial
 from tunnel.errors import PinMismatch, Refused, RemoteProtocolError
 from tunnel.frames import FrameType, encode_header, encode_json
 from tunnel.gate import PATH
-from tunnel.handshake import Resume
+from tunnel.messages import Resume
 from tunnel.secure import HubIdentity, SecureSession, prove, server_context
 from tunnel.testing import Edge
 from tunnel.transport import MAX_MESSAGE, Carrier

@@ -18,7 +18,7 @@ from tests.tunnel.mesh import Member, Mesh, Serve, behind_an_edge, echo, in_each
 from tunnel.errors import ListenFailed, LocalProtocolError, PortTaken
 from tunnel.frames import ResetCode
 from tunnel.nodes import FIRST_PORT, HUB
-from tunnel.sockets import LocalPort
+from tunnel.sockets import LocalEndpoint
 
 SERVICE = 1
 
@@ -158,7 +158,7 @@ class TestRefusals:
     def test_a_number_that_could_be_a_blocks(self, port: int) -> None:
         """The hub's own program has a bug, and hears so at once."""
         with pytest.raises(LocalProtocolError, match="outside every block"):
-            LocalPort(lambda event: None, services={port: Path("/nowhere")})
+            LocalEndpoint(lambda event: None, services={port: Path("/nowhere")})
 
 
 class TestTheSocket:
@@ -189,7 +189,7 @@ class TestTheSocket:
     @in_loop
     async def test_it_takes_the_place_of_a_dead_socket_only(self, tmp_path: Path) -> None:
         """One that nobody listens on is left over; one in use, a file, and no folder at all are told."""
-        sockets = LocalPort(lambda event: None)
+        sockets = LocalEndpoint(lambda event: None)
         left_over, in_use, file = tmp_path / "a", tmp_path / "b", tmp_path / "c"
         with socket.socket(socket.AF_UNIX) as dead:
             dead.bind(str(left_over))
