@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 
+from tests.tunnel.edge import Wire
 from tunnel.frames import FrameParser
 from tunnel.link import Link
 from tunnel.stream import StreamData, StreamDelivered, StreamId, StreamOpened
-from tunnel.testing import Wire
 from tunnel.window import Budget
 
 __all__ = ["Line"]

@@ -24,6 +24,7 @@ from typing import Any, Self
 import pytest
 import uvloop
 
+from tests.tunnel.edge import Edge
 from tunnel.address import JoinAddress, unix_url
 from tunnel.agent import Agent
 from tunnel.hub import Hub, Peer
@@ -32,7 +33,6 @@ from tunnel.machine import Machine, busy_ports
 from tunnel.messages import Welcome
 from tunnel.nodes import Node, NodeId, PortBlock
 from tunnel.secure import HubIdentity
-from tunnel.testing import Edge
 
 __all__ = [
     "NOW",

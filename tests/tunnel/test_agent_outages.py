@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from tests.in_loop import in_loop
 from tests.tunnel.door import WELCOME
+from tests.tunnel.edge import Edge
 from tests.tunnel.mesh import (
     NOW,
     AgentLog,
@@ -30,7 +31,6 @@ from tunnel.errors import RemoteProtocolError
 from tunnel.gate import Gate, Visitor
 from tunnel.listen import UnixListen
 from tunnel.secure import HubIdentity
-from tunnel.testing import Edge
 
 
 class TestOutages:

@@ -15,11 +15,11 @@ from websockets.asyncio.connection import Connection
 
 from tests.in_loop import in_loop
 from tests.tunnel.carriers import carriers, data_frame, identity, line
+from tests.tunnel.edge import Edge
 from tests.tunnel.mesh import behind_an_edge, echo, eventually, in_each_loop
 from tunnel.errors import PinMismatch, RemoteProtocolError
 from tunnel.frames import Frame, FrameType
 from tunnel.secure import SecureSession, server_context
-from tunnel.testing import Edge
 from tunnel.transport import MAX_BATCH, STORE_RUN, STORED, Carrier, Meter, Traffic
 
 
