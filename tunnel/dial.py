@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 from websockets.asyncio.client import ClientConnection, connect, unix_connect
@@ -14,11 +12,11 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 
 from tunnel.address import JoinAddress
 from tunnel.errors import LocalProtocolError, Refused, RemoteProtocolError, TunnelError
-from tunnel.frames import Frame, FrameType, decode_json, encode_header, encode_json
+from tunnel.frames import Frame, FrameType, decode_json, encode_json
 from tunnel.gate import PATH
 from tunnel.messages import Hello, Welcome
 from tunnel.secure import SecureSession, prove
-from tunnel.transport import MAX_MESSAGE, WRITE_LIMIT, Carrier
+from tunnel.transport import WEBSOCKET, Carrier
 
 __all__ = ["Backoff", "Transient", "dial"]
 
@@ -92,15 +90,8 @@ async def dial(address: JoinAddress, hello: Hello, timeout_s: float) -> tuple[We
 
 
 async def _connect(address: JoinAddress) -> ClientConnection:
-    options: dict[str, Any] = {
-        "compression": None,
-        "max_size": MAX_MESSAGE,
-        "ping_interval": None,  # links have their own pings
-        "write_limit": WRITE_LIMIT,
-        "close_timeout": 2,
-        "additional_headers": {"ngrok-skip-browser-warning": "1"},  # spares a node ngrok's page for browsers
-        "logger": logging.getLogger("tunnel.websockets"),
-    }
+    # The header spares a node the page that ngrok shows to browsers.
+    options = WEBSOCKET | {"additional_headers": {"ngrok-skip-browser-warning": "1"}}
     path = address.unix_path
     if path is not None:
         return await unix_connect(path, f"ws://localhost{PATH}", **options)
@@ -113,8 +104,7 @@ async def _greet(websocket: ClientConnection, address: JoinAddress, hello: Hello
     frames = await carrier.handshake()
     challenge = await _one(carrier, frames, FrameType.CHALLENGE)
     proven = msgspec.structs.replace(hello, proof=prove(address.secret, address.pin, challenge.payload))
-    payload = encode_json(FrameType.HELLO, proven.to_json())
-    await carrier.send(encode_header(FrameType.HELLO, len(payload)) + payload)
+    await carrier.say(FrameType.HELLO, encode_json(FrameType.HELLO, proven.to_json()))
     answer = await _one(carrier, [], FrameType.WELCOME)
     welcome = Welcome.from_json(decode_json(answer))
     carrier.compress()

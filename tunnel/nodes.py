@@ -116,11 +116,6 @@ class Roster:
         """Everybody present, the hub first."""
         return [member.node for member in self._members.values()]
 
-    def get(self, node_id: int) -> Node | None:
-        """The node of this number, None when there is none."""
-        member = self._members.get(NodeId(node_id))
-        return None if member is None else member.node
-
     def join(self, *, name: str | None, ports: int, namespace: str, busy: Iterable[int]) -> Node:
         """Give a newcomer a number, a name and a block; Refused("full") when there is no room."""
         taken = frozenset(busy)
@@ -131,12 +126,11 @@ class Roster:
         self._last = node_id
         return node
 
-    def leave(self, node_id: NodeId) -> Node | None:
+    def leave(self, node_id: NodeId) -> None:
         """Forget a node; its number, name and block are free again."""
-        member = self._members.pop(node_id, None)
+        self._members.pop(node_id, None)
         for other in self._members.values():
             other.listening.discard(node_id)
-        return None if member is None else member.node
 
     def orders(self) -> list[tuple[NodeId, list[Node], list[NodeId]]]:
         """What changed for whom since the last call: (who, nodes to listen for from now on, nodes to stop for).

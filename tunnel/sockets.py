@@ -50,9 +50,11 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, 0 seconds
 class _Relay(asyncio.Protocol):
     """One connection of this machine, of TCP or a unix socket, and the stream it is relayed on."""
 
-    def __init__(self, local: LocalEndpoint, stream: StreamId | None) -> None:
+    def __init__(self, local: LocalEndpoint, stream: StreamId | None, target: tuple[int, int] = (0, 0)) -> None:
         self._local = local
-        self.stream = stream  # None until an accepted connection is announced
+        # None until an accepted connection, which is for the node and port of `target`, is announced.
+        self.stream = stream
+        self.target = target
         self._transport: asyncio.Transport | None = None
         self._entered = 0  # bytes read here that the next hop does not have yet
         self._paused = False  # too much is on its way
@@ -219,7 +221,7 @@ class LocalEndpoint:
             for port in block.ports:
                 listener = bind_tcp(address, port)
                 unless_all.callback(listener.close)
-                accept = functools.partial(_Accepted, self, node, port)
+                accept = functools.partial(_Relay, self, None, (node, port))
                 servers.append(await loop.create_server(accept, sock=listener, backlog=BACKLOG))
                 unless_all.callback(servers[-1].close)
             self._listeners[node] = servers
@@ -238,7 +240,7 @@ class LocalEndpoint:
         if self._closed:
             raise LocalProtocolError("these sockets are closed for good")
         listener = bind_unix(path)
-        accept = functools.partial(_Accepted, self, node, port)
+        accept = functools.partial(_Relay, self, None, (node, port))
         server = await asyncio.get_running_loop().create_unix_server(accept, sock=listener, backlog=BACKLOG)
         self._unix_listeners[path] = server
         if self._closed:
@@ -330,10 +332,9 @@ class LocalEndpoint:
 
     def accepted(self, relay: _Relay) -> None:
         """A program of this machine connected to a listener."""
-        assert isinstance(relay, _Accepted)
         relay.stream = self._take_id()
         self._relays[relay.stream] = relay
-        self.emit(StreamOpened(relay.stream, relay.target, relay.target_port))
+        self.emit(StreamOpened(relay.stream, *relay.target))
 
     def forget(self, stream: StreamId) -> _Relay | None:
         """A connection is closed; returns it unless it was forgotten before."""
@@ -370,12 +371,3 @@ class LocalEndpoint:
     def _take_id(self) -> StreamId:
         self._next_stream += 1
         return StreamId(self._next_stream)
-
-
-class _Accepted(_Relay):
-    """A connection that a program of this machine made toward another node."""
-
-    def __init__(self, local: LocalEndpoint, target: int, target_port: int) -> None:
-        super().__init__(local, None)
-        self.target = target
-        self.target_port = target_port

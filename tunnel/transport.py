@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import io
+import logging
 import math
 import time
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
-from typing import IO, cast
+from typing import IO, Any, cast
 
 import zstandard
 from websockets.asyncio.connection import Connection
@@ -24,12 +25,12 @@ from websockets.http11 import Request, Response
 
 from tunnel.congestion import BATCH
 from tunnel.errors import LinkLost, RemoteProtocolError, SessionDamaged
-from tunnel.frames import DATA, MAX_PAYLOAD, Frame, FrameParser
+from tunnel.frames import DATA, MAX_PAYLOAD, Frame, FrameParser, FrameType, encode_header
 from tunnel.link import Event, Link
 from tunnel.messages import LinkOver
 from tunnel.secure import SecureSession
 
-__all__ = ["MAX_MESSAGE", "Carrier", "Meter", "Traffic", "Wake", "carry"]
+__all__ = ["MAX_MESSAGE", "WEBSOCKET", "WRITE_LIMIT", "Carrier", "Meter", "Traffic", "Wake", "carry"]
 
 MAX_BATCH = BATCH + 2 * MAX_PAYLOAD
 MAX_MESSAGE = 2 * MAX_BATCH  # of a WebSocket message: zstd and TLS add a little
@@ -42,6 +43,16 @@ CLOSE_S = 0.5
 TICK_S = 0.05  # between two looks at a link that has something to do and cannot
 MAX_ZSTD_WINDOW = 1 << 23  # memory a peer's compression settings may cost us
 WRITE_LIMIT = 64 * 1024  # bytes waiting in the WebSocket before its writer is told to wait
+
+WEBSOCKET: dict[str, Any] = {
+    "compression": None,
+    "max_size": MAX_MESSAGE,
+    "ping_interval": None,  # links have their own pings, which work through any proxy
+    "write_limit": WRITE_LIMIT,
+    "close_timeout": 2,
+    "logger": logging.getLogger("tunnel.websockets"),
+}
+"""How both ends of a link set up their WebSocket."""
 
 Wake = asyncio.Event
 """Set whenever a link may have something to send."""
@@ -166,6 +177,10 @@ class Carrier:
         for piece in (batch,) if self._compressor is None else self._pack(self._compressor, batch):
             self._session.send(piece)
         await self._flush(data, plain)
+
+    async def say(self, kind: FrameType, payload: bytes) -> None:
+        """Send one frame of the handshake."""
+        await self.send(encode_header(kind, len(payload)) + payload)
 
     async def receive(self) -> list[Frame]:
         """The frames of the next message; raises RemoteProtocolError, or ConnectionClosed at the end."""
