@@ -40,7 +40,7 @@ from raycolab.node.ray_command import ray_environment
 from raycolab.node.rpc import ControlClient, error_from
 from tunnel.address import JoinAddress
 from tunnel.errors import AddressError
-from tunnel.handshake import MAX_NAME
+from tunnel.messages import MAX_NAME
 
 __all__ = ["Head", "attach", "check_capacity", "check_name", "join", "leave", "read_address", "start_head"]
 

@@ -40,8 +40,8 @@ class Door:
 TUNNEL_CORE = tuple(
     f"tunnel.{name}"
     for name in (
-        *("errors", "address", "nodes", "frames", "events", "handshake", "window", "stream", "turns", "ledger"),
-        *("pulse", "orders", "link", "router", "backoff", "secure"),
+        *("errors", "address", "nodes", "frames", "messages", "window", "stream", "ledger", "keepalive"),
+        *("congestion", "link", "router", "secure"),
     )
 )
 RAYCOLAB_CORE = tuple(

@@ -12,21 +12,32 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 from tunnel.address import JoinAddress
-from tunnel.backoff import Backoff
-from tunnel.dial import Transient, dial
+from tunnel.dial import Backoff, Transient, dial
 from tunnel.errors import HubUnreachable, LinkLost, ListenFailed, PinMismatch, Refused, RemoteProtocolError
-from tunnel.events import Event, LinkOver, MessageReceived, RosterReceived
 from tunnel.frames import ResetCode
-from tunnel.handshake import Hello, Resume, Welcome
-from tunnel.link import Link
+from tunnel.link import Event, Link, MessageReceived, RosterReceived
 from tunnel.machine import Machine, busy_ports, keep_freed_memory, raise_file_limit
+from tunnel.messages import (
+    MAX_BUSY,
+    Hello,
+    LinkOver,
+    Listening,
+    NodePort,
+    Orders,
+    Ready,
+    Resume,
+    Taken,
+    Welcome,
+    roster_of_hub,
+)
 from tunnel.nodes import Node, NodeId, PortBlock
-from tunnel.orders import Listening, Orders
-from tunnel.router import Port, Router, StreamEvent
-from tunnel.sockets import LocalPort
+from tunnel.router import Endpoint, Router
+from tunnel.sockets import LocalEndpoint
+from tunnel.stream import StreamEvent
 from tunnel.transport import Carrier, Wake, carry
 
 __all__ = ["GIVE_UP_S", "REACH_S", "Agent", "AgentApplication"]
@@ -98,7 +109,7 @@ class Agent:
         self._namespace = machine.namespace
         self._backoff = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S)
         self._pause = False  # whether the last WebSocket ended too soon to dial again at once
-        self._local = LocalPort(self._from_sockets, machine.address_of)
+        self._local = LocalEndpoint(self._from_sockets, machine.address_of)
         self._router = Router(self._route)
         self._link: Link | None = None
         self._wake = Wake()
@@ -124,6 +135,14 @@ class Agent:
     async def probe(self, node_id: int, port: int, timeout_s: float = 10.0) -> ResetCode | None:
         """Dial another node's port from here, through the mesh; None when it accepted."""
         return await self._local.probe(node_id, port, timeout_s)
+
+    async def listen_unix(self, path: Path, *, node: int, port: int) -> None:
+        """Accept connections at `path`, a unix socket of mode 0600, and relay each to `node`:`port`, until `run` ends.
+
+        It stays while this node is lost and joins anew; without a link what connects is closed at once. ListenFailed
+        when the path cannot be listened at.
+        """
+        await self._local.listen_unix(path, node, port)
 
     def leave(self) -> None:
         """Say goodbye; `run` returns within PARTING_S. Without a WebSocket the hub learns it after the grace period."""
@@ -173,8 +192,8 @@ class Agent:
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)
             self._router.remove(link)
-            await self._local.close()
-            self._link = None
+            self._link = None  # from here on unix sockets lead nowhere
+            await self._local.leave()
         log.info("%s is no node any more: %s", welcome.node.name, over.reason)
         await self._application.left(over.reason)
         return over
@@ -231,7 +250,7 @@ class Agent:
                 return carrying.result()
             failure = following.exception() if following.done() else None
             self._over = LinkOver(LEFT if failure is None else str(failure), final=True)
-            link.goodbye(self._over.reason, final=True)
+            link.goodbye(self._over)
             self._wake.set()
             await asyncio.wait({carrying}, timeout=PARTING_S)
             if failure is not None:
@@ -252,7 +271,7 @@ class Agent:
             name=self._name,
             ports=self._ports,
             namespace=self._namespace,
-            busy=tuple(sorted(busy_ports())),
+            busy=tuple(sorted(busy_ports())[:MAX_BUSY]),
             resume=resume,
             application=self._hello,
         )
@@ -286,7 +305,7 @@ class Agent:
 
     # Streams.
 
-    def _route(self, entry: Port, node: int, port: int) -> Port | None:
+    def _route(self, entry: Endpoint, node: int, port: int) -> Endpoint | None:
         return self._link if entry is self._local else self._local
 
     def _from_sockets(self, event: StreamEvent) -> None:
@@ -309,8 +328,8 @@ class Agent:
     # The roster.
 
     def _on_roster(self, body: Mapping[str, Any]) -> None:
-        orders = Orders.from_json(body)
-        if orders.ready:
+        orders = roster_of_hub(body)
+        if isinstance(orders, Ready):
             self._is_ready = True
             self._application.ready()
         else:
@@ -320,17 +339,17 @@ class Agent:
         """Listen as the hub says, one order after the other; ListenFailed when that cannot be from the start."""
         while True:
             orders = await self._orders.get()
-            for node_id in orders.stop:
+            for node_id in orders.unlisten:
                 self._local.unlisten(node_id)
             listening = []
-            for node_id, block in orders.start:
+            for wanted in orders.listen:
                 try:
-                    await self._listen(node_id, block)
-                    listening.append(node_id)
+                    await self._listen(wanted.node, wanted.block)
+                    listening.append(wanted.node)
                 except ListenFailed as error:
                     if not self._is_ready:
                         raise
-                    link.roster(Listening(taken=(node_id, error.port)).to_json())
+                    link.roster(Taken(NodePort(wanted.node, error.port)).to_json())
             link.roster(Listening(tuple(listening)).to_json())
             self._wake.set()
 

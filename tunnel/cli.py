@@ -23,9 +23,9 @@ from typing import Any
 from tunnel.address import JoinAddress, unix_url
 from tunnel.agent import Agent
 from tunnel.errors import AddressError, IdentityError, ListenFailed, TunnelError
-from tunnel.handshake import Welcome
 from tunnel.hub import Hub
 from tunnel.listen import Listen, TcpListen, UnixListen
+from tunnel.messages import Welcome
 from tunnel.nodes import Node
 from tunnel.secure import HubIdentity
 

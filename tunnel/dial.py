@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
-import logging
 from collections.abc import Mapping
-from typing import Any
 
+import msgspec
 from websockets.asyncio.client import ClientConnection, connect, unix_connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 
 from tunnel.address import JoinAddress
-from tunnel.errors import Refused, RemoteProtocolError, TunnelError
-from tunnel.frames import Frame, FrameType, decode_json, encode_header, encode_json
+from tunnel.errors import LocalProtocolError, Refused, RemoteProtocolError, TunnelError
+from tunnel.frames import Frame, FrameType, decode_json, encode_json
 from tunnel.gate import PATH
-from tunnel.handshake import Hello, Welcome
+from tunnel.messages import Hello, Welcome
 from tunnel.secure import SecureSession, prove
-from tunnel.transport import MAX_MESSAGE, WRITE_LIMIT, Carrier
+from tunnel.transport import WEBSOCKET, Carrier
 
-__all__ = ["Transient", "dial"]
+__all__ = ["Backoff", "Transient", "dial"]
 
 ATTEMPT_S = 15.0  # for one whole attempt
 
@@ -34,6 +32,37 @@ class Transient(TunnelError):  # noqa: N818 - it says what it is to the agent, a
     def __init__(self, text: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(text)
         self.headers = dict(headers or {})
+
+
+class Backoff:
+    """Exponential backoff with nearly full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter").
+
+    1. The ceiling starts at `initial_s` and doubles with every wait up to `cap_s`.
+    2. A wait is drawn evenly between the floor, half of `initial_s`, and the ceiling. Full jitter draws from
+       nothing on, so that five joiners whose hub went away spread out; the floor keeps the luckiest one from
+       knocking without pause.
+    3. `reset` begins anew, once a try has succeeded.
+    """
+
+    def __init__(self, initial_s: float, cap_s: float) -> None:
+        if not 0 < initial_s <= cap_s:
+            raise LocalProtocolError(f"a backoff needs 0 < initial_s <= cap_s, not {initial_s} and {cap_s}")
+        self._initial_s = initial_s
+        self._cap_s = cap_s
+        self._ceiling_s = initial_s
+
+    def next(self, random01: float) -> float:
+        """Seconds to wait before the next try; `random01` is drawn evenly from [0, 1)."""
+        if not 0 <= random01 <= 1:
+            raise LocalProtocolError(f"a backoff needs a random number from 0 to 1, not {random01}")
+        floor_s = self._initial_s / 2
+        wait_s = floor_s + (self._ceiling_s - floor_s) * random01
+        self._ceiling_s = min(self._cap_s, self._ceiling_s * 2)
+        return wait_s
+
+    def reset(self) -> None:
+        """Begin anew: the last try succeeded."""
+        self._ceiling_s = self._initial_s
 
 
 async def dial(address: JoinAddress, hello: Hello, timeout_s: float) -> tuple[Welcome, Carrier]:
@@ -61,15 +90,8 @@ async def dial(address: JoinAddress, hello: Hello, timeout_s: float) -> tuple[We
 
 
 async def _connect(address: JoinAddress) -> ClientConnection:
-    options: dict[str, Any] = {
-        "compression": None,
-        "max_size": MAX_MESSAGE,
-        "ping_interval": None,  # links have their own pings
-        "write_limit": WRITE_LIMIT,
-        "close_timeout": 2,
-        "additional_headers": {"ngrok-skip-browser-warning": "1"},  # spares a node ngrok's page for browsers
-        "logger": logging.getLogger("tunnel.websockets"),
-    }
+    # The header spares a node the page that ngrok shows to browsers.
+    options = WEBSOCKET | {"additional_headers": {"ngrok-skip-browser-warning": "1"}}
     path = address.unix_path
     if path is not None:
         return await unix_connect(path, f"ws://localhost{PATH}", **options)
@@ -81,11 +103,10 @@ async def _greet(websocket: ClientConnection, address: JoinAddress, hello: Hello
     carrier.began(websocket.request, websocket.response)
     frames = await carrier.handshake()
     challenge = await _one(carrier, frames, FrameType.CHALLENGE)
-    proven = dataclasses.replace(hello, proof=prove(address.secret, address.pin, challenge.payload))
-    payload = encode_json(FrameType.HELLO, proven.to_json())
-    await carrier.send(encode_header(FrameType.HELLO, len(payload)) + payload)
+    proven = msgspec.structs.replace(hello, proof=prove(address.secret, address.pin, challenge.payload))
+    await carrier.say(FrameType.HELLO, encode_json(FrameType.HELLO, proven.to_json()))
     answer = await _one(carrier, [], FrameType.WELCOME)
-    welcome = Welcome.from_json(decode_json(answer), hello.namespace)
+    welcome = Welcome.from_json(decode_json(answer))
     carrier.compress()
     return welcome, carrier
 

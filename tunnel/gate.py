@@ -14,7 +14,6 @@ import errno
 import functools
 import logging
 import secrets
-import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -24,12 +23,11 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from tunnel.errors import PortTaken, Refused, RemoteProtocolError
-from tunnel.frames import FrameType, decode_json, encode_header, encode_json
-from tunnel.handshake import Hello, Welcome
-from tunnel.listen import Listen, TcpListen, UnixListen
+from tunnel.frames import FrameType, decode_json, encode_json
+from tunnel.listen import Listen, TcpListen, UnixListen, somebody_listens
+from tunnel.messages import Hello, Welcome
 from tunnel.secure import HubIdentity, SecureSession, make_challenge, proof_holds, server_context
-from tunnel.traffic import Traffic
-from tunnel.transport import MAX_MESSAGE, WRITE_LIMIT, Carrier
+from tunnel.transport import MAX_MESSAGE, WEBSOCKET, WRITE_LIMIT, Carrier, Traffic
 
 __all__ = ["PATH", "Gate", "Visitor"]
 
@@ -54,8 +52,7 @@ class Visitor:
 
     async def answer(self, welcome: Welcome) -> None:
         """Let the visitor in; compression begins."""
-        payload = encode_json(FrameType.WELCOME, welcome.to_json())
-        await self.carrier.send(encode_header(FrameType.WELCOME, len(payload)) + payload)
+        await self.carrier.say(FrameType.WELCOME, encode_json(FrameType.WELCOME, welcome.to_json()))
         self.carrier.compress()
 
 
@@ -80,21 +77,15 @@ class Gate:
 
     async def open(self, listen: Listen) -> Listen:
         """Begin to accept; returns the address bound. PortTaken when it is in use, OSError when it cannot be bound."""
-        options: dict[str, Any] = {
+        options = WEBSOCKET | {
             "create_connection": functools.partial(_Caller, self),
             "process_request": _only_tunnels,
-            "compression": None,
-            "max_size": MAX_MESSAGE,
-            "ping_interval": None,  # links have their own pings, which work through any proxy
-            "write_limit": WRITE_LIMIT,
             "open_timeout": HANDSHAKE_S,
-            "close_timeout": 2,
             "server_header": None,
-            "logger": logging.getLogger("tunnel.websockets"),
         }
         try:
             if isinstance(listen, UnixListen):
-                if _somebody_listens(listen.path):
+                if somebody_listens(listen.path):
                     raise PortTaken(str(listen.path), 0)
                 self._server = await unix_serve(self._serve, str(listen.path), **options)
                 self._path = listen.path
@@ -159,7 +150,7 @@ class Gate:
     async def _greet(self, carrier: Carrier) -> Visitor:
         frames = await carrier.handshake()
         challenge = make_challenge(secrets.token_bytes(32))
-        await carrier.send(encode_header(FrameType.CHALLENGE, len(challenge)) + challenge)
+        await carrier.say(FrameType.CHALLENGE, challenge)
         while not frames:
             frames = await carrier.receive()
         if len(frames) != 1 or frames[0].type is not FrameType.HELLO:
@@ -205,7 +196,7 @@ async def _refuse(carrier: Carrier, refused: Refused) -> None:
     payload = encode_json(FrameType.REFUSED, {"code": refused.code, "message": refused.message})
     with contextlib.suppress(ConnectionClosed, TimeoutError):
         async with asyncio.timeout(REFUSAL_S):
-            await carrier.send(encode_header(FrameType.REFUSED, len(payload)) + payload)
+            await carrier.say(FrameType.REFUSED, payload)
 
 
 def _only_tunnels(websocket: ServerConnection, request: Request) -> Response | None:
@@ -213,16 +204,3 @@ def _only_tunnels(websocket: ServerConnection, request: Request) -> Response | N
     if request.path == PATH and "websocket" in request.headers.get("Upgrade", "").lower():
         return None
     return websocket.respond(404, "Not found\n")
-
-
-def _somebody_listens(path: Path) -> bool:
-    """Whether a program accepts connections at a unix socket; asyncio would take its place without a word."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller:
-        caller.setblocking(False)
-        try:
-            caller.connect(str(path))
-        except BlockingIOError:
-            return True  # so many wait to be accepted that there is no room for one more
-        except OSError:
-            return False  # nothing there, or nobody behind it
-        return True

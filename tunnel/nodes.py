@@ -71,8 +71,6 @@ class Node:
     id: NodeId
     name: str
     block: PortBlock
-    # Boot id and inode of the network namespace: equal for nodes that see each other's ports.
-    namespace: str
 
     @property
     def address(self) -> str:
@@ -97,6 +95,7 @@ def usable_ports() -> Iterator[range]:
 @dataclass(slots=True)
 class _Member:
     node: Node
+    namespace: str  # equal for nodes that see each other's ports
     busy: frozenset[int]  # ports that other programs use where the node runs
     wanted: dict[NodeId, Node] = field(default_factory=dict)  # nodes it was told to listen for
     listening: set[NodeId] = field(default_factory=set)  # nodes it said it listens for
@@ -117,27 +116,21 @@ class Roster:
         """Everybody present, the hub first."""
         return [member.node for member in self._members.values()]
 
-    def get(self, node_id: int) -> Node | None:
-        """The node of this number, None when there is none."""
-        member = self._members.get(NodeId(node_id))
-        return None if member is None else member.node
-
     def join(self, *, name: str | None, ports: int, namespace: str, busy: Iterable[int]) -> Node:
         """Give a newcomer a number, a name and a block; Refused("full") when there is no room."""
         taken = frozenset(busy)
         node_id = self._number()
         block = self._cut(block_size(ports), taken)
-        node = Node(node_id, self._name(name), block, namespace)
-        self._members[node_id] = _Member(node, taken)
+        node = Node(node_id, self._name(name), block)
+        self._members[node_id] = _Member(node, namespace, taken)
         self._last = node_id
         return node
 
-    def leave(self, node_id: NodeId) -> Node | None:
+    def leave(self, node_id: NodeId) -> None:
         """Forget a node; its number, name and block are free again."""
-        member = self._members.pop(node_id, None)
+        self._members.pop(node_id, None)
         for other in self._members.values():
             other.listening.discard(node_id)
-        return None if member is None else member.node
 
     def orders(self) -> list[tuple[NodeId, list[Node], list[NodeId]]]:
         """What changed for whom since the last call: (who, nodes to listen for from now on, nodes to stop for).
@@ -147,10 +140,10 @@ class Roster:
         hosts = self._listeners()
         orders = []
         for node_id, member in self._members.items():
-            space = member.node.namespace
+            space = member.namespace
             wanted: dict[NodeId, Node] = {}
             if hosts[space] == node_id:
-                wanted = {of: other.node for of, other in self._members.items() if other.node.namespace != space}
+                wanted = {of: other.node for of, other in self._members.items() if other.namespace != space}
             start = [node for of, node in wanted.items() if member.wanted.get(of) != node]
             stop = [of for of, node in member.wanted.items() if wanted.get(of) != node]
             member.wanted = wanted
@@ -183,11 +176,11 @@ class Roster:
     def _reachable(self, member: _Member) -> bool:
         """Every namespace listens for the member's, and the member's namespace for every other node."""
         hosts = self._listeners()
-        mine = self._members[hosts[member.node.namespace]]
+        mine = self._members[hosts[member.namespace]]
         for other in self._members.values():
-            if other.node.namespace == member.node.namespace:
+            if other.namespace == member.namespace:
                 continue
-            theirs = self._members[hosts[other.node.namespace]]
+            theirs = self._members[hosts[other.namespace]]
             if member.node.id not in theirs.listening or other.node.id not in mine.listening:
                 return False
         return True
@@ -196,7 +189,7 @@ class Roster:
         """The one node of each namespace that listens there for all: who came first, so a newcomer never takes over."""
         hosts: dict[str, NodeId] = {}
         for node_id, member in self._members.items():
-            hosts.setdefault(member.node.namespace, node_id)
+            hosts.setdefault(member.namespace, node_id)
         return hosts
 
     def _number(self) -> NodeId:

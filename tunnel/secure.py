@@ -177,11 +177,10 @@ def _readable_only_here(content: bytes) -> Iterator[str]:
 
 
 class _State(enum.Enum):
-    """Where a secure session stands; the last two are final."""
+    """Where a secure session stands; the last one is final."""
 
     HANDSHAKE = "handshake"
     ESTABLISHED = "established"
-    CLOSED = "closed"  # by us, or by the peer's close_notify
     FAILED = "failed"
 
 
@@ -222,22 +221,17 @@ class SecureSession:
 
     @property
     def established(self) -> bool:
-        """True from the end of the handshake, pin included, until this side closes or the session fails."""
+        """True from the end of the handshake, pin included, until the session fails."""
         return self._state is _State.ESTABLISHED
 
-    @property
-    def peer_closed(self) -> bool:
-        """True once the peer has said, under encryption, that nothing more will come."""
-        return self._peer_closed
-
     def receive(self, ciphertext: bytes | bytearray | memoryview) -> bytes:
-        """The plaintext that `ciphertext` completes, perhaps b""; what follows either side's close is dropped.
+        """The plaintext that `ciphertext` completes, perhaps b""; what follows the peer's close_notify is dropped.
 
         Raises PinMismatch, or RemoteProtocolError for whatever is not the TLS it should be.
         """
         if self._state is _State.FAILED:
             raise LocalProtocolError("this session has failed and takes nothing more")
-        if self._state is _State.CLOSED or self._peer_closed:
+        if self._peer_closed:
             return b""
         rest = memoryview(ciphertext)
         plaintext: list[bytes] = []
@@ -266,15 +260,6 @@ class SecureSession:
     def data_to_send(self) -> bytes:
         """What to hand to the peer now, perhaps b""."""
         return self._outgoing.read()
-
-    def close(self) -> None:
-        """Say that nothing more will come (close_notify), where there is a session to say it in."""
-        if self._state is _State.ESTABLISHED:
-            # SSLWantReadError: the peer's own close_notify is not here yet, and nobody waits for it.
-            with contextlib.suppress(ssl.SSLError):
-                self._tls.unwrap()
-        if self._state is not _State.FAILED:
-            self._state = _State.CLOSED
 
     def _shake_hands(self) -> None:
         try:

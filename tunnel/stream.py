@@ -9,18 +9,78 @@ router's.
 from __future__ import annotations
 
 import enum
-from collections import deque
-from typing import NewType
+from collections import OrderedDict, deque
+from typing import NamedTuple, NewType
 
 from tunnel.errors import LocalProtocolError, RemoteProtocolError
-from tunnel.frames import MAX_PAYLOAD
+from tunnel.frames import MAX_PAYLOAD, FrameType, ResetCode
 from tunnel.window import INITIAL_WINDOW, Budget, ReceiveWindow
 
-__all__ = ["Half", "Stream", "StreamId"]
+__all__ = [
+    "FRESH_RUN",
+    "MAX_CREDIT",
+    "FairQueue",
+    "Half",
+    "Stream",
+    "StreamAccepted",
+    "StreamData",
+    "StreamDelivered",
+    "StreamEvent",
+    "StreamFinished",
+    "StreamId",
+    "StreamOpened",
+    "StreamReset",
+]
 
 StreamId = NewType("StreamId", int)
 
+FRESH_RUN = 8  # turns of streams that were idle, before one of the others has one
+MAX_CREDIT = 1 << 40  # bytes; what a sane peer never grants
 PIECE = 512  # shorter pieces are kept joined, or what Python needs to keep them would dwarf what they hold
+
+
+class StreamOpened(NamedTuple):
+    """The peer opened a stream toward `node`:`port`."""
+
+    stream: StreamId
+    node: int
+    port: int
+
+
+class StreamAccepted(NamedTuple):
+    """The far end of a stream we opened is connected."""
+
+    stream: StreamId
+
+
+class StreamData(NamedTuple):
+    """Bytes of a stream, in order; call `delivered` once they left this hop."""
+
+    stream: StreamId
+    data: bytes
+
+
+class StreamFinished(NamedTuple):
+    """The peer sends nothing more on this stream; the other direction goes on."""
+
+    stream: StreamId
+
+
+class StreamReset(NamedTuple):
+    """The stream is over in both directions."""
+
+    stream: StreamId
+    code: ResetCode
+
+
+class StreamDelivered(NamedTuple):
+    """The peer acknowledged `size` bytes that we sent on this stream: they are in its memory."""
+
+    stream: StreamId
+    size: int
+
+
+StreamEvent = StreamOpened | StreamAccepted | StreamData | StreamFinished | StreamReset | StreamDelivered
 
 
 class Half(enum.Enum):
@@ -97,6 +157,20 @@ class Stream:
                 room = 0
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
+    def next_frame(self, most: int) -> tuple[FrameType, bytes | memoryview]:
+        """What a turn sends, type and payload: DATA, or the FINISH at its end."""
+        if not self.queued:
+            self.sending = Half.DONE
+            return FrameType.FINISH, b""
+        payload = self.take(most)
+        return FrameType.DATA_WAITING if self.queued and not self.credit else FrameType.DATA, payload
+
+    def credited(self, count: int) -> None:
+        """The peer takes `count` bytes more."""
+        self.credit += count
+        if self.credit > MAX_CREDIT:
+            raise RemoteProtocolError(f"stream {self.id}: {self.credit} bytes of credit")
+
     def received(self, count: int) -> None:
         """`count` bytes of DATA came."""
         if self.receiving is Half.DONE:
@@ -120,3 +194,46 @@ class Stream:
         if self._tail:
             self._queue.append(bytes(self._tail))
             self._tail.clear()
+
+
+class FairQueue:
+    """Whose turn it is: busy streams share a link one frame at a time, and one that was idle goes first, once.
+
+    1. A stream with something to send joins the fresh ones, in order of becoming busy.
+    2. Fresh streams are served before the others; after one frame a stream is among the others.
+    3. The others are served in rotation; one whose turn finds nothing to send leaves, and may become fresh again.
+    4. After FRESH_RUN fresh streams in a row one of the others has a turn, however many fresh ones keep coming.
+
+    So a short message passes any number of bulk transfers, and a stream cannot stay ahead by pausing: it must first
+    wait out a whole rotation. This is fq_codel's scheduling (RFC 8290, section 4.2) with a frame as the quantum; rule 4
+    is ours, because one program can open as many new streams as it likes.
+    """
+
+    def __init__(self) -> None:
+        self._fresh: OrderedDict[StreamId, Stream] = OrderedDict()
+        self._others: OrderedDict[StreamId, Stream] = OrderedDict()
+        self._run = 0  # fresh streams served since one of the others was
+
+    def __bool__(self) -> bool:
+        return bool(self._fresh or self._others)
+
+    def add(self, stream: Stream) -> None:
+        """The stream may have something to send now."""
+        if stream.sendable and stream.id not in self._fresh and stream.id not in self._others:
+            self._fresh[stream.id] = stream
+
+    def discard(self, stream_id: StreamId) -> None:
+        """The stream is over, whether it waits for a turn or not."""
+        self._fresh.pop(stream_id, None)
+        self._others.pop(stream_id, None)
+
+    def next(self) -> Stream | None:
+        """The stream to take one frame from, None when nobody has anything to send."""
+        while self:
+            fresh = bool(self._fresh) and (self._run < FRESH_RUN or not self._others)
+            stream_id, stream = (self._fresh if fresh else self._others).popitem(last=False)
+            if stream.sendable:
+                self._run = self._run + 1 if fresh else 0
+                self._others[stream_id] = stream
+                return stream
+        return None

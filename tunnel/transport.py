@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import io
+import logging
 import math
 import time
 from collections.abc import Callable
-from typing import IO, cast
+from dataclasses import astuple, dataclass
+from typing import IO, Any, cast
 
 import zstandard
 from websockets.asyncio.connection import Connection
@@ -23,13 +25,12 @@ from websockets.http11 import Request, Response
 
 from tunnel.congestion import BATCH
 from tunnel.errors import LinkLost, RemoteProtocolError, SessionDamaged
-from tunnel.events import Event, LinkOver
-from tunnel.frames import DATA, MAX_PAYLOAD, Frame, FrameParser
-from tunnel.link import Link
+from tunnel.frames import DATA, MAX_PAYLOAD, Frame, FrameParser, FrameType, encode_header
+from tunnel.link import Event, Link
+from tunnel.messages import LinkOver
 from tunnel.secure import SecureSession
-from tunnel.traffic import Meter
 
-__all__ = ["MAX_MESSAGE", "Carrier", "Wake", "carry"]
+__all__ = ["MAX_MESSAGE", "WEBSOCKET", "WRITE_LIMIT", "Carrier", "Meter", "Traffic", "Wake", "carry"]
 
 MAX_BATCH = BATCH + 2 * MAX_PAYLOAD
 MAX_MESSAGE = 2 * MAX_BATCH  # of a WebSocket message: zstd and TLS add a little
@@ -43,8 +44,84 @@ TICK_S = 0.05  # between two looks at a link that has something to do and cannot
 MAX_ZSTD_WINDOW = 1 << 23  # memory a peer's compression settings may cost us
 WRITE_LIMIT = 64 * 1024  # bytes waiting in the WebSocket before its writer is told to wait
 
+WEBSOCKET: dict[str, Any] = {
+    "compression": None,
+    "max_size": MAX_MESSAGE,
+    "ping_interval": None,  # links have their own pings, which work through any proxy
+    "write_limit": WRITE_LIMIT,
+    "close_timeout": 2,
+    "logger": logging.getLogger("tunnel.websockets"),
+}
+"""How both ends of a link set up their WebSocket."""
+
 Wake = asyncio.Event
 """Set whenever a link may have something to send."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Bytes of one or more WebSockets, seen from one end; `+` adds two."""
+
+    data_sent: int = 0
+    control_sent: int = 0
+    data_received: int = 0
+    control_received: int = 0
+
+    @property
+    def sent(self) -> int:
+        """Bytes sent, of both classes."""
+        return self.data_sent + self.control_sent
+
+    @property
+    def received(self) -> int:
+        """Bytes received, of both classes."""
+        return self.data_received + self.control_received
+
+    @property
+    def total(self) -> int:
+        """Bytes in both directions."""
+        return self.sent + self.received
+
+    def __add__(self, other: Traffic) -> Traffic:
+        return Traffic(*map(sum, zip(astuple(self), astuple(other), strict=True)))
+
+
+class Meter:
+    """Counts what one end of a WebSocket sends and receives; the client's end, which masks, sends longer headers."""
+
+    def __init__(self, *, client: bool) -> None:
+        self._client = client
+        self._sent = [0, 0]  # data, control
+        self._received = [0, 0]
+
+    @property
+    def traffic(self) -> Traffic:
+        """All so far."""
+        return Traffic(*self._sent, *self._received)
+
+    def began(self, *, sent: int, received: int) -> None:
+        """The HTTP request and response had so many bytes."""
+        self._sent[1] += sent
+        self._received[1] += received
+
+    def sent(self, message: int, data: int = 0, plain: int = 1) -> None:
+        """A message of so many bytes left; of its `plain` bytes before compression and TLS, `data` were streams'."""
+        _add(self._sent, _framed(message, masked=self._client), data, plain)
+
+    def received(self, message: int, data: int = 0, plain: int = 1) -> None:
+        """A message of so many bytes came; all else as for `sent`."""
+        _add(self._received, _framed(message, masked=not self._client), data, plain)
+
+
+def _framed(message: int, *, masked: bool) -> int:
+    header = 2 if message < 126 else 4 if message < 65536 else 10
+    return message + header + (4 if masked else 0)
+
+
+def _add(counts: list[int], size: int, data: int, plain: int) -> None:
+    share = size * data // plain if plain else 0
+    counts[0] += share
+    counts[1] += size - share
 
 
 class _Inbox(io.RawIOBase):
@@ -100,6 +177,10 @@ class Carrier:
         for piece in (batch,) if self._compressor is None else self._pack(self._compressor, batch):
             self._session.send(piece)
         await self._flush(data, plain)
+
+    async def say(self, kind: FrameType, payload: bytes) -> None:
+        """Send one frame of the handshake."""
+        await self.send(encode_header(kind, len(payload)) + payload)
 
     async def receive(self) -> list[Frame]:
         """The frames of the next message; raises RemoteProtocolError, or ConnectionClosed at the end."""

@@ -22,8 +22,8 @@ from tunnel.address import JoinAddress
 from tunnel.dial import Transient, dial
 from tunnel.errors import HubUnreachable, PinMismatch, Refused
 from tunnel.gate import PATH
-from tunnel.handshake import Hello, Resume
 from tunnel.machine import namespace_id
+from tunnel.messages import Hello, Resume
 
 __all__ = ["clock", "entrance", "skew"]
 
@@ -39,9 +39,9 @@ def entrance(address: JoinAddress, *, ours: Mapping[str, str] | None = None, lim
     hello = Hello(
         proof=b"",
         instance=secrets.token_hex(8),
-        name=None,
         ports=1,
         namespace=namespace_id(),
+        busy=(),
         resume=Resume(secrets.token_hex(16), 0),
         application={"versions": dict(ours or versions())},
     )

@@ -20,6 +20,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 import raycolab
 from raycolab.sandbox.sessions import SimulatedSession
+from tests.tunnel.edge import PROGRAM
 from tunnel.address import JoinAddress, unix_url
 
 __all__ = [
@@ -116,7 +117,7 @@ class EdgeProcess:
         self.address_file = folder / f"{name}.address"
         self.process = subprocess.Popen(
             [
-                *(sys.executable, "-P", "-m", "tunnel.testing", "--delay", str(delay_s)),
+                *(*PROGRAM, "--delay", str(delay_s)),
                 *("--listen", f"unix:{self.socket}", "--to", f"unix:{folder / 'hub.sock'}"),
             ],
             stdin=subprocess.PIPE,
@@ -127,7 +128,7 @@ class EdgeProcess:
         self._read()
 
     def tell(self, *lines: str) -> None:
-        """Have it do what these lines say, in this order; see `tunnel.testing`."""
+        """Have it do what these lines say, in this order; see `tests.tunnel.edge`."""
         assert self.process.stdin is not None  # a pipe, as asked for
         self.process.stdin.write("".join(f"{line}\n" for line in lines))
         self.process.stdin.flush()

@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tests.in_loop import in_loop
+from tests.tunnel.door import WELCOME
+from tests.tunnel.edge import Edge
 from tests.tunnel.mesh import (
     NOW,
     AgentLog,
@@ -26,11 +29,8 @@ from tests.tunnel.mesh import (
 )
 from tunnel.errors import RemoteProtocolError
 from tunnel.gate import Gate, Visitor
-from tunnel.handshake import Welcome
 from tunnel.listen import UnixListen
-from tunnel.nodes import Node, NodeId, PortBlock
 from tunnel.secure import HubIdentity
-from tunnel.testing import Edge
 
 
 class TestOutages:
@@ -135,13 +135,12 @@ class TestOutages:
     async def test_a_websocket_that_breaks_at_once_was_dialed_again_without_a_pause(self, tmp_path: Path) -> None:
         """A middlebox that drops each WebSocket after its handshake costs a few requests, not one per round trip."""
         identity = HubIdentity.create(NOW)
-        node = Node(NodeId(2), "node-1", PortBlock(10000, 8), "n")
         visits = 0
 
         async def drop(visitor: Visitor) -> None:
             nonlocal visits
             visits += 1
-            await visitor.answer(Welcome(link="l", node=node, incarnation="c", grace_s=60.0))
+            await visitor.answer(replace(WELCOME, grace_s=60.0))
 
         gate = Gate(identity, drop)
         await gate.open(UnixListen(tmp_path / "hub.sock"))

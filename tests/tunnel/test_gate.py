@@ -7,16 +7,17 @@ import contextlib
 import http.client
 import logging
 import socket
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from websockets.asyncio.client import connect, unix_connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.in_loop import in_loop
 from tests.tunnel.door import HELLO, WELCOME, Door, address_of_hub, get_in, identity, open_door
+from tests.tunnel.edge import Edge
 from tests.tunnel.mesh import eventually, in_each_loop, listening, nothing_left
 from tunnel.dial import Transient, dial
 from tunnel.errors import PinMismatch, PortTaken, Refused
@@ -24,7 +25,6 @@ from tunnel.frames import FrameType, encode_header, encode_json
 from tunnel.gate import PATH
 from tunnel.listen import Listen, TcpListen, UnixListen
 from tunnel.secure import SecureSession, prove
-from tunnel.testing import Edge
 from tunnel.transport import Carrier
 
 

@@ -12,28 +12,23 @@ import pytest
 from tests.tunnel.joined import data_in, deliver_all, frames_of, opened, quiet
 from tunnel.congestion import START_FLIGHT, START_FRAME
 from tunnel.errors import LocalProtocolError
-from tunnel.events import (
-    LinkOver,
-    MessageReceived,
-    RosterReceived,
-    StreamAccepted,
-    StreamData,
-    StreamDelivered,
-    StreamFinished,
-    StreamOpened,
-    StreamReset,
-)
 from tunnel.frames import (
     HEADER_SIZE,
     FrameParser,
     ResetCode,
 )
 from tunnel.ledger import ACK_DELAY_S
-from tunnel.link import (
-    MAX_REASON,
-    MAX_STREAMS,
+from tunnel.link import MAX_STREAMS, MessageReceived, RosterReceived
+from tunnel.messages import MAX_REASON, LinkOver
+from tunnel.stream import (
+    StreamAccepted,
+    StreamData,
+    StreamDelivered,
+    StreamFinished,
+    StreamId,
+    StreamOpened,
+    StreamReset,
 )
-from tunnel.stream import StreamId
 from tunnel.window import INITIAL_WINDOW, Budget
 
 
@@ -127,7 +122,7 @@ class TestStreams:
             assert stream_id is not None
             joined.hub.link.send(stream_id, b"hello?")
             joined.hub.link.reset(stream_id, ResetCode.CONNECTION)
-        assert not joined.hub.link._turns
+        assert not joined.hub.link._queue
         assert joined.hub.link.data_to_send(joined.now) == b""
         assert joined.hub.link.lost is None
         assert opened(joined) == 6 * MAX_STREAMS + 2
@@ -141,7 +136,7 @@ class TestStreams:
         joined.agent.link.send(stream_id, b"queued")
         joined.agent.link.delivered(stream_id, INITIAL_WINDOW)
         joined.agent.link.reset(stream_id, ResetCode.CONNECTION)
-        assert not joined.agent.link._turns
+        assert not joined.agent.link._queue
         assert frames_of(joined.agent.link.data_to_send(joined.now)) == ["RESET"]
 
     def test_calls_for_a_stream_that_never_was_are_our_own_bug(self) -> None:
@@ -165,13 +160,13 @@ class TestStreams:
     def test_goodbye_says_why_and_whether_to_come_back(self) -> None:
         """The reason is shown to people, so it is short and printable whatever a peer sent."""
         joined = quiet()
-        joined.hub.link.goodbye("the head was stopped", final=True)
+        joined.hub.link.goodbye(LinkOver("the head was stopped", final=True))
         joined.settle()
         assert joined.agent.take() == [LinkOver("the head was stopped", True)]
-        joined.hub.link.goodbye("a port is taken", final=True, refused=True)
+        joined.hub.link.goodbye(LinkOver("a port is taken", final=True, refused=True))
         joined.settle()
         assert joined.agent.take() == [LinkOver("a port is taken", True, refused=True)]
-        joined.hub.link.goodbye("a\x1b[31m\nb" + "x" * 10_000, final=False)
+        joined.hub.link.goodbye(LinkOver("a\x1b[31m\nb" + "x" * 10_000, final=False))
         joined.settle()
         (event,) = joined.agent.take()
         assert isinstance(event, LinkOver)
@@ -226,7 +221,7 @@ class TestOrder:
         joined.say(joined.hub)
         joined.hear(joined.agent)
         if what == "PING":
-            agent.tick(agent._pulse.deadline(busy=False))
+            agent.tick(agent._keepalive.deadline(busy=False))
         elif what == "MESSAGE":
             agent.message({})
         elif what == "OPEN":

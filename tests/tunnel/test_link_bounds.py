@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from tests.tunnel.joined import deliver_all, frames_of, opened, quiet
 from tunnel.congestion import START_FLIGHT
-from tunnel.events import (
-    MessageReceived,
-    StreamOpened,
-)
 from tunnel.frames import (
     HEADER_SIZE,
     MAX_PAYLOAD,
@@ -19,13 +15,8 @@ from tunnel.frames import (
     pack_open,
 )
 from tunnel.ledger import CONTROL_FLIGHT, FRAME_COST
-from tunnel.link import (
-    MAX_CONTROL,
-    MAX_STREAM_ID,
-    MAX_STREAMS,
-    Link,
-)
-from tunnel.stream import StreamId
+from tunnel.link import MAX_CONTROL, MAX_STREAM_ID, MAX_STREAMS, Link, MessageReceived
+from tunnel.stream import StreamId, StreamOpened
 from tunnel.window import INITIAL_WINDOW, Budget
 
 
@@ -146,7 +137,7 @@ class TestBounds:
         assert budget.reserved == 0
         for link in (joined.agent.link, joined.hub.link):
             assert link.streams == {}
-            assert not link._turns
+            assert not link._queue
             assert not link._granting
             assert (link._ledger.flight, link._ledger.control) == (0, 0)
 

@@ -9,17 +9,13 @@ import pytest
 from tests.tunnel.joined import End, Joined, data_in, opened, quiet
 from tunnel.congestion import START_FLIGHT
 from tunnel.errors import RemoteProtocolError
-from tunnel.events import (
-    MessageReceived,
-    StreamData,
-    StreamDelivered,
-    StreamFinished,
-    StreamOpened,
-)
 from tunnel.frames import (
     HEADER_SIZE,
 )
-from tunnel.pulse import PING_EVERY_S, SILENCE_S
+from tunnel.keepalive import PING_EVERY_S, SILENCE_S
+from tunnel.link import MessageReceived
+from tunnel.messages import LinkOver
+from tunnel.stream import StreamData, StreamDelivered, StreamFinished, StreamOpened
 from tunnel.window import INITIAL_WINDOW
 
 
@@ -124,7 +120,7 @@ class TestResumption:
     def test_pings_goodbyes_and_acks_of_the_old_websocket_are_not_repeated(self) -> None:
         """They meant that WebSocket; the round trip is asked anew."""
         joined = quiet()
-        joined.agent.link.goodbye("it left", final=True)
+        joined.agent.link.goodbye(LinkOver("it left", final=True))
         joined.agent.link.tick(joined.now + PING_EVERY_S)
         joined.resume()
         assert joined.agent.link.data_to_send(joined.now) == b""

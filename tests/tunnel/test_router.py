@@ -5,17 +5,18 @@ from __future__ import annotations
 import pytest
 
 from tests.tunnel.joined import Joined
-from tunnel.events import (
+from tunnel.frames import ResetCode
+from tunnel.router import Endpoint, Router
+from tunnel.stream import (
     StreamAccepted,
     StreamData,
     StreamDelivered,
+    StreamEvent,
     StreamFinished,
+    StreamId,
     StreamOpened,
     StreamReset,
 )
-from tunnel.frames import ResetCode
-from tunnel.router import Port, Router, StreamEvent
-from tunnel.stream import StreamId
 from tunnel.window import INITIAL_WINDOW, Budget
 
 ONE, TWO = StreamId(1), StreamId(2)
@@ -75,11 +76,11 @@ class Bench:
         self.right.take()
         return self
 
-    def tell(self, port: Port, *events: StreamEvent) -> list[tuple[object, ...]]:
-        """What events at one port make of the other one."""
-        far = self.right if port is self.left else self.left
+    def tell(self, endpoint: Endpoint, *events: StreamEvent) -> list[tuple[object, ...]]:
+        """What events at one endpoint make of the other one."""
+        far = self.right if endpoint is self.left else self.left
         for event in events:
-            self.router.receive(port, event)
+            self.router.receive(endpoint, event)
         return far.take()
 
 

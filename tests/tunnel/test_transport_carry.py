@@ -14,10 +14,11 @@ from tests.in_loop import in_loop
 from tests.tunnel.carriers import Line, carriers
 from tests.tunnel.mesh import eventually, nothing_left
 from tunnel.errors import LinkLost, RemoteProtocolError
-from tunnel.events import Event, LinkOver, MessageReceived, StreamData, StreamDelivered, StreamOpened
 from tunnel.frames import FrameType
-from tunnel.link import Link
-from tunnel.pulse import PING_EVERY_S, SILENCE_S
+from tunnel.keepalive import PING_EVERY_S, SILENCE_S
+from tunnel.link import Event, Link, MessageReceived
+from tunnel.messages import LinkOver
+from tunnel.stream import StreamData, StreamDelivered, StreamOpened
 from tunnel.transport import Carrier, Wake, carry
 
 PATIENCE_S = 5.0
@@ -92,7 +93,7 @@ async def test_the_round_trip_is_known_at_once(agent: Carried, hub: Carried, one
 @two_links
 async def test_goodbye_ends_it_with_its_reason(agent: Carried, hub: Carried, one: Line, two: Line) -> None:
     """Whoever hears the goodbye stops, and knows why."""
-    hub.link.goodbye("enough", final=True)
+    hub.link.goodbye(LinkOver("enough", final=True))
     hub.wake.set()
     assert await agent.end() == "enough"
     assert agent.events[-1] == LinkOver("enough", True)
@@ -111,7 +112,7 @@ async def test_a_goodbye_was_lost_when_the_writer_met_the_close_first(
 ) -> None:
     """What came before the close is read, even where our own sending finds out about the close."""
     await eventually(lambda: agent.link.round_trip_s is not None)
-    hub.link.goodbye("enough", final=True)
+    hub.link.goodbye(LinkOver("enough", final=True))
     hub.wake.set()
     agent.link.message({"unheard": True})
     agent.wake.set()

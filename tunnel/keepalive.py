@@ -10,14 +10,14 @@ from __future__ import annotations
 from tunnel.errors import RemoteProtocolError
 from tunnel.frames import SEQUENCE_MASK, Frame, pack_pair, unpack_pair
 
-__all__ = ["PING_BUSY_S", "PING_EVERY_S", "SILENCE_S", "Pulse"]
+__all__ = ["PING_BUSY_S", "PING_EVERY_S", "SILENCE_S", "Keepalive"]
 
 PING_EVERY_S = 20.0  # NATs and proxies forget a connection that is silent for a minute or so
 PING_BUSY_S = 5.0  # while something sent is not acknowledged, silence is worth a question sooner
 SILENCE_S = 15.0  # silent for so long after a ping: the WebSocket is dead, whatever TCP says
 
 
-class Pulse:
+class Keepalive:
     """One end's sense of whether the other is there; `initiator` is the agent's end, which pings."""
 
     def __init__(self, *, initiator: bool, now: float) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import math
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
@@ -17,7 +16,7 @@ import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunnel.testing import CHUNK_BYTES, Edge, FakeClock, Wire
+from tests.tunnel.edge import CHUNK_BYTES, PROGRAM, Edge, Wire
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -27,14 +26,6 @@ DEADLINE_S = 20
 def run(main: Coroutine[Any, Any, None]) -> None:
     """Run a test's coroutine in a loop of its own, with a deadline."""
     asyncio.run(asyncio.wait_for(main, DEADLINE_S))
-
-
-def test_fake_clock_stands_still_until_advanced() -> None:
-    """Time passes only when told."""
-    clock = FakeClock(5.0)
-    assert (clock(), clock()) == (5.0, 5.0)
-    clock.advance(2.5)
-    assert clock() == 7.5
 
 
 class TestWire:
@@ -136,28 +127,28 @@ class TestWire:
     )
     def test_every_byte_comes_out_once_and_in_order(self, steps: list[tuple[str, int]]) -> None:
         """Whatever is changed on the way, nothing is lost, doubled or reordered."""
-        wire, clock = Wire(0.05, None, 10**6), FakeClock()
+        wire, now = Wire(0.05, None, 10**6), 1000.0
         pushed, popped = b"", b""
         for step, number in steps:
-            clock.advance(number / 1e6)
+            now += number / 1e6
             match step:
                 case "push":
                     data = number.to_bytes(4, "big") * (number // 4 + 1)
-                    wire.push(data, clock())
+                    wire.push(data, now)
                     pushed += data
                 case "pop":
-                    popped += b"".join(wire.pop(clock()))
+                    popped += b"".join(wire.pop(now))
                 case "stop":
                     wire.stop()
                 case "go":
-                    wire.go(clock())
+                    wire.go(now)
                 case "rate":
                     wire.rate = number * 100 or None
                 case "delay":
                     wire.delay_s = number / 1e5
             assert wire.held_bytes == len(pushed) - len(popped)
-        wire.go(clock())
-        popped += b"".join(wire.pop(clock()))
+        wire.go(now)
+        popped += b"".join(wire.pop(now))
         while (deadline := wire.next_deadline()) < math.inf:
             popped += b"".join(wire.pop(deadline))
         assert popped == pushed
@@ -373,7 +364,7 @@ def test_edge_runs_as_a_program_with_lines_for_control(tmp_path: Path) -> None:
     async def main() -> None:
         async with echo_hub(tmp_path / "hub.sock") as hub:
             program = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "tunnel.testing", "--listen", f"unix:{tmp_path}/edge.sock", "--to", hub),
+                *(*PROGRAM, "--listen", f"unix:{tmp_path}/edge.sock", "--to", hub),
                 *("--delay", "0.01", "--rate", "6250000", "--buffer", "100000"),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,

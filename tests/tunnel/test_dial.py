@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunnel.backoff import Backoff
+from tunnel.dial import Backoff
 from tunnel.errors import LocalProtocolError
 
 

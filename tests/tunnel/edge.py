@@ -1,9 +1,9 @@
-"""Bad networks and clocks to order: what tests, benches and demos put in front of a hub instead of ngrok.
+"""Bad networks to order: what tests and benches put in front of a hub instead of ngrok.
 
 `Edge` is a proxy in user space with delay, bandwidth, a deep buffer, outages and cuts, all settable while it runs. It
-relays whatever bytes pass and knows nothing of the tunnel. From another process:
+relays whatever bytes pass and knows nothing of the tunnel. In another process:
 
-    python -m tunnel.testing --listen unix:/tmp/edge.sock --to unix:/tmp/hub.sock --delay 0.05 --rate 6250000
+    python tests/tunnel/edge.py --listen unix:/tmp/edge.sock --to unix:/tmp/hub.sock --delay 0.05 --rate 6250000
 
 It writes one JSON line once it listens, then obeys lines on stdin: `cut`, `blackhole on|off`, `refuse on|off`,
 `delay SECONDS`, `rate BYTES_PER_S|none`, `stats` (answered by one JSON line), and ends when stdin does.
@@ -25,7 +25,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import cast
 
-__all__ = ["Edge", "EdgeStats", "FakeClock", "Wire"]
+__all__ = ["PROGRAM", "Edge", "EdgeStats", "Wire"]
+
+PROGRAM = (sys.executable, "-P", __file__)
+"""The first words of the command that runs an edge as a program."""
 
 BUFFER_BYTES = 4 * 1024 * 1024
 """What each direction of a connection holds before the edge stops reading; real edges and their TCP hold megabytes."""
@@ -35,20 +38,6 @@ CHUNK_BYTES = 16 * 1024
 
 # The kernel's own buffers would add megabytes to the ones set here; TCP at loopback's speed needs no more.
 _SOCKET_BUFFER_BYTES = 256 * 1024
-
-
-class FakeClock:
-    """A clock that stands still until it is told to advance; call it for the time in seconds."""
-
-    def __init__(self, now: float = 1000.0) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        """Let `seconds` pass."""
-        self.now += seconds
 
 
 class Wire:
@@ -387,7 +376,7 @@ async def _run(arguments: argparse.Namespace) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one edge until stdin ends."""
-    parser = argparse.ArgumentParser(prog="python -m tunnel.testing", description="A bad network in front of a hub.")
+    parser = argparse.ArgumentParser(description="A bad network in front of a hub.")
     for option in ("--listen", "--to"):
         parser.add_argument(option, required=True, metavar="unix:/PATH|HOST:PORT")
     parser.add_argument("--delay", dest="delay_s", type=float, default=0.0, metavar="SECONDS", help="one way")
