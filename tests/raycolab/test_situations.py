@@ -295,7 +295,7 @@ def test_a_demo_without_what_its_main_imports(run: Run, here: Path, monkeypatch:
     monkeypatch.setitem(sys.modules, "sklearn", None)  # Python's own way to say that there is none
     ended = run("demo", "--data-dir", "data")
     assert (ended.code, ended.out) == (2, "")
-    assert ended.err == "The demo's MAIN needs scikit-learn: run `pip install 'raycolab[demo]'`, then again.\n"
+    assert ended.err == "The demo's MAIN needs scikit-learn: run `pip install 'raycolab[demo]'` and try again.\n"
     assert not (here / "data").exists()
 
 
