@@ -79,12 +79,11 @@ def token(text: str, *, on_colab: bool, has_kernel: bool) -> Finding:
             f"{TOKEN_VARIABLE} is not set, so a head here is dialled directly: where joiners cannot do that, {copy}"
             " into it."
         )
-    if text[0] in "'\"" or re.search(r"\s", text):
-        return bad(f"{TOKEN_VARIABLE} holds quotes, spaces or a whole command: {copy} alone into it.")
-    if text.startswith(_IDENTIFIERS):
-        return bad(f"{TOKEN_VARIABLE} holds the id of something else of ngrok's, not the token: {copy} into it.")
-    if not _TOKEN.fullmatch(text):
-        return bad(f"{TOKEN_VARIABLE} does not look like an ngrok authtoken, or was cut: {copy} into it.")
+    if text.startswith(_IDENTIFIERS) or not _TOKEN.fullmatch(text):
+        return bad(
+            f"{TOKEN_VARIABLE} does not look like an ngrok authtoken (it was cut, or has quotes, a whole command or"
+            f" another of ngrok's ids in it): {copy} alone into it."
+        )
     return good(f"{TOKEN_VARIABLE} is there and looks like an authtoken; ngrok judges it when a head starts.")
 
 
