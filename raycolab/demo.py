@@ -29,10 +29,11 @@ from raycolab.node.lifeline import exec_with_lifeline
 from raycolab.sandbox.sessions import Capability, SimulatedSession, probe
 from raycolab.spec.file import load_sweep_file
 from raycolab.sweep import Sweep, declare_spec
+from raycolab.text import counted
 
 __all__ = ["DemoResult", "run_demo"]
 
-START_S = 120.0  # until the head is joinable, and again until its joiners are up
+START_S = 120.0  # until the head is joinable, then as long until its joiners are up
 END_S = 30.0
 POLL_S = 0.1
 
@@ -60,7 +61,7 @@ def run_demo(
     Raises RaycolabError; leaves nothing running, and the database in the data directory.
     """
     if find_spec("sklearn") is None:
-        raise UsageError("The demo's MAIN needs scikit-learn: run `pip install 'raycolab[demo]'`, then again.")
+        raise UsageError("The demo's MAIN needs scikit-learn: run `pip install 'raycolab[demo]'` and try again.")
     began = time.monotonic()
     file = load_sweep_file(example_path("sweep.yaml"), [f"jobs_per_pair={jobs_per_pair}"])
     with data_dir.lock():
@@ -68,8 +69,8 @@ def run_demo(
     with _stage(data_dir) as stage:
         if stage.note:
             say(stage.note)
-        count = f"{joiners} joiner{'' if joiners == 1 else 's'}"
-        say(f"starting a head and {count}{'' if stage.note else ', each in a session without a network'}")
+        where = "" if stage.note else ", each in a session without a network"
+        say(f"starting a head and {counted(joiners, 'joiner')}{where}")
         head = stage.head(data_dir)
         for _ in range(joiners):
             stage.joiner(head.join_address)

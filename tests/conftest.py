@@ -8,13 +8,14 @@ is refused all clusters take turns, for they all use 127.77.0.0/16.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
-from tests import own_network
+from tests import own_network, programs
 
 # How long inputs take to make says something about the machine, which runs clusters beside, and nothing about the code.
 _PROFILE = settings(suppress_health_check=[HealthCheck.too_slow])
@@ -77,3 +78,13 @@ def pytest_configure(config: pytest.Config) -> None:
     """In one of several processes, take a network."""
     if hasattr(config, "workerinput") and own_network.can_be_had():
         own_network.take()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say at the end which tests were left out because a program is missing, and what brings it."""
+    reasons = [str(report.longrepr[2]) for report in terminalreporter.stats.get("skipped", [])]
+    left_out = Counter(reason.removeprefix("Skipped: ") for reason in reasons if programs.is_missing_program(reason))
+    if left_out:
+        terminalreporter.section("left out, because a program is missing; .ci/packages installs them")
+        for reason, count in sorted(left_out.items()):
+            terminalreporter.line(f"{count} left out: {reason}")

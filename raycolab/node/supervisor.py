@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from raycolab.errors import RaycolabError
-from raycolab.files import bug_sentence, spell_everything
+from raycolab.files import crash_report, escape_unencodable
 from raycolab.node.data_dir import DataDir
 from raycolab.node.head import HeadOptions, HeadSupervisor
 from raycolab.node.joiner import JoinerOptions, JoinerSupervisor
@@ -36,7 +36,7 @@ log = logging.getLogger("raycolab")
 def main(run_dir: Path) -> int:
     """Carry the task out; returns the exit code."""
     die_with_parent(os.getppid())
-    spell_everything()
+    escape_unencodable()
     task = read_task(run_dir)
     log_path = Path(task.log) if task.log else run_dir / "supervisor.log"
     _log_to(log_path)
@@ -48,8 +48,8 @@ def main(run_dir: Path) -> int:
         announce(task, "failed", error=str(error), kind=type(error).__name__, exit_code=error.exit_code)
         return error.exit_code
     except Exception as error:
-        log.exception("unforeseen")
-        announce(task, "failed", error=bug_sentence(error), kind="RaycolabError", exit_code=1)
+        log.exception("unexpected")
+        announce(task, "failed", error=crash_report(error), kind="RaycolabError", exit_code=1)
         return 1
     return 0
 

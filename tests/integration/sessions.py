@@ -28,6 +28,7 @@ __all__ = [
     "Cluster",
     "EdgeProcess",
     "Tab",
+    "all_slots_cell",
     "cluster",
     "processes_with",
     "until",
@@ -284,6 +285,24 @@ def write_main(folder: Path, *cells: str) -> Path:
     notebook = new_notebook(cells=[new_code_cell(source) for source in cells])
     nbformat.write(notebook, path)
     return path
+
+
+def all_slots_cell(folder: Path, slots: int) -> str:
+    """A cell of MAIN with `wait_for_all_slots()`: a trial that calls it goes on once this many slots have begun one.
+
+    So every slot has its share however slow the machine is. The very first trial goes on at once, for a model's first
+    one runs alone.
+    """
+    return f"""
+import os, pathlib, socket, time
+def wait_for_all_slots():
+    marks = pathlib.Path({str(folder)!r}, "slots")
+    first = not marks.exists()
+    marks.mkdir(exist_ok=True)
+    (marks / f"{{socket.gethostname()}}-{{os.getpid()}}").touch()
+    while not first and len(list(marks.iterdir())) < {slots}:
+        time.sleep(0.05)
+"""
 
 
 def write_sweep(folder: Path, name: str, lines: Sequence[str]) -> Path:

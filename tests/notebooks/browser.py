@@ -26,6 +26,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.integration.sessions import until
 from tests.notebooks.kernels import NotebookTab, Opened
+from tests.programs import find
 
 __all__ = ["WAIT_S", "LabPage", "come_one_by_one", "open_lab"]
 
@@ -53,7 +54,7 @@ class LabPage:
         options = webdriver.ChromeOptions()
         for word in CHROMIUM:
             options.add_argument(word)
-        service = webdriver.ChromeService(executable_path="/usr/bin/chromedriver")
+        service = webdriver.ChromeService(executable_path=find("chromedriver"))
         self._driver = webdriver.Chrome(options=options, service=service)
         self._folder = Path(folder)
         self._pictures = Path(pictures)

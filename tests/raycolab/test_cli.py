@@ -237,7 +237,8 @@ class TestABug:
         said = capsys.readouterr().err
         assert "Traceback" not in said
         assert said.endswith(
-            f"Its traceback could not be kept (No such file or directory): make room in {tmp_path}/none, and again.\n"
+            f"Its traceback could not be kept (No such file or directory): free some space in {tmp_path}/none and try"
+            " again.\n"
         )
 
     def test_a_file_that_cannot_be_used_is_none(self, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,12 +1,37 @@
-"""How counts, durations, sizes and configurations read."""
+"""How counts, durations, sizes, configurations and times read, and what a mistyped word was meant to be."""
 
 from __future__ import annotations
 
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from raycolab.text import bytes_text, config_text, duration_text, number_text, tally_text
+from raycolab.text import (
+    bytes_text,
+    config_text,
+    counted,
+    did_you_mean,
+    duration_text,
+    number_text,
+    tally_text,
+    utc_seconds,
+    utc_text,
+)
+
+moments = st.floats(0, 4e9)
+
+
+def test_a_near_miss_is_named_and_a_far_one_is_not() -> None:
+    """The closest known word, quoted; no guess is better than a wild one."""
+    assert did_you_mean("gama", ["C", "gamma"]) == " (did you mean 'gamma'?)"
+    assert did_you_mean("momentum", ["C", "gamma"]) == ""
+
+
+def test_one_has_no_s() -> None:
+    """Halves of a GPU are several."""
+    assert [counted(number, "GPU") for number in (0, 1, 2, 0.5)] == ["0 GPUs", "1 GPU", "2 GPUs", "0.5 GPUs"]
 
 
 @pytest.mark.parametrize(
@@ -50,3 +75,23 @@ def test_a_configuration_is_short() -> None:
         config_text({"C": 1.23456, "depth": 4, "kernel": "rbf", "a/b": None})
         == "C=1.235, depth=4, kernel=rbf, a/b=None"
     )
+
+
+def test_the_form_is_iso_8601_in_utc() -> None:
+    """Microseconds always, so that every text is of one width."""
+    assert utc_text(1_795_379_400.0) == "2026-11-22T20:30:00.000000Z"
+
+
+@given(moments)
+def test_a_time_comes_back_to_the_microsecond(seconds: float) -> None:
+    """And written again it is the same text: rows read and written back do not drift."""
+    text = utc_text(seconds)
+    assert abs(utc_seconds(text) - seconds) <= 1e-6
+    assert utc_text(utc_seconds(text)) == text
+
+
+@given(moments, moments)
+def test_sorting_the_text_sorts_the_time(one: float, other: float) -> None:
+    """As databases and people sort it."""
+    if one <= other:
+        assert utc_text(one) <= utc_text(other)

@@ -1,4 +1,4 @@
-"""A token is judged by its shape and never repeated; an agent by what it says of itself."""
+"""A token is judged by its shape, an agent by what it says; `tests/integration/test_doctor.py` has what takes a hub."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from raycolab.diagnostics.check import Verdict
-from raycolab.diagnostics.ngrok import agent, token
+from raycolab.diagnostics.network import agent, join_address, ngrok, token
+from tunnel.address import JoinAddress, unix_url
 
 TOKEN = "2aBcDeFgHiJkLmNoPqRsTuVwXyZ_4AbCdEfGhIjKlMnOpQrSt"
 
@@ -17,16 +18,16 @@ TOKEN = "2aBcDeFgHiJkLmNoPqRsTuVwXyZ_4AbCdEfGhIjKlMnOpQrSt"
     [
         (TOKEN, Verdict.GOOD, "looks like an authtoken"),
         (f"  {TOKEN}\n", Verdict.GOOD, "looks like an authtoken"),
-        (f"'{TOKEN}'", Verdict.BAD, "quotes, spaces or a whole command"),
-        (f"ngrok config add-authtoken {TOKEN}", Verdict.BAD, "quotes, spaces or a whole command"),
-        (TOKEN[:20], Verdict.BAD, "or was cut"),
-        (TOKEN.replace("_", "-"), Verdict.BAD, "does not look like"),
-        ("cr_2aBcDeFgHiJkLmNoPqRsTuVwXyZ", Verdict.BAD, "the id of something else"),
+        (f"'{TOKEN}'", Verdict.BAD, "does not look like an ngrok authtoken"),
+        (f"ngrok config add-authtoken {TOKEN}", Verdict.BAD, "does not look like an ngrok authtoken"),
+        (TOKEN[:20], Verdict.BAD, "does not look like an ngrok authtoken"),
+        (TOKEN.replace("_", "-"), Verdict.BAD, "does not look like an ngrok authtoken"),
+        ("cr_2aBcDeFgHiJkLmNoPqRsTuVwXyZ", Verdict.BAD, "does not look like an ngrok authtoken"),
         ("", Verdict.NOTE, "is not set, so a head here is dialled directly"),
     ],
 )
 def test_the_shape_of_a_token(text: str, verdict: Verdict, words: str) -> None:
-    """Each mistake has its sentence, and no part of what was given is in it."""
+    """No part of what was given is in the sentence."""
     found = token(text, on_colab=False, has_kernel=True)
     assert (found.verdict, words in found.message) == (verdict, True), found.message
     assert TOKEN[:8] not in found.message
@@ -66,3 +67,20 @@ def test_an_agent_that_is_no_program(tmp_path: Path, name: str) -> None:
     found = agent(str(tmp_path / name))
     assert found.verdict is Verdict.BAD
     assert "which is no program: correct it, or unset it." in found.message
+
+
+def test_the_first_thing_that_is_wrong_is_told(tmp_path: Path) -> None:
+    """Without a token nothing else is looked at; with one, its agent is."""
+    nothing = ngrok("", str(tmp_path / "none"), on_colab=False, has_kernel=False)
+    assert (nothing.verdict, "is not set" in nothing.message) == (Verdict.NOTE, True)
+    no_agent = ngrok(TOKEN, str(tmp_path / "none"), on_colab=False, has_kernel=False)
+    assert (no_agent.verdict, "which is no program" in no_agent.message) == (Verdict.BAD, True)
+
+
+def test_nothing_is_there(tmp_path: Path) -> None:
+    """The sentence says where, and shows no secret."""
+    address = JoinAddress(unix_url(str(tmp_path / "hub.sock")), bytes(32), bytes(range(32)))
+    found = join_address(address)
+    assert found.verdict is Verdict.BAD
+    assert found.message.startswith(f"The hub at {address.url} cannot be reached: ")
+    assert address.text[-20:-5] not in found.message

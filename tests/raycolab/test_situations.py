@@ -1,29 +1,119 @@
-"""The sentence for each situation a person gets into, by the cell that was run: made for real, no cluster runs.
+"""What a person gets in a situation: a command's exit code, or a cell's error, and one sentence that says what to do.
 
-A cell shows the sentence alone: no way it took through our code. Colab's are in `colab/`, commands in `test_sentences`.
+Each situation is made for real, and no cluster runs. What is typed wrong is in `test_cli_refusals`, a sweep file's
+lines in `spec/test_file`, MAIN's in `main/test_notebook`, a cluster's refusals in `tests/integration/test_refusals`.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from raycolab import errors
 from raycolab.node.launch import Task, prepare
 from tests.raycolab.cell import Cell
-from tests.raycolab.scripted_head import scripted_head
-from tests.raycolab.situations import NO_HEAD, NO_NOTEBOOK, Row, database, declared, fits, text_in
+from tests.raycolab.command_line import Run
+from tests.raycolab.situations import (
+    COMPUTE,
+    NO_HEAD,
+    Made,
+    Row,
+    a_full_disk,
+    database,
+    declared,
+    fits,
+    main,
+    text_in,
+)
 from tunnel.address import JoinAddress
 
 ADDRESS = JoinAddress("ws://127.0.0.1:1", bytes(32), bytes(range(32))).text
+DAMAGED = "the database {here}/data/raycolab.db is damaged (…): go on from a copy of it."
+DATABASE = "data/raycolab.db"
 POSTGRES = "postgresql://me:hunter2@127.0.0.1:1/sweeps"
 DECLARE = "raycolab.declare('s', main='MAIN.ipynb', datasets=['iris'], models={{'svc': {{'x': {}}}}})"
+
+
+def cut_in_half(here: Path) -> None:
+    """The database as a copy that was broken off left it."""
+    declared(here)
+    whole = (here / DATABASE).read_bytes()
+    (here / DATABASE).write_bytes(whole[: len(whole) // 2])
+
+
+def a_folder(name: str) -> Made:
+    """A folder where a file should be."""
+
+    def make(here: Path) -> None:
+        (here / name).unlink(missing_ok=True)
+        (here / name).mkdir(parents=True)
+
+    return make
+
+
+def led_to_itself(here: Path) -> None:
+    """A link in the place of MAIN, as a careless move leaves it."""
+    (here / "MAIN.ipynb").unlink()
+    (here / "MAIN.ipynb").symlink_to("MAIN.ipynb")
+
+
+COMMANDS = [
+    Row("a database that was cut short", "results sample", 1, DAMAGED, cut_in_half),
+    Row("a sweep that is to go on in it", "submit sweep.yaml", 1, DAMAGED, cut_in_half),
+    Row(
+        "a MAIN that is a link to itself",
+        "submit sweep.yaml",
+        2,
+        "The notebook 'MAIN.ipynb' cannot be read: Too many levels of symbolic links. Make it readable.",
+        led_to_itself,
+    ),
+    Row(
+        "the notebook in the place of the sweep file",
+        "submit MAIN.ipynb",
+        2,
+        "MAIN.ipynb is a notebook: give the sweep file that names it as its main; `raycolab init` writes one.",
+        main(COMPUTE),
+    ),
+    Row(
+        "a slip of the pen in MAIN",
+        "submit sweep.yaml",
+        2,
+        "MAIN.ipynb, cell 0, line 1 is not Python (expected ':'): correct it, or start the cell with `# raycolab:"
+        " head-only` if workers do not need it.",
+        main("def compute(model, dataset, x)\n    return x"),
+    ),
+    Row(
+        "a W&B sweep that is given a notebook in the place of its script",
+        "submit sweep.yaml --set main=MAIN.ipynb",
+        2,
+        "compute of MAIN.ipynb needs 'x', which the sweep does not give; add it to the sweep or give it a default in"
+        " compute.",
+        text_in("sweep.yaml", "program: train.py\nmethod: bayes\nparameters: {}\n"),
+    ),
+    Row(
+        "a folder in place of the database",
+        "results sample",
+        2,
+        "cannot open the database {here}/data/raycolab.db: unable to open database file; choose a file you may write"
+        " to with --data-dir or store=.",
+        a_folder(DATABASE),
+    ),
+    Row(
+        "a database of a newer raycolab",
+        "results sample",
+        2,
+        "the database {here}/data/raycolab.db is of a newer raycolab (its tables are version 99, this one knows …):"
+        " run pip install --upgrade raycolab, or name another database.",
+        database("update raycolab_schema set version = 99"),
+    ),
+]
 CELLS = [
     Row("no head", "raycolab.attach()", "NoHeadError", NO_HEAD),
     Row(
@@ -53,37 +143,6 @@ CELLS = [
         "num_gpus is -1: give a number from 0 to 64, or leave it out for all of them.",
     ),
     Row(
-        "one secret where a list belongs",
-        "raycolab.start_head(secrets='HF_TOKEN')",
-        "UsageError",
-        "secrets is a list of names: write secrets=['HF_TOKEN'].",
-    ),
-    Row(
-        "a secret that is nowhere",
-        "raycolab.start_head(secrets=['NOBODYS_TOKEN'])",
-        "UsageError",
-        "The secret 'NOBODYS_TOKEN' is not in this process's environment: set it (os.environ['NOBODYS_TOKEN'] ="
-        ' "..."), then run this again.',
-    ),
-    Row(
-        "a joiner without an address",
-        "raycolab.join()",
-        "UsageError",
-        "The join address is empty. Paste the line that the head prints; it starts with tunnel+.",
-    ),
-    Row(
-        "a Colab VM given back where there is none",
-        f"raycolab.join({ADDRESS!r}, release_runtime=True)",
-        "UsageError",
-        "release_runtime gives a Colab VM back, and this machine is none: leave it out.",
-    ),
-    Row(
-        "a joiner without CPUs",
-        f"raycolab.join({ADDRESS!r}, num_cpus=0)",
-        "UsageError",
-        "num_cpus is 0: give a number from 1 to 256, or leave it out for all of them.",
-    ),
-    Row(
         "a sweep nobody declared",
         "raycolab.find('sample')",
         "UnknownSweepError",
@@ -96,30 +155,6 @@ CELLS = [
         "UnknownSweepError",
         "no sweep named 'sample' is in {here}/data/raycolab.db: submit or declare one first.",
         declared,
-    ),
-    Row(
-        "a new sweep without MAIN",
-        "raycolab.declare('s', models=['svc'])",
-        "UsageError",
-        "The sweep 's' is new, so it needs `main`: the path of the notebook with `compute`.",
-    ),
-    Row(
-        "a MAIN on a Drive that is not mounted",
-        "raycolab.declare('s', main='/content/drive/MyDrive/MAIN.ipynb', models=['svc'])",
-        "MainError",
-        f"There is no notebook '/content/drive/MyDrive/MAIN.ipynb'; nearby: MAIN.ipynb, NONE.ipynb. {NO_NOTEBOOK}",
-    ),
-    Row(
-        "bounds the wrong way round",
-        DECLARE.format("raycolab.uniform(1, 0)"),
-        "SpaceError",
-        "uniform(1.0, 0.0) needs its low bound below its high one; for one fixed value give the value",
-    ),
-    Row(
-        "a logarithm from zero on",
-        DECLARE.format("raycolab.loguniform(0, 1)"),
-        "SpaceError",
-        "loguniform(0.0, 1.0) needs a low bound above 0; start at a small positive number, or use uniform",
     ),
     Row(
         "a function in place of a space",
@@ -143,15 +178,9 @@ CELLS = [
         "The sweep 'sample' has no trial 12: give a number from 0 to 2.",
         declared,
     ),
-    Row(
-        "a retry of what cannot be retried",
-        "raycolab.find('sample').retry('all')",
-        "UsageError",
-        "retry takes 'failed' or 'lost', not 'all': leave it out for both.",
-        declared,
-    ),
 ]
 
+# What only the head's own process finds out.
 STARTED = [
     Row(
         "a store as some hosts still spell it",
@@ -165,14 +194,6 @@ STARTED = [
         "ClusterError",
         "the database postgresql+psycopg://me:***@127.0.0.1:1/sweeps cannot be reached: connection failed: … Is the"
         " server running on that host and accepting TCP/IP connections?",
-    ),
-    Row(
-        "a database of a newer raycolab",
-        "raycolab.start_head('direct')",
-        "UsageError",
-        "the database {here}/data/raycolab.db is of a newer raycolab (its tables are version 99, this one knows …): run"
-        " pip install --upgrade raycolab, or name another database.",
-        database("update raycolab_schema set version = 99"),
     ),
     Row(
         "an ngrok agent that is no program",
@@ -205,46 +226,6 @@ KILLED = [
     ),
 ]
 
-IDLE: dict[str, Any] = {
-    "head": {"join_address": ADDRESS},
-    "status": {"status": {"nodes": [], "sweeps": []}},
-    "pull": {"over": "COMPLETE", "sentence": None},
-}
-BUSY = {**IDLE, "status": {"status": {"nodes": [], "sweeps": [{"name": "sample", "state": "RUNNING"}]}}}
-ASKED = [
-    (
-        IDLE,
-        Row(
-            "a sweep that is waited for and was never started",
-            "raycolab.find('sample').wait()",
-            "ClusterError",
-            "The head does not run the sweep 'sample': start it again.",
-            declared,
-        ),
-    ),
-    (
-        IDLE,
-        Row(
-            "a task of a sweep that is over",
-            "raycolab.find('sample').get_task()",
-            "UsageError",
-            "The sweep 'sample' is at rest (COMPLETE), so there is no task to get: ask `not_done()` before each"
-            " `get_task()`.",
-            database("update sweeps set state = 'COMPLETE'"),
-        ),
-    ),
-    (
-        BUSY,
-        Row(
-            "a sweep deleted while it runs",
-            "raycolab.find('sample').delete()",
-            "UsageError",
-            "The sweep 'sample' is not at rest: run `raycolab cancel sample` first.",
-            declared,
-        ),
-    ),
-]
-
 
 @pytest.fixture
 def environment() -> Iterator[None]:
@@ -254,6 +235,15 @@ def environment() -> Iterator[None]:
     yield
     os.environ.clear()
     os.environ.update(before)
+
+
+@pytest.mark.parametrize("row", COMMANDS, ids=str)
+def test_a_command_ends_with_its_sentence(row: Row, run: Run, here: Path) -> None:
+    """The exit code of the contract, the sentence alone on stderr, nothing on stdout."""
+    row.made(here)
+    ended = run(*shlex.split(row.done))
+    assert (ended.code, ended.out) == (row.ends, "")
+    assert fits(row, ended.err, here)
 
 
 @pytest.mark.parametrize("row", CELLS, ids=str)
@@ -291,14 +281,34 @@ def test_a_node_that_ends_without_a_word_is_told(row: Row, cell: Cell, here: Pat
     assert fits(row, shown.text, here)
 
 
-@pytest.mark.parametrize(("answers", "row"), ASKED, ids=lambda each: str(each) if isinstance(each, Row) else "")
-def test_what_a_running_head_s_answer_comes_to(answers: dict[str, Any], row: Row, cell: Cell, here: Path) -> None:
-    """The head's part is a script; the sweep is in the database."""
-    row.made(here)
-    with scripted_head(here / "data", lambda request: answers[request["op"]]):
-        shown = cell(row.done)
-    assert type(shown.error).__name__ == row.ends
-    assert fits(row, shown.text.removeprefix(f"{row.ends}: "), here)
+def test_a_full_disk_is_told_and_leaves_nothing_half(run: Run, here: Path) -> None:
+    """The first of the files fits in it, the next one does not."""
+    with a_full_disk(room=3_000):
+        ended = run("init", "new")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == "new cannot be written to (File too large): name a folder that you may write to, with room.\n"
+    assert not (here / "new").exists()
+
+
+def test_a_demo_without_what_its_main_imports(run: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told before anything is made."""
+    monkeypatch.setitem(sys.modules, "sklearn", None)  # Python's own way to say that there is none
+    ended = run("demo", "--data-dir", "data")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == "The demo's MAIN needs scikit-learn: run `pip install 'raycolab[demo]'` and try again.\n"
+    assert not (here / "data").exists()
+
+
+def test_a_demo_whose_head_does_not_start(run: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the head's own process said, and nothing of it is left."""
+    monkeypatch.setenv("RAYCOLAB_NO_NAMESPACES", "1")
+    text_in("data/identity.json", "{")(here)
+    ended = run("demo", "--joiners", "1", "--data-dir", "data")
+    assert (ended.code, ended.out) == (3, "")
+    assert ended.err.splitlines()[-1] == (
+        f"The demo's head did not start: {here}/data/identity.json is damaged: delete it and start the head again."
+        " Joiners then need the new join address."
+    )
 
 
 def test_a_bug_in_a_head_is_told_in_a_sentence(tmp_path: Path) -> None:
