@@ -112,7 +112,7 @@ DOORS = (
                 "raycolab.main.runtime",
                 "raycolab.main.shell",
                 "raycolab.main.source",
-                "raycolab.main.traceback",
+                "raycolab.main.kernel",
             ),
             *("raycolab.view", "raycolab.notebook"),
         ),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from raycolab.main.node_once import CommandResult, NodeOnce
+from raycolab.main.commands import CommandResult, NodeOnce
 
 
 def test_the_first_runs_and_the_others_read(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
-"""Commands that run once on a node, however many worker processes there load MAIN.
+"""Shell commands of MAIN: run to their end, and once on a node, however many worker processes there load MAIN.
 
-The first process to come runs the command under a file lock and leaves a marker with its exit status and last lines;
-those that waited, or come later, read the marker. The folder belongs to one life of the node: where the node's disk
-or its Python is new, so must be the folder.
+The first process that gets to a command runs it under a file lock and leaves a marker with its exit status and last
+lines; processes that waited, or come later, read the marker. The folder belongs to one life of the node: where the
+node's disk or its Python is new, so must be the folder.
 """
 
 from __future__ import annotations
@@ -10,26 +10,60 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import json
 import os
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
-__all__ = ["CommandResult", "NodeOnce"]
+import msgspec
 
-LOCK_WAIT_S = 1800.0  # as long as an installation on a slow line takes
+from raycolab.main.output import MAX_OUTPUT_BYTES, last_lines
+
+__all__ = ["CommandResult", "NodeOnce", "run_command"]
+
+LOCK_WAIT_S = 1800.0  # an installation on a slow line takes no longer
 FAILURE_HOLDS_S = 60.0  # workers of one node fail together with the first; a later attempt tries the command again
 _POLL_S = 0.05
+_READ_BYTES = 8 * MAX_OUTPUT_BYTES  # of a command's output
 
 
-@dataclass(frozen=True, slots=True)
-class CommandResult:
+class CommandResult(msgspec.Struct, frozen=True):
     """How a command ended: its exit status and the last lines it printed."""
 
     status: int
     output: str = ""
+
+
+class _Marker(msgspec.Struct, frozen=True):
+    """What a command leaves for the node's other processes."""
+
+    result: CommandResult
+    at: float  # seconds since the epoch
+
+
+def run_command(arguments: list[str], text: str | None = None) -> CommandResult:
+    """Run a command to its end, with `text` as its input and this Python's folder first on its PATH.
+
+    Its output goes to a file and not a pipe, which a server left running by the command would hold open.
+    """
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as script:
+        script.write((text or "").encode())
+        script.seek(0)
+        ended = subprocess.run(
+            arguments,
+            stdin=script,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {"PATH": path},
+            check=False,
+        )
+        size = output.seek(0, os.SEEK_END)
+        output.seek(max(0, size - _READ_BYTES))
+        return CommandResult(ended.returncode, last_lines(output.read().decode("utf-8", "replace")))
 
 
 class NodeOnce:
@@ -88,17 +122,16 @@ class NodeOnce:
         finally:
             os.close(descriptor)
 
-    def _read(self, marker: Path) -> CommandResult | None:
+    def _read(self, path: Path) -> CommandResult | None:
         try:
-            content = json.loads(marker.read_text(encoding="utf-8"))
+            marker = msgspec.json.decode(path.read_bytes(), type=_Marker)
         except FileNotFoundError:
             return None
-        result = CommandResult(content["status"], content["output"])
-        stale = result.status != 0 and self._clock() - content["at"] > FAILURE_HOLDS_S
-        return None if stale else result
+        is_stale = marker.result.status != 0 and self._clock() - marker.at > FAILURE_HOLDS_S
+        return None if is_stale else marker.result
 
-    def _write(self, marker: Path, result: CommandResult) -> None:
+    def _write(self, path: Path, result: CommandResult) -> None:
         """Beside and renamed: a worker killed while writing leaves no half marker."""
-        beside = marker.with_suffix(".new")
-        beside.write_text(json.dumps(asdict(result) | {"at": self._clock()}), encoding="utf-8")
-        beside.replace(marker)
+        beside = path.with_suffix(".new")
+        beside.write_bytes(msgspec.json.encode(_Marker(result, self._clock())))
+        beside.replace(path)

@@ -56,7 +56,7 @@ def test_frames_of_libraries_follow_those_of_the_notebook() -> None:
     error = raised_in_cell(5, "parse('{')\n", names)
     text = traceback_text(error)
     assert text.index("cell 5, line 1") < text.index("cell 2, line 3, in parse") < text.index('json/__init__.py", line')
-    assert "test_cell_traceback" not in text
+    assert "test_traceback" not in text
     assert cell_of(error) == 2
 
 
