@@ -162,7 +162,7 @@ COMMANDS = [
         "ngrok's URL pasted in place of the join address",
         "join https://abc.ngrok-free.dev",
         2,
-        "There is no join address in this text, as one starts with tunnel+. Copy the whole line that the head prints.",
+        "There is no join address in this text: it would start with tunnel+. Copy the whole line that the head prints.",
     ),
     Row(
         "a join address cut at its #, as a shell without quotes may",

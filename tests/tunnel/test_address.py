@@ -89,7 +89,7 @@ def test_empty_text_says_that_it_is_empty(text: str) -> None:
 @pytest.mark.parametrize("text", ["hello", "https://abc.ngrok-free.app", "raycolab join", "joiner-1"])
 def test_text_without_an_address_says_so(text: str) -> None:
     """A sentence names what an address starts with."""
-    with pytest.raises(AddressError, match=r"no join address in this text, as one starts with tunnel\+"):
+    with pytest.raises(AddressError, match=r"no join address in this text: it would start with tunnel\+"):
         JoinAddress.parse(text)
 
 

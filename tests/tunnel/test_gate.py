@@ -171,7 +171,7 @@ class TestWhatIsNoTunnel:
 
         async with serve(chat, "127.0.0.1", 0) as server:
             at = TcpListen("127.0.0.1", next(iter(server.sockets)).getsockname()[1])
-            with pytest.raises(Transient, match="what answers there is no hub"):
+            with pytest.raises(Transient, match="what answers there is not a hub"):
                 await get_in(at)
 
 

@@ -296,7 +296,7 @@ class TestTakingOver:
             _, carrier = await scripted.dial()
             await carrier.close()
             welcome, carrier = await scripted.dial()
-            assert await mesh.log.saw("left") == ("left", "node-1", "it joined anew")
+            assert await mesh.log.saw("left") == ("left", "node-1", "it joined again")
             assert [peer.node for peer in mesh.hub.peers] == [welcome.node]
             await carrier.close()
 
@@ -320,7 +320,7 @@ class TestTakingOver:
             again = Scripted(mesh, "again")
             again.hello = replace(again.hello, namespace="killed", busy=(held[0] + 5000,))
             await again.join()
-            assert await mesh.log.saw("left") == ("left", "node-1", "its process is gone")
+            assert await mesh.log.saw("left") == ("left", "node-1", "its process has ended")
             for scripted in (alive, again):
                 scripted.let_go()
 

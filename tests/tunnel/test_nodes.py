@@ -77,7 +77,7 @@ class TestNumbers:
         roster = with_hub()
         for number in range(2, MAX_NODE + 1):
             assert join(roster, f"space {number}").id == number
-        with pytest.raises(Refused, match="There is no room: 254 nodes are the most one hub can have") as refused:
+        with pytest.raises(Refused, match="There is no room: a hub has 254 nodes at most") as refused:
             join(roster, "late")
         assert refused.value.code == "full"
         roster.leave(NodeId(77))
