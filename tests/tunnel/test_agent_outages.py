@@ -147,7 +147,7 @@ class TestOutages:
         mesh = Mesh(tmp_path, identity=identity)
         member = mesh.begin()
         await asyncio.sleep(1.0)
-        assert 2 <= visits <= 12
+        assert 1 <= visits <= 12
         assert await member.leave() == "it left"
         await gate.close()
 

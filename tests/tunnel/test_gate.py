@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
-from websockets.asyncio.client import connect, unix_connect
+from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -214,15 +214,6 @@ class TestOpening:
         async with open_door(UnixListen(path)) as (_, at):
             await (await get_in(at)).close()
         assert not path.exists()
-
-    @in_loop
-    async def test_a_unix_socket_serves_as_tcp_does(self, tmp_path: Path) -> None:
-        """404 for what is no tunnel, a welcome for who knows the secret."""
-        async with open_door(UnixListen(tmp_path / "hub.sock")) as (door, at):
-            with pytest.raises(InvalidStatus):
-                await unix_connect(str(tmp_path / "hub.sock"), "ws://localhost/")
-            await (await get_in(at)).close()
-            assert len(door.visitors) == 1
 
 
 @in_loop
