@@ -77,7 +77,7 @@ class TestWhoGetsIn:
 
     @in_loop
     async def test_a_hello_the_hub_cannot_read_was_met_with_silence(self) -> None:
-        """Refused("protocol"), instead of a closed connection that an agent would try again and again."""
+        """Refused("protocol"), instead of a closed connection that an agent would keep trying."""
         async with open_door(TcpListen("127.0.0.1", 0)) as (door, at):
             with pytest.raises(Refused, match="Install the same version on both") as caught:
                 await dial(address_of_hub(at), replace(HELLO, name="x" * 999), 5.0)

@@ -267,7 +267,7 @@ class TestTakingOver:
 
     @in_loop
     async def test_a_resumption_with_a_wrong_count_looped_until_the_grace_was_over(self, tmp_path: Path) -> None:
-        """Who says it has frames that were never sent loses the link at once, and can join anew."""
+        """Who says it has frames that were never sent loses the link at once, and can join again."""
         async with Mesh(tmp_path) as mesh:
             scripted = Scripted(mesh)
             welcome = await scripted.join()

@@ -62,7 +62,7 @@ class TestBounds:
         assert link.lost == "the other end takes no control frames"
 
     def test_neither_data_nor_finish_overtakes_an_open_that_waits(self) -> None:
-        """With so much unacknowledged that the OPENs of some streams cannot leave, nothing of these streams leaves."""
+        """While the OPENs of some streams wait for acknowledgements, nothing else of these streams leaves."""
         joined = quiet()
         link = joined.hub.link
         sent: list[Frame] = []

@@ -46,7 +46,7 @@ class TestResumption:
         assert joined.hub.take() == [StreamDelivered(stream_id, 5)]
 
     def test_pings_goodbyes_and_acks_of_the_old_websocket_are_not_repeated(self) -> None:
-        """They meant that WebSocket; the round trip is asked anew."""
+        """They meant that WebSocket; the round trip is measured again."""
         joined = quiet()
         joined.agent.link.goodbye(LinkOver("it left", final=True))
         joined.agent.link.tick(joined.now + PING_EVERY_S)

@@ -305,7 +305,7 @@ class TestReady:
         assert roster.newly_ready() == [b]
 
     def test_what_was_said_of_a_number_before_does_not_count_for_its_next_bearer(self) -> None:
-        """Its block is another one, and everybody has to listen anew."""
+        """Its block is another one, and everybody has to listen again."""
         roster = with_hub()
         for number in range(2, MAX_NODE + 1):
             join(roster, "hub" if number != 9 else "a")

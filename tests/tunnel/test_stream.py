@@ -187,7 +187,7 @@ class TestFairQueue:
         assert queue.next() is None
 
     def test_busy_streams_take_turns(self) -> None:
-        """One frame each, in order of becoming busy, again and again."""
+        """One frame each, in order of becoming busy, round after round."""
         assert served(with_streams(busy(1), busy(3), busy(5)), 7) == [1, 3, 5, 1, 3, 5, 1]
 
     def test_a_short_message_passes_bulk(self) -> None:
