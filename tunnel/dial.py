@@ -1,4 +1,7 @@
-"""One attempt to reach a hub: WebSocket, inner TLS, HELLO, WELCOME. Whether to try again is the agent's to decide."""
+"""One attempt to reach a hub: WebSocket, inner TLS, HELLO, WELCOME; and how long to wait before the next attempt.
+
+Whether to try again is for the agent to decide.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +26,10 @@ __all__ = ["Backoff", "Transient", "dial"]
 ATTEMPT_S = 15.0  # for one whole attempt
 
 
-class Transient(TunnelError):  # noqa: N818 - it says what it is to the agent, and no one else meets it
+class Transient(TunnelError):  # noqa: N818 - it is only for the agent, to which it says what to do
     """This attempt did not reach the hub; another one may. The text says what happened, without a secret.
 
-    `headers`, their names in lower case, are those of the HTTP answer that came in the hub's place, if one did.
+    `headers`, with names in lower case, are those of the HTTP response that came in the hub's place, if one did.
     """
 
     def __init__(self, text: str, headers: Mapping[str, str] | None = None) -> None:
@@ -35,13 +38,13 @@ class Transient(TunnelError):  # noqa: N818 - it says what it is to the agent, a
 
 
 class Backoff:
-    """Exponential backoff with nearly full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter").
+    """How long to wait before the next attempt: exponential backoff with nearly full jitter. Sans-I/O.
 
     1. The ceiling starts at `initial_s` and doubles with every wait up to `cap_s`.
-    2. A wait is drawn evenly between the floor, half of `initial_s`, and the ceiling. Full jitter draws from
-       nothing on, so that five joiners whose hub went away spread out; the floor keeps the luckiest one from
-       knocking without pause.
-    3. `reset` begins anew, once a try has succeeded.
+    2. A wait is drawn evenly between the floor, half of `initial_s`, and the ceiling, so that joiners whose hub went
+       away spread out. Full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter") has no floor; ours keeps
+       the luckiest one from trying without pause.
+    3. `reset` starts over, once an attempt has succeeded.
     """
 
     def __init__(self, initial_s: float, cap_s: float) -> None:
@@ -52,7 +55,7 @@ class Backoff:
         self._ceiling_s = initial_s
 
     def next(self, random01: float) -> float:
-        """Seconds to wait before the next try; `random01` is drawn evenly from [0, 1)."""
+        """Seconds to wait before the next attempt; `random01` is drawn evenly from [0, 1)."""
         if not 0 <= random01 <= 1:
             raise LocalProtocolError(f"a backoff needs a random number from 0 to 1, not {random01}")
         floor_s = self._initial_s / 2
@@ -61,7 +64,7 @@ class Backoff:
         return wait_s
 
     def reset(self) -> None:
-        """Begin anew: the last try succeeded."""
+        """Start over: the last attempt succeeded."""
         self._ceiling_s = self._initial_s
 
 
@@ -82,7 +85,7 @@ async def dial(address: JoinAddress, hello: Hello, timeout_s: float) -> tuple[We
         headers = {name.lower(): value for name, value in error.response.headers.raw_items()}
         raise Transient(f"HTTP {error.response.status_code} {code}".strip(), headers) from error
     except RemoteProtocolError as error:
-        raise Transient(f"what answers there is no hub ({error})") from error
+        raise Transient(f"what answers there is not a hub ({error})") from error
     except ConnectionClosed as error:
         raise Transient("the connection broke during the handshake") from error
     except (OSError, InvalidHandshake, InvalidURI) as error:
@@ -112,12 +115,12 @@ async def _greet(websocket: ClientConnection, address: JoinAddress, hello: Hello
 
 
 async def _one(carrier: Carrier, frames: list[Frame], kind: FrameType) -> Frame:
-    """The single frame the hub says next, of this kind; Refused when it says no."""
+    """The single frame that the hub sends next, of this kind; Refused when the hub refuses."""
     while not frames:
         frames = await carrier.receive()
     if len(frames) == 1 and frames[0].type is FrameType.REFUSED:
         body = decode_json(frames[0])
         raise Refused(str(body.get("code", "")), str(body.get("message", "")))
     if len(frames) != 1 or frames[0].type is not kind:
-        raise RemoteProtocolError(f"something else than one {kind.name}")
+        raise RemoteProtocolError(f"something other than one {kind.name}")
     return frames[0]

@@ -1,9 +1,9 @@
 """The hub's door: WebSockets from anyone, and the few steps in which a stranger becomes a visitor who knows the secret.
 
-Bounded against strangers: STRANGERS connections at most, counted from TCP's accept to the proof, of which a random one
-makes room for the newest, so that a flood slows an agent's joining and does not prevent it (sshd's MaxStartups drops at
-random for the same reason); each has HANDSHAKE_S for HTTP and again for the rest, and the byte limits of TLS and of one
-HELLO; and nothing is decompressed before the proof.
+What strangers can take is bounded. At most STRANGERS connections are between TCP's accept and the proof; one more takes
+the place of a random one, so that a flood slows an agent's joining and does not prevent it (sshd's MaxStartups drops at
+random for the same reason). Each has HANDSHAKE_S for HTTP and as long for the rest, and the byte limits of TLS and of
+one HELLO. Nothing is decompressed before the proof.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ __all__ = ["PATH", "Gate", "Visitor"]
 PATH = "/tunnel"
 STRANGERS = 64
 HANDSHAKE_S = 10.0
-STRANGER_BYTES = 128 * 1024  # that a caller may send before the proof; an honest one needs some thousands
+STRANGER_BYTES = 128 * 1024  # that a caller may send before the proof; an honest one needs a few thousand
 MAX_WAITING = WRITE_LIMIT + MAX_MESSAGE  # bytes that a caller has not taken
-REFUSAL_S = 2.0  # for telling a visitor why it does not get in
+REFUSAL_S = 2.0  # for telling a visitor why it is refused
 MISUNDERSTOOD = "The hub cannot read what this node says ({error}). Install the same version on both, then join again."
 WRONG_SECRET = "The secret in this join address is not the head's. Ask the head for its current join address."
 
@@ -63,8 +63,8 @@ class Gate:
         self._identity = identity
         self._context = server_context(identity)
         self._enter = enter
-        self._strangers: dict[ServerConnection, None] = {}  # in order of coming
-        self._carriers: set[Carrier] = set()  # of the WebSockets there are
+        self._strangers: dict[ServerConnection, None] = {}  # in order of arrival
+        self._carriers: set[Carrier] = set()  # of all open WebSockets
         self._past = Traffic()  # of those that ended
         self._server: Server | None = None
         self._path: Path | None = None  # of the unix socket
@@ -72,11 +72,11 @@ class Gate:
 
     @property
     def traffic(self) -> Traffic:
-        """Bytes of all WebSockets so far, of those who were not let in too."""
+        """Bytes of all WebSockets so far, including those of strangers."""
         return sum((carrier.meter.traffic for carrier in self._carriers), self._past)
 
     async def open(self, listen: Listen) -> Listen:
-        """Begin to accept; returns the address bound. PortTaken when it is in use, OSError when it cannot be bound."""
+        """Accept from now on; returns the address bound. PortTaken when it is in use, else OSError."""
         options = WEBSOCKET | {
             "create_connection": functools.partial(_Caller, self),
             "process_request": _only_tunnels,
@@ -99,7 +99,7 @@ class Gate:
         return TcpListen(listen.host, next(iter(self._server.sockets)).getsockname()[1])
 
     async def close(self) -> None:
-        """Accept nobody any more, drop whoever is still at the door, and close every WebSocket that is left."""
+        """Stop accepting, drop all strangers, and close every WebSocket that is left."""
         if self._server is None:
             return
         self._closing = True
@@ -154,7 +154,7 @@ class Gate:
         while not frames:
             frames = await carrier.receive()
         if len(frames) != 1 or frames[0].type is not FrameType.HELLO:
-            raise RemoteProtocolError("something else than one HELLO")
+            raise RemoteProtocolError("something other than one HELLO")
         try:
             hello = Hello.from_json(decode_json(frames[0]))
         except RemoteProtocolError as error:
@@ -182,7 +182,7 @@ class _Caller(ServerConnection):
             self.transport.abort()
             return
         super().data_received(data)
-        # websockets answers pings by itself, whether or not the other end takes the answers.
+        # websockets answers pings by itself, even if the other end does not take the answers.
         if self.transport.get_write_buffer_size() > MAX_WAITING:
             self.transport.abort()
 
@@ -192,7 +192,7 @@ class _Caller(ServerConnection):
 
 
 async def _refuse(carrier: Carrier, refused: Refused) -> None:
-    """Tell a visitor why it does not get in, if it listens."""
+    """Tell a visitor why it is refused, if it listens."""
     payload = encode_json(FrameType.REFUSED, {"code": refused.code, "message": refused.message})
     with contextlib.suppress(ConnectionClosed, TimeoutError):
         async with asyncio.timeout(REFUSAL_S):

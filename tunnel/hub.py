@@ -32,9 +32,9 @@ from tunnel.transport import Carrier, Traffic, Wake, carry
 __all__ = ["GRACE_S", "Hub", "HubApplication", "Peer"]
 
 GRACE_S = 120.0
-GRACE_MARGIN = 1.05  # the hub's clock of the grace period runs so much longer, for the agent's last attempt
-MAX_DISMISSED = 1000  # links that were ended for good and whose agents may have been away, to be told when they come
-PARTING_S = 2.0  # how long a node that is told to go may take to close its WebSocket
+GRACE_MARGIN = 1.05  # times the grace period is how long the hub waits, for the sake of the agent's last attempt
+MAX_DISMISSED = 1000  # links ended for good whose agents may have been away and are told when they come back
+PARTING_S = 2.0  # how long a node that is sent away may take to close its WebSocket
 
 log = logging.getLogger("tunnel.hub")
 
@@ -42,15 +42,15 @@ log = logging.getLogger("tunnel.hub")
 class HubApplication(Protocol):
     """What the program around a hub is asked and told; all calls are on the hub's event loop and return at once.
 
-    What an agent's application says is not to be trusted to have any form: `admit` raises Refused and `message`
-    RemoteProtocolError for what they cannot use, and only that agent's link ends. Nothing else may be raised.
+    What an agent's application says may have any form: `admit` raises Refused and `message` RemoteProtocolError for
+    what they cannot use, and only that agent's link ends. Nothing else may be raised.
     """
 
     def admit(self, application: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Look at a newcomer's own object and answer with ours; raises Refused to turn it away."""
+        """Look at a newcomer's object and return ours; raises Refused to turn the newcomer away."""
 
     def node_joined(self, node: Node, application: Mapping[str, Any]) -> None:
-        """A node has a number and ports; not everyone listens for it yet. `application` is what `admit` saw."""
+        """A node has a number and ports, but not everyone listens for it yet. `application` is what `admit` saw."""
 
     def node_ready(self, node: Node) -> None:
         """Every node can reach this one and it can reach every node."""
@@ -73,8 +73,8 @@ class Peer:
     namespace: str
     wake: Wake = field(default_factory=Wake)
     carrier: Carrier | None = None  # None while the agent is away
-    carrying: asyncio.Task[str] | None = None  # the latest, perhaps ended; None before the first
-    visitor: Visitor | None = None  # whoever came last to carry this link
+    carrying: asyncio.Task[str] | None = None  # the latest one, which may have ended; None before the first
+    visitor: Visitor | None = None  # the latest WebSocket that came to carry this link
     ready: bool = False
     ordered: set[NodeId] = field(default_factory=set)  # nodes it was told to listen for
     expiry: asyncio.TimerHandle | None = None
@@ -83,7 +83,7 @@ class Peer:
 
     @property
     def traffic(self) -> Traffic:
-        """Bytes of this agent's WebSockets since it joined, seen from the hub."""
+        """Bytes of this agent's WebSockets since it joined, as the hub sees them."""
         return self.past if self.carrier is None else self.past + self.carrier.meter.traffic
 
 
@@ -133,11 +133,11 @@ class Hub:
 
     @property
     def traffic(self) -> Traffic:
-        """Bytes of all WebSockets so far: of nodes that are here or gone, and of strangers."""
+        """Bytes of all WebSockets so far: of present and former nodes, and of strangers."""
         return self._gate.traffic
 
     async def start(self, listen: Listen) -> Listen:
-        """Accept agents at `listen`; returns the address bound. PortTaken when it is in use, OSError when it is bad."""
+        """Accept agents at `listen`; returns the address bound. PortTaken when it is in use, else OSError."""
         raise_file_limit()
         keep_freed_memory()
         bound = await self._gate.open(listen)
@@ -152,7 +152,7 @@ class Hub:
             peer.wake.set()
 
     async def probe(self, node_id: NodeId, port: int, timeout_s: float = 10.0) -> ResetCode | None:
-        """Dial a node's port from here, through the mesh; None when it accepted."""
+        """Dial a node's port from here, through the mesh; None when it accepted, else why not."""
         return await self._local.probe(node_id, port, timeout_s)
 
     async def remove(self, node_id: NodeId, reason: str) -> None:
@@ -184,7 +184,7 @@ class Hub:
         try:
             await visitor.answer(self._welcome_to(peer, ours))
             if self._peers.get(peer.node.id) is not peer or peer.visitor is not visitor:
-                return  # the grace period ended, or the agent came once more, while the answer was on its way
+                return  # the grace period ended, or the agent came again, while the answer was on its way
             if hello.resume is not None:
                 self._act(peer, peer.link.resume(hello.resume.received, time.monotonic()))
             self._carry(peer, visitor.carrier)
@@ -213,9 +213,9 @@ class Hub:
     def _admit(self, hello: Hello) -> Peer:
         for peer in self.peers:
             if peer.instance == hello.instance:  # it never heard that it was let in, or gave that link up
-                self._forget(peer, "it joined anew")
+                self._forget(peer, "it joined again")
             elif peer.carrier is None and peer.namespace == hello.namespace and self._is_dead(peer, hello):
-                self._forget(peer, "its process is gone")  # not after its grace: the newcomer listens in its place
+                self._forget(peer, "its process has ended")  # not after its grace: the newcomer listens in its place
         node = self._roster.join(name=hello.name, ports=hello.ports, namespace=hello.namespace, busy=hello.busy)
         link = Link(initiator=False, now=time.monotonic())
         peer = Peer(node, link, secrets.token_hex(16), hello.instance, hello.namespace)
@@ -269,7 +269,7 @@ class Hub:
             self._outage(peer, reason)
 
     def _outage(self, peer: Peer, reason: str) -> None:
-        """A peer has no WebSocket: it has the grace period to come back, unless it meant to go."""
+        """A peer has no WebSocket: it has the grace period to come back, unless it left on purpose."""
         if self._peers.get(peer.node.id) is not peer or peer.carrier is not None:
             return
         if peer.over is not None or peer.link.lost is not None or peer.carrying is None:
@@ -351,7 +351,7 @@ class Hub:
         self._announce_ready()
 
     def _unreachable(self, node_id: NodeId, listener: Peer | None, why: str) -> None:
-        """Somebody cannot listen for a node, so one of them, the one not yet ready, cannot be part of the mesh."""
+        """A peer (None: the hub) cannot listen for a node: the one of them that is not ready cannot join."""
         newcomer = self._peers.get(node_id)
         if newcomer is None or newcomer.ready:
             newcomer = listener

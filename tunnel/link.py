@@ -1,7 +1,7 @@
 """One hub-agent relationship: its control frames, its pings, and the streams inside. Sans-I/O.
 
-A link outlives the WebSockets that carry it (`ledger` counts for that). Frames come out of `data_to_send` in this
-order: acknowledgements and pings, what a resumption must repeat, control frames, new streams, credit, then the
+A link outlives the WebSockets that carry it; for that the `ledger` counts frames. Frames come out of `data_to_send` in
+this order: acknowledgements and pings, what a resumption must repeat, control frames, new streams, credit, then the
 streams in turn.
 
 The driver calls `receive` with the frames that came and acts on the events, asks `data_to_send` whenever its
@@ -60,8 +60,8 @@ __all__ = [
 ]
 
 MAX_STREAMS = 4096  # open at once, both sides together
-MAX_STREAM_ID = 0xFFFFFFFF  # the last; then the link takes no more streams, rather than use an id twice
-MAX_CONTROL = 1024 * 1024  # bytes of control frames waiting, at most; past it the link is over
+MAX_STREAM_ID = 0xFFFFFFFF  # after the last one the link takes no more streams, rather than use an id twice
+MAX_CONTROL = 1024 * 1024  # bytes of control frames waiting to be sent; with more of them the link is over
 MAX_UNANSWERED = 16  # pings whose answers wait to be sent
 
 _Control = tuple[FrameType, StreamId, bytes]
@@ -80,7 +80,7 @@ class MessageReceived(NamedTuple):
 
 
 Event = StreamEvent | RosterReceived | MessageReceived | LinkOver
-"""What a link tells its owner: what the peer did that somebody must act on."""
+"""What a link tells its owner: what the peer did that its owner must act on."""
 
 
 class Link:
@@ -90,9 +90,9 @@ class Link:
         # Bytes that may wait here for this peer; the windows of the hops before it are charged to it.
         self.budget = budget or Budget()
         self.streams: dict[StreamId, Stream] = {}
-        # Why this link cannot go on, once it cannot: its owner is to let go of it.
+        # Why this link cannot go on, once it cannot: its owner must give it up.
         self.lost: str | None = None
-        self.data_sent = 0  # bytes of streams in what data_to_send gave
+        self.data_sent = 0  # bytes of streams that `data_to_send` has returned
         self._ledger = Ledger()
         self._keepalive = Keepalive(initiator=initiator, now=now)
         self._queue = FairQueue()
@@ -101,7 +101,7 @@ class Link:
         self._peer_stream = 0  # the highest id the peer has opened
         self._control: deque[_Control] = deque()
         self._control_bytes = 0
-        self._opening: dict[StreamId, bytes] = {}  # OPENs that wait; a stream that is over before leaves no trace
+        self._opening: dict[StreamId, bytes] = {}  # OPENs that wait; a stream reset before that leaves no trace
         self._granting: dict[StreamId, Stream] = {}  # with credit to announce
         self._unsequenced: deque[Encoded] = deque()
         self._actions: dict[FrameType, Callable[[Frame, float], Event | None]] = {
@@ -122,7 +122,7 @@ class Link:
     # What the owner of the link does.
 
     def open(self, node: int, port: int) -> StreamId | None:
-        """Open a stream toward `node`:`port`; None when MAX_STREAMS are open, or the ids are used up."""
+        """Open a stream to `node`:`port`; None when MAX_STREAMS are open or the ids are used up."""
         if len(self.streams) >= MAX_STREAMS or self._next_stream > MAX_STREAM_ID:
             return None
         stream_id = StreamId(self._next_stream)
@@ -132,7 +132,7 @@ class Link:
         return stream_id
 
     def assign(self, stream_id: StreamId, budget: Budget) -> None:
-        """What comes in on this stream is for somebody with this budget; harmless when it is already gone."""
+        """Charge what comes in on this stream to the budget of its destination; harmless when it is already gone."""
         if stream_id in self.streams:
             self.streams[stream_id].window.assign(budget)
 
@@ -142,13 +142,13 @@ class Link:
             self._queue_control(FrameType.OPENED, stream_id, b"")
 
     def send(self, stream_id: StreamId, data: bytes) -> None:
-        """Queue bytes on a stream; the caller bounds what it queues by the window of the hop before."""
+        """Queue bytes on a stream; the window of the hop before bounds how many."""
         stream = self._stream(stream_id)
         stream.put(data)
         self._queue.add(stream)
 
     def finish(self, stream_id: StreamId) -> None:
-        """No more bytes on this stream from here."""
+        """Say that this side sends no more bytes on a stream."""
         stream = self._stream(stream_id)
         stream.finish()
         self._queue.add(stream)
@@ -161,7 +161,7 @@ class Link:
                 self._queue_control(FrameType.RESET, stream_id, pack_count(code))
 
     def delivered(self, stream_id: StreamId, count: int) -> None:
-        """`count` bytes that came on this stream left this hop: grant the peer new credit when it is due."""
+        """`count` bytes that came on this stream have left this hop: grant the peer new credit when it is due."""
         stream = self.streams.get(stream_id)
         if stream is None:
             return
@@ -203,7 +203,7 @@ class Link:
         return [StreamDelivered(*delivered) for delivered in self._ledger.resume(peer_received).items()]
 
     def receive(self, frames: Iterable[Frame], now: float) -> list[Event]:
-        """Take frames from the peer; RemoteProtocolError when they break the protocol."""
+        """Take frames from the peer and return what they mean; RemoteProtocolError when they break the protocol."""
         events: list[Event] = []
         for frame in frames:
             if frame.type is FrameType.ACK:
@@ -222,7 +222,7 @@ class Link:
         return events
 
     def data_to_send(self, now: float) -> bytes:
-        """The next batch of frames, b"" when there is nothing to say; about BATCH bytes at most."""
+        """The next batch of frames, b"" when there is nothing to send; about BATCH bytes at most."""
         parts: list[bytes | memoryview] = []
         size, enough = 0, self._ledger.congestion.batch
         for encoded in self._outgoing(now):
@@ -235,12 +235,12 @@ class Link:
         return b"".join(parts)
 
     def next_deadline(self) -> float:
-        """When `tick` wants to be called."""
+        """When to call `tick`."""
         due = self._keepalive.deadline(busy=self._ledger.unacknowledged)
         return due if self._ledger.ack_at is None else min(due, self._ledger.ack_at)
 
     def tick(self, now: float) -> bool:
-        """Do what time asks for; False when the peer was silent for too long: drop the WebSocket and reconnect."""
+        """Do what is due; False when the peer was silent for too long: drop the WebSocket and reconnect."""
         self._ledger.tick(now)
         if now < self._keepalive.deadline(busy=self._ledger.unacknowledged):
             return True
@@ -253,7 +253,7 @@ class Link:
     # Sending.
 
     def _outgoing(self, now: float) -> Iterator[Encoded]:
-        """Frames in the order they leave; each is accounted for before it is handed out."""
+        """Frames in the order in which they leave; each is accounted for before it is yielded."""
         ledger = self._ledger
         if ledger.ack_due or (ledger.ack_useful and self._anything_to_say()):
             yield ledger.ack()
@@ -382,7 +382,7 @@ class Link:
         return stream
 
     def _known(self, frame: Frame) -> Stream | None:
-        """The frame's stream, None when it was open once; ids only grow, so nothing need be remembered of it."""
+        """The frame's stream, None when it is over; ids only grow, so nothing has to be kept of it."""
         stream_id = StreamId(frame.stream)
         ours = stream_id % 2 == self._next_stream % 2
         opened = stream_id < self._next_stream if ours else stream_id <= self._peer_stream

@@ -49,7 +49,7 @@ Listen = TcpListen | UnixListen
 def bind_tcp(address: str, port: int) -> socket.socket:
     """A socket that listens there; ListenFailed when it cannot.
 
-    asyncio's own way passes over some of the reasons, such as too many open files.
+    asyncio itself ignores some of the reasons, such as too many open files.
     """
     return _listening(socket.AF_INET, (address, port), address, port)
 
@@ -57,7 +57,7 @@ def bind_tcp(address: str, port: int) -> socket.socket:
 def bind_unix(path: Path) -> socket.socket:
     """A socket that listens at `path`, for this user only; ListenFailed when it cannot.
 
-    It takes the place of a socket nobody listens on any more, and of nothing else.
+    It replaces a socket on which nobody listens any more, and nothing else.
     """
     if somebody_listens(path):
         raise PortTaken(str(path), 0)
@@ -72,15 +72,15 @@ def bind_unix(path: Path) -> socket.socket:
 
 
 def somebody_listens(path: Path) -> bool:
-    """Whether a program accepts connections at a unix socket; asyncio would take its place without a word."""
+    """Whether a program accepts connections at a unix socket; asyncio would replace it without a word."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller:
         caller.setblocking(False)
         try:
             caller.connect(str(path))
         except BlockingIOError:
-            return True  # so many wait to be accepted that there is no room for one more
+            return True  # its queue of connections to accept is full
         except OSError:
-            return False  # nothing there, or nobody behind it
+            return False  # nothing is there, or nobody listens any more
         return True
 
 
@@ -95,7 +95,7 @@ def _listening(family: int, where: str | tuple[str, int], address: str, port: in
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(where)
         if isinstance(where, str):
-            Path(where).chmod(0o600)  # before it listens, so that nobody else is ever let in
+            Path(where).chmod(0o600)  # before it listens, so that nobody else can ever connect
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()

@@ -53,7 +53,7 @@ MAX_COUNT = 1 << 62  # frames
 MAX_TEXT = 200  # characters of any other text in a handshake
 MAX_REASON = 500  # characters of a GOODBYE that are shown
 
-# Texts are also printable, which `from_json` checks: no pattern can say what Python calls so.
+# `from_json` also checks that texts are printable, which no pattern can express.
 Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 Name = Annotated[str, Meta(min_length=1, max_length=MAX_NAME)]
 NodeNumber = Annotated[NodeId, Meta(ge=1, le=MAX_NODE)]
@@ -91,7 +91,7 @@ class Resume(Message, frozen=True):
 
 
 class Hello(Message, frozen=True, kw_only=True):
-    """An agent's first word; `proof` is in base64 on the wire, and never shown."""
+    """The first message of an agent; `proof` is in base64 on the wire, and never shown."""
 
     protocol: int = PROTOCOL
     proof: Annotated[bytes, Meta(max_length=MAX_TEXT)]
@@ -105,7 +105,7 @@ class Hello(Message, frozen=True, kw_only=True):
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Self:
-        """The HELLO in an object that a stranger sent; nothing else of another protocol is looked at."""
+        """The HELLO in an object that a stranger sent; if its protocol is another one, nothing else is looked at."""
         protocol = body.get("protocol")
         if protocol != PROTOCOL:
             raise RemoteProtocolError(f"protocol {ascii(protocol)[:MAX_NAME]} where this hub speaks {PROTOCOL}")
@@ -119,7 +119,7 @@ class Hello(Message, frozen=True, kw_only=True):
 
 
 class Welcome(Message, frozen=True, kw_only=True):
-    """The hub's answer to a HELLO that it takes."""
+    """The hub's answer to a HELLO that it accepts."""
 
     link: Text  # random; what a resumption names
     node_id: NodeNumber = msgspec.field(name="node")
@@ -226,7 +226,7 @@ def _check_block(first: int, count: int) -> None:
 
 
 def _texts(message: Message, path: str) -> Iterator[tuple[str, str]]:
-    """Every text of a message, with its place; what belongs to the application is its own to check."""
+    """Every text of a message and where it stands; the application checks its own object."""
     for name in message.__struct_fields__:
         value = getattr(message, name)
         if isinstance(value, str):

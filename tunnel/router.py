@@ -27,17 +27,17 @@ __all__ = ["Endpoint", "Router"]
 
 
 class Endpoint(Protocol):
-    """What streams enter and leave by; `link.Link` is one, `sockets.LocalEndpoint` the other."""
+    """Where streams enter and leave; `link.Link` is one, `sockets.LocalEndpoint` the other."""
 
     @property
     def budget(self) -> Budget:
-        """Bytes that may wait to leave by this endpoint."""
+        """How many bytes may wait to leave by this endpoint."""
 
     def open(self, node: int, port: int) -> StreamId | None:
-        """Begin a stream out of this endpoint; None when it takes no more."""
+        """Open a stream that leaves by this endpoint; None when it takes no more."""
 
     def assign(self, stream_id: StreamId, budget: Budget) -> None:
-        """What enters on this stream is charged to `budget`."""
+        """Charge what enters on this stream to `budget`."""
 
     def opened(self, stream_id: StreamId) -> None:
         """The far end is connected."""
@@ -49,7 +49,7 @@ class Endpoint(Protocol):
         """No more bytes will leave on this stream."""
 
     def reset(self, stream_id: StreamId, code: ResetCode) -> None:
-        """The stream is over at once."""
+        """End the stream at once."""
 
     def delivered(self, stream_id: StreamId, count: int) -> None:
         """`count` bytes that entered by this endpoint have left by the other."""
@@ -69,7 +69,7 @@ class _Leg:
 
 
 class Router:
-    """The table of streams; `route(entry, node, port)` says by which endpoint they are reached, None: not at all."""
+    """The table of streams; `route(entry, node, port)` says which endpoint leads there, None: no endpoint does."""
 
     def __init__(self, route: Callable[[Endpoint, int, int], Endpoint | None]) -> None:
         self._route = route
@@ -81,7 +81,7 @@ class Router:
         return len(self._legs) // 2
 
     def receive(self, endpoint: Endpoint, event: StreamEvent) -> Endpoint | None:
-        """Do what an event at `endpoint` asks for; returns the one that may now have something to send."""
+        """Do what an event at `endpoint` asks for; returns the endpoint that may now have something to send."""
         if isinstance(event, StreamOpened):
             return self._open(endpoint, event)
         leg = self._legs.get((id(endpoint), event.stream))
@@ -89,7 +89,7 @@ class Router:
             return None
         far = leg.other
         if isinstance(event, StreamData):
-            leg.held += len(event.data)  # before it is sent: sockets deliver at once
+            leg.held += len(event.data)  # before `send`, because sockets may deliver at once
             far.endpoint.send(far.stream, event.data)
         elif isinstance(event, StreamDelivered):
             far.held -= event.size

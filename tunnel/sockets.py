@@ -1,13 +1,13 @@
 """The sockets of this machine as an endpoint of the router: listeners for other nodes, dialers to our own ports.
 
-A program may also reach a port of a node through a unix socket here, and a service of this node may be one: such a
-service has a port number outside every block. A unix socket knows no reset: a program sees one as the end of what it
-reads, so it must know by itself whether it has all.
-
 Bytes read from a socket enter the tunnel; at most READ_AHEAD of them per connection may be on their way before the
 next hop has them, and LEAST_READ_AHEAD once all connections together have READ_BUDGET. Bytes for a socket count as
 delivered when the kernel took them. A reset in the tunnel is a reset here, so that the program sees what it would have
 seen without a tunnel.
+
+Programs can also reach a port of a node through a unix socket here, and a service of this node can be a unix socket,
+with a port number outside every block. Unix sockets have no reset: a program sees one as the end of what it reads, so
+it must be able to tell whether it has all of it.
 """
 
 from __future__ import annotations
@@ -52,18 +52,18 @@ class _Relay(asyncio.Protocol):
 
     def __init__(self, local: LocalEndpoint, stream: StreamId | None, target: tuple[int, int] = (0, 0)) -> None:
         self._local = local
-        # None until an accepted connection, which is for the node and port of `target`, is announced.
+        # None until an accepted connection is announced, which is for the node and port of `target`.
         self.stream = stream
         self.target = target
         self._transport: asyncio.Transport | None = None
         self._entered = 0  # bytes read here that the next hop does not have yet
-        self._paused = False  # too much is on its way
-        self._leaving = 0  # bytes written here that the kernel did not take yet
-        self._early: list[bytes] = []  # bytes to write that came before the dial was done; bounded by the window
+        self._paused = False  # while too much is on its way
+        self._leaving = 0  # bytes written here that the kernel has not taken yet
+        self._early: list[bytes] = []  # bytes that came before the dial was done; bounded by the window
         self._finish_wanted = False
         self._read_done = False
         self._write_done = False
-        self._over = False  # the router knows that the stream is over, or never heard of it
+        self._over = False  # the router knows that the stream is over
 
     # asyncio's side.
 
@@ -115,7 +115,7 @@ class _Relay(asyncio.Protocol):
         self._leaving += len(data)
         if self._transport is None:
             self._early.append(data)
-        elif not self._transport.is_closing():  # else it broke, and `connection_lost` is about to say so
+        elif not self._transport.is_closing():  # else it broke, and `connection_lost` is about to be called
             self._transport.write(data)
             self._settle()
 
@@ -143,7 +143,7 @@ class _Relay(asyncio.Protocol):
     # Both.
 
     def _settle(self) -> None:
-        """Tell that bytes were delivered, once the kernel has all of them."""
+        """Say that bytes were delivered, once the kernel has all of them."""
         if self._leaving and self._transport is not None and not self._transport.get_write_buffer_size():
             count, self._leaving = self._leaving, 0
             if self.stream is not None and not self._over:
@@ -154,7 +154,7 @@ class _Relay(asyncio.Protocol):
             try:
                 if not self._transport.is_closing():
                     self._transport.write_eof()
-            except OSError:  # the other end has reset it, and `connection_lost` is about to say so
+            except OSError:  # the program has reset it, and `connection_lost` is about to be called
                 return
             self._write_done = True
             self._close_if_done()
@@ -172,9 +172,9 @@ class _Relay(asyncio.Protocol):
 
 
 class LocalEndpoint:
-    """This machine's sockets, as `router.Endpoint` asks.
+    """This machine's sockets as a `router.Endpoint`.
 
-    `emit` gets what happens here; it must hand the events to the router. Dials go only to `node`'s own address and
+    `emit` is called with what happens here and must pass it to the router. Dials go only to `node`'s own address and
     only to ports of its block, or to the unix sockets in `services`, by port: the mesh reaches nothing else of this
     machine.
     """
@@ -186,7 +186,7 @@ class LocalEndpoint:
         services: Mapping[int, Path] | None = None,
     ) -> None:
         self.emit = emit
-        # What may wait here to be written; the windows of the hop before are charged to it.
+        # For what may wait here to be written; the windows of the hop before are charged to it.
         self.budget = Budget()
         self.entered = 0  # bytes read from all connections that the next hop does not have yet
         self._address_of = address_of
@@ -205,7 +205,7 @@ class LocalEndpoint:
 
     @property
     def read_ahead(self) -> int:
-        """Bytes of one connection that may be on their way."""
+        """How many bytes of one connection may be on their way."""
         return READ_AHEAD if self.entered <= READ_BUDGET else LEAST_READ_AHEAD
 
     def become(self, node: Node) -> None:
@@ -213,7 +213,7 @@ class LocalEndpoint:
         self._node = node
 
     async def listen(self, node: NodeId, block: PortBlock) -> None:
-        """Listen at another node's address on its whole block; ListenFailed, and no listener, when one cannot be."""
+        """Listen at another node's address on all ports of its block; ListenFailed, and on none, if one fails."""
         loop = asyncio.get_running_loop()
         address = self._address_of(node)
         with contextlib.ExitStack() as unless_all:
@@ -233,9 +233,9 @@ class LocalEndpoint:
             server.close()
 
     async def listen_unix(self, path: Path, node: int, port: int) -> None:
-        """Listen at `path`, for this user only, and relay to `node`:`port`, until `close`; ListenFailed if it cannot.
+        """Listen at `path`, for this user only, and relay to `node`:`port` until `close`; ListenFailed if it cannot.
 
-        What connects while there is no way to that node is closed at once.
+        A connection that comes while there is no way to that node is closed at once.
         """
         if self._closed:
             raise LocalProtocolError("these sockets are closed for good")
@@ -261,9 +261,9 @@ class LocalEndpoint:
             self.emit(StreamReset(stream, ResetCode.CONNECTION))
 
     async def leave(self) -> None:
-        """This machine is no node any more: close every listener for others and every connection.
+        """This machine is no longer a node: close every listener for others and every connection.
 
-        Probes end with LOST. Unix sockets are still listened on.
+        Probes end with LOST. The unix sockets go on listening.
         """
         self._node = None
         for node in list(self._listeners):
@@ -275,7 +275,7 @@ class LocalEndpoint:
             self.reset(stream, ResetCode.LOST)
 
     async def close(self) -> None:
-        """Leave, and close the unix sockets too: this is the end."""
+        """Leave, and close the unix sockets too, for good."""
         self._closed = True
         self._unlisten_unix()
         await self.leave()
@@ -293,10 +293,10 @@ class LocalEndpoint:
         return stream
 
     def assign(self, stream_id: StreamId, budget: Budget) -> None:
-        """A socket's own read-ahead is its window: nothing to charge."""
+        """Nothing to charge: the bound on reading ahead is a socket's window."""
 
     def opened(self, stream_id: StreamId) -> None:
-        """The far end is connected; a local program was accepted long before, only a probe waits for this."""
+        """The far end is connected; only a probe waits for that, a program was accepted long before."""
         probe = self._probes.get(stream_id)
         if probe is not None and not probe.done():
             probe.set_result(None)

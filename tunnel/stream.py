@@ -1,9 +1,8 @@
-"""One relayed TCP connection on one hop: what waits to be sent, what may be sent, what came.
+"""One relayed connection on one hop: what waits to be sent, what may be sent, what came; and whose turn it is to send.
 
 A stream has two halves that end independently, as TCP's do. A half is OPEN until its side said FINISH; the sending
 half is FINISHING while bytes still wait before that FINISH. A stream is over when both halves are DONE and what came
-has left this hop, or at once by a reset. Sequences, frames and turns are the link's; where the bytes go is the
-router's.
+has left this hop, or at once by a reset. `link` counts the frames, and `router` knows where the bytes go.
 """
 
 from __future__ import annotations
@@ -34,9 +33,9 @@ __all__ = [
 
 StreamId = NewType("StreamId", int)
 
-FRESH_RUN = 8  # turns of streams that were idle, before one of the others has one
+FRESH_RUN = 8  # turns in a row of streams that were idle, before another stream has one
 MAX_CREDIT = 1 << 40  # bytes; what a sane peer never grants
-PIECE = 512  # shorter pieces are kept joined, or what Python needs to keep them would dwarf what they hold
+PIECE = 512  # bytes; shorter pieces are joined, because Python's overhead for each would exceed what it holds
 
 
 class StreamOpened(NamedTuple):
@@ -54,14 +53,14 @@ class StreamAccepted(NamedTuple):
 
 
 class StreamData(NamedTuple):
-    """Bytes of a stream, in order; call `delivered` once they left this hop."""
+    """Bytes of a stream, in order; call `delivered` once they have left this hop."""
 
     stream: StreamId
     data: bytes
 
 
 class StreamFinished(NamedTuple):
-    """The peer sends nothing more on this stream; the other direction goes on."""
+    """The peer sends no more on this stream; the other direction goes on."""
 
     stream: StreamId
 
@@ -74,7 +73,7 @@ class StreamReset(NamedTuple):
 
 
 class StreamDelivered(NamedTuple):
-    """The peer acknowledged `size` bytes that we sent on this stream: they are in its memory."""
+    """The next hop has `size` bytes that we sent on this stream."""
 
     stream: StreamId
     size: int
@@ -84,7 +83,7 @@ StreamEvent = StreamOpened | StreamAccepted | StreamData | StreamFinished | Stre
 
 
 class Half(enum.Enum):
-    """Where one direction of a stream stands."""
+    """The state of one direction of a stream."""
 
     OPEN = "open"
     FINISHING = "finishing"  # sending half only: FINISH is due once the queue is empty
@@ -102,22 +101,22 @@ class Stream:
         self.accepted = False
         # Bytes the peer still takes; it grants more with CREDIT.
         self.credit = INITIAL_WINDOW
-        # Bytes accepted for sending and not yet in a frame; bounded by the previous hop's window.
+        # Bytes that wait to be sent; the window of the hop before bounds them.
         self.queued = 0
         self.window = ReceiveWindow(budget)
         # Credit to announce in the next CREDIT frame.
         self.grant = 0
         self._queue: deque[bytes | memoryview] = deque()
-        self._tail = bytearray()  # what comes after the queue, from pieces shorter than PIECE
+        self._tail = bytearray()  # what follows the queue, from pieces shorter than PIECE
 
     @property
     def over(self) -> bool:
-        """Both halves ended in order, and nothing that came is still here."""
+        """Both halves have ended in order, and nothing that came is still here."""
         return self.sending is Half.DONE and self.receiving is Half.DONE and not self.window.held
 
     @property
     def sendable(self) -> bool:
-        """There is a DATA or FINISH frame that may go now."""
+        """A DATA or FINISH frame may be sent now."""
         return (self.queued > 0 and self.credit > 0) or (self.sending is Half.FINISHING and not self.queued)
 
     def put(self, data: bytes) -> None:
@@ -132,13 +131,13 @@ class Stream:
             self._queue.append(data)
 
     def finish(self) -> None:
-        """No more bytes will be put; a FINISH follows what is queued."""
+        """No more bytes will be queued; a FINISH follows those that are."""
         if self.sending is not Half.OPEN:
             raise LocalProtocolError(f"stream {self.id}: finished twice")
         self.sending = Half.FINISHING
 
     def take(self, most: int = MAX_PAYLOAD) -> bytes | memoryview:
-        """The next DATA payload, as large as the credit, the queue and `most`, the size of a frame, allow."""
+        """The next DATA payload, as large as the credit, the queue and `most`, the size of a frame, permit."""
         room = min(self.credit, self.queued, most)
         self.credit -= room
         self.queued -= room
@@ -185,7 +184,7 @@ class Stream:
         self.window.finish()
 
     def close(self) -> None:
-        """Want nothing more and give the budget back; the stream is over, and what it has is to be dropped with it."""
+        """The stream is over, with all that it holds: send nothing more and give the budget back."""
         self.queued = 0
         self.sending = self.receiving = Half.DONE
         self.window.close()
@@ -212,7 +211,7 @@ class FairQueue:
     def __init__(self) -> None:
         self._fresh: OrderedDict[StreamId, Stream] = OrderedDict()
         self._others: OrderedDict[StreamId, Stream] = OrderedDict()
-        self._run = 0  # fresh streams served since one of the others was
+        self._run = 0  # fresh streams served since one of the others
 
     def __bool__(self) -> bool:
         return bool(self._fresh or self._others)
@@ -223,12 +222,12 @@ class FairQueue:
             self._fresh[stream.id] = stream
 
     def discard(self, stream_id: StreamId) -> None:
-        """The stream is over, whether it waits for a turn or not."""
+        """The stream is over, whether or not it waits for a turn."""
         self._fresh.pop(stream_id, None)
         self._others.pop(stream_id, None)
 
     def next(self) -> Stream | None:
-        """The stream to take one frame from, None when nobody has anything to send."""
+        """The stream from which to send one frame, None when no stream has anything to send."""
         while self:
             fresh = bool(self._fresh) and (self._run < FRESH_RUN or not self._others)
             stream_id, stream = (self._fresh if fresh else self._others).popitem(last=False)

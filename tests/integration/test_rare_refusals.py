@@ -66,7 +66,7 @@ def test_a_joiner_without_files_left() -> None:
             ended = tab.run("sh", "-c", 'ulimit -n 40; exec "$@"', "sh", *RAYCOLAB, *joins)
     assert (ended.returncode, ended.stdout.count("\n")) == (3, 2)
     assert ended.stderr.startswith("This machine cannot listen at 127.77.0.1:")
-    assert ended.stderr.endswith(": Too many open files; `ulimit -n` raises the limit. Mend that, then try again.\n")
+    assert ended.stderr.endswith(": Too many open files; `ulimit -n` raises the limit. Fix that, then try again.\n")
 
 
 def test_a_demo_whose_joiner_does_not_come_up(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ class TestBeforeAnythingIsReached:
         [
             (ADDRESS[:-5], "This join address is cut short: 86 of the 91 characters after its # are there. "),
             (ADDRESS[:-1] + "x", "This join address was altered on its way: a character in it is wrong or missing. "),
-            ("hello", "There is no join address in this text, as one starts with tunnel+. Copy the whole line"),
+            ("hello", "There is no join address in this text: it would start with tunnel+. Copy the whole line"),
             ("", "The join address is empty. Paste the line that the head prints; it starts with tunnel+."),
             ("@none", "The join address file none cannot be read (No such file or directory): name the head's own."),
             ("@", "@ stands before the name of a file with the join address: write @FILE."),

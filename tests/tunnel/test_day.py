@@ -57,7 +57,7 @@ class Day:
         return [end.link for member in self.core.members.values() for end in member.joined.ends]
 
     def until(self, hours: float) -> None:
-        """Go on until so many hours have passed since the start."""
+        """Go on until this many hours have passed since the start."""
         while self.core.now < self.start + hours * HOUR_S:
             for _ in range(self.random.randrange(12, 60)):
                 self._beat()

@@ -1,4 +1,4 @@
-"""Backoff: waits that grow to a cap, spread out, and begin anew after a success."""
+"""Backoff: waits that grow to a cap, spread out, and start over after a success."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_middle_draw_lies_between_floor_and_ceiling() -> None:
     assert [backoff.next(0.5) for _ in range(3)] == [0.75, 1.25, 2.25]
 
 
-def test_reset_begins_anew() -> None:
+def test_reset_starts_over() -> None:
     """After a success the next failure waits as little as the first."""
     backoff = Backoff(initial_s=1, cap_s=30)
     for _ in range(10):

@@ -190,7 +190,7 @@ class TestCore:
         core.nothing_is_left()
 
     def feed(self, core: Core, rng: random.Random, count: int) -> int:
-        """Some lives with so many mutations."""
+        """Some lives with this many mutations."""
         done = 0
         while done < count:
             done += core.life(rng)

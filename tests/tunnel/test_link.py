@@ -80,26 +80,6 @@ class TestStreams:
         assert joined.agent.take() == [StreamReset(stream_id, ResetCode.CONNECTION)]
         assert (joined.agent.link.streams, joined.hub.link.streams) == ({}, {})
 
-    def test_what_crosses_a_reset_is_ignored(self) -> None:
-        """The peer could not know yet; none of it breaks the protocol."""
-        joined = quiet()
-        agent, hub = joined.agent.link, joined.hub.link
-        stream_id = opened(joined)
-        agent.opened(stream_id)
-        agent.send(stream_id, b"late")
-        agent.finish(stream_id)
-        joined.say(joined.agent)
-        hub.reset(stream_id, ResetCode.LOST)
-        joined.settle()
-        assert data_in(joined.hub.take(), stream_id) == b""
-        assert joined.agent.take()[-1] == StreamReset(stream_id, ResetCode.LOST)
-        agent.reset(stream_id, ResetCode.CONNECTION)
-        agent.delivered(stream_id, 1)
-        agent.opened(stream_id)
-        agent.assign(stream_id, Budget())
-        joined.settle()
-        assert joined.hub.take() == []
-
     def test_a_stream_opened_and_reset_in_one_batch_is_no_bug_of_ours(self) -> None:
         """When its StreamOpened is acted on, the link knows already that it is gone."""
         joined = quiet()
@@ -256,17 +236,6 @@ class TestOrder:
 class TestCredit:
     """How windows and CREDIT frames work together."""
 
-    def test_bulk_flows_as_far_as_credit_goes_and_no_further(self) -> None:
-        """What the receiver does not deliver waits at the sender."""
-        joined = quiet()
-        stream_id = opened(joined)
-        joined.hub.link.send(stream_id, bytes(10 * INITIAL_WINDOW))
-        joined.settle()
-        assert len(data_in(joined.agent.take(), stream_id)) == INITIAL_WINDOW
-        joined.agent.link.delivered(stream_id, INITIAL_WINDOW // 2)
-        joined.settle()
-        assert len(data_in(joined.agent.take(), stream_id)) == INITIAL_WINDOW // 2
-
     def test_a_busy_stream_is_given_more_and_a_trickle_is_not(self) -> None:
         """The sender's word that more waits makes the window grow."""
         joined = quiet()
@@ -294,18 +263,6 @@ class TestCredit:
         joined.hub.link.send(stream_id, bytes(4 * START_FRAME))
         batches = [joined.hub.link.data_to_send(joined.now) for _ in range(3)]
         assert [name for batch in batches for name in frames_of(batch)] == ["DATA", "DATA", "DATA_WAITING"]
-
-    def test_no_credit_follows_the_peers_finish(self) -> None:
-        """Nobody could use it."""
-        joined = quiet()
-        stream_id = opened(joined)
-        joined.hub.link.send(stream_id, bytes(INITIAL_WINDOW))
-        joined.settle()
-        joined.agent.link.delivered(stream_id, INITIAL_WINDOW)
-        joined.hub.link.finish(stream_id)
-        joined.say(joined.hub)
-        joined.hear(joined.agent)
-        assert "CREDIT" not in frames_of(joined.agent.link.data_to_send(joined.now + ACK_DELAY_S))
 
     def test_a_half_closed_stream_gives_its_budget_back(self) -> None:
         """After the peer's FINISH no credit is announced, and what is held is all that counts."""

@@ -1,7 +1,7 @@
 """What a middlebox that sees and alters everything gets: nothing to read, nothing to use, and one WebSocket to break.
 
-Its own WebSocket is ended and begun anew at every agent's dial, so the `Meddler` holds whole messages in its hand; what
-only passes is captured by `tests.tunnel.edge.Edge`.
+It has its own WebSocket to each side of every dial, so the `Meddler` holds whole messages in its hand; what only passes
+is captured by `tests.tunnel.edge.Edge`.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ async def meddled(folder: Path) -> AsyncIterator[tuple[Mesh, Meddler]]:
 
 
 class TestReplaying:
-    """What was once said is of no use again."""
+    """What was said once cannot be used again."""
 
     @in_loop
     async def test_a_captured_handshake_opens_nothing(self, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from tests.in_loop import in_loop
 from tests.tunnel.carriers import carriers, data_frame, identity, line
 from tests.tunnel.edge import Edge
 from tests.tunnel.mesh import behind_an_edge, echo, eventually, in_each_loop
-from tunnel.errors import PinMismatch, RemoteProtocolError
+from tunnel.errors import RemoteProtocolError
 from tunnel.frames import Frame, FrameType
 from tunnel.secure import SecureSession, server_context
 from tunnel.transport import MAX_BATCH, STORE_RUN, STORED, Carrier, Meter, Traffic
@@ -71,20 +71,6 @@ class TestCarrier:
         here, there = agent.meter.traffic, hub.meter.traffic
         assert (here.sent, here.received) == (there.received, there.sent)
 
-    @in_loop
-    async def test_another_certificate_is_told_nothing(self) -> None:
-        """PinMismatch at the node, and the hub gets nothing after the node's greeting."""
-        one, two = line()
-        agent = Carrier(cast("Connection", one), SecureSession.client(bytes(32)))
-        hub = Carrier(cast("Connection", two), SecureSession.server(server_context(identity())))
-        shaking = asyncio.create_task(hub.handshake())
-        with pytest.raises(PinMismatch):
-            await agent.handshake()
-        greeting = agent.meter.traffic.sent
-        await eventually(lambda: hub.meter.traffic.received == greeting)
-        assert not shaking.done()
-        shaking.cancel()
-
     def test_lying_batches_raise(self) -> None:
         """A length that is too large, or not the batch's, and bytes that are not zstd."""
         honest = zstandard.ZstdCompressor().compressobj()
@@ -106,17 +92,6 @@ class TestCarrier:
     def test_any_bytes_inside_tls_are_frames_or_an_error(self, message: bytes) -> None:
         """A joiner with broken code raises RemoteProtocolError here and nothing else."""
         _received_by_hub(message)
-
-    @in_loop
-    async def test_bytes_that_are_not_tls_raise(self) -> None:
-        """Whoever alters a message in the middle ends the WebSocket, and is not heard."""
-        agent, hub, one, two = await carriers()
-        await agent.send(data_frame(b"x"))
-        message = bytearray(await two.recv())
-        message[-1] ^= 1
-        await one.send(bytes(message))
-        with pytest.raises(RemoteProtocolError):
-            await hub.receive()
 
     @in_loop
     async def test_close_gives_a_dead_end_half_a_second(self) -> None:
