@@ -93,7 +93,7 @@ class SimulatedSession:
     """
 
     def __init__(self, *, shared: Sequence[Path] = (), hostname: str | None = None, kind: Kind | None = None) -> None:
-        # Directories that lie in what each session has for itself, and are to be seen in this one all the same.
+        # Directories that this session sees although they lie in places, such as /tmp, that each has for itself.
         self._shared = sorted({path.resolve() for path in (*shared, *_places_of_python())})
         # Not digits alone, which the resolver takes for an address.
         self.hostname = hostname or f"tab-{secrets.token_hex(6)}"
