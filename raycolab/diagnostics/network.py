@@ -108,7 +108,7 @@ def _version(path: Path, named: bool) -> Finding:
     cure = "delete it, and the head downloads a current one"
     if named:
         cure = f"set {AGENT_PATH_VARIABLE} to a current one, or unset it"
-    command = [path, "version"]
+    command = [str(path), "version"]
     try:
         ran = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=NGROK_ANSWER_S, check=False
