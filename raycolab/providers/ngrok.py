@@ -45,7 +45,6 @@ __all__ = [
     "TOKEN_PAGE",
     "TOKEN_VARIABLE",
     "NgrokProvider",
-    "agent_places",
     "edge_sentence",
     "ngrok_code",
     "ngrok_sentence",
@@ -242,7 +241,9 @@ class NgrokProvider:
 
     async def _default_agent(self) -> Path:
         """pyngrok's own copy of the agent, downloaded if it is missing."""
-        agent, _ = agent_places()
+        from pyngrok import conf
+
+        agent = Path(conf.DEFAULT_NGROK_PATH)
         if os.access(agent, os.X_OK):
             return agent
         # In a process of its own, because pyngrok prints to stdout and unpacks in a shared temporary folder.
@@ -403,13 +404,6 @@ class NgrokProvider:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.proc.wait(STOP_TIMEOUT_S)
         ngrok.kill(self._config)
-
-
-def agent_places() -> tuple[Path, str]:
-    """Where pyngrok keeps its copy of the agent, and the URL it downloads one from."""
-    from pyngrok import conf, installer
-
-    return Path(conf.DEFAULT_NGROK_PATH), installer.get_ngrok_cdn_url("v3")
 
 
 def _refusal(code: str | None) -> ClusterError:
