@@ -56,7 +56,7 @@ def head(
           --join-address-file address
 
     Exit codes: 0 ended as asked; 2 options that do not fit together; 3 a taken port, a second head with this data
-    directory, or no way out (ngrok's reason is told).
+    directory, or no way out (with ngrok's reason).
     """
     from raycolab.cluster import check_capacity
     from raycolab.colab import credentials

@@ -8,28 +8,24 @@ certificate and has seen that the secret and the versions are right.
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import secrets
+import shutil
 import socket
-import subprocess
 import time
 from collections.abc import Mapping
-from pathlib import Path
-from urllib.parse import urlsplit
 
 from raycolab.diagnostics.check import Finding, Verdict, bad, good, note
 from raycolab.node.versions import versions
-from raycolab.providers import AGENT_PATH_VARIABLE, TOKEN_PAGE, TOKEN_VARIABLE, agent_places, ngrok_sentence
+from raycolab.providers import AGENT_PATH_VARIABLE, TOKEN_PAGE, TOKEN_VARIABLE, ngrok_sentence
 from tunnel.address import JoinAddress
 from tunnel.dial import Transient, dial
 from tunnel.errors import HubUnreachable, PinMismatch, Refused
 from tunnel.machine import namespace_id
 from tunnel.messages import Hello, Resume
 
-__all__ = ["agent", "join_address", "ngrok", "token"]
+__all__ = ["join_address", "ngrok", "token"]
 
-OLDEST_AGENT = (3, 30)  # pyngrok 9's own bound: it speaks the endpoints of agent config v3
 SERVICE = ("connect.ngrok-agent.com", 443)  # what the agent dials
 NGROK_ANSWER_S = 5.0
 HUB_ANSWER_S = 6.0
@@ -40,24 +36,25 @@ _IDENTIFIERS = ("cr_", "ak_", "rd_", "ep_", "usr_", "ac_")  # of other things on
 _RESUMED_NOTHING = "unknown-link"
 
 
-def ngrok(text: str, agent_path: str | None, *, on_colab: bool, has_kernel: bool) -> Finding:
-    """Whether a head here can be reached by ngrok: its token, the agent (at `agent_path` if one is named), the service.
+def ngrok(text: str, agent: str | None, *, on_colab: bool, has_kernel: bool) -> Finding:
+    """Whether a head here can be reached by ngrok: a token, the agent that the environment names, and ngrok's service.
 
     Without a token that is all there is to say: a head is then dialled directly.
     """
     found = token(text, on_colab=on_colab, has_kernel=has_kernel)
     if found.verdict is not Verdict.GOOD:
         return found
-    program = agent(agent_path)
-    if program.verdict is not Verdict.GOOD:
-        return program
+    if agent and shutil.which(agent) is None:
+        return bad(f"{AGENT_PATH_VARIABLE} names {agent}, which is no program: correct it, or unset it.")
     host, port = SERVICE
-    if not _dials(host, port):
+    try:
+        socket.create_connection(SERVICE, NGROK_ANSWER_S).close()
+    except OSError:
         return bad(
             f"ngrok's service cannot be reached ({host}, port {port}): check that this session reaches the internet, or"
             " start the head with --provider direct."
         )
-    return good(f"{found.message} {program.message}")
+    return good(f"{found.message} ngrok's service answers.")
 
 
 def token(text: str, *, on_colab: bool, has_kernel: bool) -> Finding:
@@ -85,51 +82,6 @@ def token(text: str, *, on_colab: bool, has_kernel: bool) -> Finding:
             f" another of ngrok's ids in it): {copy} alone into it."
         )
     return good(f"{TOKEN_VARIABLE} is there and looks like an authtoken; ngrok judges it when a head starts.")
-
-
-def agent(named: str | None) -> Finding:
-    """Whether the ngrok agent is on this machine and new enough, or can be downloaded; `named` by the environment."""
-    kept, url = agent_places()
-    path = Path(named) if named else kept
-    if os.access(path, os.X_OK) and path.is_file():
-        return _version(path, bool(named))
-    if named:
-        return bad(f"{AGENT_PATH_VARIABLE} names {path}, which is no program: correct it, or unset it.")
-    host = urlsplit(url).hostname or ""
-    if _dials(host, 443):
-        return good(f"The ngrok agent is not here yet; the head downloads it from {host}, which answers.")
-    return bad(
-        f"The ngrok agent is not on this machine and {host} cannot be reached to download it: check the internet, or"
-        f" install ngrok and set {AGENT_PATH_VARIABLE} to it, or start the head with --provider direct."
-    )
-
-
-def _version(path: Path, named: bool) -> Finding:
-    cure = "delete it, and the head downloads a current one"
-    if named:
-        cure = f"set {AGENT_PATH_VARIABLE} to a current one, or unset it"
-    command = [str(path), "version"]
-    try:
-        ran = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=NGROK_ANSWER_S, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return bad(f"The ngrok agent {path} does not even say its version: {cure}.")
-    found = re.search(r"(\d+)\.(\d+)\S*", ran.stdout)
-    if found is None:
-        return bad(f"{path} does not say a version of ngrok, so it may be something else: {cure}.")
-    if (int(found[1]), int(found[2])) < OLDEST_AGENT:
-        oldest = ".".join(map(str, OLDEST_AGENT))
-        return bad(f"The ngrok agent {path} is {found[0]} and {oldest} is needed: {cure}.")
-    return good(f"The ngrok agent is {path}, version {found[0]}.")
-
-
-def _dials(host: str, port: int) -> bool:
-    try:
-        socket.create_connection((host, port), NGROK_ANSWER_S).close()
-    except OSError:
-        return False
-    return True
 
 
 def join_address(

@@ -16,7 +16,6 @@ from raycolab.providers.ngrok import (
     TOKEN_PAGE,
     TOKEN_VARIABLE,
     NgrokProvider,
-    agent_places,
     edge_sentence,
     ngrok_sentence,
 )
@@ -27,7 +26,6 @@ __all__ = [
     "TOKEN_PAGE",
     "TOKEN_VARIABLE",
     "Provider",
-    "agent_places",
     "bind_failure",
     "check_free",
     "choose_provider",

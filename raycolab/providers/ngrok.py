@@ -45,7 +45,6 @@ __all__ = [
     "TOKEN_PAGE",
     "TOKEN_VARIABLE",
     "NgrokProvider",
-    "agent_places",
     "edge_sentence",
     "ngrok_code",
     "ngrok_sentence",
@@ -54,7 +53,7 @@ __all__ = [
 TOKEN_VARIABLE = "NGROK_AUTHTOKEN"
 AGENT_PATH_VARIABLE = "PYNGROK_NGROK_PATH"
 
-START_TIMEOUT_S = 30  # until ngrok's edge has taken the agent; the agent itself retries without end
+START_TIMEOUT_S = 30  # until ngrok's edge has accepted the agent, which itself retries without end
 REQUEST_TIMEOUT_S = 15.0  # one request to the agent's local API, which asks the edge
 DOWNLOAD_TIMEOUT_S = 180.0  # of the agent, about 12 MB
 # A dead head's address is free again once ngrok has noticed, 5 to 10 s later as people report.
@@ -63,7 +62,7 @@ ONLINE_RETRY_S = 3.0
 STOP_TIMEOUT_S = 5.0  # the agent tells the edge that it leaves, which frees the address at once
 WATCH_INTERVAL_S = 0.5  # between two looks at whether the agent lives
 ERROR_CHARACTERS = 200  # of an agent's error that a person is shown
-LOG_LINES = 20  # how many of the agent's log lines pyngrok keeps; we read each as it comes
+LOG_LINES = 20  # of the agent, kept by pyngrok; each is read as it comes
 
 LAUNCHER = """#!/bin/sh
 # Starts the ngrok agent, which repeats a refused authtoken on stderr: that must reach no log.
@@ -148,13 +147,13 @@ log = logging.getLogger("raycolab.ngrok")
 
 @dataclass(frozen=True, slots=True)
 class _Refused:
-    """The agent's no to an endpoint."""
+    """An endpoint that the agent did not open, with ngrok's code where it gave one."""
 
     code: str | None
 
 
 class NgrokProvider:
-    """An HTTPS endpoint at ngrok for the hub's local port; with the remembered domain where there is one."""
+    """An HTTPS endpoint at ngrok for the hub's local port, at the remembered domain if there is one."""
 
     name = "ngrok"
     free_month_bytes = 1_000_000_000  # of the free plan, out of the edge in either direction; its pricing page
@@ -180,8 +179,7 @@ class NgrokProvider:
         # pyngrok knows its processes by this path: one of its own for each head.
         self._launcher = run_dir / "ngrok"
         self._agent_path = agent_path
-        # What was asked for with --url must be had; what is remembered may be lost (another account, another
-        # plan).
+        # An address asked for with --url is required; a remembered one may be gone (another account, another plan).
         self._asked_domain = urlsplit(websocket_url(url)).netloc if url is not None else None
         self._domain = self._asked_domain or remembered.get("domain")
         self._start_timeout_s = start_timeout_s
@@ -191,7 +189,7 @@ class NgrokProvider:
         self._config: PyngrokConfig | None = None
         self._established = False  # the agent's session with the edge stood at least once
         self._last_error = ""  # of the agent, the token taken out
-        self._abandoned = False  # nobody waits for the start any more
+        self._abandoned = False  # the start was given up, so what still comes of it is ended
 
     async def prepare(self) -> Listen:
         """A free loopback port; the agent is there, downloaded if it has to be."""
@@ -230,7 +228,7 @@ class NgrokProvider:
         return f"The ngrok agent ended (exit status {status}): joiners cannot get through until it is started again."
 
     async def close(self) -> None:
-        """End the agent in peace, which frees its address at once, and remove the file with the token."""
+        """Ask the agent to end, which frees its address at once, and remove the file with the token."""
         if self._process is not None:
             await asyncio.to_thread(self._stop)
             self._process = None
@@ -242,12 +240,13 @@ class NgrokProvider:
         return {"domain": self._domain} if self._domain is not None else {}
 
     async def _default_agent(self) -> Path:
-        """pyngrok's own copy of the agent, downloaded when it is missing."""
-        agent, _ = agent_places()
+        """pyngrok's own copy of the agent, downloaded if it is missing."""
+        from pyngrok import conf
+
+        agent = Path(conf.DEFAULT_NGROK_PATH)
         if os.access(agent, os.X_OK):
             return agent
-        # In a process of its own: pyngrok prints its progress to stdout and unpacks in a shared temporary
-        # folder.
+        # In a process of its own, because pyngrok prints to stdout and unpacks in a shared temporary folder.
         download = await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", DOWNLOAD, str(agent)),
             env={**os.environ, "TMPDIR": str(self._config_path.parent)},
@@ -272,7 +271,7 @@ class NgrokProvider:
         return agent
 
     async def _launch(self) -> None:
-        """Start the agent; pyngrok's own time limit does not hold while it waits for the agent's next line."""
+        """Start the agent within a time limit; pyngrok's own does not hold while it waits for the agent's next line."""
         self._process, self._established, self._last_error, self._abandoned = None, False, "", False
         starting = asyncio.create_task(asyncio.to_thread(self._start))
         try:
@@ -290,7 +289,7 @@ class NgrokProvider:
             raise
 
     def _start(self) -> NgrokProcess:
-        """Blocking: start the agent and wait until ngrok's edge has taken it."""
+        """Blocking: start the agent and wait until ngrok's edge has accepted it."""
         from pyngrok import ngrok
         from pyngrok.conf import PyngrokConfig
         from pyngrok.exception import PyngrokError
@@ -407,15 +406,8 @@ class NgrokProvider:
         ngrok.kill(self._config)
 
 
-def agent_places() -> tuple[Path, str]:
-    """Where pyngrok keeps its copy of the agent, and the URL it downloads one from."""
-    from pyngrok import conf, installer
-
-    return Path(conf.DEFAULT_NGROK_PATH), installer.get_ngrok_cdn_url("v3")
-
-
 def _refusal(code: str | None) -> ClusterError:
-    """The sentence for ngrok's no."""
+    """The sentence for what ngrok refused."""
     sentence = ngrok_sentence(code) if code else None
     if sentence is None and code is not None:
         page = f"https://ngrok.com/docs/errors/{code.lower()}"

@@ -49,6 +49,7 @@ class Tab:
         self.session = SimulatedSession(shared=[folder])
         self.process: subprocess.Popen[bytes] | None = None
         self.log = folder / f"{name}.log"
+        self._spawned: list[subprocess.Popen[bytes]] = []
 
     def start(self, *arguments: str, env: Mapping[str, str] | None = None) -> None:
         """Run `raycolab ARGUMENTS` here."""
@@ -72,6 +73,14 @@ class Tab:
         return subprocess.run(
             self.command(*argv), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout_s
         )
+
+    def spawn(self, argv: Sequence[str], cwd: Path, env: Mapping[str, str], log: Path) -> None:
+        """Start another command here, which ends with the session."""
+        command = self.session.command(argv, cwd=cwd)
+        with log.open("ab") as output:
+            self._spawned.append(
+                subprocess.Popen(command, env=dict(env), stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+            )
 
     def processes(self) -> list[psutil.Process]:
         """Every process of the session but its first one."""
@@ -106,8 +115,8 @@ class Tab:
     def end(self) -> None:
         """End the session as Colab ends a virtual machine."""
         self.session.end()
-        if self.process is not None:
-            self.process.wait()
+        for process in [*self._spawned, *([] if self.process is None else [self.process])]:
+            process.wait()
 
 
 class EdgeProcess:

@@ -80,7 +80,7 @@ def test_a_demo_whose_joiner_does_not_come_up(tmp_path: Path) -> None:
         timeout=100,
     )
     assert (ended.returncode, ended.stdout) == (3, "")
-    assert ended.stderr.splitlines()[-1] == "Only 0 of 1 joiners came up: nothing was said"
+    assert ended.stderr.splitlines()[-1] == "Only 0 of 1 joiners came up: no output"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root for a /tmp of its own")

@@ -198,14 +198,9 @@ def open_lab(tab: NotebookTab, pictures: Path) -> LabPage:
         *("--ip=127.0.0.1", "--IdentityProvider.token=", f"--ServerApp.root_dir={tab.tab.folder}"),
     ]
     browser = [sys.executable, "-m", "tests.notebooks.browser", str(socket)]
-    session = tab.tab.session
-    with log.open("ab") as output:
-        session.spawn(
-            tab.dressed(lab, {"HOME": str(folder), "JUPYTER_CONFIG_DIR": str(config)}),
-            cwd=tab.tab.folder,
-            output=output,
-        )
-        session.spawn(browser, env={**os.environ, "HOME": str(folder)}, cwd=_ROOT, output=output)
+    dressed = tab.dressed(lab, {"HOME": str(folder), "JUPYTER_CONFIG_DIR": str(config)})
+    tab.tab.spawn(dressed, tab.tab.folder, os.environ, log)
+    tab.tab.spawn(browser, _ROOT, {**os.environ, "HOME": str(folder)}, log)
     until(lambda: "is running at" in log.read_text() and socket.exists(), START_S, log.read_text)
     pages = _Pages(address=str(socket), authkey=_KEY)
     pages.connect()

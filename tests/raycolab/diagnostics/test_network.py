@@ -1,4 +1,4 @@
-"""A token is judged by its shape, an agent by what it says; `tests/integration/test_doctor.py` has what takes a hub."""
+"""A token is judged by its shape and never repeated; `tests/integration/test_doctor.py` has what takes a hub."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from raycolab.diagnostics.check import Verdict
-from raycolab.diagnostics.network import agent, join_address, ngrok, token
+from raycolab.diagnostics.network import join_address, ngrok, token
 from tunnel.address import JoinAddress, unix_url
 
 TOKEN = "2aBcDeFgHiJkLmNoPqRsTuVwXyZ_4AbCdEfGhIjKlMnOpQrSt"
@@ -43,34 +43,8 @@ def test_no_token_on_colab(has_kernel: bool, verdict: Verdict, words: str) -> No
     assert (found.verdict, words in found.message) == (verdict, True), found.message
 
 
-@pytest.mark.parametrize(
-    ("script", "verdict", "words"),
-    [
-        ("echo ngrok version 3.39.8", Verdict.GOOD, "version 3.39.8"),
-        ("echo ngrok version 3.5.0", Verdict.BAD, "is 3.5.0 and 3.30 is needed"),
-        ("echo ngrok version 2.3.41", Verdict.BAD, "is 2.3.41 and 3.30 is needed"),
-        ("echo hello", Verdict.BAD, "may be something else"),
-    ],
-)
-def test_the_agent_that_the_environment_names(tmp_path: Path, script: str, verdict: Verdict, words: str) -> None:
-    """It is asked for its version."""
-    program = tmp_path / "ngrok"
-    program.write_text(f"#!/bin/sh\n{script}\n")
-    program.chmod(0o700)
-    found = agent(str(program))
-    assert (found.verdict, words in found.message) == (verdict, True), found.message
-
-
-@pytest.mark.parametrize("name", ["none", "."])
-def test_an_agent_that_is_no_program(tmp_path: Path, name: str) -> None:
-    """The variable is named, with the ways out."""
-    found = agent(str(tmp_path / name))
-    assert found.verdict is Verdict.BAD
-    assert "which is no program: correct it, or unset it." in found.message
-
-
 def test_the_first_thing_that_is_wrong_is_told(tmp_path: Path) -> None:
-    """Without a token nothing else is looked at; with one, its agent is."""
+    """Without a token nothing else is looked at; with one, the agent that the environment names is."""
     nothing = ngrok("", str(tmp_path / "none"), on_colab=False, has_kernel=False)
     assert (nothing.verdict, "is not set" in nothing.message) == (Verdict.NOTE, True)
     no_agent = ngrok(TOKEN, str(tmp_path / "none"), on_colab=False, has_kernel=False)
