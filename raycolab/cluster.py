@@ -33,9 +33,8 @@ from raycolab.joining import (
     was_up,
     write_record,
 )
-from raycolab.node.capacity import cpu_count, gpu_count
 from raycolab.node.data_dir import DataDir
-from raycolab.node.launch import ADDRESS_VARIABLE, Task, start_detached
+from raycolab.node.launch import ADDRESS_VARIABLE, Task, cpu_count, gpu_count, start_detached
 from raycolab.node.ray_command import ray_environment
 from raycolab.node.rpc import ControlClient, error_from
 from tunnel.address import JoinAddress

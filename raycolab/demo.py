@@ -23,9 +23,9 @@ from raycolab.cluster import Head, attach
 from raycolab.errors import ClusterError, UsageError
 from raycolab.examples import example_path
 from raycolab.node.data_dir import DataDir
-from raycolab.node.kept_folder import FOLDER_VARIABLE
 from raycolab.node.launch import ADDRESS_VARIABLE
 from raycolab.node.lifeline import exec_with_lifeline
+from raycolab.node.snapshots import FOLDER_VARIABLE
 from raycolab.sandbox.sessions import Capability, SimulatedSession, probe
 from raycolab.spec.file import load_sweep_file
 from raycolab.sweep import Sweep, declare_spec

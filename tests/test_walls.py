@@ -51,7 +51,7 @@ RAYCOLAB_CORE = tuple(
         *("spec.spaces", "spec.domains", "spec.spec", "spec.change"),
         *("engine.book", "engine.dispatch", "engine.eta", "engine.fleet", "engine.guards", "engine.messages"),
         *("engine.pace", "engine.scheduler", "engine.slots", "engine.mailbox", "engine.slot_words"),
-        *("node.ray_command", "node.status"),
+        "node.ray_command",
     )
 )
 

@@ -12,8 +12,8 @@ from raycolab.cluster import read_address
 from raycolab.diagnostics import machine, network
 from raycolab.diagnostics.check import Diagnosis, Finding, Look, bad, examine
 from raycolab.errors import RaycolabError
-from raycolab.node.capacity import cpu_count
 from raycolab.node.data_dir import DataDir
+from raycolab.node.launch import cpu_count
 from raycolab.providers import AGENT_PATH_VARIABLE, TOKEN_VARIABLE
 from tunnel.machine import busy_ports
 

@@ -18,8 +18,8 @@ from packaging.version import InvalidVersion, Version
 
 from raycolab.diagnostics.check import Finding, bad, good, note
 from raycolab.errors import UsageError
-from raycolab.node.capacity import cpu_count
 from raycolab.node.data_dir import DATA_DIR_VARIABLE, DataDir, make_run_dir
+from raycolab.node.launch import cpu_count
 from raycolab.node.ray_command import RayPorts, ports_needed
 from raycolab.node.ray_process import check_ports_free
 from raycolab.node.versions import versions

@@ -13,31 +13,24 @@ import os
 import re
 import secrets
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from raycolab import providers
 from raycolab.errors import ClusterError, RaycolabError, UnknownNodeError, UsageError
+from raycolab.files import write_private
 from raycolab.node.allowance import Allowance
-from raycolab.node.data_dir import DataDir, HeadRecord
-from raycolab.node.keeping import Keeper
+from raycolab.node.data_dir import DataDir, HeadRecord, Identity
 from raycolab.node.lifeline import exec_with_lifeline
 from raycolab.node.mesh_watch import MeshWatch, Reachable
-from raycolab.node.ray_command import (
-    RayPorts,
-    head_command,
-    ports_needed,
-    quick_imports,
-    ray_environment,
-    required_ports,
-)
+from raycolab.node.ray_command import RayPorts, head_command, ports_needed, ray_environment, required_ports
 from raycolab.node.ray_process import RayProcess
 from raycolab.node.rpc import ControlServer, EngineLine, Peer
-from raycolab.node.status import cluster_status
+from raycolab.node.snapshots import Snapshots
 from raycolab.store import open_store, sqlite_url
 from tunnel.address import JoinAddress
 from tunnel.errors import IdentityError, PortTaken
@@ -45,9 +38,9 @@ from tunnel.hub import GRACE_S, Hub
 from tunnel.listen import Listen
 from tunnel.secure import HubIdentity
 
-__all__ = ["HeadOptions", "HeadSupervisor"]
+__all__ = ["HeadOptions", "HeadSupervisor", "cluster_status", "engine_failure", "write_address_file"]
 
-GRACE_VARIABLE = "RAYCOLAB_GRACE_S"  # how long a joiner may be away before its node is given up
+GRACE_VARIABLE = "RAYCOLAB_GRACE_S"  # for how long a joiner may be away before its node is given up
 REOPEN_S = (0.5, 2.0, 5.0, 10.0, 30.0)  # waits before each try to mend a lost provider
 ENGINE_START_S = 60.0
 COUNT_S = 30.0  # between two looks at what went through the tunnel
@@ -55,8 +48,7 @@ COUNT_S = 30.0  # between two looks at what went through the tunnel
 log = logging.getLogger("raycolab.head")
 
 
-@dataclass(frozen=True, slots=True)
-class HeadOptions:
+class HeadOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What `raycolab head` or `start_head` was asked for; everything was checked by whoever made it."""
 
     provider: str = "auto"
@@ -79,7 +71,7 @@ class HeadSupervisor:
         data_dir: DataDir,
         run_dir: Path,
         environ: Mapping[str, str],
-        keeper: Keeper | None = None,
+        keeper: Snapshots | None = None,
     ) -> None:
         self.join_address = ""
         self.stopping = asyncio.Event()
@@ -91,9 +83,9 @@ class HeadSupervisor:
         self._store_url = options.store or sqlite_url(data_dir.database_path)
         self._engine = EngineLine(self._on_progress)
         self._progress: dict[str, Any] = {"sweeps": [], "trials": {}}
-        stored = data_dir.load_identity() or {}
+        stored = None if options.new_address else data_dir.load_identity()
         self._identity, self._token = self._take_identity(stored)
-        self._remembered: dict[str, str] = {} if options.new_address else stored.get("provider", {})
+        self._remembered = {} if stored is None else stored.provider
         self._provider = providers.choose_provider(
             options.provider,
             listen=options.listen,
@@ -127,18 +119,14 @@ class HeadSupervisor:
 
         Raises RaycolabError when the head cannot start, or when it ends for another reason than `stop`.
         """
-        starting = asyncio.create_task(self._start())
-        stopped = asyncio.create_task(self.stopping.wait())
         try:
-            await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            if starting.done():
-                starting.result()
+            await _first_to_end(self.stopping.wait(), self._start())
+            if self.join_address and not self.stopping.is_set():
                 joinable(self.join_address)
-                await self._until_the_end()
+                await _first_to_end(
+                    self.stopping.wait(), self._stay_reachable(), self._until_ray_ends(), self._count_traffic()
+                )
         finally:
-            for task in (starting, stopped):
-                task.cancel()
-            await asyncio.gather(starting, stopped, return_exceptions=True)
             await self._end()
 
     # Starting.
@@ -148,13 +136,8 @@ class HeadSupervisor:
             pass  # what is wrong with it is told before anything is started
         self._bound = await self._listen()
         url = await self._provider.open(self._bound)
-        self._data_dir.save_identity(
-            {
-                "hub": self._identity.to_pem().decode(),
-                "ray_token": self._token,
-                "provider": {**self._remembered, **self._provider.remember()},
-            }
-        )
+        remembered = {**self._remembered, **self._provider.remember()}
+        self._data_dir.save_identity(Identity(self._identity.to_pem().decode(), self._token, remembered))
         await self._control.start()
         await self._ray.start()
         self._watch.head_is_up(
@@ -164,29 +147,24 @@ class HeadSupervisor:
         self._data_dir.write_head(
             HeadRecord(os.getpid(), str(self._control_path), started_at=time.time(), store=self._store_url)
         )
-        self._set_address(url)
-        if self._keeper is not None:
-            self._keeper.start()
+        await self._set_address(url)
 
-    def _set_address(self, url: str) -> None:
+    async def _set_address(self, url: str) -> None:
         """Joiners reach the hub at `url`: say so where people and joiners look."""
         self.join_address = JoinAddress(url, self._identity.pin, self._identity.secret).text
         if self._options.join_address_file is not None:
-            write_private(Path(self._options.join_address_file), self.join_address + "\n")
+            write_address_file(Path(self._options.join_address_file), self.join_address)
         if self._keeper is not None:
-            self._keeper.tell_address(self.join_address)
+            await self._keeper.keep(self.join_address)
 
-    def _take_identity(self, stored: Mapping[str, Any]) -> tuple[HubIdentity, str]:
+    def _take_identity(self, stored: Identity | None) -> tuple[HubIdentity, str]:
         """The head's key and secret and Ray's token, kept so that the join address outlives the head."""
-        if "hub" not in stored or self._options.new_address:
+        if stored is None:
             return HubIdentity.create(time.time()), secrets.token_urlsafe(32)
         try:
-            return HubIdentity.from_pem(str(stored["hub"]).encode()), str(stored["ray_token"])
-        except (IdentityError, KeyError) as error:
-            raise ClusterError(
-                f"The head's identity in {self._data_dir.path} is damaged: start the head with --new-address (in a"
-                " notebook new_address=True), and give joiners the new join address."
-            ) from error
+            return HubIdentity.from_pem(stored.hub.encode()), stored.ray_token
+        except IdentityError as error:
+            raise self._data_dir.damaged("identity.json") from error
 
     def _take_secrets(self) -> dict[str, str]:
         missing = [name for name in self._options.secrets if name not in self._environ]
@@ -223,7 +201,7 @@ class HeadSupervisor:
 
     @property
     def _ray_environment(self) -> dict[str, str]:
-        return quick_imports(ray_environment(self._token, self._environ))
+        return ray_environment(self._token, self._environ)
 
     async def _start_engine(self) -> None:
         """Have the engine's actor made; it then dials the control socket by itself."""
@@ -254,23 +232,9 @@ class HeadSupervisor:
 
     # While it runs.
 
-    async def _until_the_end(self) -> None:
-        """Return when told to stop; ClusterError when Ray ends, or when a lost provider cannot be mended."""
-        stopping = asyncio.create_task(self.stopping.wait())
-        ended = asyncio.create_task(self._ray.wait())
-        reachable = asyncio.create_task(self._stay_reachable())
-        counting = asyncio.create_task(self._count_traffic())
-        try:
-            await asyncio.wait({stopping, ended, reachable}, return_when=asyncio.FIRST_COMPLETED)
-            if stopping.done():
-                return
-            if reachable.done():
-                reachable.result()
-            raise ClusterError(f"Ray's head process ended ({self._ray.last_words()}). Start the head again.")
-        finally:
-            for task in (stopping, ended, reachable, counting):
-                task.cancel()
-            await asyncio.gather(stopping, ended, reachable, counting, return_exceptions=True)
+    async def _until_ray_ends(self) -> None:
+        await self._ray.wait()
+        raise ClusterError(f"Ray's head process ended ({self._ray.last_words()}). Start the head again.")
 
     async def _stay_reachable(self) -> None:
         """Open the provider again whenever it is lost; raises what it says when that fails for too long."""
@@ -279,7 +243,7 @@ class HeadSupervisor:
             for delay_s in REOPEN_S:
                 await asyncio.sleep(delay_s)
                 try:
-                    self._set_address(await self._provider.open(self._bound))
+                    await self._set_address(await self._provider.open(self._bound))
                     log.info("the provider is back")
                     break
                 except RaycolabError as error:
@@ -292,13 +256,13 @@ class HeadSupervisor:
         while True:
             await asyncio.sleep(COUNT_S)
             self._save_traffic()
-            if (news := self._allowance.news()) is not None:
-                log.warning("%s", news)
+            if (warning := self._allowance.new_warning()) is not None:
+                log.warning("%s", warning)
 
     def _save_traffic(self) -> None:
         self._allowance.count(self._hub.traffic.total, time.time())
         try:
-            self._data_dir.save_traffic(self._allowance.to_json())
+            self._data_dir.save_traffic(self._allowance.month)
         except RaycolabError as error:  # a full disk: the count is the least of it
             log.warning("the month's traffic was not saved: %s", error)
 
@@ -314,8 +278,9 @@ class HeadSupervisor:
 
     def _on_progress(self, progress: Mapping[str, Any]) -> None:
         self._progress = dict(progress)
+        self._watch.show_trials(progress.get("trials", {}))
         if self._keeper is not None:
-            self._keeper.see(progress)
+            self._keeper.on_progress(progress)
 
     async def _answer(self, request: Mapping[str, Any], peer: Peer) -> dict[str, Any]:
         """Answer a client: the command line, a kernel, the demo."""
@@ -372,18 +337,55 @@ def engine_failure(log_path: Path) -> str:
     return f"The sweep engine did not start: {said}. Start the head again."
 
 
-def write_private(path: Path, text: str) -> None:
-    """Write a file of mode 0600 whole or not at all; ClusterError when it cannot be."""
+def write_address_file(path: Path, address: str) -> None:
+    """Write the join address where somebody asked for it, for this user alone; ClusterError when that fails."""
     try:
-        descriptor, beside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # mode 0600
-        try:
-            with open(descriptor, "w") as file:
-                file.write(text)
-            os.replace(beside, path)
-        except BaseException:  # whatever it is, half a file must not stay
-            os.unlink(beside)
-            raise
+        write_private(path, address + "\n")
     except OSError as error:
         raise ClusterError(
             f"The join address cannot be written to {path} ({error.strerror}): mend that, or name another file."
         ) from error
+
+
+def cluster_status(
+    nodes: Iterable[Mapping[str, Any]],
+    progress: Mapping[str, Any],
+    traffic: Mapping[str, Any],
+    snapshots: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """The cluster's state as `raycolab status --json` prints it, from what the mesh and the engine know.
+
+        {"nodes": [{"name", "state", "cpus", "gpus", "trial", "rtt_ms", "bytes_sent", "bytes_received",
+                    "control_sent", "control_received", "warning"}],
+         "sweeps": [{"name", "state", "total", "pending", "running", "complete", "pruned", "failed", "lost",
+                     "cancelled", "eta_s", "best", "sentence", "metric": {"name", "mode"},
+                     "pairs": [{"model", "dataset", "total", "done", "failed", "best"}], "pairs_left_out",
+                     "causes": [{"text", "count"}], "causes_left_out", "done_on": {node: trials}}],
+         "traffic": {"bytes", "control_bytes", "provider", "month", "month_bytes", "limit_bytes", "warning"},
+         "snapshots": {"folder", "number", "age_s", "up_to_date", "error"} or null}
+
+    A node's bytes are those of its WebSockets since it joined, seen from the node; `control_sent` and
+    `control_received` are the part of them that is the mesh's own. `traffic` is all that passed since the head started,
+    in both directions, and the month's sum over all heads of the data directory beside what the provider gives for
+    free. `snapshots` is null where none are taken; `number` and `age_s` are of the last one (null before the first),
+    `up_to_date` says that nothing finished since, and `error` is a sentence while none can be taken.
+    """
+    trials = progress.get("trials", {})
+    return {
+        "nodes": [{**node, "trial": trials.get(node["name"])} for node in nodes],
+        "sweeps": list(progress.get("sweeps", ())),
+        "traffic": dict(traffic),
+        "snapshots": None if snapshots is None else dict(snapshots),
+    }
+
+
+async def _first_to_end(*work: Coroutine[Any, Any, object]) -> None:
+    """Run all of these until one ends, then end the others; raises what that one raised."""
+    tasks = [asyncio.create_task(each) for each in work]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        next(task for task in tasks if task.done()).result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -44,7 +44,7 @@ def _ports_in(command: list[str]) -> list[int]:
     return [int(word.split("=")[1]) for word in command if "-port=" in word or word.startswith("--port=")]
 
 
-@pytest.mark.parametrize(("num_cpus", "needed"), [(1, 32), (2, 32), (4, 32), (5, 40), (96, 216)])
+@pytest.mark.parametrize(("num_cpus", "needed"), [(0, 24), (1, 32), (4, 32), (5, 40), (96, 216)])
 def test_a_block_has_room_for_two_workers_per_cpu(num_cpus: int, needed: int) -> None:
     """A block holds 8 + 2 x num_cpus + 16 ports, rounded up to a multiple of 8."""
     assert ports_needed(num_cpus) == needed
@@ -87,7 +87,7 @@ def test_nothing_sends_what_workers_print_through_the_tunnel() -> None:
     assert all("--include-log-monitor=false" in command for command in (_head(), _joiner()))
 
 
-def test_gpus_are_counted_by_ray_unless_told() -> None:
+def test_gpus_are_counted_by_ray_unless_a_number_is_given() -> None:
     """Without a number Ray looks for GPUs itself; 0 hides them."""
     assert not any("--num-gpus" in word for word in _head())
     assert "--num-gpus=0" in _head(num_gpus=0)
@@ -106,33 +106,12 @@ def test_required_ports_are_those_other_nodes_dial() -> None:
 
 
 def test_environment_turns_token_auth_on_and_stays_quiet() -> None:
-    """Every Ray process proves itself with the token, reports no usage, and does not wait 30 s on SIGTERM."""
+    """Every Ray process proves itself with the token; another patch release of Python is no reason to refuse it."""
     environment = ray_environment(TOKEN, {"PATH": "/bin"})
-    assert environment["RAY_AUTH_MODE"] == "token"
-    assert environment["RAY_AUTH_TOKEN"] == TOKEN
+    assert (environment["RAY_AUTH_MODE"], environment["RAY_AUTH_TOKEN"]) == ("token", TOKEN)
     assert environment["RAY_USAGE_STATS_ENABLED"] == "0"
-    assert environment["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] == "0"
+    assert environment["RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL"] == "minor"
     assert environment["PATH"] == "/bin"
-
-
-def test_environment_holds_the_time_limits_that_survive_a_stall() -> None:
-    """The values are the ones that were tried: a tunnel that stalls for 90 s costs no task."""
-    environment = ray_environment(TOKEN, {})
-    limits = {
-        "RAY_health_check_initial_delay_ms": "10000",
-        "RAY_health_check_period_ms": "10000",
-        "RAY_health_check_timeout_ms": "60000",
-        "RAY_health_check_failure_threshold": "5",
-        "RAY_grpc_keepalive_time_ms": "60000",
-        "RAY_grpc_keepalive_timeout_ms": "180000",
-        "RAY_grpc_client_keepalive_time_ms": "300000",
-        "RAY_grpc_client_keepalive_timeout_ms": "180000",
-        "RAY_gcs_rpc_server_reconnect_timeout_s": "240",
-        "RAY_gcs_server_request_timeout_seconds": "180",
-        "RAY_object_manager_pull_timeout_ms": "300000",
-        "RAY_object_manager_push_timeout_ms": "300000",
-    }
-    assert limits.items() <= environment.items()
 
 
 def test_environment_drops_what_would_bend_ray_and_our_secrets() -> None:
