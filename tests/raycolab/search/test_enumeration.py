@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,6 +16,17 @@ from raycolab.search.enumeration import configuration_source
 from raycolab.spec.spaces import uniform
 from raycolab.spec.spec import SweepSpec
 from raycolab.trials import Scalar, TrialRow, TrialState
+
+
+_GOLDEN = Path(__file__).parents[1] / "spec" / "golden_sweeps.json"
+
+
+@pytest.mark.parametrize("golden", json.loads(_GOLDEN.read_text("utf-8")), ids=lambda golden: str(golden["name"]))
+def test_the_same_sweep_has_the_same_configurations_for_ever(golden: dict[str, Any]) -> None:
+    """Numbers, pairs, configurations and repeats of the first rows, as they stand in databases."""
+    rows = enumerate_trials(SweepSpec.from_arguments(golden["name"], **golden["arguments"]))[:24]
+    found = [[row.number, row.model, row.dataset, row.config, row.same_as] for row in rows]
+    assert json.dumps(found) == json.dumps(golden["configurations"])
 
 
 def _spec(**arguments: object) -> SweepSpec:

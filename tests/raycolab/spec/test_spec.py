@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -18,6 +20,7 @@ from raycolab.spec.spec import Method, SweepSpec, check_fits
 from raycolab.trials import Metric
 from tests.raycolab.spec.spaces import domains
 
+_GOLDEN: list[dict[str, Any]] = json.loads(Path(__file__).with_name("golden_sweeps.json").read_text("utf-8"))
 _names = st.text("abcxyz_0", min_size=1, max_size=6)
 _spaces = st.dictionaries(_names.map(lambda name: f"p_{name}"), domains, max_size=3)
 
@@ -158,6 +161,15 @@ def test_the_fingerprint_is_of_the_meaning() -> None:
         fingerprint(resources={"gpus": 0.5}),
     ]
     assert len({fingerprint(), *different}) == 1 + len(different)
+
+
+@pytest.mark.parametrize("golden", _GOLDEN, ids=lambda golden: str(golden["name"]))
+def test_a_spec_is_stored_as_ever(golden: dict[str, Any]) -> None:
+    """Text and fingerprint byte for byte: databases hold them, and a second declaration is held against them."""
+    spec = SweepSpec.from_arguments(golden["name"], **golden["arguments"])
+    assert (spec.to_json(), spec.fingerprint()) == (golden["json"], golden["fingerprint"])
+    again = SweepSpec.from_json(golden["json"])
+    assert (again.to_json(), again.fingerprint()) == (golden["json"], golden["fingerprint"])
 
 
 @dataclass(frozen=True)
