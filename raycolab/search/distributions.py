@@ -1,9 +1,9 @@
 """A space as Optuna searches it: which distribution stands for a domain, and the way between their values.
 
 Optuna knows uniform and log-uniform numbers, whole numbers and categories. Numbers in steps are searched by counting
-the steps, alternatives by their index. Every other domain (normal, beta, log-uniform in steps, numbers too large for a
-float) is searched by its quantile, so that the domain's own likelihoods stay the search's starting point. The weights
-of a choice Optuna does not know; alternatives of weight 0 are left out.
+the steps, alternatives by their index. Every other domain (normal, beta, log-uniform in steps, numbers too large or too
+close for Optuna's arithmetic) is searched by its quantile, so that the domain's own likelihoods stay the search's
+starting point. The weights of a choice Optuna does not know; alternatives of weight 0 are left out.
 """
 
 from __future__ import annotations
@@ -22,14 +22,29 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from raycolab.spec.domains import LARGEST_UNIT, Beta, Choice, Constant, Domain, Float, Integer, Normal, beta_cdf, tidy
-from raycolab.spec.values import as_number
+from raycolab.spec.beta import beta_cdf
+from raycolab.spec.domains import (
+    LARGEST_UNIT,
+    Beta,
+    Choice,
+    Constant,
+    Domain,
+    Float,
+    Integer,
+    Normal,
+    as_number,
+    tidy,
+)
 from raycolab.trials import Config, Scalar
 
 __all__ = ["SearchSpace", "optuna_distribution"]
 
-_LARGEST_IN_STEPS = 1_000_000  # a number of more steps has binary dust that Optuna takes for a place between two
-_LARGEST_WHOLE = 2**53  # beyond it, a float does not tell neighbours apart, and Optuna counts in floats
+# A number of more steps has binary dust that Optuna takes for a place between two.
+_LARGEST_IN_STEPS = 1_000_000
+# Beyond it, a float does not tell neighbours apart, and Optuna counts in floats.
+_LARGEST_WHOLE = 2**53
+# Bounds and widths between which Optuna's arithmetic, squares and differences of logarithms, stays clear of overflow.
+_LARGEST_BOUND, _SMALLEST_WIDTH, _SMALLEST_LOG_WIDTH = 1e150, 1e-150, 1e-9
 
 
 def optuna_distribution(domain: Domain) -> BaseDistribution:
@@ -104,8 +119,12 @@ class SearchSpace:
 
 def _by_quantile(domain: Domain) -> bool:
     match domain:
+        case Float(low, high, log, None):
+            width = math.log(high) - math.log(low) if log else high - low
+            narrow = width < (_SMALLEST_LOG_WIDTH if log else _SMALLEST_WIDTH)
+            return narrow or max(abs(low), abs(high)) > _LARGEST_BOUND
         case Float(_, _, log, step):
-            return step is not None and (log or _steps(domain, step) > _LARGEST_WHOLE)
+            return log or _steps(domain, step) > _LARGEST_WHOLE
         case Integer(low, high, log, step):
             return (log and step > 1) or max(abs(low), abs(high)) > _LARGEST_WHOLE
         case _:
@@ -128,11 +147,14 @@ def _steps(domain: Float, step: float) -> int:
 def _stepped(domain: Float, step: float) -> BaseDistribution:
     """In steps, unless binary dust makes Optuna take the highest value for one beyond them."""
     highest = float(as_number(domain.at(LARGEST_UNIT)))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it is: the dust
-        found = FloatDistribution(domain.low, highest, step=step)
-    dust_free = found.high == highest and max(abs(domain.low), abs(highest)) / step <= _LARGEST_IN_STEPS
-    return found if dust_free else FloatDistribution(domain.low, highest)
+    if max(abs(domain.low), abs(highest)) / step <= _LARGEST_IN_STEPS:
+        with warnings.catch_warnings():
+            # Optuna warns of the dust.
+            warnings.simplefilter("ignore")
+            found = FloatDistribution(domain.low, highest, step=step)
+        if found.high == highest:
+            return found
+    return FloatDistribution(domain.low, highest)
 
 
 def _quantile(domain: Domain, value: Scalar) -> float:
@@ -141,22 +163,28 @@ def _quantile(domain: Domain, value: Scalar) -> float:
     match domain:
         case Normal(mean, sd, log, step):
             if log and number <= 0 and step is not None:
-                number = step / 4  # what is rounded to 0
+                # A quarter of a step is rounded to 0.
+                number = step / 4 or step
             unit = NormalDist(mean, sd).cdf(math.log(number) if log else number)
         case Beta(a, b, _):
             unit = beta_cdf(a, b, number)
-        case Float(low, high, True, _):
-            unit = (math.log(number) - math.log(low)) / (math.log(high) - math.log(low))
-        case Float(low, high, False, _):
-            unit = (number - low) / (high - low)
+        case Float(low, high, log, _):
+            unit = _share(low, number, high, log)
         case Integer(low, high, log, step):
-            count, index = (high - low) // step + 1, int(number - low) // step
+            index = (int(number) - low) // step
             if log:
                 first = low // step
-                whole, part = math.log(first + count) - math.log(first), math.log(first + index + 0.5) - math.log(first)
-                unit = part / whole
+                unit = _share(first, first + index + 0.5, first + domain.count, log)
             else:
-                unit = (index + 0.5) / count
+                # Of whole numbers, which may be larger than a float.
+                unit = (2 * index + 1) / (2 * domain.count)
         case _:
             raise TypeError(f"{domain} is not searched by its quantile")
     return min(max(unit, 0.0), LARGEST_UNIT)
+
+
+def _share(low: float, number: float, high: float, log: bool) -> float:
+    """How far the number is on the way from low to high; in the middle where floats do not tell the two apart."""
+    if log:
+        low, number, high = math.log(low), math.log(number), math.log(high)
+    return (number - low) / (high - low) if high > low else 0.5

@@ -10,13 +10,16 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
+from raycolab.errors import SpaceError
 from raycolab.search import enumerate_trials
-from raycolab.search.enumeration import configuration_source
-from raycolab.spec.spaces import uniform
+from raycolab.search.enumeration import grid_configurations, random_search, remaining_points
+from raycolab.spec.domains import Domain
+from raycolab.spec.spaces import as_space, choice, integer, loguniform, randn, uniform
 from raycolab.spec.spec import SweepSpec
 from raycolab.trials import Scalar, TrialRow, TrialState
-
+from tests.raycolab.spec.spaces import domains
 
 _GOLDEN = Path(__file__).parents[1] / "spec" / "golden_sweeps.json"
 
@@ -54,7 +57,7 @@ def test_random_rows_hold_the_draws_of_their_pair_and_index() -> None:
     """The k-th row of a pair has its k-th configuration."""
     spec = _spec(seed=7)
     rows = [row for row in enumerate_trials(spec) if (row.model, row.dataset) == ("n", "e")]
-    drawn = configuration_source(7, "n", "e", spec.models["n"])
+    drawn = random_search(7, "n", "e", spec.models["n"])
     assert [row.config for row in rows] == [drawn(0), drawn(1), drawn(2)]
 
 
@@ -94,7 +97,7 @@ def test_a_repeat_points_to_the_first_row_of_its_pair() -> None:
     for row in rows:
         same = [r.number for r in rows if (r.model, r.dataset, r.config) == (row.model, row.dataset, row.config)]
         assert row.same_as == (None if row.number == same[0] else same[0])
-    later = enumerate_trials(replace(spec, jobs_per_pair=21), _finished(rows))
+    later = enumerate_trials(structs.replace(spec, jobs_per_pair=21), _finished(rows))
     assert [row.same_as is not None for row in later] == [True, True]
 
 
@@ -189,3 +192,88 @@ def test_bayes_has_rows_without_configurations() -> None:
     proposed = [replace(row, config={"x": 1.0}) for row in rows]
     more = enumerate_trials(_spec(method="bayes", jobs_per_pair=4), proposed)
     assert [(row.number, row.config) for row in more] == [(number, None) for number in range(12, 16)]
+
+
+_SPACE = as_space({"C": loguniform(1e-3, 1e3), "kernel": choice(["rbf", "poly"]), "depth": integer(1, 99)})
+
+
+def test_a_configuration_is_the_same_for_ever() -> None:
+    """Pinned values: changing them would change every stored sweep that is extended."""
+    drawn = random_search(0, "svc", "iris", _SPACE)
+    assert drawn(0) == {"C": pytest.approx(0.0561757027636204), "kernel": "poly", "depth": 97}
+    assert drawn(1) == {"C": pytest.approx(0.014460936434238415), "kernel": "rbf", "depth": 12}
+
+
+def test_indices_can_be_asked_for_in_any_order() -> None:
+    """The third is the third, whether or not the first was asked for."""
+    ahead, again = random_search(3, "m", "d", _SPACE), random_search(3, "m", "d", _SPACE)
+    assert [ahead(index) for index in (2, 0, 1)] == [again(2), again(0), again(1)]
+
+
+@pytest.mark.parametrize(("seed", "model", "dataset"), [(1, "svc", "iris"), (0, "forest", "iris"), (0, "svc", "wine")])
+def test_seed_model_and_dataset_each_change_the_draws(seed: int, model: str, dataset: str) -> None:
+    """Pairs do not share their configurations."""
+    one, other = random_search(0, "svc", "iris", _SPACE), random_search(seed, model, dataset, _SPACE)
+    assert all(one(index)["C"] != other(index)["C"] for index in range(20))
+
+
+def test_a_parameter_is_drawn_by_itself() -> None:
+    """Order and neighbours do not matter: adding a parameter leaves the values of the others alone."""
+    wide = random_search(0, "svc", "iris", dict(reversed([*_SPACE.items(), ("new", randn())])))
+    narrow = random_search(0, "svc", "iris", _SPACE)
+    for index in range(20):
+        assert {name: wide(index)[name] for name in _SPACE} == narrow(index)
+
+
+def test_draws_fill_the_domain_evenly() -> None:
+    """A thousand draws of a uniform number have a tenth in every tenth, give or take."""
+    drawn = random_search(0, "m", "d", as_space({"u": uniform(0, 10)}))
+    tenths = [int(drawn(index)["u"]) for index in range(1000)]  # type: ignore[arg-type]
+    assert all(70 <= tenths.count(tenth) <= 130 for tenth in range(10))
+
+
+@given(domains, st.integers(0, 10**9), st.integers())
+def test_any_domain_is_drawn_without_an_error(domain: Domain, index: int, seed: int) -> None:
+    """Every index has a value, and asking twice gives the same."""
+    drawn = random_search(seed, "m", "d", {"p": domain})
+    assert repr(drawn(index)) == repr(drawn(index))
+
+
+def test_every_combination_with_the_last_parameter_fastest() -> None:
+    """The order is the order declared, not that of names."""
+    space = as_space({"b": [1, 2], "a": integer(8, 9), "c": "x"})
+    assert list(grid_configurations(space)) == [
+        {"b": 1, "a": 8, "c": "x"},
+        {"b": 1, "a": 9, "c": "x"},
+        {"b": 2, "a": 8, "c": "x"},
+        {"b": 2, "a": 9, "c": "x"},
+    ]
+
+
+def test_an_empty_space_has_one_configuration() -> None:
+    """A model without parameters runs once."""
+    assert list(grid_configurations({})) == [{}]
+
+
+def test_a_continuous_domain_is_refused() -> None:
+    """There is no end to its values."""
+    with pytest.raises(SpaceError, match="is continuous"):
+        list(grid_configurations(as_space({"a": uniform(0, 1)})))
+
+
+def test_points_without_a_configuration_are_left_in_their_order() -> None:
+    """What the point does not name may be anything; rows without a configuration stand for nothing."""
+    points = [{"x": 1}, {"y": 2}, {"x": 3, "y": 4}]
+    assert remaining_points(points, [None, {"x": 5, "y": 2}]) == [{"x": 1}, {"x": 3, "y": 4}]
+    assert remaining_points(points, []) == points
+
+
+def test_a_configuration_stands_for_one_point() -> None:
+    """The first that it has the values of."""
+    assert remaining_points([{}, {"x": 1}], [{"x": 1}]) == [{"x": 1}]
+    assert remaining_points([{"x": 1}, {"x": 1}], [{"x": 1}]) == [{"x": 1}]
+
+
+def test_one_true_and_one_are_different_points() -> None:
+    """Told apart as JSON does."""
+    assert remaining_points([{"x": 1}], [{"x": 1.0}, {"x": True}]) == [{"x": 1}]

@@ -6,16 +6,7 @@ import pytest
 
 from raycolab.errors import SpaceError, UsageError
 from raycolab.spec.domains import Choice, Constant
-from raycolab.spec.keys import (
-    ArgumentError,
-    Method,
-    SpaceArgumentError,
-    read_datasets,
-    read_metric,
-    read_models,
-    read_seconds,
-    settle_keys,
-)
+from raycolab.spec.keys import ArgumentError, SpaceArgumentError, settle_keys
 from raycolab.spec.spaces import uniform
 from raycolab.spec.spec import SweepSpec
 from raycolab.trials import Metric
@@ -23,7 +14,7 @@ from raycolab.trials import Metric
 
 def test_aliases_go_by_their_own_names_and_none_is_not_given() -> None:
     """num_samples is jobs_per_pair, space is parameters."""
-    assert settle_keys({"num_samples": 3, "space": {}, "seed": None, "early_terminate": None}) == {
+    assert settle_keys(SweepSpec, {"num_samples": 3, "space": {}, "seed": None, "early_terminate": None}) == {
         "jobs_per_pair": 3,
         "parameters": {},
     }
@@ -31,17 +22,18 @@ def test_aliases_go_by_their_own_names_and_none_is_not_given() -> None:
 
 def test_a_model_takes_the_shared_parameters_and_puts_its_own_before_them() -> None:
     """`parameters` is every model's."""
-    assert read_models({"a": {"x": 1}, "b": None}, {"x": [5], "y": 2}) == {
+    assert SweepSpec.from_arguments("s", models={"a": {"x": 1}, "b": None}, space={"x": [5], "y": 2}).models == {
         "a": {"x": Constant(1), "y": Constant(2)},
         "b": {"x": Choice((5,)), "y": Constant(2)},
     }
-    assert read_models(["a", "b"], {"x": 1}) == {"a": {"x": Constant(1)}, "b": {"x": Constant(1)}}
+    listed = SweepSpec.from_arguments("s", models=["a", "b"], parameters={"x": 1}).models
+    assert listed == {"a": {"x": Constant(1)}, "b": {"x": Constant(1)}}
 
 
 def test_without_models_and_datasets_there_is_one_pair() -> None:
     """Both are called default."""
-    assert read_models(None, {"x": 1}) == {"default": {"x": Constant(1)}}
-    assert read_datasets(None) == ("default",)
+    spec = SweepSpec.from_arguments("s", parameters={"x": 1})
+    assert (spec.models, spec.datasets) == ({"default": {"x": Constant(1)}}, ("default",))
 
 
 @pytest.mark.parametrize(
@@ -59,21 +51,15 @@ def test_without_models_and_datasets_there_is_one_pair() -> None:
 )
 def test_a_metric_is_a_name_a_mapping_or_itself(metric: object, mode: object, meant: Metric) -> None:
     """W&B's goal and Ray Tune's mode say the same."""
-    assert read_metric(metric, mode) == meant
-
-
-def test_no_time_limit_unless_said() -> None:
-    """Neither of a trial nor of the sweep."""
-    assert read_seconds("timeout_s", None) is None
-    assert read_seconds("timeout_s", 90) == 90.0
+    assert SweepSpec.from_arguments("s", metric=metric, mode=mode).metric == meant
 
 
 _REFUSED: list[tuple[dict[str, object], tuple[str, ...], str]] = [
     (
         {"jobs_per_par": 3},
         ("jobs_per_par",),
-        "unknown key 'jobs_per_par' (did you mean 'jobs_per_pair'?); allowed are models, datasets, "
-        "parameters, jobs_per_pair, run_cap, method, metric, mode, seed, timeout_s, resources, points_to_evaluate, "
+        "unknown key 'jobs_per_par' (did you mean 'jobs_per_pair'?); allowed are method, models, "
+        "parameters, datasets, run_cap, jobs_per_pair, metric, mode, seed, timeout_s, resources, points_to_evaluate, "
         "early_terminate, max_failures, max_concurrent_trials, time_budget_s",
     ),
     (
@@ -90,7 +76,7 @@ _REFUSED: list[tuple[dict[str, object], tuple[str, ...], str]] = [
     (
         {"time_budget_s": -3},
         ("time_budget_s",),
-        "time_budget_s is a number of seconds above 0, not -3.0; remove it for none",
+        "time_budget_s is a number of seconds above 0, not -3.0; remove it for no limit",
     ),
     (
         {"method": "randm"},
@@ -102,7 +88,7 @@ _REFUSED: list[tuple[dict[str, object], tuple[str, ...], str]] = [
     ({"jobs_per_pair": True}, ("jobs_per_pair",), "jobs_per_pair: a number is needed, not True"),
     ({"run_cap": 10**7}, ("run_cap",), "run_cap is a whole number from 1 to 1,000,000, not 10,000,000"),
     ({"seed": "x"}, ("seed",), "seed: a number is needed, not 'x'"),
-    ({"timeout_s": 0}, ("timeout_s",), "timeout_s is a number of seconds above 0, not 0.0; remove it for none"),
+    ({"timeout_s": 0}, ("timeout_s",), "timeout_s is a number of seconds above 0, not 0.0; remove it for no limit"),
     ({"timeout_s": "1h"}, ("timeout_s",), "timeout_s: a number is needed, not '1h'"),
     (
         {"metric": {"name": "a", "gaol": "max"}},
@@ -197,8 +183,3 @@ def test_a_sweeps_name_is_one_printable_line(name: object) -> None:
     """It stands in tables and commands."""
     with pytest.raises(ArgumentError, match="a sweep's name is"):
         SweepSpec.from_arguments(name)  # type: ignore[arg-type]
-
-
-def test_methods_are_their_names() -> None:
-    """`method == "grid"` holds, as people compare."""
-    assert (Method.GRID, Method.RANDOM, Method.BAYES) == ("grid", "random", "bayes")

@@ -83,7 +83,7 @@ def test_nested_names_become_flat_in_the_order_written() -> None:
         (lambda: spaces.choice("abc"), "choice takes a list, such as choice([1, 2, 3]), not 'abc'"),
         (
             lambda: spaces.choice([[1]]),
-            "a value of type list cannot be stored as one cell of a table; give a name or a number, and "
+            "a value of type list cannot be stored in one cell of a table; give a name or a number, and "
             "look the object up in compute",
         ),
         (
