@@ -123,7 +123,7 @@ def _by_quantile(domain: Domain) -> bool:
             width = math.log(high) - math.log(low) if log else high - low
             narrow = width < (_SMALLEST_LOG_WIDTH if log else _SMALLEST_WIDTH)
             return narrow or max(abs(low), abs(high)) > _LARGEST_BOUND
-        case Float(_, _, log, step):
+        case Float(_, _, log, step) if step is not None:
             return log or _steps(domain, step) > _LARGEST_WHOLE
         case Integer(low, high, log, step):
             return (log and step > 1) or max(abs(low), abs(high)) > _LARGEST_WHOLE

@@ -1,4 +1,4 @@
-"""What a key of a sweep is, and all that is said of keys in general: which there are, readers that several share, texts.
+"""What a key of a sweep is, and what goes for all of them: which there are, the readers several share, the texts.
 
 The table of keys is `SweepSpec` in `raycolab.spec.spec`: each of its fields carries its `Key`. The arguments of
 `declare`, the sweep file, `--set`, the comparison with a sweep that exists, `help(raycolab.declare)` and the README's
@@ -84,28 +84,34 @@ def _as_given(_: str, value: object, _read: Mapping[str, object]) -> object:
     return value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Key:
     """One key of a sweep."""
 
-    # one line, what it takes and what it does
+    # what it takes and does, in one line
     help: str
-    read: Reader = _as_given
+    # what another value means for a sweep that exists
     change: OnChange
+    # by default the value as it is given
+    read: Reader = _as_given
     # as people write it; by default the name of its field
     name: str = ""
     # other words for it
     aliases: tuple[str, ...] = ()
-    # the value that is read where none is given, and how the README calls it
+    # the value that is read where none is given, and where that is not plain, its description
     default: Any = None
     unless_given: str = ""
-    # what W&B calls it; empty for what W&B does not have
+    # what W&B calls it, if W&B has it
     wandb: str = ""
-    # keys that are read together with it and have no field of their own: the reader finds their values among those
-    # that were read before
+    # keys that are read with it and have no field of their own: the reader finds them among what was read before
     beside: tuple[Key, ...] = ()
-    # whether it is a parameter of `declare` by itself, and one of the sweep's arguments only in a file
+    # whether `declare` has a parameter of its own for it
     only_in_file: bool = False
+
+    @property
+    def default_text(self) -> str:
+        """The default in words; empty where there is none."""
+        return self.unless_given or ("" if self.default is None else str(self.default))
 
 
 @cache
@@ -248,9 +254,9 @@ def keys_help(spec_type: type[msgspec.Struct]) -> str:
     lines = []
     for key in keys_of(spec_type):
         if not key.only_in_file:
-            default = f" (default: {key.unless_given})" if key.unless_given else ""
-            also = f"; also called {listed(key.aliases)}" if key.aliases else ""
-            lines.append(f"    {key.name}: {key.help}{also}{default}")
+            words = " or ".join((key.name, *key.aliases))
+            default = f"; default: {key.default_text}" if key.default_text else ""
+            lines.append(f"    {words}: {key.help}{default}".replace("`", ""))
     return "\n".join(lines)
 
 
@@ -260,5 +266,5 @@ def keys_table(spec_type: type[msgspec.Struct]) -> str:
     for key in keys_of(spec_type):
         words = ", ".join(f"`{word}`" for word in (key.name, *key.aliases))
         wandb = f"`{key.wandb}`" if key.wandb else ""
-        lines.append(f"| {words} | {key.help} | {key.unless_given} | {key.change.words} | {wandb} |")
+        lines.append(f"| {words} | {key.help} | {key.default_text} | {key.change.words} | {wandb} |")
     return "\n".join(lines)

@@ -156,9 +156,8 @@ def read_jobs(key: str, value: object, sweep: Mapping[str, Any]) -> int | None:
     jobs = read_count(key, value, sweep)
     if jobs is not None or sweep["method"] is Method.GRID:
         return jobs
-    if sweep["run_cap"] is None:
-        return _DEFAULT_JOBS
-    return math.ceil(sweep["run_cap"] / (len(sweep["models"]) * len(sweep["datasets"])))
+    pairs = len(sweep["models"]) * len(sweep["datasets"])
+    return _DEFAULT_JOBS if sweep["run_cap"] is None else math.ceil(sweep["run_cap"] / pairs)
 
 
 def read_points(key: str, value: object, sweep: Mapping[str, Any]) -> tuple[Config, ...]:

@@ -1,8 +1,8 @@
 """The declaration of a sweep, checked and frozen: what is searched, over which pairs, how, and for which metric.
 
 `SweepSpec` is the table of keys: a new key is one field with its `Key`, and the place that uses it. A spec is a value,
-made from arguments (`SweepSpec.from_arguments`) or from the JSON that the store keeps; its fingerprint tells whether two
-declarations mean the same. `check_fits` holds it against the arguments of `compute`.
+made from arguments (`SweepSpec.from_arguments`) or from the JSON that the store keeps; its fingerprint tells whether
+two declarations mean the same. `check_fits` holds it against the arguments of `compute`.
 """
 
 from __future__ import annotations
@@ -81,24 +81,27 @@ def _no_difference(_: str, _old: object, _new: object) -> Iterator[Difference]:
     yield from ()
 
 
+_ANOTHER_SWEEP = OnChange("another sweep", _no_difference)
+# What a change of the code means is decided where the code is.
+_CODE = OnChange("refused once a trial is COMPLETE", _no_difference)
+# Compared as a part of the models that have it.
+_SPACE = OnChange("more values at the end of a list", _no_difference)
 _MAIN = Key(
+    "the notebook that defines `compute`; in a file, a path relative to it",
+    _CODE,
     name="main",
-    help="the notebook that defines `compute`; in a file, a path relative to it",
-    change=OnChange("refused once a trial is COMPLETE", _no_difference),
     aliases=("program",),
     wandb="program",
     only_in_file=True,
 )
 _PARAMETERS = Key(
+    "the space that all models share: names, each with a value, a list of values or a distribution",
+    _SPACE,
     name="parameters",
-    help="the space that all models share: names with a value, a list of values or a distribution",
-    change=MODELS,
     aliases=("space",),
     wandb="parameters",
 )
-_MODE = Key(
-    name="mode", help="`max` or `min`, for a metric that is only a name", change=CONTRADICTS, unless_given="max"
-)
+_MODE = Key("`max` or `min`, for a metric that is given by its name", CONTRADICTS, name="mode", unless_given="max")
 
 
 class SweepSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -111,10 +114,10 @@ class SweepSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     name: Annotated[
         str,
         Key(
-            help="the name of the sweep, by which it is found again",
-            read=read_name,
-            change=OnChange("another sweep", _no_difference),
-            unless_given="the file's name",
+            "the name by which the sweep is found again",
+            _ANOTHER_SWEEP,
+            read_name,
+            unless_given="the name of the file",
             wandb="name",
             beside=(_MAIN,),
             only_in_file=True,
@@ -123,11 +126,10 @@ class SweepSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     method: Annotated[
         Method,
         Key(
-            help="how configurations are found: `random`, `grid` or `bayes`",
-            read=read_method,
-            change=CONTRADICTS,
+            "how configurations are found: `random`, `grid` or `bayes`",
+            CONTRADICTS,
+            read_method,
             default="random",
-            unless_given="random",
             wandb="method",
         ),
     ]
@@ -135,34 +137,25 @@ class SweepSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     models: Annotated[
         Mapping[str, Mapping[str, Domain]],
         Key(
-            help="the models, a list of names or each with a space of its own",
-            read=read_models,
-            change=MODELS,
+            "a list of names, or names each with a space of its own",
+            MODELS,
+            read_models,
             unless_given="one, `default`",
             beside=(_PARAMETERS,),
         ),
     ]
     datasets: Annotated[
         tuple[str, ...],
-        Key(
-            help="the names of the data sets",
-            read=read_datasets,
-            change=DATASETS,
-            default=(DEFAULT_NAME,),
-            unless_given="one, `default`",
-        ),
+        Key("a list of names", DATASETS, read_datasets, default=(DEFAULT_NAME,), unless_given="one, `default`"),
     ]
-    run_cap: Annotated[
-        int | None,
-        Key(help="trials of the whole sweep, at most", read=read_count, change=EXTENDS, wandb="run_cap"),
-    ]
+    run_cap: Annotated[int | None, Key("the most trials of the whole sweep", EXTENDS, read_count, wandb="run_cap")]
     # None: all of a grid.
     jobs_per_pair: Annotated[
         int | None,
         Key(
-            help="trials of each model with each data set",
-            read=read_jobs,
-            change=EXTENDS,
+            "trials of each model with each data set",
+            EXTENDS,
+            read_jobs,
             aliases=("num_samples",),
             unless_given="10, all of a grid, or enough for `run_cap`",
         ),
@@ -170,35 +163,27 @@ class SweepSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     metric: Annotated[
         Metric,
         Key(
-            help="the number that is optimised: its name, or `{name, goal}` with goal `maximize` or `minimize`",
-            read=read_metric,
-            change=METRIC,
+            "the number to optimise: its name, or `{name, goal}` with goal `maximize` or `minimize`",
+            METRIC,
+            read_metric,
             default="metric",
-            unless_given="metric, the number that `compute` returns without a name",
+            unless_given="`metric`, a number that `compute` returns without a name",
             wandb="metric",
             beside=(_MODE,),
         ),
     ]
     seed: Annotated[
-        int,
-        Key(
-            help="a whole number; the same seed draws the same configurations",
-            read=read_whole,
-            change=CONTRADICTS,
-            default=0,
-            unless_given="0",
-        ),
+        int, Key("a whole number; the same seed draws the same configurations", CONTRADICTS, read_whole, default=0)
     ]
     timeout_s: Annotated[
-        float | None,
-        Key(help="seconds after which a trial is FAILED and its process killed", read=read_seconds, change=HARMLESS),
+        float | None, Key("seconds after which a trial is FAILED and its process killed", HARMLESS, read_seconds)
     ]
     resources: Annotated[
         Mapping[str, Resources],
         Key(
-            help="what a trial takes of its node, `{cpus, gpus, memory, fresh_process}`, for all models or for one",
-            read=read_resources,
-            change=RESOURCES,
+            "what a trial takes of its node, for all models or for one: `{cpus, gpus, memory, fresh_process}`",
+            RESOURCES,
+            read_resources,
             default={},
             unless_given="a GPU where there are GPUs, else a CPU",
         ),
@@ -207,37 +192,30 @@ class SweepSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     points_to_evaluate: Annotated[
         tuple[Config, ...],
         Key(
-            help="a list of configurations, whole or in part, that each pair tries first",
-            read=read_points,
-            change=POINTS,
+            "a list of configurations, whole or in part, that each pair tries first",
+            POINTS,
+            read_points,
             default=(),
+            unless_given="none",
         ),
     ] = ()
     early_stop: Annotated[
         EarlyStop | None,
         Key(
+            "the pruner that ends trials early: the name of one of Optuna's, one with its options, or W&B's hyperband",
+            CONTRADICTS,
+            read_early_stop,
             name="early_terminate",
-            help="the pruner that ends trials early: one of Optuna's by name, `{type, options}`, or W&B's hyperband",
-            read=read_early_stop,
-            change=CONTRADICTS,
             wandb="early_terminate",
         ),
     ] = None
-    max_failures: Annotated[
-        int | None, Key(help="FAILED trials after which the sweep is held", read=read_count, change=HARMLESS)
-    ] = None
+    max_failures: Annotated[int | None, Key("FAILED trials after which the sweep is held", HARMLESS, read_count)] = None
     max_concurrent_trials: Annotated[
         int | None,
-        Key(
-            help="trials that run at the same time, at most",
-            read=read_count,
-            change=HARMLESS,
-            unless_given="as many as there are slots",
-        ),
+        Key("the most trials that run at the same time", HARMLESS, read_count, unless_given="one for each slot"),
     ] = None
     time_budget_s: Annotated[
-        float | None,
-        Key(help="seconds after the first trial began when the sweep is held", read=read_seconds, change=HARMLESS),
+        float | None, Key("seconds from the first trial on after which the sweep is held", HARMLESS, read_seconds)
     ] = None
 
     @classmethod

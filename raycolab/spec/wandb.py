@@ -120,7 +120,8 @@ def _domain(name: str, fields: Fields) -> Domain:
             mean, sd = (float(_read(fields, key, as_number)) for key in ("mu", "sigma"))
             return Normal(mean, sd, law == "log_normal", step)
         case "beta":
-            return Beta(*(float(_read(fields, key, as_number)) for key in ("a", "b")), step)
+            a, b = (float(_read(fields, key, as_number)) for key in ("a", "b"))
+            return Beta(a, b, step)
         case "log_uniform" | "inv_log_uniform" as law:
             low, high = _exponents(fields, law)
         case _:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import json
 import math
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from raycolab.errors import SpaceError
 from raycolab.spec.domains import (
+    LARGEST_UNIT,
     AnyDomain,
     Beta,
     Choice,
@@ -30,7 +32,8 @@ from raycolab.spec.domains import (
     domain_json,
     stepped,
 )
-from tests.raycolab.spec.spaces import domains, units
+from raycolab.spec.spaces import as_domain
+from tests.raycolab.spec.spaces import domains, units, wild_numbers, wild_parameters
 
 
 def _at_hundredths(domain: Domain) -> list[object]:
@@ -79,6 +82,63 @@ def test_a_stepped_number_is_one_of_its_grid(first: int, count: int, step: float
     """What is drawn from a stepped domain is exactly one of the values its grid lists."""
     domain = stepped(first * step, (first + count + 1) * step, step)
     assert domain.at(unit) in domain.grid()
+
+
+@given(wild_parameters, units, wild_numbers)
+def test_a_parameter_is_refused_or_each_quantile_is_one_of_its_values(
+    written: dict[str, object], unit: float, other: float
+) -> None:
+    """Whatever the numbers: none of them makes an infinite value, or any error but the one for whoever wrote it."""
+    try:
+        domain = as_domain(written)
+    except SpaceError:
+        return
+    for at in (0.0, 5e-324, 1e-300, 2.0**-54, unit, 0.5, LARGEST_UNIT):
+        value = domain.at(at)
+        if not isinstance(domain, Choice | Constant):
+            assert isinstance(value, int | float)
+            assert math.isfinite(value)
+        assert repr(admitted(domain, value)) == repr(value)
+    with contextlib.suppress(SpaceError):
+        admitted(domain, other)
+
+
+@pytest.mark.parametrize(
+    ("written", "sentence"),
+    [
+        (
+            {"distribution": "log_normal", "mu": 1000, "sigma": 100},
+            "lognormal(1000.0, 100.0) reaches beyond what a float can hold; take a narrower distribution",
+        ),
+        (
+            {"min": -1e308, "max": 1e308},
+            "uniform(-1e+308, 1e+308) reaches beyond what a float can hold; take a narrower distribution",
+        ),
+        (
+            {"distribution": "log_normal", "mu": -1000, "sigma": 1},
+            "lognormal(-1000.0, 1.0) has values so small that a float takes them for 0; take a narrower distribution",
+        ),
+        (
+            {"distribution": "q_normal", "sigma": 1e300, "q": 1e-10},
+            "qrandn(0.0, 1e+300, 1e-10) reaches beyond what a float can hold; take a narrower distribution, or a "
+            "larger step",
+        ),
+        (
+            {"distribution": "q_uniform", "min": 0, "max": 1e300, "q": 1e-10},
+            "a quantization of 1e-10 is too fine for numbers from 0 to 1e+300; take a larger one",
+        ),
+        ({"distribution": "normal", "sigma": math.inf}, "randn(0.0, inf) needs a finite mean and a standard deviation"),
+        ({"distribution": "beta", "a": 1e9}, "beta(1000000000.0, 1.0) cannot be computed; take a and b from 0.001 to"),
+        ({"min": 0, "max": 10**400}, "max: a whole number of more than 308 digits cannot be computed with"),
+        ({"values": [1, 2], "probabilities": [1e308, 1e308]}, "probabilities are finite numbers from 0 upward"),
+    ],
+    ids=str,
+)
+def test_a_distribution_that_floats_cannot_compute_is_refused(written: dict[str, object], sentence: str) -> None:
+    """As it was understood, and what to do."""
+    with pytest.raises(SpaceError) as caught:
+        as_domain(written)
+    assert str(caught.value).startswith(sentence)
 
 
 def test_stepped_numbers_have_no_binary_dust() -> None:

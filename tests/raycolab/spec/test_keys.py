@@ -2,14 +2,58 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import pytest
 
+import raycolab
 from raycolab.errors import SpaceError, UsageError
+from raycolab.spec.change import Change, compare
 from raycolab.spec.domains import Choice, Constant
-from raycolab.spec.keys import ArgumentError, SpaceArgumentError, settle_keys
+from raycolab.spec.file import load_sweep_file
+from raycolab.spec.keys import (
+    CONTRADICTS,
+    ArgumentError,
+    Key,
+    SpaceArgumentError,
+    keys_help,
+    keys_table,
+    settle_keys,
+)
 from raycolab.spec.spaces import uniform
 from raycolab.spec.spec import SweepSpec
 from raycolab.trials import Metric
+
+
+class _Coloured(SweepSpec, frozen=True, kw_only=True):
+    """A table with one key more."""
+
+    colour: Annotated[str, Key("the colour of its bars", CONTRADICTS, aliases=("color",), default="blue")] = "blue"
+
+
+def test_a_new_key_is_one_entry(tmp_path: Path) -> None:
+    """Arguments, file, `--set`, JSON, fingerprint, comparison, help and the README's table know it by its entry."""
+    red = _Coloured.from_arguments("s", color="red")
+    assert red.colour == "red"
+    (tmp_path / "sweep.yaml").write_text("main: MAIN.ipynb\nname: s\ncolour: red\n")
+    assert load_sweep_file(tmp_path / "sweep.yaml", spec_type=_Coloured).spec == red
+    green = load_sweep_file(tmp_path / "sweep.yaml", ["color=green"], _Coloured).spec
+    assert compare(red, green) == Change((), ("colour was red and is now green",))
+    assert _Coloured.from_json(red.to_json()) == red
+    plain = _Coloured.from_arguments("s")
+    assert plain.fingerprint() == SweepSpec.from_arguments("s").fingerprint() != red.fingerprint()
+    assert "colour or color: the colour of its bars; default: blue" in keys_help(_Coloured)
+    assert "| `colour`, `color` | the colour of its bars | blue | refused |  |" in keys_table(_Coloured)
+    with pytest.raises(ArgumentError, match=r"unknown key 'colr' \(did you mean 'color'\?\)"):
+        _Coloured.from_arguments("s", colr="red")
+
+
+def test_the_readme_and_declare_have_the_table() -> None:
+    """Word for word."""
+    readme = (Path(__file__).parents[3] / "README.md").read_text("utf-8")
+    assert f"<!-- the keys of a sweep -->\n{keys_table(SweepSpec)}\n<!-- end of the keys -->" in readme
+    assert keys_help(SweepSpec) in (raycolab.declare.__doc__ or "")
 
 
 def test_aliases_go_by_their_own_names_and_none_is_not_given() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from raycolab.search import enumerate_trials
 from raycolab.spec.domains import Domain
 from raycolab.spec.keys import ArgumentError
 from raycolab.spec.spaces import loguniform
-from raycolab.spec.spec import Method, SweepSpec, check_fits
+from raycolab.spec.spec import Method, StoredSpecError, SweepSpec, check_fits
 from raycolab.trials import Metric
 from tests.raycolab.spec.spaces import domains
 
@@ -170,6 +171,55 @@ def test_a_spec_is_stored_as_ever(golden: dict[str, Any]) -> None:
     assert (spec.to_json(), spec.fingerprint()) == (golden["json"], golden["fingerprint"])
     again = SweepSpec.from_json(golden["json"])
     assert (again.to_json(), again.fingerprint()) == (golden["json"], golden["fingerprint"])
+
+
+_json_values = st.recursive(
+    st.one_of(
+        st.none(), st.booleans(), st.integers(-3, 3), st.floats(), st.sampled_from(["", "choice", "x", "random"])
+    ),
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["kind", "low", "x"]), inner, max_size=2)
+    ),
+    max_leaves=4,
+)
+
+
+@st.composite
+def _damaged(draw: st.DrawFn) -> str:
+    """A stored sweep, one value of which is another."""
+    data = inner = json.loads(draw(st.sampled_from(_GOLDEN))["json"])
+    while True:
+        key = draw(st.sampled_from(sorted(inner) if isinstance(inner, dict) else range(len(inner))))
+        if not (isinstance(inner[key], dict | list) and inner[key] and draw(st.booleans())):
+            inner[key] = draw(_json_values)
+            return json.dumps(data)
+        inner = inner[key]
+
+
+@given(_damaged() | st.text(max_size=20))
+def test_a_damaged_text_is_a_spec_or_one_error(text: str) -> None:
+    """Nothing else comes out of a database, whatever happened to it."""
+    with contextlib.suppress(StoredSpecError):
+        SweepSpec.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "problem"),
+    [
+        ("seed", "0", "Expected `int`, got `str` - at `$.seed`"),
+        ("seed", True, "Expected `int`, got `bool` - at `$.seed`"),
+        ("colour", "red", "Object contains unknown field `colour`"),
+        ("models", [["m", [["x", {"kind": "flat"}]]]], "Invalid value 'flat' - at `$.models[0][1][0][1].kind`"),
+        ("models", [["m", [["x", {"kind": "float", "low": 2, "high": 1}]]]], "uniform(2, 1) needs its low bound below"),
+    ],
+)
+def test_what_a_database_holds_is_read_strictly(key: str, value: object, problem: str) -> None:
+    """With the place in the text, and whose turn it is."""
+    stored = json.loads(_GOLDEN[0]["json"]) | {key: value}
+    with pytest.raises(StoredSpecError) as caught:
+        SweepSpec.from_json(json.dumps(stored))
+    assert str(caught.value).startswith(f"the database holds a sweep that cannot be read ({problem}")
+    assert str(caught.value).endswith("); it is damaged, or a newer raycolab wrote it")
 
 
 @dataclass(frozen=True)
