@@ -59,6 +59,8 @@ _CLOSE = 1e-9
 # How far a value may be from a step, relative to itself, and still be on it.
 _SAME = 1e-12
 _LARGEST_FLOAT = int(1.7976931348623157e308)
+# More steps than floats can count.
+_MOST_STEPS = 2**53
 
 
 def as_scalar(value: object) -> Scalar:
@@ -125,11 +127,9 @@ class Constant(Domain, _Stored, frozen=True):
     value: Scalar
 
     def at(self, unit: float) -> Scalar:
-        """The value, whatever the quantile."""
         return self.value
 
     def grid(self) -> list[Scalar]:
-        """The value."""
         return [self.value]
 
     def __str__(self) -> str:
@@ -175,7 +175,6 @@ class Choice(Domain, _Stored, frozen=True):
         return tuple(value for value, weight in zip(self.values, weights, strict=True) if weight > 0)
 
     def grid(self) -> list[Scalar]:
-        """The alternatives as given."""
         return list(self.values)
 
     def __str__(self) -> str:
@@ -287,7 +286,6 @@ class Normal(Domain, _Stored, frozen=True):
         _check_step(self, self.step)
 
     def at(self, unit: float) -> Scalar:
-        """The number at the quantile."""
         value = NormalDist(self.mean, self.sd).inv_cdf(max(unit, _SMALLEST_UNIT))
         value = math.exp(value) if self.log else value
         return value if self.step is None else tidy(0, self.step, math.floor(value / self.step + 0.5))
@@ -310,7 +308,6 @@ class Beta(Domain, _Stored, frozen=True):
         _check_step(self, self.step)
 
     def at(self, unit: float) -> Scalar:
-        """The number at the quantile."""
         value = beta_quantile(self.a, self.b, unit)
         return value if self.step is None else tidy(0, self.step, math.floor(value / self.step + 0.5))
 
@@ -332,19 +329,21 @@ def check_computable(domain: Domain) -> None:
 
     Quantiles grow with their unit, so that what lies between two that are finite is finite.
     """
-    if isinstance(domain, Constant | Choice):
+    if not isinstance(domain, Float | Integer | Normal | Beta):
         return
     if isinstance(domain, Beta) and not all(SMALLEST_SHAPE <= shape <= LARGEST_SHAPE for shape in (domain.a, domain.b)):
         raise SpaceError(f"{domain} cannot be computed; take a and b from {SMALLEST_SHAPE} to {LARGEST_SHAPE:,.0f}")
     try:
         low, high = (float(as_number(domain.at(unit))) for unit in (0.0, LARGEST_UNIT))
         computable = math.isfinite(high - low)
+        if not isinstance(domain, Integer) and domain.step is not None:
+            origin = domain.low if isinstance(domain, Float) else 0
+            computable &= max(abs(low - origin), abs(high - origin)) / domain.step <= _MOST_STEPS
     except (OverflowError, ValueError):
         computable = False
     if not computable:
-        step = getattr(domain, "step", None)
-        finer = "" if step in (None, 1) else ", or a larger step"
-        raise SpaceError(f"{domain} reaches beyond what a float can hold; take a narrower distribution{finer}")
+        coarser = "" if domain.step is None or isinstance(domain, Integer) else ", or a larger step"
+        raise SpaceError(f"{domain} reaches beyond what a float can hold; take a narrower distribution{coarser}")
     if isinstance(domain, Normal) and domain.log and domain.step is None and low == 0:
         raise SpaceError(f"{domain} has values so small that a float takes them for 0; take a narrower distribution")
 
@@ -355,7 +354,7 @@ def stepped(low: float, high: float, step: float, *, log: bool = False) -> Domai
         raise SpaceError(f"a quantization of {step} is not above 0; take a positive number")
     # The range without steps checks the bounds.
     whole = Float(low, high, log)
-    if not math.isfinite(max(abs(low), abs(high)) / step):
+    if max(abs(low), abs(high)) / step > _MOST_STEPS:
         raise SpaceError(f"a quantization of {step} is too fine for numbers from {low} to {high}; take a larger one")
     first, last = math.ceil(whole.low / step - _CLOSE), math.floor(whole.high / step + _CLOSE)
     if first > last:
@@ -385,14 +384,13 @@ def admitted(domain: Domain, value: object) -> Scalar:
 
 
 def _between(domain: Domain, value: object, low: float, high: float, origin: float, step: float | None) -> Scalar:
-    number = float(as_number(value))
+    number = as_number(value)
     if step is None:
         if low <= number <= high:
-            return number
+            return float(number)
         raise _foreign(domain, value)
     dust = max(abs(number) * _SAME, step * _CLOSE)
-    # Not further away than a step, so that the steps to it can be counted.
-    if low - step <= number <= high + step:
+    if math.isfinite(number) and low - dust <= number <= high + dust:
         near = tidy(origin, step, round((number - origin) / step))
         if low - dust <= near <= high + dust and abs(near - number) <= dust:
             return near

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Protocol, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import msgspec
 
@@ -50,31 +50,14 @@ from raycolab.spec.resources import Resources, read_resources, resources_json
 from raycolab.text import did_you_mean
 from raycolab.trials import Config, Metric
 
-__all__ = ["ComputeSignature", "Method", "StoredSpecError", "SweepSpec", "check_fits"]
+if TYPE_CHECKING:
+    from raycolab.main.signature import ComputeSignature
+
+__all__ = ["Method", "StoredSpecError", "SweepSpec", "check_fits"]
 
 
 class StoredSpecError(RaycolabError):
     """The text that the database keeps of a sweep is damaged, or a newer raycolab wrote it."""
-
-
-class ComputeSignature(Protocol):
-    """The arguments of MAIN's `compute`, as far as a space has to fit them."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Its named parameters."""
-
-    @property
-    def required(self) -> frozenset[str]:
-        """Those without a default."""
-
-    @property
-    def accepts_any(self) -> bool:
-        """Whether it takes `**anything`."""
-
-    @property
-    def whole_config(self) -> bool:
-        """Whether it takes the configuration as one dict, in a parameter `config` that is not among the required."""
 
 
 def _no_difference(_: str, _old: object, _new: object) -> Iterator[Difference]:
