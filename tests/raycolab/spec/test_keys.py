@@ -111,12 +111,6 @@ _REFUSED: list[tuple[dict[str, object], tuple[str, ...], str]] = [
         ("jobs_per_pair",),
         "num_samples and jobs_per_pair mean the same; give one of them",
     ),
-    ({"max_failures": 0}, ("max_failures",), "max_failures is a whole number from 1 to 1,000,000, not 0"),
-    (
-        {"max_concurrent_trials": 0},
-        ("max_concurrent_trials",),
-        "max_concurrent_trials is a whole number from 1 to 1,000,000, not 0",
-    ),
     (
         {"time_budget_s": -3},
         ("time_budget_s",),
@@ -129,11 +123,8 @@ _REFUSED: list[tuple[dict[str, object], tuple[str, ...], str]] = [
     ),
     ({"jobs_per_pair": 0}, ("jobs_per_pair",), "jobs_per_pair is a whole number from 1 to 1,000,000, not 0"),
     ({"jobs_per_pair": 1.5}, ("jobs_per_pair",), "jobs_per_pair: a whole number is needed, not 1.5"),
-    ({"jobs_per_pair": True}, ("jobs_per_pair",), "jobs_per_pair: a number is needed, not True"),
-    ({"run_cap": 10**7}, ("run_cap",), "run_cap is a whole number from 1 to 1,000,000, not 10,000,000"),
     ({"seed": "x"}, ("seed",), "seed: a number is needed, not 'x'"),
     ({"timeout_s": 0}, ("timeout_s",), "timeout_s is a number of seconds above 0, not 0.0; remove it for no limit"),
-    ({"timeout_s": "1h"}, ("timeout_s",), "timeout_s: a number is needed, not '1h'"),
     (
         {"metric": {"name": "a", "gaol": "max"}},
         ("metric", "gaol"),
@@ -154,7 +145,6 @@ _REFUSED: list[tuple[dict[str, object], tuple[str, ...], str]] = [
     ({"mode": "up"}, ("mode",), "mode is max or min, not 'up'"),
     ({"datasets": "iris"}, ("datasets",), "datasets is a list of names, such as [first, second], not 'iris'"),
     ({"datasets": ["iris", "iris"]}, ("datasets",), "datasets names 'iris' twice; remove one"),
-    ({"datasets": [1]}, ("datasets",), "a name in datasets is text and not empty, not 1; put it in quotes"),
     ({"datasets": []}, ("datasets",), "datasets is empty; name at least one dataset, or leave the key out"),
     ({"models": {}}, ("models",), "models is empty; name at least one model, or leave the key out"),
     (
@@ -180,11 +170,6 @@ _REFUSED_SPACES: list[tuple[dict[str, object], tuple[str, ...], str]] = [
         {"models": {"svc": {"C": []}}},
         ("models", "svc", "C"),
         "the space of model 'svc', parameter 'C': a choice needs at least one value, and this one is empty",
-    ),
-    (
-        {"parameters": {"o": {"lr": []}}},
-        ("parameters", "o", "lr"),
-        "parameter 'o/lr': a choice needs at least one value, and this one is empty",
     ),
     (
         {"models": {"svc": 3}},

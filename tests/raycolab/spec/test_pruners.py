@@ -69,7 +69,6 @@ def test_the_forms_of_early_terminate(written: object, meant: EarlyStop | None) 
             "{type: median, n_warmup_steps: 5}",
         ),
         ({"type": "median", "a": [1]}, "a", "early_terminate, a: a value of type list cannot be stored in one cell"),
-        ({"type": "medain"}, "type", "early_terminate: there is no pruner 'medain' (did you mean 'median'?);"),
         (
             {"type": "median", "interval_steps": 0},
             "type",
@@ -172,16 +171,10 @@ def test_whole_numbers_are_whole(given: dict[str, float], made: dict[str, int]) 
             "pruner median: n_warmup_steps is a whole number, not 2.5",
         ),
         (
-            EarlyStop("median", {"n_warmup_steps": True}),
-            "n_warmup_steps",
-            "pruner median: n_warmup_steps is a whole number, not True",
-        ),
-        (
             EarlyStop("hyperband", {"max_resource": "all"}),
             "max_resource",
             "pruner hyperband: max_resource is a whole number or \"auto\", not 'all'",
         ),
-        (EarlyStop("threshold", {"upper": "x"}), "upper", "pruner threshold: upper is a number, not 'x'"),
         (
             EarlyStop("patient", {"patience": 1, "wrapped_pruner": 3}),
             "wrapped_pruner",

@@ -16,35 +16,12 @@ from raycolab.errors import SpaceError
 from raycolab.search import enumerate_trials
 from raycolab.spec.domains import Domain
 from raycolab.spec.keys import ArgumentError
-from raycolab.spec.spaces import loguniform
-from raycolab.spec.spec import Method, StoredSpecError, SweepSpec, check_fits
-from raycolab.trials import Metric
+from raycolab.spec.spec import StoredSpecError, SweepSpec, check_fits
 from tests.raycolab.spec.spaces import domains
 
 _GOLDEN: list[dict[str, Any]] = json.loads(Path(__file__).with_name("golden_sweeps.json").read_text("utf-8"))
 _names = st.text("abcxyz_0", min_size=1, max_size=6)
 _spaces = st.dictionaries(_names.map(lambda name: f"p_{name}"), domains, max_size=3)
-
-
-def test_the_declaration_of_the_readme() -> None:
-    """Everything said is kept, and the pairs are models before datasets."""
-    spec = SweepSpec.from_arguments(
-        "sample_experiment",
-        models={"svc": {"C": loguniform(1e-3, 1e3)}, "forest": {"max_depth": [2, 4, 8]}},
-        datasets=["iris", "wine"],
-        jobs_per_pair=60,
-        method="random",
-        metric="accuracy",
-        mode="max",
-        seed=0,
-    )
-    assert (spec.name, spec.method, spec.jobs_per_pair, spec.metric) == (
-        "sample_experiment",
-        Method.RANDOM,
-        60,
-        Metric("accuracy", "max"),
-    )
-    assert spec.pairs == (("svc", "iris"), ("svc", "wine"), ("forest", "iris"), ("forest", "wine"))
 
 
 @pytest.mark.parametrize(
