@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import msgspec
 
 from raycolab.errors import RaycolabError, SpaceError, UsageError
+from raycolab.spec import readers
 from raycolab.spec.change import DATASETS, METRIC, MODELS, POINTS, RESOURCES
 from raycolab.spec.domains import AnyDomain, Domain, domain_json
 from raycolab.spec.keys import (
@@ -34,18 +35,7 @@ from raycolab.spec.keys import (
     settle_keys,
 )
 from raycolab.spec.pruners import EarlyStop, read_early_stop
-from raycolab.spec.readers import (
-    DEFAULT_NAME,
-    GIVEN_BY_US,
-    Method,
-    read_datasets,
-    read_jobs,
-    read_method,
-    read_metric,
-    read_models,
-    read_name,
-    read_points,
-)
+from raycolab.spec.readers import Method
 from raycolab.spec.resources import Resources, read_resources, resources_json
 from raycolab.text import did_you_mean
 from raycolab.trials import Config, Metric
@@ -99,7 +89,7 @@ class SweepSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         Key(
             "the name by which the sweep is found again",
             _ANOTHER_SWEEP,
-            read_name,
+            readers.read_name,
             unless_given="the name of the file",
             wandb="name",
             beside=(_MAIN,),
@@ -107,14 +97,7 @@ class SweepSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         ),
     ]
     method: Annotated[
-        Method,
-        Key(
-            "how configurations are found: `random`, `grid` or `bayes`",
-            CONTRADICTS,
-            read_method,
-            default="random",
-            wandb="method",
-        ),
+        Method, Key("`random`, `grid` or `bayes`", CONTRADICTS, readers.read_method, default="random", wandb="method")
     ]
     # Each model's space, flat names, in the order declared.
     models: Annotated[
@@ -122,14 +105,14 @@ class SweepSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         Key(
             "a list of names, or names each with a space of its own",
             MODELS,
-            read_models,
+            readers.read_models,
             unless_given="one, `default`",
             beside=(_PARAMETERS,),
         ),
     ]
     datasets: Annotated[
         tuple[str, ...],
-        Key("a list of names", DATASETS, read_datasets, default=(DEFAULT_NAME,), unless_given="one, `default`"),
+        Key("a list of names", DATASETS, readers.read_datasets, default=["default"], unless_given="one, `default`"),
     ]
     run_cap: Annotated[int | None, Key("the most trials of the whole sweep", EXTENDS, read_count, wandb="run_cap")]
     # None: all of a grid.
@@ -138,7 +121,7 @@ class SweepSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         Key(
             "trials of each model with each data set",
             EXTENDS,
-            read_jobs,
+            readers.read_jobs,
             aliases=("num_samples",),
             unless_given="10, all of a grid, or enough for `run_cap`",
         ),
@@ -146,9 +129,9 @@ class SweepSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     metric: Annotated[
         Metric,
         Key(
-            "the number to optimise: its name, or `{name, goal}` with goal `maximize` or `minimize`",
+            "the number to optimise: its name, or `{name, goal}`, goal being `maximize` or `minimize`",
             METRIC,
-            read_metric,
+            readers.read_metric,
             default="metric",
             unless_given="`metric`, a number that `compute` returns without a name",
             wandb="metric",
@@ -177,7 +160,7 @@ class SweepSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         Key(
             "a list of configurations, whole or in part, that each pair tries first",
             POINTS,
-            read_points,
+            readers.read_points,
             default=(),
             unless_given="none",
         ),
@@ -316,7 +299,7 @@ def check_fits(spec: SweepSpec, signature: ComputeSignature, *, main: str = "MAI
     """
     problems: list[str] = []
     for model, space in spec.models.items():
-        giver = "the sweep" if tuple(spec.models) == (DEFAULT_NAME,) else f"the space of model {model!r}"
+        giver = "the sweep" if tuple(spec.models) == (readers.DEFAULT_NAME,) else f"the space of model {model!r}"
         given = {name.split("/")[0] for name in space}
         if not signature.accepts_any and ("config" in given or not signature.whole_config):
             problems += [
@@ -327,7 +310,7 @@ def check_fits(spec: SweepSpec, signature: ComputeSignature, *, main: str = "MAI
         problems += [
             f"compute of {main} needs {name!r}, which {giver} does not give; "
             "add it to the sweep or give it a default in compute."
-            for name in sorted(signature.required - given - set(GIVEN_BY_US))
+            for name in sorted(signature.required - given - set(readers.GIVEN_BY_US))
         ]
     if problems:
         raise SpaceError("\n".join(problems))

@@ -171,6 +171,18 @@ _REFUSED = [
         "sweep.yaml line 5: point 2 of points_to_evaluate, parameter 'x': 2 is none of [1]",
     ),
     (
+        "main: M.ipynb\nmethod: bayes\nparameters:\n  lr: {distribution: log_normal, mu: 1000, sigma: 100}\n",
+        (),
+        "sweep.yaml line 4: parameter 'lr': lognormal(1000.0, 100.0) reaches beyond what a float can hold; "
+        "take a narrower distribution",
+    ),
+    (
+        "main: M.ipynb\nmodels: {svc: {C: {min: -1e308, max: 1e308}}}\n",
+        (),
+        "sweep.yaml line 2: the space of model 'svc', parameter 'C': uniform(-1e+308, 1e+308) reaches beyond what a "
+        "float can hold; take a narrower distribution",
+    ),
+    (
         "main: M.ipynb\ncommand: [python]\n",
         (),
         "sweep.yaml line 2: command is the command line of a script, and raycolab calls compute instead; remove it",
