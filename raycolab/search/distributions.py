@@ -11,7 +11,9 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from statistics import NormalDist
 
 from optuna.distributions import (
@@ -71,50 +73,53 @@ class SearchSpace:
 
     def __init__(self, space: Mapping[str, Domain]) -> None:
         self._space = dict(space)
-        # names of the parameters that are searched by quantile
-        self._quantiles = {name for name, domain in space.items() if _by_quantile(domain)}
+        self._codes = {name: _code(domain) for name, domain in space.items() if not isinstance(domain, Constant)}
         # what Optuna is asked for, by name
-        self.distributions: dict[str, BaseDistribution] = {}
-        # the categories, which are told apart as JSON does: 1, 1.0 and true are three
-        self._choices: dict[str, list[Scalar]] = {}
-        self._indices: dict[str, dict[str, int]] = {}
-        for name, domain in space.items():
-            if isinstance(domain, Choice):
-                by_text = {json.dumps(value): value for value in domain.possible}
-                self._choices[name] = list(by_text.values())
-                self._indices[name] = {text: index for index, text in enumerate(by_text)}
-                self.distributions[name] = CategoricalDistribution(range(len(by_text)))
-            elif not isinstance(domain, Constant):
-                self.distributions[name] = _searched(domain)
+        self.distributions = {name: code.distribution for name, code in self._codes.items()}
 
     def params(self, config: Config) -> dict[str, CategoricalChoiceType]:
         """Optuna's parameters for a configuration, which may be a part of one."""
-        return {name: self._param(name, config[name]) for name in self.distributions if name in config}
+        return {name: code.param(config[name]) for name, code in self._codes.items() if name in config}
 
     def config(self, params: Mapping[str, object]) -> dict[str, Scalar]:
         """The configuration that Optuna's parameters mean, with every name of the space in its order."""
-        return {name: self._value(name, params.get(name)) for name in self._space}
+        return {
+            name: domain.value if isinstance(domain, Constant) else self._codes[name].value(as_number(params[name]))
+            for name, domain in self._space.items()
+        }
 
-    def _param(self, name: str, value: Scalar) -> CategoricalChoiceType:
-        if name in self._indices:
-            return self._indices[name][json.dumps(value)]
-        domain = self._space[name]
-        if name in self._quantiles:
-            return _quantile(domain, value)
-        if isinstance(domain, Float) and domain.step is not None:
-            return round((as_number(value) - domain.low) / domain.step)
-        return value
 
-    def _value(self, name: str, param: object) -> Scalar:
-        domain = self._space[name]
-        if isinstance(domain, Constant):
-            return domain.value
-        number = as_number(param)
-        if name in self._choices:
-            return self._choices[name][int(number)]
-        if name in self._quantiles:
-            return domain.at(min(number, LARGEST_UNIT))
-        return tidy(domain.low, domain.step, int(number)) if isinstance(domain, Float) and domain.step else number
+@dataclass(frozen=True, slots=True)
+class _Code:
+    """How Optuna searches a domain, and the way from a value to Optuna's parameter and back."""
+
+    distribution: BaseDistribution
+    param: Callable[[Scalar], CategoricalChoiceType]
+    value: Callable[[float], Scalar]
+
+
+def _code(domain: Domain) -> _Code:
+    if isinstance(domain, Choice):
+        # Told apart as JSON does: 1, 1.0 and true are three.
+        by_text = {json.dumps(value): value for value in domain.possible}
+        indices, values = {text: index for index, text in enumerate(by_text)}, list(by_text.values())
+        return _Code(
+            CategoricalDistribution(range(len(values))),
+            lambda value: indices[json.dumps(value)],
+            lambda index: values[int(index)],
+        )
+    if _by_quantile(domain):
+        return _Code(
+            FloatDistribution(0, 1), partial(_quantile, domain), lambda unit: domain.at(min(unit, LARGEST_UNIT))
+        )
+    if isinstance(domain, Float) and domain.step is not None:
+        low, step = domain.low, domain.step
+        return _Code(
+            IntDistribution(0, _steps(domain, step)),
+            lambda value: round((as_number(value) - low) / step),
+            lambda steps: tidy(low, step, int(steps)),
+        )
+    return _Code(optuna_distribution(domain), lambda value: value, lambda number: number)
 
 
 def _by_quantile(domain: Domain) -> bool:
@@ -128,15 +133,7 @@ def _by_quantile(domain: Domain) -> bool:
         case Integer(low, high, log, step):
             return (log and step > 1) or max(abs(low), abs(high)) > _LARGEST_WHOLE
         case _:
-            return not isinstance(domain, Constant | Choice)
-
-
-def _searched(domain: Domain) -> BaseDistribution:
-    if _by_quantile(domain):
-        return FloatDistribution(0, 1)
-    if isinstance(domain, Float) and domain.step is not None:
-        return IntDistribution(0, _steps(domain, domain.step))
-    return optuna_distribution(domain)
+            return isinstance(domain, Normal | Beta)
 
 
 def _steps(domain: Float, step: float) -> int:
