@@ -48,7 +48,8 @@ RAYCOLAB_CORE = tuple(
     f"raycolab.{name}"
     for name in (
         *("errors", "trials", "text", "summary"),
-        *("spec.spaces", "spec.domains", "spec.spec", "spec.change"),
+        *("spec.beta", "spec.domains", "spec.spaces", "spec.foreign", "spec.wandb", "spec.keys", "spec.readers"),
+        *("spec.resources", "spec.spec", "spec.change"),
         *("engine.book", "engine.dispatch", "engine.eta", "engine.fleet", "engine.guards", "engine.messages"),
         *("engine.pace", "engine.scheduler", "engine.slots", "engine.mailbox", "engine.slot_words"),
         "node.ray_command",
@@ -101,7 +102,7 @@ DOORS = (
     Door("sqlalchemy", ("raycolab.store",), "the store's tables are nobody else's business"),
     Door(
         "optuna",
-        ("raycolab.search", "raycolab.results.study"),
+        ("raycolab.search", "raycolab.spec.pruners", "raycolab.results.study"),
         "one search method among several, and a form of its results; spaces are recognised without it",
     ),
     Door("websockets", ("tunnel",), "raycolab speaks through the tunnel"),

@@ -155,7 +155,7 @@ def test_computes(model: str, dataset: str) -> None:
     """Each pair, with a configuration drawn from its space, gives an accuracy and its side metrics as plain numbers."""
     chance = random.Random(f"{model} {dataset}")
     compute: Callable[..., dict[str, float]] = main_namespace()["compute"]
-    config = {name: domain.sample(chance) for name, domain in sweep().models[model].items()}
+    config = {name: domain.at(chance.random()) for name, domain in sweep().models[model].items()}
     metrics = compute(model, dataset, **config)
     assert set(metrics) == {"accuracy", "accuracy_std", "f1_macro", "fit_seconds"}
     assert {type(value) for value in metrics.values()} == {float}

@@ -67,25 +67,11 @@ def test_nested_names_become_flat_in_the_order_written() -> None:
 @pytest.mark.parametrize(
     ("build", "sentence"),
     [
-        (
-            lambda: spaces.loguniform(0, 1),
-            "loguniform(0.0, 1.0) needs a low bound above 0; start at a small positive number, or use uniform",
-        ),
-        (
-            lambda: spaces.uniform(2, 1),
-            "uniform(2.0, 1.0) needs its low bound below its high one; for one fixed value give the value",
-        ),
         (lambda: spaces.uniform("a", 1), "uniform: a number is needed, not 'a'"),  # type: ignore[arg-type]
         (lambda: spaces.randint(3, 3), "randint(3, 3) has no value: high is excluded and must be above low"),
         (lambda: spaces.lograndint(2, 1), "lograndint(2, 1) has no value: high is excluded and must be above low"),
         (lambda: spaces.integer(0.5, 3), "integer: a whole number is needed, not 0.5"),  # type: ignore[arg-type]
-        (lambda: spaces.choice([]), "a choice needs at least one value, and this one is empty"),
         (lambda: spaces.choice("abc"), "choice takes a list, such as choice([1, 2, 3]), not 'abc'"),
-        (
-            lambda: spaces.choice([[1]]),
-            "a value of type list cannot be stored as one cell of a table; give a name or a number, and "
-            "look the object up in compute",
-        ),
         (
             lambda: as_domain({1, 2}),
             "a set is not a search space; give a list of alternatives, one value, or a function of raycolab "

@@ -6,8 +6,9 @@ import pytest
 
 from raycolab.spec.domains import Domain
 from raycolab.spec.keys import ArgumentError
+from raycolab.spec.readers import points_of, read_points
 from raycolab.spec.spaces import as_space, integer, loguniform, uniform
-from raycolab.spec.spec import points_of, read_points
+from raycolab.trials import Config
 
 _MODELS: dict[str, dict[str, Domain]] = {
     "net": as_space({"lr": loguniform(1e-6, 1), "opt": {"name": ["sgd", "adam"], "beta": uniform(0, 1)}}),
@@ -15,16 +16,20 @@ _MODELS: dict[str, dict[str, Domain]] = {
 }
 
 
+def _read(points: object) -> tuple[Config, ...]:
+    return read_points("points_to_evaluate", points, {"models": _MODELS})
+
+
 def test_points_are_flat_and_may_leave_names_out() -> None:
     """Nested mappings or joined names; the values are kept as written."""
     points = [{"lr": 1}, {"opt": {"name": "sgd"}, "lr": 0.5}, {"opt/beta": 0}, {}]
-    assert read_points(points, _MODELS) == ({"lr": 1}, {"opt/name": "sgd", "lr": 0.5}, {"opt/beta": 0}, {})
-    assert read_points(None, _MODELS) == read_points([], _MODELS) == ()
+    assert _read(points) == ({"lr": 1}, {"opt/name": "sgd", "lr": 0.5}, {"opt/beta": 0}, {})
+    assert _read([]) == ()
 
 
 def test_a_model_tries_the_points_whose_names_it_has() -> None:
     """With the values as its own domains give them."""
-    points = read_points([{"lr": 1}, {"depth": 3.0}, {"opt/beta": 1}], _MODELS)
+    points = _read([{"lr": 1}, {"depth": 3.0}, {"opt/beta": 1}])
     assert repr(points_of(points, _MODELS["net"])) == repr([{"lr": 1.0}, {"opt/beta": 1.0}])
     assert repr(points_of(points, _MODELS["tree"])) == repr([{"lr": 1}, {"depth": 3}])
 
@@ -38,14 +43,14 @@ def test_a_model_tries_the_points_whose_names_it_has() -> None:
         (
             [{}, {"lrr": 1}],
             ("1", "lrr"),
-            "point 2 of points_to_evaluate names 'lrr' (did you mean 'lr'?), which no model has; parameters are "
+            "point 2 of points_to_evaluate names 'lrr' (did you mean 'lr'?), which no model has; the parameters are "
             "lr, opt/name, opt/beta, depth",
         ),
         (
             [{"opt": {"nam": 1}}],
             ("0", "opt", "nam"),
             "point 1 of points_to_evaluate names 'opt/nam' (did you mean 'opt/name'?), which no model has; "
-            "parameters are lr, opt/name, opt/beta, depth",
+            "the parameters are lr, opt/name, opt/beta, depth",
         ),
         (
             [{"depth": 1, "opt/beta": 1}],
@@ -78,7 +83,7 @@ def test_a_model_tries_the_points_whose_names_it_has() -> None:
         (
             [{"lr": [1]}],
             ("0", "lr"),
-            "point 1 of points_to_evaluate, parameter 'lr': a value of type list cannot be stored as one cell of a "
+            "point 1 of points_to_evaluate, parameter 'lr': a value of type list cannot be stored in one cell of a "
             "table; give a name or a number, and look the object up in compute",
         ),
         (
@@ -91,5 +96,5 @@ def test_a_model_tries_the_points_whose_names_it_has() -> None:
 def test_what_is_refused(written: object, path: tuple[str, ...], sentence: str) -> None:
     """Which point, which parameter, and what could stand there."""
     with pytest.raises(ArgumentError) as caught:
-        read_points(written, _MODELS)
+        _read(written)
     assert (str(caught.value), caught.value.path) == (sentence, ("points_to_evaluate", *path))
