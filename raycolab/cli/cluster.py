@@ -190,7 +190,9 @@ def down(data_dir: str | None) -> None:
     say(f"The cluster has ended. What its sweeps found stays in {head.data_dir.path}: `raycolab results NAME`.")
 
 
-def _become_supervisor(role: Literal["head", "joiner"], data_dir: str, options: dict[str, Any], as_json: bool) -> NoReturn:
+def _become_supervisor(
+    role: Literal["head", "joiner"], data_dir: str, options: dict[str, Any], as_json: bool
+) -> NoReturn:
     """Turn this process into the guard of a supervisor, which carries everything else out."""
     from raycolab.node.launch import Task, prepare
 

@@ -41,7 +41,7 @@ from raycolab.text import did_you_mean
 from raycolab.trials import Config, Metric
 
 if TYPE_CHECKING:
-    from raycolab.main.signature import ComputeSignature
+    from raycolab.main.compute import ComputeSignature
 
 __all__ = ["Method", "StoredSpecError", "SweepSpec", "check_fits"]
 
