@@ -110,7 +110,7 @@ class PairsMap:
         """The map of these pairs, the given models and datasets first; `mode` is the metric's, "max" or "min"."""
         models = list(dict.fromkeys([*models, *(pair.model for pair in pairs)]))
         datasets = list(dict.fromkeys([*datasets, *(pair.dataset for pair in pairs)]))
-        shares = {}
+        shares: dict[tuple[str, str], float] = {}
         for dataset in datasets:
             shares |= _shares([pair for pair in pairs if pair.dataset == dataset], mode)
         cells = {(pair.model, pair.dataset): MapCell(pair, shares.get((pair.model, pair.dataset))) for pair in pairs}
