@@ -121,7 +121,7 @@ class SweepStatus(msgspec.Struct, frozen=True, kw_only=True):
             total=sum(states.values()),
             **states,
             eta_s=None if eta_s is None else math.ceil(eta_s),
-            best=None if best is None else _best_of(best, metric),
+            best=best and Best(metric.name, metric.value_of(best), best.model, best.dataset, best.number),
             sentence=sentence,
             slots=dict(slots or {}),
             metric=metric,
@@ -210,10 +210,6 @@ def sweeps_json(sweeps: Sequence[SweepStatus]) -> list[dict[str, Any]]:
     return told[::-1]
 
 
-def _best_of(row: TrialRow, metric: Metric) -> Best:
-    return Best(metric.name, metric.value_of(row), row.model, row.dataset, row.number)
-
-
 def _whole_map(pairs: Sequence[PairTally], most: int) -> Sequence[PairTally]:
     """At most this many of the pairs: those of the first models with the first datasets."""
     if len(pairs) <= most:
@@ -246,21 +242,20 @@ class Tally:
         if before is None:
             pair.total += 1
         elif before.state in FINAL_STATES:
-            self._add(pair, before, -1)
-            self.causes.remove(before)
+            self._count(pair, before, -1)
         if row.state in FINAL_STATES:
-            self._add(pair, row, 1)
-            self.causes.add(row)
+            self._count(pair, row, 1)
         value = self._metric.objective(row)
         if value is not None and (pair.best is None or self._metric.is_better(value, pair.best)):
             pair.best = value
 
-    def _add(self, pair: PairTally, row: TrialRow, count: int) -> None:
-        pair.done += count
-        if row.state in _FAILURES:
-            pair.failed += count
+    def _count(self, pair: PairTally, row: TrialRow, by: int) -> None:
+        """Count a trial that has ended, or take it back."""
+        pair.done += by
+        pair.failed += by if row.state in _FAILURES else 0
+        self.causes.count(row, by)
         if row.node is not None and row.attempts:  # a repeated configuration ran nowhere
-            self.done_on[row.node] += count
+            self.done_on[row.node] += by
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,18 +302,15 @@ class Causes:
         self._counts: Counter[ErrorIdentity] = Counter()
         self._examples: dict[ErrorIdentity, TrialRow] = {}
 
-    def add(self, row: TrialRow) -> None:
-        """The trial has ended; only FAILED and LOST ones count."""
-        if row.state in _FAILURES:
-            key = row.error_identity
-            self._counts[key] += 1
-            self._examples.setdefault(key, row)
+    def count(self, row: TrialRow, by: int = 1) -> None:
+        """The trial has ended, or with `by` -1 is to run again, as it was then; only FAILED and LOST ones count.
 
-    def remove(self, row: TrialRow) -> None:
-        """The trial, as it was when it was added, is to run again. An example stays for what is left of its cause."""
+        An example stays for what is left of its cause.
+        """
         if row.state in _FAILURES:
             key = row.error_identity
-            self._counts[key] -= 1
+            self._counts[key] += by
+            self._examples.setdefault(key, row)
             if not self._counts[key]:
                 del self._counts[key], self._examples[key]
 
@@ -332,7 +324,7 @@ def causes(rows: Iterable[TrialRow]) -> list[Cause]:
     """The causes of the FAILED and LOST trials of `rows`, the most frequent first."""
     grouped = Causes()
     for row in rows:
-        grouped.add(row)
+        grouped.count(row)
     return grouped.found()
 
 

@@ -76,8 +76,13 @@ class Results:
         Only COMPLETE trials with a finite metric compete; of equals the lowest number wins. Parameters its
         model does not have are left out; times are UTC datetimes.
         """
-        row = self.best_trial
-        return None if row is None else self._row_dict(row)
+        if self.best_trial is None:
+            return None
+        columns = trial_columns([self.best_trial], self.name, self.metric)
+        values = {name: values[0] for name, values in columns.items()}
+        return values | {
+            name: datetime.fromtimestamp(values[name], UTC) for name in TIME_COLUMNS if values[name] is not None
+        }
 
     @property
     def best_trial(self) -> TrialRow | None:
@@ -159,8 +164,13 @@ class Results:
 
     def closing_lines(self) -> list[str]:
         """The best trial in words, if there is one, and a line per cause of failures."""
-        best = self.best_trial
-        return ([self._best_line(best)] if best else []) + [cause.headline for cause in causes(self.rows)]
+        lines = [cause.headline for cause in causes(self.rows)]
+        if (best := self.best_trial) is None:
+            return lines
+        value = number_text(self.metric.value_of(best))
+        settings = f", {config_text(best.config)}" if best.config else ""
+        where = f"{best.model} on {best.dataset}{settings} (trial {best.number})"
+        return [f"best {self.metric.name} {value}: {where}", *lines]
 
     def as_text(self, kind: str) -> str:
         """The whole table as "csv", or as "json": a list of row objects, times in ISO 8601, null for absent and NaN."""
@@ -201,24 +211,19 @@ class Results:
         """Writes one self-contained HTML page about the sweep, whole or not at all; returns its absolute path."""
         from raycolab.view.report import page
 
-        target = Path(path).expanduser().absolute()
-        if target.suffix.lower() not in (".html", ".htm"):
-            raise UsageError(f"a report cannot be saved as '{target.name}': end the name in .html.")
-        text = page(self._findings())
-        return _written(target, "the report", lambda beside: _write_text(beside, text))
+        target = _target(path, ("html", "htm"), "a report", "end the name in .html.")
+        return _written(target, "the report", lambda beside: _write_text(beside, page(self._findings())))
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Writes the table to a .csv, .parquet or .json file, whole or not at all; returns its absolute path."""
-        target = Path(path).expanduser().absolute()
-        suffix = target.suffix.lower()
-        if suffix not in (".csv", ".parquet", ".json"):
-            raise UsageError(f"results cannot be saved as '{target.name}': end the name in .csv, .parquet or .json.")
+        target = _target(path, ("csv", "parquet", "json"), "results", "end the name in .csv, .parquet or .json.")
+        kind = target.suffix.lower()[1:]
 
         def write(beside: Path) -> None:
-            if suffix == ".parquet":
+            if kind == "parquet":
                 _one_kind_per_column(self.dataframe).to_parquet(beside, index=False)
             else:
-                _write_text(beside, self.as_text(suffix[1:]))
+                _write_text(beside, self.as_text(kind))
 
         return _written(target, "results", write)
 
@@ -277,25 +282,19 @@ class Results:
         declared = itertools.product(self.models, self.datasets)
         return {pair: best[pair] for pair in declared if pair in best}
 
-    def _row_dict(self, row: TrialRow) -> dict[str, Any]:
-        columns = trial_columns([row], self.name, self.metric)
-        values = {name: values[0] for name, values in columns.items()}
-        for name in TIME_COLUMNS:
-            if values[name] is not None:
-                values[name] = datetime.fromtimestamp(values[name], UTC)
-        return values
-
-    def _best_line(self, row: TrialRow) -> str:
-        value = number_text(self.metric.value_of(row))
-        settings = f", {config_text(row.config)}" if row.config else ""
-        return f"best {self.metric.name} {value}: {row.model} on {row.dataset}{settings} (trial {row.number})"
-
     def _pivot_lines(self) -> list[str]:
         cells = [[f"{self.metric.name} ({self.metric.mode})", *self.datasets]]
         for model, values in zip(self.models, self.pivot().to_numpy(), strict=True):
             cells.append([model, *("-" if math.isnan(value) else number_text(value) for value in values)])
         widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
         return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+
+
+def _target(path: str | os.PathLike[str], kinds: Sequence[str], what: str, cure: str) -> Path:
+    target = Path(path).expanduser().absolute()
+    if target.suffix.lower()[1:] not in kinds:
+        raise UsageError(f"{what} cannot be saved as '{target.name}': {cure}")
+    return target
 
 
 def _written(target: Path, what: str, write: Callable[[Path], object]) -> Path:

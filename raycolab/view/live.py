@@ -12,7 +12,7 @@ import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -119,20 +119,25 @@ Ask = Callable[[], Mapping[str, Any]]
 """The joiner's `name` and `trial` as its process says; {} when it does not answer."""
 
 
-class JoinerSurface(Protocol):
-    """What the watching tells it."""
+class JoinerSurface:
+    """Where the watching of a joiner is shown, and what it is told: here a line per event."""
 
     def greet(self, text: str) -> None:
         """How to leave; a panel says that by itself."""
+        self.say(text)
 
     def say(self, text: str) -> None:
         """A sentence about the watching."""
+        print(text, flush=True)  # noqa: T201
 
     def detach(self, text: str) -> None:
         """Somebody stopped watching, and this says what goes on."""
+        self.say(text)
 
     def happened(self, event: Mapping[str, Any]) -> None:
-        """An event of the joiner: its `event`, `text` and `at`, or `error` of a failed one."""
+        """An event of the joiner: its `event`, `text` and `at`, or the `error` of a failed one, which is raised too."""
+        if event["event"] != "failed":
+            self.say(event["text"])
 
     def look(self) -> None:
         """Time has passed."""
@@ -143,7 +148,7 @@ class JoinerSurface(Protocol):
 
 def joiner_surface(head: str, ask: Ask, run_dir: str) -> JoinerSurface:
     """The one for where this process runs; `head` is where its head is, and `run_dir` tells joiners apart."""
-    return _Panel(head, ask, _display_id("joiner", run_dir)) if in_notebook() else _Lines()
+    return _Panel(head, ask, _display_id("joiner", run_dir)) if in_notebook() else JoinerSurface()
 
 
 def show_ended(head: str, name: str | None, events: Sequence[Mapping[str, Any]], run_dir: str) -> None:
@@ -156,30 +161,7 @@ def show_ended(head: str, name: str | None, events: Sequence[Mapping[str, Any]],
         publish(joiner_bundle(view), _display_id("joiner", run_dir), update=True)
 
 
-class _Lines:
-    """A line per event."""
-
-    def greet(self, text: str) -> None:
-        self.say(text)
-
-    def detach(self, text: str) -> None:
-        self.say(text)
-
-    def say(self, text: str) -> None:
-        print(text, flush=True)  # noqa: T201
-
-    def happened(self, event: Mapping[str, Any]) -> None:
-        if event["event"] != "failed":  # it is raised
-            self.say(event["text"])
-
-    def look(self) -> None:
-        """Nothing changes by itself."""
-
-    def close(self) -> None:
-        """Every line is printed."""
-
-
-class _Panel:
+class _Panel(JoinerSurface):
     """One output of a notebook, changed in place."""
 
     def __init__(self, head: str, ask: Ask, display_id: str) -> None:

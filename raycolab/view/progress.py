@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import msgspec
 from rich.console import Console
@@ -118,8 +118,11 @@ def sweep_line(sweep: SweepStatus, nodes: Sequence[NodeStatus], elapsed_s: float
     return "  ".join(parts)
 
 
-class _Surface(Protocol):
+class _Surface:
     """Where the sweep is shown."""
+
+    def __init__(self, watch: _Watch) -> None:
+        self._watch = watch
 
     def start(self) -> None:
         """Nothing is known yet."""
@@ -131,11 +134,11 @@ class _Surface(Protocol):
         """What is shown now stays."""
 
 
-class _Terminal:
+class _Terminal(_Surface):
     """Lines redrawn in place by rich's own thread, so that the clock goes on between changes."""
 
     def __init__(self, watch: _Watch, console: Console) -> None:
-        self._watch = watch
+        super().__init__(watch)
         self._console = console
         # stdout belongs to results: rich must not reroute it to this console, which is stderr's.
         self._live = Live(
@@ -149,27 +152,21 @@ class _Terminal:
     def start(self) -> None:
         self._live.start()
 
-    def looked(self, is_change: bool) -> None:
-        """Nothing to do: the next redraw shows it."""
-
     def stop(self) -> None:
         self._live.stop()
         for line in self._watch.lines():
             self._console.print(Text(line))
 
 
-class _Plain:
+class _Plain(_Surface):
     """A plain line per change, at most one in `_PLAIN_GAP_S`, a warning once; the last state is always printed."""
 
     def __init__(self, watch: _Watch, console: Console) -> None:
-        self._watch = watch
+        super().__init__(watch)
         self._console = console
         self._printed_at: float | None = None
         self._is_owed = False
         self._warnings: list[str] = []  # of the last print
-
-    def start(self) -> None:
-        """Nothing to show yet."""
 
     def looked(self, is_change: bool) -> None:
         if not is_change:
@@ -192,15 +189,12 @@ class _Plain:
         self._is_owed = False
 
 
-class _Notebook:
+class _Notebook(_Surface):
     """The panel, one output updated in place; its clock, ETA and trials move without a change."""
 
     def __init__(self, watch: _Watch) -> None:
-        self._watch = watch
+        super().__init__(watch)
         self._output = NotebookOutput(watch.clock)
-
-    def start(self) -> None:
-        """Nothing to show yet."""
 
     def looked(self, is_change: bool) -> None:
         watch = self._watch

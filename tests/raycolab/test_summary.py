@@ -25,7 +25,7 @@ def status_of(models: int, datasets: int, name: str = "model") -> SweepStatus:
     tally = Tally(Metric("accuracy"))
     for number in range(models * datasets):
         at = f"{name}-{number // datasets}", f"{name}-data-{number % datasets}"
-        error = f"Error{number}: " + name * 100
+        error = f"Error{number}: " + name * 5
         row = TrialRow(number, *at, {}, TrialState.FAILED, node=f"joiner-{number}", attempts=1, error=error)
         tally.moved(None, row)
     counts = Counter({TrialState.FAILED: models * datasets})
@@ -78,7 +78,7 @@ def test_few_models_keep_more_datasets() -> None:
 
 def test_many_sweeps_share_one_bound() -> None:
     """The latest has its pairs first; those before them go without."""
-    told = sweeps_json([status_of(20, 20) for _ in range(50)])
+    told = sweeps_json([status_of(20, 20)] * 50)
     assert len(json.dumps({"progress": {"sweeps": told, "trials": {}}})) < CONTROL_LINE_BYTES
     sizes = [len(each["pairs"]) for each in told]
     assert sizes[-1] == MOST_PAIRS
@@ -266,9 +266,9 @@ def test_a_trial_that_is_tried_again_no_longer_counts() -> None:
     """Its cause keeps its example while others have it, and is gone with the last."""
     kept = Causes()
     first, second = failed(1, 1.0), failed(2, 2.0)
-    kept.add(first)
-    kept.add(second)
-    kept.remove(first)
+    kept.count(first)
+    kept.count(second)
+    kept.count(first, -1)
     assert [(cause.count, cause.example.number) for cause in kept.found()] == [(1, 1)]
-    kept.remove(second)
+    kept.count(second, -1)
     assert kept.found() == []
