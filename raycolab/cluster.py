@@ -154,7 +154,7 @@ class Head:
 
         try:
             if in_notebook():
-                head_view(str(self.data_dir.path)).show(self._look)
+                head_view(str(self.data_dir.path)).show(self._look, joiner_cell)
                 return
         except RaycolabError as error:
             _say(str(error))

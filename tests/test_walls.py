@@ -120,12 +120,13 @@ DOORS = (
         "MAIN runs in its shell and panels are shown through it; all else works without",
     ),
     Door("nbformat", ("raycolab.main.notebook",), "a notebook file is read in one place"),
+    Door("jinja2", ("raycolab.view.pages",), "what goes into a page is escaped in one place"),
 )
 
 CLOCKS = frozenset({"now", "utcnow", "today"})  # of datetime, whose arithmetic a sans-I/O module may use
 HEAVY = (
     *("ray", "pandas", "numpy", "pyarrow", "sqlalchemy", "optuna", "IPython", "nbformat", "pyngrok"),
-    *("websockets", "cryptography", "rich", "click", "yaml"),
+    *("websockets", "cryptography", "rich", "click", "yaml", "jinja2"),
 )
 
 

@@ -1,4 +1,4 @@
-"""The head's panel in a notebook is kept true, and loses its address when the head is over."""
+"""Panels in a notebook are kept true: the head's, which loses its address when the head is over, and a joiner's."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import CapturedIO, capture_output
 
 from raycolab.errors import ClusterError, NoHeadError
 from raycolab.view import live
 from raycolab.view.live import HeadView, head_view
 from tests.raycolab.view import cluster_of_six as six
+from tests.raycolab.view.pages import Page
 
 DEADLINE_S = 10.0
 
@@ -78,6 +81,14 @@ def test_who_joins_appears(outputs: Outputs, view: HeadView) -> None:
     assert len({display_id for _, display_id, _ in outputs.all}) == 1
 
 
+def test_a_blank_notebook_gets_the_cell_of_the_address(outputs: Outputs, view: HeadView) -> None:
+    """Made anew from what the head says, for it may have another address."""
+    view.show(Head().look, lambda address: f"raycolab.join({address!r})")
+    assert f"raycolab.join({six.ADDRESS!r})" in outputs.all[-1][0]
+    view.end()
+    assert "raycolab.join" not in outputs.all[-1][0]
+
+
 def test_numbers_alone_change_nothing_at_once(outputs: Outputs, view: HeadView) -> None:
     """An update loses what a person has selected, such as the address."""
     head = Head()
@@ -126,3 +137,68 @@ def test_a_kernel_has_one_view_of_a_head() -> None:
     """So all its panels change together; another head has another."""
     assert head_view("/one") is head_view("/one")
     assert head_view("/one") is not head_view("/two")
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> Iterator[CapturedIO]:
+    """The outputs of a notebook's cell."""
+    InteractiveShell.instance()
+    monkeypatch.setattr(live, "in_notebook", lambda: True)
+    with capture_output() as captured:
+        yield captured
+    InteractiveShell.clear_instance()
+
+
+def test_in_a_notebook_one_output_is_updated_in_place(shown: CapturedIO) -> None:
+    """From the first event to what Stop leaves behind, which says how to leave."""
+    told: Mapping[str, Any] = {"name": "joiner-3", "trial": "#406 svc x iris"}
+    surface = live.joiner_surface("wss://head", lambda: told, "/tmp/rc-1")
+    surface.greet("Joining.")
+    surface.happened({"event": "up", "text": "joiner-3 is up", "at": 1_795_379_400.0})
+    surface.look()
+    surface.detach("Detached: raycolab.leave() leaves.")
+    surface.close()
+    assert [output.update for output in shown.outputs] == [False, True]
+    assert len({output.transient["display_id"] for output in shown.outputs}) == 1
+    last = Page(shown.outputs[-1].data["text/html"])
+    for word in ("joiner-3", "up", "#406 svc x iris", "joiner-3 is up", "Detached: raycolab.leave() leaves."):
+        assert word in last.texts
+    assert shown.outputs[-1].data["text/plain"].splitlines()[-1] == "Detached: raycolab.leave() leaves."
+
+
+def test_what_it_failed_of_stays(shown: CapturedIO) -> None:
+    """Beside the error that the cell raises, which goes with the next run."""
+    surface = live.joiner_surface("wss://head", dict, "/tmp/rc-1")
+    surface.happened({"event": "failed", "error": "The head refused this joiner."})
+    surface.close()
+    assert "The head refused this joiner." in Page(shown.outputs[-1].data["text/html"]).texts
+
+
+def test_a_panel_that_nobody_watches_any_more_says_that_the_joiner_has_ended(shown: CapturedIO) -> None:
+    """By whoever ended it, in every output of that joiner and of no other."""
+    surface = live.joiner_surface("wss://head", dict, "/tmp/rc-1")
+    surface.detach("Detached: this machine is still part of the cluster.")
+    surface.close()
+    events = [{"event": "up", "text": "joiner-3 is up"}, {"event": "ended", "text": "It has left."}]
+    live.show_ended("wss://head", "joiner-3", events, "/tmp/rc-1")
+    live.show_ended("wss://head", None, [*events, {"event": "failed", "error": "Gone."}], "/tmp/rc-2")
+    watched, left, other = shown.outputs
+    assert left.update
+    assert left.transient == watched.transient != other.transient
+    seen = Page(left.data["text/html"])
+    assert {"joiner-3", "ended", "wss://head", "joiner-3 is up", "It has left."} <= set(seen.texts)
+    assert "Detached" not in seen.text
+    assert {"a joiner", "failed", "Gone."} <= set(Page(other.data["text/html"]).texts)
+
+
+def test_elsewhere_it_is_a_line_per_event(capsys: pytest.CaptureFixture[str]) -> None:
+    """A failure is not said: it is raised."""
+    surface = live.joiner_surface("wss://head", dict, "/tmp/rc-1")
+    surface.greet("Joining.")
+    surface.happened({"event": "up", "text": "joiner-3 is up"})
+    surface.happened({"event": "failed", "error": "No."})
+    surface.look()
+    surface.detach("Detached.")
+    surface.close()
+    live.show_ended("wss://head", None, [], "/tmp/rc-1")
+    assert capsys.readouterr().out.splitlines() == ["Joining.", "joiner-3 is up", "Detached."]

@@ -1,13 +1,16 @@
-"""The report's pictures: what is drawn where, read from their SVG, and that they stay small."""
+"""The report's pictures: what is drawn where, read from their SVG, and that they stay small; scales and labels."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 import re
 import xml.etree.ElementTree as ElementTree
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from raycolab.trials import Config, Metric, TrialRow
 from raycolab.view.charts import (
@@ -17,8 +20,10 @@ from raycolab.view.charts import (
     MOST_STEPS,
     Bar,
     Curve,
+    Scale,
     history,
     learning_curves,
+    number_label,
     parallel_coordinates,
     parallel_width,
     timeline,
@@ -187,3 +192,43 @@ def test_labels_are_text() -> None:
     """A parameter's name or value is no markup."""
     picture = parallel_coordinates(ranked({"<b>": "&lt;"}, {"<b>": "<i>"}, {"<b>": "x"}), ["<b>"], MAX, '"<p>')
     assert {"<b>", "<i>", "&lt;"} <= set(texts(picture))
+
+
+def test_a_scale_puts_values_in_proportion() -> None:
+    """Also upside down; what lies outside is put at the nearer end."""
+    up = Scale(0, 10, 100, 0)
+    assert [up(value) for value in (0, 5, 10, -3, 99)] == [100, 50, 0, 100, 0]
+    assert Scale(2, 2, 0, 100)(2) == 50
+
+
+@given(st.floats(-1e12, 1e12), st.floats(-1e12, 1e12))
+def test_ticks_are_few_and_within(one: float, other: float) -> None:
+    """Whatever the range, there is at least one and never a crowd."""
+    low, high = min(one, other), max(one, other)
+    ticks = Scale(low, high, 0, 100).ticks(4)
+    assert len(ticks) <= 17
+    room = (high - low) * 1e-6 + 1e-12
+    assert all(low - room <= tick <= high + room for tick in ticks)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "labels"),
+    [
+        (0, 1, ["0", "0.25", "0.5", "0.75", "1"]),
+        (0.58, 0.93, ["0.6", "0.7", "0.8", "0.9"]),
+        (0, 59, ["0", "20", "40"]),
+        (0, 100_000, ["0", "25k", "50k", "75k", "100k"]),
+        (-2e-5, 1e-5, ["-2e-05", "-1e-05", "0", "1e-05"]),
+    ],
+)
+def test_ticks_are_round_and_short(low: float, high: float, labels: list[str]) -> None:
+    """As a person would write them."""
+    assert [number_label(value) for value in Scale(low, high, 0, 1).ticks(4)] == labels
+
+
+def test_labels_have_no_binary_dust() -> None:
+    """0.30000000000000004 is 0.3; what is not finite has its name."""
+    assert number_label(0.1 + 0.2) == "0.3"
+    assert number_label(12_345.0) == "12.3k"
+    assert number_label(3_000_000.0) == "3M"
+    assert number_label(math.inf) == "inf"
