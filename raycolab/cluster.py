@@ -39,7 +39,7 @@ from raycolab.node.ray_command import ray_environment
 from raycolab.node.rpc import ControlClient, error_from
 from tunnel.address import JoinAddress
 from tunnel.errors import AddressError
-from tunnel.handshake import MAX_NAME
+from tunnel.messages import MAX_NAME
 
 __all__ = ["Head", "attach", "check_capacity", "check_name", "join", "leave", "read_address", "start_head"]
 
@@ -154,7 +154,7 @@ class Head:
 
         try:
             if in_notebook():
-                head_view(str(self.data_dir.path)).show(self._look)
+                head_view(str(self.data_dir.path)).show(self._look, joiner_cell)
                 return
         except RaycolabError as error:
             _say(str(error))

@@ -28,8 +28,8 @@ from raycolab.engine.messages import Assignment
 from raycolab.engine.pull import assignment_from_json, outcome_to_json
 from raycolab.engine.slot import MAX_POINTS
 from raycolab.errors import ClusterError, MainError, UsageError
+from raycolab.main.compute import BadReturnError, metrics_of
 from raycolab.main.notebook import MainNotebook
-from raycolab.main.returned import BadReturnError, metrics_of
 from raycolab.trials import Config, Metric, Outcome, Scalar, SweepState, TrialState, trial_title
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import msgspec
 import ray
 
 from raycolab.engine import stored_sweeps
@@ -29,7 +30,7 @@ from raycolab.engine.sweep_run import SweepRun
 from raycolab.errors import ClusterError, RaycolabError, UsageError
 from raycolab.spec.spec import Method, SweepSpec
 from raycolab.store import Store, open_store
-from raycolab.summary import SweepNews, sweeps_json
+from raycolab.summary import SweepStatus, sweeps_json
 from raycolab.trials import AT_REST, SweepRow, SweepState, TrialRow
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Engine:
         # Sweeps that are over and whose slots are ending.
         self._ending: set[SweepRun] = set()
         # What was last known of the sweeps that are not at work.
-        self._resting: dict[str, SweepNews] = {}
+        self._resting: dict[str, SweepStatus] = {}
         self._outage: str | None = None
         self._tasks = [
             self._loop.create_task(self._watched(work()))
@@ -157,7 +158,8 @@ class Engine:
         # Only now is it told: who hears that a sweep is over finds it so in the store, and may delete it.
         news = run.news(None)
         sentence = over.sentence or news.sentence  # without one of its own: which nodes did not take part, and why
-        self._resting[run.sweep.name] = replace(news, state=over.state, eta_s=None, sentence=sentence)
+        told = msgspec.structs.replace(news, state=over.state, eta_s=None, sentence=sentence)
+        self._resting[run.sweep.name] = told
         self._current = None
         self._ending.add(run)
         _log.info("sweep %s: %s", run.sweep.name, over.state)

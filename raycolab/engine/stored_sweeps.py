@@ -8,7 +8,7 @@ from raycolab.engine.book import TrialBook
 from raycolab.errors import UsageError
 from raycolab.spec.spec import SweepSpec
 from raycolab.store import Store
-from raycolab.summary import SweepNews
+from raycolab.summary import SweepStatus
 from raycolab.trials import FINAL_STATES, SweepRow, SweepState, TrialState
 
 __all__ = ["cancel_rows", "has_work", "news_of", "queued_sweeps", "retried_states", "retry_rows"]
@@ -56,11 +56,11 @@ def queued_sweeps(store: Store) -> list[str]:
     return [sweep.name for sweep in sorted(found, key=lambda sweep: (sweep.state != SweepState.RUNNING, sweep.id))]
 
 
-def news_of(store: Store, sweep: SweepRow, sentence: str | None) -> SweepNews:
+def news_of(store: Store, sweep: SweepRow, sentence: str | None) -> SweepStatus:
     """Where a resting sweep stands."""
     book = _book(store, sweep)
     metric = SweepSpec.from_json(sweep.spec).metric
-    return SweepNews(sweep.name, sweep.state, dict(book.counts), metric, book.best, None, sentence, book.tally)
+    return SweepStatus.of(sweep.name, sweep.state, dict(book.counts), metric, book.best, None, sentence, book.tally)
 
 
 def _book(store: Store, sweep: SweepRow) -> TrialBook:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from raycolab.main.source import PACKAGE_MAGICS, Magic, executed, magics, syntax_tree
 
-__all__ = ["SCRIPT_MAGICS", "Cell", "CellRole", "RawCell", "read_roles"]
+__all__ = ["SCRIPT_MAGICS", "Cell", "CellRole", "RawCell", "asked_to_skip", "read_roles"]
 
 SCRIPT_MAGICS = frozenset({"bash", "sh", "script", "shell"})
 """Cell magics whose body is a shell script; `%%shell` is Colab's name for `%%bash`."""
@@ -74,7 +74,7 @@ def read_roles(raw: Sequence[RawCell]) -> tuple[Cell, ...]:
     cells: list[Cell] = []
     place_changed = False
     for cell, tree in zip(raw, trees, strict=True):
-        why = _asked_to_skip(cell)
+        why = "it is empty" if not cell.source.strip() else asked_to_skip(cell.source, cell.tags)
         if tree is not None:
             reason = side.reason(tree)  # also for cells skipped by tag: what they make is the submitter's too
             why = why or reason
@@ -98,16 +98,12 @@ def _tree_or_none(source: str) -> ast.Module | None:
         return None
 
 
-def _asked_to_skip(cell: RawCell) -> str | None:
-    text = cell.source.strip()
-    if not text:
-        return "it is empty"
+def asked_to_skip(source: str, tags: Iterable[str]) -> str | None:
+    """How a cell's tags or its first line ask to skip it, to complete "skipped, because ..."; else None."""
     for tag in _SKIP_TAGS:
-        if tag in cell.tags:
+        if tag in tags:
             return f"it is tagged {tag}"
-    if _HEAD_ONLY.match(text):
-        return "its first line says head-only"
-    return None
+    return "its first line says head-only" if _HEAD_ONLY.match(source.strip()) else None
 
 
 # --- the submitting side ---------------------------------------------------------------------------------------------

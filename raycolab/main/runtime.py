@@ -27,15 +27,21 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from raycolab.errors import MainError
+from raycolab.main.commands import CommandResult, NodeOnce
+from raycolab.main.compute import (
+    BadReturnError,
+    ComputeSignature,
+    Sink,
+    is_pruned,
+    metrics_of,
+    reporting,
+    signature_of,
+)
 from raycolab.main.kernel_only import KernelOnly, needs_colab
-from raycolab.main.node_once import CommandResult, NodeOnce
 from raycolab.main.notebook import MainNotebook
 from raycolab.main.output import OutputTail
 from raycolab.main.packages import ProtectedPackageError
-from raycolab.main.reporting import Sink, is_pruned, reporting
-from raycolab.main.returned import BadReturnError, metrics_of
 from raycolab.main.roles import Cell, CellRole
-from raycolab.main.signature import ComputeSignature, signature_of
 from raycolab.main.source import runnable
 from raycolab.main.traceback import cell_of, describe, traceback_text
 from raycolab.trials import Config, ErrorKind, Failure, Metric, Outcome, Scalar, TrialState
@@ -113,9 +119,8 @@ class MainRuntime:
         self._shell = _start_shell(self._folder / "ipython")
         if self._kernel_only is not None:
             self._kernel_only.install()
-        with self._at_work(self._shell):
-            self._run_cells(self._shell)
-            self._shell.once = None
+        self._run_cells(self._shell)
+        self._shell.once = None
         compute = self._shell.user_ns.get("compute")
         if not callable(compute):
             raise SetupFailed(Failure(ErrorKind.SETUP, "MainError", _NO_COMPUTE))
@@ -207,7 +212,8 @@ class MainRuntime:
         shell.once = once
         started = self._clock()
         try:
-            shell.run_main_cell(cell.index, runnable(cell.source))
+            with self._at_work(shell):
+                shell.run_main_cell(cell.index, runnable(cell.source))
         # A cell may raise anything; what it raises is this node's failure to set MAIN up.
         except BaseException as error:
             if may_fail and not isinstance(error, ProtectedPackageError):
@@ -218,11 +224,12 @@ class MainRuntime:
 
     @contextlib.contextmanager
     def _at_work(self, shell: MainShell) -> Iterator[None]:
-        """While MAIN's code runs: its output is kept, and `display` and `get_ipython` are built in."""
+        """While MAIN's code runs: its output is kept, `display` and `get_ipython` are there, packages are guarded."""
         with (
             contextlib.redirect_stdout(self._output),
             contextlib.redirect_stderr(self._output),
             shell.builtin_trap,
+            shell.packages.in_force(),
         ):
             yield
 

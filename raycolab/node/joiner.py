@@ -37,7 +37,7 @@ from raycolab.text import counted
 from tunnel.address import JoinAddress
 from tunnel.agent import GIVE_UP_S, Agent
 from tunnel.errors import HubUnreachable, ListenFailed, PinMismatch, PortTaken, Refused
-from tunnel.handshake import Welcome
+from tunnel.messages import Welcome
 from tunnel.nodes import Node
 
 __all__ = ["JoinerOptions", "JoinerSupervisor"]

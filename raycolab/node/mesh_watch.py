@@ -31,7 +31,7 @@ from raycolab.node.versions import mismatch, versions
 from tunnel.errors import Refused, RemoteProtocolError
 from tunnel.hub import Hub
 from tunnel.nodes import HUB, Node, NodeId
-from tunnel.traffic import Traffic
+from tunnel.transport import Traffic
 
 __all__ = ["MeshWatch", "Reachable"]
 

@@ -50,7 +50,7 @@ from raycolab.trials import AT_REST, SweepState
 from tunnel.address import JoinAddress
 from tunnel.dial import Transient, dial
 from tunnel.errors import AddressError, PinMismatch, Refused
-from tunnel.handshake import Hello, Resume
+from tunnel.messages import Hello, Resume
 
 __all__ = [
     "ADDRESS_FILE",
@@ -489,7 +489,15 @@ async def head_answers(text: str) -> bool:
     """
     try:
         address = JoinAddress.parse(text)
-        hello = Hello(b"", secrets.token_hex(8), None, 1, "", resume=Resume("none", 0))
+        hello = Hello(
+            proof=b"",
+            instance=secrets.token_hex(8),
+            ports=1,
+            namespace="",
+            busy=(),
+            resume=Resume("none", 0),
+            application={},
+        )
         await dial(address, hello, DIAL_S)
     except (AddressError, Transient, PinMismatch):
         return False

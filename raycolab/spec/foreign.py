@@ -7,8 +7,18 @@ not be installed. What an object says about itself is all that is read.
 from __future__ import annotations
 
 from raycolab.errors import SpaceError
-from raycolab.spec.domains import Choice, Constant, Domain, Float, Integer, Normal, stepped
-from raycolab.spec.values import as_number, as_scalar, as_whole
+from raycolab.spec.domains import (
+    Choice,
+    Constant,
+    Domain,
+    Float,
+    Integer,
+    Normal,
+    as_number,
+    as_scalar,
+    as_whole,
+    stepped,
+)
 
 __all__ = ["foreign_domain"]
 
@@ -54,8 +64,8 @@ def _tune_domain(name: str, value: object) -> Domain:
         quantum, sampler = _field(sampler, "q"), _field(sampler, "sampler")
     law = type(sampler).__name__.strip("_")
     if law == "Normal":
-        step = None if quantum is None else float(as_number(quantum))
-        return Normal(float(as_number(_field(sampler, "mean"))), float(as_number(_field(sampler, "sd"))), step=step)
+        mean, sd = (float(as_number(_field(sampler, name))) for name in ("mean", "sd"))
+        return Normal(mean, sd, step=None if quantum is None else float(as_number(quantum)))
     low, high = as_number(_field(value, "lower")), as_number(_field(value, "upper"))
     log = law == "LogUniform"
     if name == "Integer":

@@ -9,19 +9,29 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from raycolab.errors import SpaceError
-from raycolab.spec.domains import Choice, Constant, Domain, Draws, Float, Integer, Normal, domain_from_json, stepped
+from raycolab.spec.domains import (
+    Choice,
+    Constant,
+    Domain,
+    Float,
+    Integer,
+    Normal,
+    as_number,
+    as_scalar,
+    as_whole,
+    check_computable,
+    stepped,
+)
 from raycolab.spec.foreign import foreign_domain
-from raycolab.spec.values import as_number, as_scalar, as_whole
 from raycolab.spec.wandb import WandbKeyError, is_wandb_parameter, wandb_domain
+from raycolab.trials import Scalar
 
 __all__ = [
     "Domain",
-    "Draws",
     "ParameterError",
     "as_domain",
     "as_space",
     "choice",
-    "domain_from_json",
     "grid_search",
     "integer",
     "lograndint",
@@ -69,12 +79,12 @@ def loguniform(low: float, high: float) -> Domain:
 
 def randint(low: int, high: int) -> Domain:
     """A whole number from low up to but not including high."""
-    return _whole_below("randint", low, high, log=False)
+    return _below("randint", low, high, log=False)
 
 
 def lograndint(low: int, high: int) -> Domain:
     """A whole number from low up to but not including high, log-uniform; low is at least 1."""
-    return _whole_below("lograndint", low, high, log=True)
+    return _below("lograndint", low, high, log=True)
 
 
 def integer(low: int, high: int) -> Domain:
@@ -90,8 +100,15 @@ def randn(mean: float = 0.0, sd: float = 1.0) -> Domain:
 def as_domain(value: object) -> Domain:
     """The domain that a value means: a domain, a list of alternatives, a constant, or another library's object.
 
-    Also `{"grid_search": [...]}` and a parameter in W&B's form. SpaceError for anything else.
+    Also `{"grid_search": [...]}` and a parameter in W&B's form. SpaceError for anything else, and for a distribution
+    that floats cannot compute.
     """
+    domain = _written_domain(value)
+    check_computable(domain)
+    return domain
+
+
+def _written_domain(value: object) -> Domain:
     if isinstance(value, Domain):
         return value
     if isinstance(value, Mapping):
@@ -99,7 +116,8 @@ def as_domain(value: object) -> Domain:
     foreign = foreign_domain(value)
     if foreign is not None:
         return foreign
-    if isinstance(value, list | tuple | range) or _is_array(value):
+    is_array = type(value).__module__ == "numpy" and getattr(value, "ndim", 0) > 0
+    if isinstance(value, list | tuple | range) or is_array:
         return Choice(_scalars("choice", value))
     if callable(value) or isinstance(value, set | frozenset | bytes):
         raise SpaceError(
@@ -151,7 +169,7 @@ def _mapped_domain(value: Mapping[str, object]) -> Domain:
     if "grid_search" in value:
         if len(value) > 1:
             raise SpaceError("a mapping with grid_search has no other key; remove the others")
-        return choice(_listed("grid_search", value["grid_search"]))
+        return Choice(_scalars("grid_search", value["grid_search"]))
     if set(value) == {"parameters"}:
         raise SpaceError("parameters holds a mapping of nested names")
     if is_wandb_parameter(value):
@@ -159,18 +177,10 @@ def _mapped_domain(value: Mapping[str, object]) -> Domain:
     raise SpaceError("an empty mapping is no search space; give a list of alternatives or one value")
 
 
-def _scalars(function: str, values: object) -> tuple[bool | int | float | str | None, ...]:
-    return tuple(as_scalar(value) for value in _listed(function, values))
-
-
-def _listed(function: str, values: object) -> Iterable[object]:
+def _scalars(function: str, values: object) -> tuple[Scalar, ...]:
     if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
         raise SpaceError(f"{function} takes a list, such as {function}([1, 2, 3]), not {values!r}")
-    return values
-
-
-def _is_array(value: object) -> bool:
-    return type(value).__module__ == "numpy" and getattr(value, "ndim", 0) > 0
+    return tuple(as_scalar(value) for value in values)
 
 
 def _number(function: str, value: object) -> float:
@@ -187,7 +197,7 @@ def _whole(function: str, value: object) -> int:
         raise SpaceError(f"{function}: {error}") from error
 
 
-def _whole_below(function: str, low: object, high: object, *, log: bool) -> Domain:
+def _below(function: str, low: object, high: object, *, log: bool) -> Domain:
     bottom, top = _whole(function, low), _whole(function, high)
     if bottom >= top:
         raise SpaceError(f"{function}({bottom}, {top}) has no value: high is excluded and must be above low")

@@ -11,13 +11,13 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from raycolab.view.html import Bundle
+from raycolab.view.pages import Bundle
 
 __all__ = ["NotebookOutput", "in_notebook", "publish"]
 
 _LEAST_GAP_S = 1.0
 _LONGEST_GAP_S = 5.0
-_PATIENCE = 300  # the gap grows to its longest over so many times its seconds: nobody counts along for hours
+_PATIENCE = 300  # the gap is the time watched divided by this: nobody counts along for hours
 
 
 class NotebookOutput:

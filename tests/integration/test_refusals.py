@@ -164,7 +164,7 @@ class TestAJoinerThatIsRefused:
         assert (ended.returncode, ended.stderr) == (
             3,
             "The certificate at this address is not the one the join address names: either the address is from an "
-            "earlier head, or someone stands in between. Nothing was told to it. Ask the head for its current join "
+            "earlier head, or someone stands in between. It was told nothing. Ask the head for its current join "
             "address.\n",
         )
 

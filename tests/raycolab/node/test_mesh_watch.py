@@ -18,7 +18,7 @@ from tests.in_loop import in_loop
 from tunnel.errors import Refused, RemoteProtocolError
 from tunnel.frames import ResetCode
 from tunnel.nodes import Node, NodeId, PortBlock
-from tunnel.traffic import Traffic
+from tunnel.transport import Traffic
 
 BLOCK = ports_needed(1)
 TOKEN = "t" * 32
@@ -26,7 +26,7 @@ TOKEN = "t" * 32
 
 def node(number: int, name: str) -> Node:
     """A node with a block of its own."""
-    return Node(NodeId(number), name, PortBlock(10_000 + number * BLOCK, BLOCK), f"session-{number}")
+    return Node(NodeId(number), name, PortBlock(10_000 + number * BLOCK, BLOCK))
 
 
 def ports(of: Node, *, head: bool = False) -> dict[str, int]:

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import optuna
 import pytest
+from msgspec import structs
 
 from raycolab.search import enumerate_trials
 from raycolab.search.studies import Studies
@@ -165,7 +166,7 @@ def test_the_worse_half_is_pruned(method: str, mode: str, worse: float) -> None:
     rows[4:] = [_begun(studies, row) for row in rows[4:]]
     assert _steps(studies, 4, [worse * 9] * 3) == [False, True, True]
     assert _steps(studies, 5, [worse * -9] * 3) == [False, False, False]
-    never = Studies(replace(spec, early_stop=None), rows)
+    never = Studies(structs.replace(spec, early_stop=None), rows)
     assert not any(_steps(never, 4, [worse * 9] * 3))
 
 

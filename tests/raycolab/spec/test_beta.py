@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raycolab.spec.domains import beta_cdf, beta_quantile
+from raycolab.spec.beta import beta_cdf, beta_quantile
 from tests.raycolab.spec.spaces import units
 
 _shapes = st.floats(0.3, 100)
