@@ -36,7 +36,7 @@ class Allowance:
         self._counted = total_bytes
 
     def status(self) -> dict[str, Any]:
-        """The month as `status --json` shows it: month, month_bytes, limit_bytes (None: none), warning (or None)."""
+        """What a TrafficStatus says of the month."""
         return {
             "provider": self._provider,
             "month": self.month.month,

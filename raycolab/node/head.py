@@ -32,6 +32,7 @@ from raycolab.node.ray_process import RayProcess
 from raycolab.node.rpc import ControlServer, EngineLine, Peer
 from raycolab.node.snapshots import Snapshots
 from raycolab.store import open_store, sqlite_url
+from raycolab.summary import ClusterStatus, NodeStatus, SnapshotStatus, TrafficStatus
 from tunnel.address import JoinAddress
 from tunnel.errors import IdentityError, PortTaken
 from tunnel.hub import GRACE_S, Hub
@@ -267,12 +268,12 @@ class HeadSupervisor:
         except RaycolabError as error:  # a full disk: the count is the least of it
             log.warning("the month's traffic was not saved: %s", error)
 
-    def _traffic(self) -> dict[str, Any]:
+    def _traffic(self) -> TrafficStatus:
         """All bytes of this head, and the month's."""
         traffic = self._hub.traffic
         self._allowance.count(traffic.total, time.time())
         control = traffic.control_sent + traffic.control_received
-        return {"bytes": traffic.total, "control_bytes": control, **self._allowance.status()}
+        return TrafficStatus(bytes=traffic.total, control_bytes=control, **self._allowance.status())
 
     def _on_node_lost(self, name: str) -> None:
         self._engine.tell({"op": "node_lost", "node": name})
@@ -305,7 +306,7 @@ class HeadSupervisor:
             return {}
         return await self._engine.ask(request)
 
-    def _nodes(self) -> list[dict[str, Any]]:
+    def _nodes(self) -> list[NodeStatus]:
         return self._watch.nodes(cpus=self._options.num_cpus, gpus=self._options.num_gpus)
 
     async def _remove(self, name: str) -> None:
@@ -349,35 +350,19 @@ def write_address_file(path: Path, address: str) -> None:
 
 
 def cluster_status(
-    nodes: Iterable[Mapping[str, Any]],
+    nodes: Iterable[NodeStatus],
     progress: Mapping[str, Any],
-    traffic: Mapping[str, Any],
-    snapshots: Mapping[str, Any] | None,
+    traffic: TrafficStatus,
+    snapshots: SnapshotStatus | None,
 ) -> dict[str, Any]:
-    """The cluster's state as `raycolab status --json` prints it, from what the mesh and the engine know.
-
-        {"nodes": [{"name", "state", "cpus", "gpus", "trial", "rtt_ms", "bytes_sent", "bytes_received",
-                    "control_sent", "control_received", "warning"}],
-         "sweeps": [{"name", "state", "total", "pending", "running", "complete", "pruned", "failed", "lost",
-                     "cancelled", "eta_s", "best", "sentence", "metric": {"name", "mode"},
-                     "pairs": [{"model", "dataset", "total", "done", "failed", "best"}], "pairs_left_out",
-                     "causes": [{"text", "count"}], "causes_left_out", "done_on": {node: trials}}],
-         "traffic": {"bytes", "control_bytes", "provider", "month", "month_bytes", "limit_bytes", "warning"},
-         "snapshots": {"folder", "number", "age_s", "up_to_date", "error"} or null}
-
-    A node's bytes are those of its WebSockets since it joined, seen from the node; `control_sent` and
-    `control_received` are the part of them that is the mesh's own. `traffic` is all that passed since the head started,
-    in both directions, and the month's sum over all heads of the data directory beside what the provider gives for
-    free. `snapshots` is null where none are taken; `number` and `age_s` are of the last one (null before the first),
-    `up_to_date` says that nothing finished since, and `error` is a sentence while none can be taken.
-    """
+    """A ClusterStatus as `status --json` prints it: the mesh's nodes, each with its trial, and the engine's sweeps."""
     trials = progress.get("trials", {})
-    return {
-        "nodes": [{**node, "trial": trials.get(node["name"])} for node in nodes],
-        "sweeps": list(progress.get("sweeps", ())),
-        "traffic": dict(traffic),
-        "snapshots": None if snapshots is None else dict(snapshots),
-    }
+    status = ClusterStatus(
+        nodes=[msgspec.structs.replace(node, trial=trials.get(node.name)) for node in nodes],
+        traffic=traffic,
+        snapshots=snapshots,
+    )
+    return {**msgspec.to_builtins(status), "sweeps": list(progress.get("sweeps", ()))}
 
 
 async def _first_to_end(*work: Coroutine[Any, Any, object]) -> None:

@@ -28,10 +28,10 @@ from raycolab.node.messages import (
 )
 from raycolab.node.ray_command import RayPorts, required_ports
 from raycolab.node.versions import mismatch, versions
+from raycolab.summary import NodeStatus
 from tunnel.errors import Refused, RemoteProtocolError
 from tunnel.hub import Hub
 from tunnel.nodes import HUB, Node, NodeId
-from tunnel.transport import Traffic
 
 __all__ = ["MeshWatch", "Reachable"]
 
@@ -96,24 +96,26 @@ class MeshWatch:
         if self._trials_timer is None:
             self._send_trials()
 
-    def nodes(self, *, cpus: int, gpus: int) -> list[dict[str, Any]]:
-        """Every node as `status --json` shows it, first the head, which has these CPUs and GPUs."""
-        head: dict[str, Any] = {"name": self.hub.node.name, "state": "up" if self._head else "starting"}
-        head |= {"cpus": cpus, "gpus": gpus, "rtt_ms": 0.0, **_seen_from_there(Traffic()), "warning": None}
-        rows = [head]
+    def nodes(self, *, cpus: int, gpus: int) -> list[NodeStatus]:
+        """Every node, without its trial; first the head, which has these CPUs and GPUs."""
+        state = "up" if self._head else "starting"
+        rows = [NodeStatus(name=self.hub.node.name, state=state, cpus=cpus, gpus=gpus, rtt_ms=0.0)]
         for peer in self.hub.peers:
-            joiner = self._joiners[peer.node.id]
-            rtt_s = peer.link.round_trip_s
+            joiner, rtt_s = self._joiners[peer.node.id], peer.link.round_trip_s
             rows.append(
-                {
-                    "name": joiner.node.name,
-                    "state": joiner.state if peer.carrier is not None else "away",
-                    "cpus": joiner.cpus,
-                    "gpus": joiner.gpus,
-                    "rtt_ms": None if rtt_s is None else round(rtt_s * 1000, 1),
-                    **_seen_from_there(peer.traffic),
-                    "warning": joiner.warning,
-                }
+                NodeStatus(
+                    name=joiner.node.name,
+                    state=joiner.state if peer.carrier is not None else "away",
+                    cpus=joiner.cpus,
+                    gpus=joiner.gpus,
+                    rtt_ms=None if rtt_s is None else round(rtt_s * 1000, 1),
+                    # Seen from there: it sent what the hub received.
+                    bytes_sent=peer.traffic.received,
+                    bytes_received=peer.traffic.sent,
+                    control_sent=peer.traffic.control_received,
+                    control_received=peer.traffic.control_sent,
+                    warning=joiner.warning,
+                )
             )
         return rows
 
@@ -238,13 +240,3 @@ class MeshWatch:
             return targets
         finally:
             del self._answers[question]
-
-
-def _seen_from_there(traffic: Traffic) -> dict[str, int]:
-    """A node's bytes: it sent what the hub received."""
-    return {
-        "bytes_sent": traffic.received,
-        "bytes_received": traffic.sent,
-        "control_sent": traffic.control_received,
-        "control_received": traffic.control_sent,
-    }

@@ -45,6 +45,7 @@ from raycolab.node.data_dir import DataDir, Heads, Identity
 from raycolab.node.lifeline import exec_with_lifeline
 from raycolab.store import snapshots as stored
 from raycolab.store.sqlite_file import drop_claims, sqlite_path, worth_keeping
+from raycolab.summary import SnapshotStatus
 from raycolab.text import duration_text, utc_seconds
 from raycolab.trials import AT_REST, SweepState
 from tunnel.address import JoinAddress
@@ -186,19 +187,16 @@ class Snapshots:
             self._send("now")
         self._over = over
 
-    def status(self) -> dict[str, Any]:
-        """The object of `status --json`."""
+    def status(self) -> SnapshotStatus:
+        """How far the process is, or that the folder hangs."""
         status, now = self._read(), time.monotonic()
         error, waited_s = status.error, now - (status.waiting_since or now)
         if waited_s > self._quiet_s:
             error = f"{status.folder or 'the folder'} has not answered for {duration_text(waited_s)}."
-        return {
-            "folder": status.folder,
-            "number": status.number,
-            "age_s": None if status.begun_at is None else round(now - status.begun_at, 1),
-            "up_to_date": status.up_to_date,
-            "error": error,
-        }
+        age_s = None if status.begun_at is None else round(now - status.begun_at, 1)
+        return SnapshotStatus(
+            folder=status.folder, number=status.number, age_s=age_s, up_to_date=status.up_to_date, error=error
+        )
 
     async def close(self) -> None:
         """Take the last snapshot if the folder is quick enough, and end the process."""

@@ -503,11 +503,11 @@ async def test_a_process_that_ends_is_started_again(tmp_path: Path) -> None:
     keeper = child(tmp_path, code)
     assert await keeper.restore() == []
     keeper.keep(ADDRESS)
-    await until(lambda: keeper.status()["error"] is not None)
+    await until(lambda: keeper.status().error is not None)
     status = keeper.status()
-    assert status["error"] == "the process that takes snapshots ended, and is started again: out of memory."
-    assert (status["number"], status["up_to_date"]) == (7, False)
-    await until(lambda: keeper.status()["number"] == 8)
+    assert status.error == "the process that takes snapshots ended, and is started again: out of memory."
+    assert (status.number, status.up_to_date) == (7, False)
+    await until(lambda: keeper.status().number == 8)
     await keeper.close()
 
 
@@ -536,8 +536,8 @@ async def test_a_real_folder_that_hangs_holds_nothing_up(tmp_path: Path) -> None
     keeper = Snapshots(command, {**os.environ, "RAYCOLAB_SNAPSHOTS": str(drive)}, tmp_path, end_s=0.1, quiet_s=0.2)
     assert await keeper.restore() == []
     keeper.keep(ADDRESS)
-    await until(lambda: keeper.status()["error"])
-    assert keeper.status()["error"].startswith("the folder has not answered for ")
+    await until(lambda: keeper.status().error)
+    assert keeper.status().error.startswith("the folder has not answered for ")
     assert newest(drive) is not None
     async with asyncio.timeout(10):
         await keeper.close()
@@ -556,7 +556,7 @@ async def test_a_real_folder_has_the_last_snapshot_when_the_head_has_ended(tmp_p
     await keeper.close()
     assert (drive / ADDRESS_FILE).read_text() == f"{ADDRESS}\n"
     status = keeper.status()
-    assert (status["folder"], status["number"], status["up_to_date"], status["error"]) == (str(drive), 1, True, None)
+    assert (status.folder, status.number, status.up_to_date, status.error) == (str(drive), 1, True, None)
 
 
 @in_loop
