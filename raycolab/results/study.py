@@ -28,7 +28,7 @@ from raycolab.trials import Metric, TrialRow
 __all__ = ["IMPORTANCE_TRIALS", "Study", "importance_method", "importances", "optuna_study"]
 
 IMPORTANCE_TRIALS = 400
-"""The most trials of a pair that importances are reckoned from, evenly taken: half a second a pair, 2,000 a minute."""
+"""The most trials of a pair that importances are computed from: half a second a pair, where 2,000 take a minute."""
 
 _FEWEST_TRIALS = 4  # fewer say nothing about what mattered
 _STATES = {
@@ -67,7 +67,7 @@ def optuna_study(
 
 
 def importances(rows: Sequence[TrialRow], space: Mapping[str, Domain], metric: Metric) -> dict[str, float]:
-    """How much of the metric's variation each parameter explains, largest first, 1 in all; {} where none can be told.
+    """How much of the metric's variation each parameter explains, largest first, 1 in all; {} for too few trials.
 
     By Optuna's `importance_method`. What never varied is left out.
     """
@@ -87,7 +87,7 @@ def importances(rows: Sequence[TrialRow], space: Mapping[str, Domain], metric: M
 
 
 def importance_method() -> str:
-    """What `importances` are by, here: fANOVA where scikit-learn is installed, else PED-ANOVA."""
+    """The method of `importances` here: fANOVA where scikit-learn is installed, else PED-ANOVA."""
     return "fANOVA" if importlib.util.find_spec("sklearn") is not None else "PED-ANOVA"
 
 
@@ -142,9 +142,9 @@ def _frozen(
 def _attributes(row: TrialRow, metric: Metric) -> dict[str, Any]:
     kind = None if row.error_kind is None else row.error_kind.value
     fixed = {"number": row.number, "state": row.state.value, "dataset": row.dataset}
-    told = {"node": row.node, "error_kind": kind, "error": row.error, "same_as": row.same_as}
+    known = {"node": row.node, "error_kind": kind, "error": row.error, "same_as": row.same_as}
     others = {name: value for name, value in row.metrics.items() if name != metric.name}
-    return others | fixed | {name: value for name, value in told.items() if value is not None}
+    return others | fixed | {name: value for name, value in known.items() if value is not None}
 
 
 def _varies(rows: Sequence[TrialRow], name: str) -> bool:
@@ -160,13 +160,13 @@ def _local(seconds: float) -> datetime:
 def _evaluator() -> BaseImportanceEvaluator:
     if importance_method() == "PED-ANOVA":
         return PedAnovaImportanceEvaluator()
-    # Optuna's 64 trees of depth 64 say the same of so few trials, in ten times as long.
+    # Optuna's 64 trees of depth 64 say the same of this few trials, and take ten times as long.
     return FanovaImportanceEvaluator(n_trees=16, max_depth=8, seed=0)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Optuna's log lines and warnings about its own methods say nothing to a reader of results."""
+    """Without Optuna's log lines and its warnings about its own methods, which tell a reader of results nothing."""
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:

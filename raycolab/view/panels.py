@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 MASK = "tunnel+•••://•••••••• (hidden)"
-"""What stands in the place of a join address that is good for nothing any more."""
+"""What replaces a join address that has become worthless."""
 
 TRUST = "Whoever runs the head runs code here and reads what this tab has mounted."
 

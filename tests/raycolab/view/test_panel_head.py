@@ -75,7 +75,7 @@ def test_the_last_snapshot_says_its_age() -> None:
     assert "snapshot 12, 24 s old, in /content/drive/MyDrive/raycolab" in page().texts
     assert "on this machine's disk alone" in page(snapshots=None).text
     stuck = page(snapshots={**six.head_status()["snapshots"], "error": "the folder is full"})
-    assert ("p", {"class": "told warn"}) in stuck.tags
+    assert ("p", {"class": "notice warn"}) in stuck.tags
     assert "the folder is full" in stuck.text
     bare = {key: value for key, value in six.head_status().items() if key != "snapshots"}
     assert "Snapshots" not in Page(head_panel(bare, six.ADDRESS)).texts
