@@ -62,7 +62,11 @@ def optuna_study(
     with _quiet():
         study = optuna.create_study(study_name=name, direction=direction)
         for row in rows:
-            _add(study, row, reports.get(row.number, {}), distributions, metric)
+            steps = reports.get(row.number, {})
+            try:
+                study.add_trial(_frozen(row, steps, distributions, metric))
+            except ValueError:  # a value outside its distribution: a space that was declared otherwise before
+                study.add_trial(_frozen(row, steps, {}, metric))
     return study
 
 
@@ -91,28 +95,8 @@ def importance_method() -> str:
     return "fANOVA" if importlib.util.find_spec("sklearn") is not None else "PED-ANOVA"
 
 
-def _add(
-    study: Study,
-    row: TrialRow,
-    reports: Mapping[int, float],
-    distributions: Mapping[str, BaseDistribution],
-    metric: Metric,
-) -> None:
-    config = row.config or {}
-    known = {name: value for name, value in config.items() if name in distributions}
-    try:
-        study.add_trial(_frozen(row, reports, known, distributions, metric))
-    except ValueError:  # a value outside its distribution: a space that was declared otherwise before
-        study.add_trial(_frozen(row, reports, {}, {}, metric, config=dict(config)))
-
-
 def _frozen(
-    row: TrialRow,
-    reports: Mapping[int, float],
-    params: Mapping[str, Any],
-    distributions: Mapping[str, BaseDistribution],
-    metric: Metric,
-    **more: Any,
+    row: TrialRow, reports: Mapping[int, float], distributions: Mapping[str, BaseDistribution], metric: Metric
 ) -> FrozenTrial:
     state, value = _STATES[row.state], metric.value_of(row)
     if state is TrialState.COMPLETE and not math.isfinite(value):
@@ -124,15 +108,17 @@ def _frozen(
     if state.is_finished():  # one that was cancelled or lost before it began has no start, which Optuna needs
         ended = began if ended is None else ended
         began = ended if began is None else began
+    config = dict(row.config or {})
+    params = {name: value for name, value in config.items() if name in distributions}
     return FrozenTrial(
         number=0,  # Optuna's own, given when it is added
         trial_id=0,
         state=state,
         value=value if has_value else None,
-        params=dict(params),
+        params=params,
         distributions={name: distributions[name] for name in params},
         intermediate_values=dict(reports),
-        user_attrs=_attributes(row, metric) | more,
+        user_attrs=_attributes(row, metric) | ({} if params == config else {"config": config}),
         system_attrs={},
         datetime_start=None if state is TrialState.WAITING else _local(began or 0.0),
         datetime_complete=_local(ended or 0.0) if state.is_finished() else None,

@@ -1,4 +1,4 @@
-"""The panels of a notebook: the head's, a joiner's, a sweep's, that of results and that of an error.
+"""The panels of a notebook: the head's, a joiner's, a sweep's, and that of results.
 
 From values to HTML by the templates; nothing here asks a head or reads a database. A status may be given as the object
 of `status --json`, as it comes from the head, or as the struct that declares it.
@@ -34,7 +34,6 @@ __all__ = [
     "JoinerEvent",
     "JoinerView",
     "PairsMap",
-    "error_panel",
     "head_bundle",
     "head_panel",
     "joiner_bundle",
@@ -374,8 +373,3 @@ def results_panel(found: Findings) -> str:
         causes=grouped[:_MOST_CAUSES],
         causes_left_out=len(grouped) - _MOST_CAUSES,
     )
-
-
-def error_panel(name: str, sentence: str) -> str:
-    """The panel of an error as a value."""
-    return render("error.html.j2", name=name, sentence=sentence)
