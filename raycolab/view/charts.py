@@ -143,7 +143,7 @@ def parallel_coordinates(
 
 
 def timeline(bars: Sequence[Bar], start: float, end: float) -> tuple[str, int]:
-    """What a node did between two times, and how many trials it ran at once at most. Bars too thin to see merge."""
+    """What a node did between two times, and at most how many trials it ran at once. Bars too thin to see merge."""
     lanes = _lanes(sorted(bars, key=lambda bar: (bar.started_at, bar.ended_at)))
     across = Scale(start, max(end, start + 1e-6), 0, _TIMELINE)
     lane_height = max(min(_LANE, 120 / max(len(lanes), 1)), 1.0)

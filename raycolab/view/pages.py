@@ -59,7 +59,7 @@ def _environment() -> Environment:
     }
     # Every output that a notebook shows and saves has the style sheet in it: without comments and indentation.
     style, _, _ = loader.get_source(made, "style.css")
-    made.globals["style"] = Markup(re.sub(r"/\*.*?\*/|\s+", " ", style, flags=re.DOTALL).strip())
+    made.globals["style"] = Markup(re.sub(r"(?:/\*.*?\*/|\s)+", " ", style, flags=re.DOTALL).strip())
     return made
 
 

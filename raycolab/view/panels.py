@@ -50,12 +50,12 @@ TRUST = "Whoever runs the head runs code here and reads what this tab has mounte
 
 _BLANK = "From a blank notebook: this cell installs the same versions and joins"
 _OVER = "This head has ended. Results stay in its database: raycolab.find(NAME).results"
-_NO_SNAPSHOTS = "None are taken: results and the head's identity are on this machine's disk alone."
+_NO_SNAPSHOTS = "No snapshots are taken: results and the head's identity are on this machine's disk only."
 _LEAVE = "Stop only detaches this cell: this machine stays in the cluster. raycolab.leave() leaves it."
 _MEANING = {
-    "DECLARED": "Declared, and not started yet: .run() starts it and shows it, .start() starts it.",
-    "PAUSED": "No new trials start, running ones go on. To go on: sweep.resume(), or raycolab resume {name}",
-    "STOPPED": "Stopped: what is pending was not run. To go on: sweep.resume(), or raycolab resume {name}",
+    "DECLARED": "Declared, but not started yet: .run() starts it and shows it, .start() starts it.",
+    "PAUSED": "No new trials start; those that run go on. To continue: sweep.resume(), or raycolab resume {name}",
+    "STOPPED": "Stopped: pending trials were not run. To continue: sweep.resume(), or raycolab resume {name}",
 }
 """What a state means where the engine says no more."""
 
@@ -253,7 +253,7 @@ def joiner_bundle(view: JoinerView) -> Bundle:
 
 def joiner_panel(view: JoinerView) -> str:
     """The joiner's panel."""
-    idle = "waits for trials" if view.state == "up" else "nothing yet"
+    idle = "waiting for trials" if view.state == "up" else "nothing yet"
     facts = {"head": view.head, "runs": "" if view.is_over else view.trial or idle}
     return render(
         "joiner.html.j2",

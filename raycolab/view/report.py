@@ -202,7 +202,7 @@ def _timelines(found: Findings) -> dict[str, object]:
     for node in sorted(nodes, key=lambda name: (name != "head", len(name), name)):
         picture, slots = timeline(nodes[node], start, end)
         busy = sum(bar.ended_at - bar.started_at for bar in nodes[node]) / max((end - start) * slots, 1e-9)
-        said = f"{counted(len(nodes[node]), 'attempt')}, {slots} at once at most, busy {min(busy, 1.0) * 100:.0f} %"
+        said = f"{counted(len(nodes[node]), 'attempt')}, at most {slots} at once, busy {min(busy, 1.0) * 100:.0f} %"
         cards.append(Card(node, picture, said))
     return {
         "timelines": cards,
