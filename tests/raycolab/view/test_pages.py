@@ -44,5 +44,6 @@ def test_the_templates_are_loaded_with_the_first_page() -> None:
 
 def test_numbers_are_said_with_their_nouns() -> None:
     """One node, two nodes, half a GPU; a dash where nothing is known."""
-    assert [counted(1, "node"), counted(2, "node"), counted(0.5, "GPU")] == ["1 node", "2 nodes", "0.5 GPUs"]
+    said = [counted(1, "node"), counted(0.5, "GPU"), counted(1_234_567, "trial")]
+    assert said == ["1 node", "0.5 GPUs", "1234567 trials"]
     assert [amount(None), amount(2.0), amount(0.5)] == ["-", "2", "0.5"]
