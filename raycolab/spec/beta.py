@@ -24,7 +24,8 @@ def beta_cdf(a: float, b: float, x: float) -> float:
     """The probability that a beta variable is at most x."""
     if x <= 0.0 or x >= 1.0:
         return 0.0 if x <= 0.0 else 1.0
-    if x > (a + 1) / (a + b + 2):  # where the fraction of the mirrored one is the fast one
+    # Where the fraction of the mirrored distribution converges faster.
+    if x > (a + 1) / (a + b + 2):
         return 1.0 - beta_cdf(b, a, 1.0 - x)
     front = math.exp(a * math.log(x) + b * math.log1p(-x) - _log_beta(a, b)) / a
     return front * _fraction(a, b, x)
