@@ -9,8 +9,8 @@ import math
 
 __all__ = ["LARGEST_SHAPE", "SMALLEST_SHAPE", "beta_cdf", "beta_quantile"]
 
-SMALLEST_SHAPE, LARGEST_SHAPE = 0.001, 1e8
-"""The shapes between which the probability of a quantile is right to six digits."""
+SMALLEST_SHAPE, LARGEST_SHAPE = 0.001, 1e5
+"""The shapes between which the probability of a quantile is right to seven digits."""
 
 _ENOUGH = 1e-14
 # Of the fraction, which needs about sqrt(max(a, b)) of them.
