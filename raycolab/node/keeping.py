@@ -24,8 +24,7 @@ from raycolab.node.data_dir import DataDir
 from raycolab.node.kept_folder import FOLDER_VARIABLE, is_wanted
 from raycolab.node.lifeline import exec_with_lifeline
 from raycolab.node.rpc import decode_line, encode_line, error_from
-from raycolab.store.snapshots import AT_MOST_EVERY_S, is_due
-from raycolab.store.sqlite_file import sqlite_path
+from raycolab.store.snapshots import AT_MOST_EVERY_S, is_due, sqlite_path
 from raycolab.text import duration_text
 from tunnel.address import JoinAddress
 from tunnel.dial import Transient, dial

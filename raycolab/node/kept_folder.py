@@ -32,8 +32,17 @@ from raycolab.files import read_text, typed_path
 from raycolab.node.data_dir import DataDir
 from raycolab.node.rpc import decode_line, encode_line, error_answer
 from raycolab.store import StoreOutageError
-from raycolab.store.snapshots import DATABASE, KEPT, Snapshot, described, newest, restore, take
-from raycolab.store.sqlite_file import drop_claims, worth_keeping
+from raycolab.store.snapshots import (
+    DATABASE,
+    KEPT,
+    Snapshot,
+    described,
+    drop_claims,
+    newest,
+    restore,
+    take,
+    worth_keeping,
+)
 from raycolab.text import duration_text, utc_seconds
 
 __all__ = ["ADDRESS_FILE", "FOLDER_VARIABLE", "KeptFolder", "chosen_folder", "is_wanted", "main"]

@@ -13,15 +13,23 @@ from contextlib import contextmanager
 
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
 
-from raycolab.errors import RaycolabError, UsageError
+from raycolab.errors import ClusterError, RaycolabError, UsageError
 
-__all__ = ["StoreOutageError", "told"]
+__all__ = ["ClaimLostError", "DamagedRowError", "StoreOutageError", "translated"]
 
 
 class StoreOutageError(RaycolabError):
     """The database cannot be reached or written just now; nothing was written, and the call may be repeated."""
 
     exit_code = 3
+
+
+class ClaimLostError(ClusterError):
+    """Another head runs this sweep now, or its claim was released; nothing was written, and repeating does not help."""
+
+
+class DamagedRowError(RaycolabError):
+    """A row holds what raycolab never wrote there; the text names sweep, row and column."""
 
 
 _NOT_OPENED = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH})
@@ -42,19 +50,19 @@ _OUTAGE_CLASSES = frozenset({"08", "40", "53", "55", "57", "58"})
 
 
 @contextmanager
-def told(where: str, *, opening: bool = False) -> Iterator[None]:
+def translated(where: str, *, opening: bool = False) -> Iterator[None]:
     """Raises what SQLAlchemy raises in the block as a RaycolabError about the database `where`."""
     try:
         yield
     except SQLAlchemyError as error:
-        raise _translated(error, where, opening) from error
-    except (OverflowError, UnicodeError) as error:  # a driver's, before anything is sent: no integer or text of theirs
+        raise _meaning(error, where, opening) from error
+    except (OverflowError, UnicodeError) as error:  # a driver's, for an integer or a text that it cannot send
         raise RaycolabError(
             f"the database {where} cannot hold a value ({error}), and nothing was written: use plain text and numbers."
         ) from error
 
 
-def _translated(error: SQLAlchemyError, where: str, opening: bool) -> RaycolabError:
+def _meaning(error: SQLAlchemyError, where: str, opening: bool) -> RaycolabError:
     cause = error.orig if isinstance(error, DBAPIError) else error
     reason = " ".join(str(cause).split())
     code = getattr(cause, "sqlite_errorcode", None)

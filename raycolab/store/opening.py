@@ -21,7 +21,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from raycolab.errors import UsageError
-from raycolab.store.failures import told
+from raycolab.store.failures import translated
 from raycolab.store.tables import ADDED_SINCE, METADATA, SCHEMA_VERSION, schema_version
 
 __all__ = ["LOCK_WAIT_S", "open_engine", "parsed_url", "shown_url", "sqlite_url", "writing"]
@@ -75,7 +75,7 @@ def open_engine(url: str) -> Engine:
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     try:
-        with told(shown_url(engine), opening=True):
+        with translated(shown_url(engine), opening=True):
             _make_tables(engine)
     except BaseException:
         engine.dispose()

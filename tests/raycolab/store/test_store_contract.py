@@ -13,7 +13,8 @@ from collections.abc import Iterator
 import pytest
 
 from raycolab.errors import RaycolabError, UnknownSweepError, UsageError
-from raycolab.store import Store, StoreOutageError, open_store
+from raycolab.store import DamagedRowError, Store, StoreOutageError, open_store
+from raycolab.store.opening import open_engine, writing
 from raycolab.trials import AttemptRow, ErrorKind, ReportRow, SweepRow, SweepState, TrialRow, TrialState
 
 NOW = 1_795_379_400.25
@@ -242,6 +243,40 @@ def test_a_value_no_column_holds_takes_the_whole_write_with_it(store: Store) -> 
             store.write(sweep.id, trials, [], reports)
         assert not isinstance(caught.value, StoreOutageError)
     assert store.trials(sweep.id) == pending(4)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (
+            "trials SET state = 'DNOE' WHERE number = 2",
+            r"trial 2 of the sweep 'digits' is damaged: its state is 'DNOE'",
+        ),
+        (
+            "trials SET metrics = '{\"accuracy\": 0' WHERE number = 3",
+            r"trial 3 of the sweep 'digits' is damaged: its me",
+        ),
+        (
+            "trials SET config = '[1]' WHERE number = 0",
+            r"trial 0 of the sweep 'digits' is damaged: its config is '\[1\]'",
+        ),
+        (
+            "trials SET ended_at = 'noon' WHERE number = 1",
+            r"trial 1 of .* its ended_at is 'noon'\. Correct it there, de",
+        ),
+        ("attempts SET started_at = 'noon'", r"attempt 1 at trial 0 of the sweep 'digits' is damaged: its started_at"),
+        ("sweeps SET versions = 'x'", r"the row 'digits' of the sweeps in .* is damaged: its versions is 'x'"),
+    ],
+)
+def test_a_row_that_somebody_damaged_is_named(url: str, change: str, sentence: str) -> None:
+    """Sweep, row and column, in one sentence, instead of an error from the midst of reading it."""
+    with open_store(url) as store:
+        sweep = make_sweep(store)
+        store.write(sweep.id, [], [AttemptRow(0, 1, "head", "RUNNING", NOW)])
+        with writing(open_engine(url)) as connection:
+            connection.exec_driver_sql(f"UPDATE {change}")
+        with pytest.raises(DamagedRowError, match=sentence):
+            _ = (store.sweeps(), store.attempts(sweep.id), store.trials(sweep.id))
 
 
 def test_counts_name_every_state(store: Store) -> None:
