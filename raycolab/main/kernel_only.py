@@ -1,10 +1,10 @@
-"""What MAIN asks of its notebook's page, answered in a worker, which has none: google.colab's calls and `input()`.
+"""Calls that only a notebook's kernel can answer, google.colab's and `input()`, answered in a worker.
 
-`drive.mount` is done where the node's notebook has mounted Drive there already; `userdata.get` gives the secrets that
-trials were given; everything else fails with a sentence that names the cell and the cure. Where google.colab can be
-imported its own modules stay, and only these calls are replaced, whenever MAIN imports them. Where it cannot, a MAIN
-that imports it without asking first gets modules with nothing else in them; one that asks (`try: import google.colab`)
-is told the truth. Nothing here imports google.colab.
+`drive.mount` succeeds where the node's own notebook has mounted Drive; `userdata.get` gives the secrets that trials
+were given; everything else fails with a sentence that names the cell and the cure. Where google.colab can be imported,
+its modules stay and only these calls are replaced, whenever MAIN imports them. Where it cannot, a MAIN that imports it
+without asking first gets modules that hold nothing but the answers, and one that asks (`try: import google.colab`)
+learns that it is missing. Nothing here imports google.colab.
 """
 
 from __future__ import annotations
@@ -31,18 +31,20 @@ from raycolab.main.source import syntax_tree
 __all__ = ["KernelOnly", "KernelOnlyError", "needs_colab"]
 
 _COLAB = "google.colab"
+_READ_ELSEWHERE = "Read the file from Drive, or download it with `!wget`, where every node finds it."
+_BEFORE_JOINING = "Or run it in this tab's own notebook, before it joins."
 # The calls that always fail in a worker, by module, with what to do instead.
 _REFUSED: dict[str, dict[str, str]] = {
     "drive": {"flush_and_unmount": "It would take Drive from every trial of this machine."},
     "files": {
-        "upload": "Read the file from Drive, or download it with `!wget`, where every node finds it.",
-        "upload_file": "Read the file from Drive, or download it with `!wget`, where every node finds it.",
+        "upload": _READ_ELSEWHERE,
+        "upload_file": _READ_ELSEWHERE,
         "download": "Return what is to be kept from compute, or write it to Drive.",
-        "view": "Nobody looks at a worker.",
+        "view": "Nobody is looking at a worker.",
     },
     "auth": {
-        "authenticate_user": "Or run it in this tab's own notebook, before it joins.",
-        "authenticate_service_account": "Or run it in this tab's own notebook, before it joins.",
+        "authenticate_user": _BEFORE_JOINING,
+        "authenticate_service_account": _BEFORE_JOINING,
     },
     "runtime": {"unassign": "It would end this machine in the middle of the sweep."},
     "output": {"eval_js": "No page runs JavaScript for a worker."},
@@ -208,7 +210,7 @@ def _refusal(what: str, advice: str, original: Callable[..., Any] | None = None)
         if original is not None:
             try:
                 return original(*args, **options)
-            except Exception:  # whatever a call for a page raises where there is none: it says nothing to anybody
+            except Exception:  # without a page the call may raise anything, and none of it would help anybody
                 pass
         sentence = f"{what} needs an open notebook page, which a worker does not have: {_cure()} {advice}"
         raise KernelOnlyError(sentence)

@@ -1,7 +1,7 @@
 """What a database's errors mean to a person, as our errors.
 
-SQLite's are told apart by their result codes (https://www.sqlite.org/rescode.html), PostgreSQL's by their SQLSTATE
-(https://www.postgresql.org/docs/current/errcodes-appendix.html), where it has none and on other servers by their
+SQLite's are recognised by their result codes (https://www.sqlite.org/rescode.html), PostgreSQL's by their SQLSTATE
+(https://www.postgresql.org/docs/current/errcodes-appendix.html), those without one and those of other servers by their
 DB-API class; never by their text.
 """
 
@@ -42,16 +42,16 @@ _OUTAGES = {
     sqlite3.SQLITE_READONLY: "its file was moved, deleted or made read-only: put it back",
 }
 _OUTAGE_STATES = {
-    "25006": "it takes no writes at present",  # a standby, or one that ran out of transaction ids
+    "25006": "it takes no writes at present",  # a standby, or a server that ran out of transaction ids
     "53100": "its server's disk is full: free some space there",
 }
 _OUTAGE_CLASSES = frozenset({"08", "40", "53", "55", "57", "58"})
-"""SQLSTATE classes: connection, rolled back, out of resources, locked or not ready, shut down, the system beneath."""
+"""SQLSTATE classes: connection, rollback, out of resources, locked or not ready, shut down, the system below."""
 
 
 @contextmanager
 def translated(where: str, *, opening: bool = False) -> Iterator[None]:
-    """Raises what SQLAlchemy raises in the block as a RaycolabError about the database `where`."""
+    """Raise what SQLAlchemy raises in the block as a RaycolabError about the database `where`."""
     try:
         yield
     except SQLAlchemyError as error:

@@ -111,7 +111,7 @@ def is_due(
 ) -> bool:
     """Whether to take a snapshot: something changed that the last one may lack, and none was tried for `every_s`.
 
-    All are of one clock that does not go back, None for never; `taken_at` is when the last one that succeeded was begun
+    All times are of one monotonic clock, None for never. `taken_at` is when the last snapshot that succeeded was begun
     (what is written while it is made may not be in it), `tried_at` when the last one was begun, failed ones included.
     """
     has_changed = changed_at is not None and (taken_at is None or changed_at >= taken_at)
@@ -127,7 +127,7 @@ def take(
     heads: Sequence[str] = (),
     machine: str = "",
 ) -> Snapshot:
-    """Copies the database as it is at this moment, and the extra files, into the folder; the last KEPT stay there.
+    """Copy the database as it is at this moment, and the extra files, into the folder; the last KEPT stay there.
 
     Whoever writes to the database goes on meanwhile. The folder is made, its parents are not: a Drive that is not
     mounted must not become a folder of this machine. `now` is seconds since the epoch. Raises StoreOutageError where
@@ -149,9 +149,9 @@ def take(
 
 
 def described(folder: str | os.PathLike[str]) -> list[Snapshot]:
-    """What the manifests say that can be read, whole or not, in the order in which to restore them.
+    """The snapshots whose manifests can be read, whole or not, in the order in which to restore them.
 
-    That is the newest first; but those of a head that another one has taken over from come last, whatever it wrote
+    That is the newest first, but snapshots of a head that another head has taken over from come last, whatever it wrote
     since. Raises StoreOutageError when the folder cannot be listed.
     """
     target = Path(folder)
@@ -159,7 +159,7 @@ def described(folder: str | os.PathLike[str]) -> list[Snapshot]:
         names = _listed(target)
     found = []
     for number in sorted({number for number, kind in names if kind == _MANIFEST}, reverse=True):
-        with contextlib.suppress(OSError):  # a file that cannot be read is one that does not verify
+        with contextlib.suppress(OSError):  # what cannot be read does not verify
             snapshot = _described(target, number)
             found += [snapshot] if snapshot is not None else []
     followed = {head for snapshot in found for head in snapshot.heads[:-1]}
@@ -179,7 +179,7 @@ def newest(folder: str | os.PathLike[str]) -> Snapshot | None:
 
 
 def restore(snapshot: Snapshot, places: Mapping[str, str | os.PathLike[str]]) -> list[Path]:
-    """Copies those files of a snapshot that have a place, by name, there, for this user alone; returns the paths.
+    """Copy each file of a snapshot to the place named for it, if any, for this user alone; returns the paths.
 
     What is there is never written over: UsageError names it, before anything is written. StoreOutageError, with
     nothing left behind, when the snapshot is not whole any more or the disk fails.
@@ -263,7 +263,7 @@ def _add(folder: Path, originals: dict[str, Path], taken_at: str, heads: tuple[s
 
 
 def _prune(folder: Path, number: int) -> None:
-    """Removes what is older than the last KEPT, and pieces of snapshots that were never finished."""
+    """Remove what is older than the last KEPT, and pieces of snapshots that were never finished."""
     names = [found for found in _listed(folder) if found[0] < number]
     kept = set(sorted({old for old, kind in names if kind == _MANIFEST}, reverse=True)[: KEPT - 1])
     for old, kind in sorted(names, key=lambda found: found[1] != _MANIFEST):  # manifests first
@@ -359,7 +359,7 @@ def _listed(folder: Path) -> list[tuple[int, str]]:
 
 @contextlib.contextmanager
 def _outages(what: str, comfort: str = "") -> Iterator[None]:
-    """Raises a failing disk or database in the block as StoreOutageError."""
+    """Raise the failure of a disk or a database in the block as StoreOutageError."""
     try:
         yield
     except (OSError, sqlite3.Error) as error:

@@ -47,7 +47,7 @@ class Store:
         self._engine = engine
         self.location = shown_url(engine)  # a file's absolute path, or the URL without its password
         self._claimed: dict[int, str] = {}  # sweep id: the owner for whom this store has claimed it
-        self._names: dict[int, str] = {}  # of every sweep it has read, to name one that is gone
+        self._names: dict[int, str] = {}  # of every sweep it has read, to name it when it is gone
 
     def __enter__(self) -> Self:
         return self
@@ -58,7 +58,7 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Gives the connections back; nothing is pending, so nothing is lost."""
+        """Give the connections back; nothing is pending, so nothing is lost."""
         self._engine.dispose()
 
     def create_sweep(
@@ -107,7 +107,7 @@ class Store:
         return found[0] if found else None
 
     def existing_sweep(self, name: str) -> SweepRow:
-        """The sweep of this name; UnknownSweepError names those there are."""
+        """The sweep of this name; UnknownSweepError names the sweeps there are."""
         found = self.sweep(name)
         if found is None:
             raise self._unknown(name)
@@ -129,9 +129,9 @@ class Store:
         code_fingerprint: str | None = None,
         versions: Mapping[str, str] | None = None,
     ) -> None:
-        """Changes what is given, leaves what is None; UnknownSweepError when the sweep was deleted.
+        """Change what is given, leave what is None; UnknownSweepError when the sweep was deleted.
 
-        Of a claimed sweep nothing is changed once another head has it, as with `write`.
+        As with `write`, nothing of a claimed sweep is changed once another head has it.
         """
         given = {
             "state": state,
@@ -151,15 +151,11 @@ class Store:
                 raise self._deleted(sweep_id)
 
     def delete_sweep(self, name: str) -> None:
-        """Deletes a sweep with its trials, attempts and reports; UnknownSweepError names those there are."""
+        """Delete a sweep with its trials, attempts and reports; UnknownSweepError names the sweeps there are."""
         with self._writing() as connection:
             gone = connection.execute(delete(tables.sweeps).where(tables.sweeps.c.name == name)).rowcount
         if not gone:
             raise self._unknown(name)
-
-    def add_trials(self, sweep_id: int, trials: Sequence[TrialRow]) -> None:
-        """Adds trials to a sweep; repeating it changes nothing."""
-        self.write(sweep_id, trials)
 
     def write(
         self,
@@ -170,11 +166,11 @@ class Store:
         *,
         now: float | None = None,
     ) -> None:
-        """Writes whole rows in one transaction: all are committed when it returns, none when it raises.
+        """Write whole rows in one transaction: all are committed when it returns, none when it raises.
 
-        Each row replaces the one of its number (a report the one of its step), so repeating a write changes
-        nothing. A batch costs one fsync: give as many rows at once as there are. Of a sweep that this store has
-        claimed nothing is written once another head has it: ClaimLostError; `now` renews the claim.
+        Each row replaces the one of its number (a report the one of its step), so repeating a write changes nothing. A
+        batch costs one fsync: give all the rows there are at once. When another head has a sweep that this store had
+        claimed, nothing is written: ClaimLostError. `now` renews the claim.
         """
         with self._writing() as connection:
             self._hold(connection, sweep_id, now)
@@ -212,11 +208,11 @@ class Store:
         return {state: found.get(state.value, 0) for state in TrialState}
 
     def claim(self, sweep_id: int, owner: str, now: float, stale_s: float, *, machine: str | None = None) -> str | None:
-        """None when the sweep is `owner`'s to run, from now on and until it is silent for `stale_s`; else who has it.
+        """None when the sweep is `owner`'s to run until it is silent for `stale_s`; else a sentence about who has it.
 
-        The owner claims again, at least every third of `stale_s`, to be heard of; so does `write` with its time.
-        `machine` is what others are told to look for, this host's name unless given. Clocks of machines that share
-        a database may differ by less than `stale_s`.
+        The owner claims again at least every third of `stale_s`, or passes its time to `write`. `machine` is where the
+        sentence says that the owner runs, this host's name unless given. Clocks of machines that share a database may
+        differ by less than `stale_s`.
         """
         with self._writing() as connection:
             sentence = self._take(connection, sweep_id, owner, machine or socket.gethostname(), now, stale_s)
@@ -227,7 +223,7 @@ class Store:
         return sentence
 
     def release(self, sweep_id: int, owner: str) -> None:
-        """Lets another head run the sweep at once; nothing happens when it is not the owner's."""
+        """Let another head run the sweep at once; nothing happens when it is not the owner's."""
         with self._writing() as connection:
             connection.execute(delete(heads).where(heads.c.sweep_id == sweep_id, heads.c.owner == owner))
         self._claimed.pop(sweep_id, None)

@@ -184,7 +184,7 @@ def test_a_write_is_whole_or_not_at_all(store: Store) -> None:
 def test_more_rows_than_a_statement_takes_parameters(store: Store) -> None:
     """A write may be of any size."""
     sweep = make_sweep(store, trials=0)
-    store.add_trials(sweep.id, pending(1_234))
+    store.write(sweep.id, pending(1_234))
     done = [complete(trial) for trial in pending(1_300)]
     store.write(sweep.id, done, [AttemptRow(trial.number, 1, "head", "COMPLETE", NOW, NOW) for trial in done])
     assert store.trials(sweep.id) == done
