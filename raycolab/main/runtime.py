@@ -70,11 +70,6 @@ class SetupReport:
     cells: tuple[CellTiming, ...]
     output: str
 
-    @property
-    def seconds(self) -> float:
-        """All cells together."""
-        return sum(cell.seconds for cell in self.cells)
-
 
 class SetupFailed(Exception):  # noqa: N818  # an event in a worker's life, caught where slots are run
     """MAIN could not be set up on this node; `failure` says which cell, and why."""
@@ -184,7 +179,7 @@ class MainRuntime:
         if self._kernel_only is not None:
             self._kernel_only.remove()
         self._shell.end()
-        if type(self._shell).initialized() and type(self._shell).instance() is self._shell:
+        if _current_shell() is self._shell:
             type(self._shell).clear_instance()
         self._shell = self._compute = None
 
@@ -235,13 +230,17 @@ class MainRuntime:
 
 
 def _start_shell(folder: Path) -> MainShell:
-    from IPython.core.interactiveshell import InteractiveShell
-
     from raycolab.main.shell import MainShell
 
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     # The current shell of the process, as libraries ask for it, unless a kernel has one already.
-    return MainShell(folder) if InteractiveShell.initialized() else MainShell.instance(folder)
+    return MainShell.instance(folder) if _current_shell() is None else MainShell(folder)
+
+
+def _current_shell() -> object:
+    from IPython.core.getipython import get_ipython
+
+    return get_ipython()
 
 
 def _mend_matplotlib_backend() -> None:

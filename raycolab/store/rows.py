@@ -13,7 +13,6 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Connection, Table, bindparam, delete, insert, select, update
@@ -112,23 +111,17 @@ class Shape(Generic[R]):
         self._make: type[R] = make
         self._called = called
         self._codecs = codecs
-        self._values = attrgetter(*self.names)
-        self._encoders = [(name, codecs[name].encode if name in codecs else None) for name in self.names]
 
     def encode(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Some fields by name, as columns."""
-        encoders = dict(self._encoders)
         return {
-            name: value if value is None or (encode := encoders[name]) is None else encode(value)
+            name: value if value is None or name not in self._codecs else self._codecs[name].encode(value)
             for name, value in values.items()
         }
 
     def columns(self, row: R) -> dict[str, Any]:
         """A row's columns."""
-        return {
-            name: value if value is None or encode is None else encode(value)
-            for (name, encode), value in zip(self._encoders, self._values(row), strict=True)
-        }
+        return self.encode({name: getattr(row, name) for name in self.names})
 
     def rows(self, found: Sequence[Sequence[Any]], where: str) -> list[R]:
         """The rows whose columns these are, in the order of `names`; DamagedRowError names one that cannot be read.

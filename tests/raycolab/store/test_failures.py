@@ -55,11 +55,6 @@ def test_a_lock_held_too_long_is_an_outage(engine: Engine) -> None:
             insert(second, "b")
 
 
-def test_an_outage_ends_a_command_as_something_not_reached() -> None:
-    """Exit code 3, as for a head that is not there."""
-    assert StoreOutageError.exit_code == 3
-
-
 def test_a_refused_row_is_not_an_outage(engine: Engine) -> None:
     """Repeating it would not help."""
     with (

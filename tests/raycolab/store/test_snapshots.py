@@ -11,7 +11,7 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -335,21 +335,14 @@ def test_a_full_folder_is_an_outage_and_keeps_the_last_snapshot(database: Path, 
     assert number == 2
 
 
-@contextlib.contextmanager
-def unremovable(folder: Path) -> Iterator[None]:
-    """A snapshot's old file that `unlink` refuses: a directory of its name."""
-    (folder / "raycolab-000001.db").unlink()
-    (folder / "raycolab-000001.db").mkdir()
-    yield
-
-
 def test_an_old_file_that_cannot_be_removed_hinders_nothing(database: Path, drive: Path) -> None:
-    """The next snapshot tries again."""
+    """`unlink` refuses it, a folder of its name; the next snapshot tries again."""
     take(database, drive, NOW)
-    with unremovable(drive):
-        taken = [take(database, drive, NOW) for _ in range(KEPT)]
-        assert newest(drive) == taken[-1]
-        assert "raycolab-000001.db" in names(drive)
+    (drive / "raycolab-000001.db").unlink()
+    (drive / "raycolab-000001.db").mkdir()
+    taken = [take(database, drive, NOW) for _ in range(KEPT)]
+    assert newest(drive) == taken[-1]
+    assert "raycolab-000001.db" in names(drive)
     (drive / "raycolab-000001.db").rmdir()
     (drive / "raycolab-000001.db").write_text("")
     take(database, drive, NOW)

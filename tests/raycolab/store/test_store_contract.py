@@ -64,12 +64,6 @@ def test_a_created_sweep_is_read_back_as_it_was_given(store: Store) -> None:
     assert store.sweep("other") is None
 
 
-def test_a_sweep_without_main_has_none(store: Store) -> None:
-    """MAIN and its fingerprint may be absent."""
-    sweep = store.create_sweep("plain", "{}", None, "aa", None, {}, [], NOW)
-    assert (sweep.main, sweep.code_fingerprint) == (None, None)
-
-
 def test_sweeps_are_listed_in_the_order_of_declaration(store: Store) -> None:
     """Not by name: the last one is what a person works on."""
     for name in ("zebra", "ant", "mole"):
@@ -174,11 +168,15 @@ def test_attempts_come_by_trial_and_number_and_end_in_place(store: Store) -> Non
 
 
 def test_a_write_is_whole_or_not_at_all(store: Store) -> None:
-    """An attempt at a trial that does not exist takes the trials of the same write with it."""
+    """An attempt at a trial that does not exist, or a report of one, takes the trials of the same write with it."""
     sweep = make_sweep(store)
+    done = [complete(pending(1)[0])]
     with pytest.raises(RaycolabError, match=r"^an attempt at trial 99 cannot be stored: the sweep has no such trial"):
-        store.write(sweep.id, [complete(pending(1)[0])], [AttemptRow(99, 1, "head", "RUNNING", NOW)])
+        store.write(sweep.id, done, [AttemptRow(99, 1, "head", "RUNNING", NOW)])
+    with pytest.raises(RaycolabError, match="a report of trial 99 cannot be stored"):
+        store.write(sweep.id, done, [], [ReportRow(0, 1, 0.5), ReportRow(99, 1, 0.5)])
     assert store.trials(sweep.id) == pending(4)
+    assert store.reports(sweep.id) == {}
 
 
 def test_more_rows_than_a_statement_takes_parameters(store: Store) -> None:
@@ -223,15 +221,6 @@ def test_a_trial_that_starts_again_has_reported_nothing(store: Store) -> None:
     )
     store.write(sweep.id, [waits, runs, ends], [], [ReportRow(1, 7, 0.7)])
     assert store.reports(sweep.id) == {1: {7: 0.7}, 2: {1: 0.5}, 3: {1: 0.5}}
-
-
-def test_a_report_of_no_trial_takes_the_whole_write_with_it(store: Store) -> None:
-    """As an attempt does."""
-    sweep = make_sweep(store)
-    with pytest.raises(RaycolabError, match="a report of trial 99 cannot be stored"):
-        store.write(sweep.id, [complete(pending(1)[0])], [], [ReportRow(0, 1, 0.5), ReportRow(99, 1, 0.5)])
-    assert store.trials(sweep.id) == pending(4)
-    assert store.reports(sweep.id) == {}
 
 
 def test_a_value_no_column_holds_takes_the_whole_write_with_it(store: Store) -> None:
@@ -336,15 +325,6 @@ def test_an_unknown_name_is_answered_with_those_there_are(store: Store) -> None:
     make_sweep(store, "wine")
     with pytest.raises(UnknownSweepError, match=r"no sweep named 'digit' .*'digits'.*there is digits, wine"):
         store.existing_sweep("digit")
-
-
-def test_two_stores_of_one_database_see_each_other(url: str) -> None:
-    """What one process has committed the other reads at once."""
-    with open_store(url) as writer, open_store(url) as reader:
-        sweep = make_sweep(writer)
-        for trial in pending(4):
-            writer.write(sweep.id, [complete(trial)])
-            assert reader.counts(sweep.id)[TrialState.COMPLETE] == trial.number + 1
 
 
 def test_threads_write_through_one_store(store: Store) -> None:
