@@ -52,9 +52,9 @@ class RaycolabError(Exception):
         return [f"\x1b[31m{type(self).__name__}\x1b[0m: {self}"]
 
     def _repr_html_(self) -> str:
-        from raycolab.view.panels import error_panel  # errors are cheap to import, and rarely looked at
+        from raycolab.view.pages import render  # errors are cheap to import, and rarely looked at
 
-        return error_panel(type(self).__name__, str(self))
+        return render("error.html.j2", name=type(self).__name__, sentence=str(self))
 
 
 class UsageError(RaycolabError):

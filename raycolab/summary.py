@@ -34,10 +34,10 @@ __all__ = [
 ]
 
 MOST_PAIRS = 400
-"""The most pairs told of one sweep: a map of 20 x 20 can still be read."""
+"""The most pairs in one sweep's status: a map of 20 x 20 can still be read."""
 
 MOST_PAIRS_IN_ALL = 1000
-"""The most pairs told of all sweeps together; the latest sweeps come first."""
+"""The most pairs of all sweeps together; the latest sweeps come first."""
 
 _MOST_CAUSES = 12
 _MOST_NODES = 200  # a sweep of days sees many nodes come and go
@@ -54,6 +54,11 @@ class Best(msgspec.Struct, frozen=True):
     model: str
     dataset: str
     number: int
+
+    @classmethod
+    def of(cls, row: TrialRow, metric: Metric) -> Best:
+        """What a status says of this trial."""
+        return cls(metric.name, metric.value_of(row), row.model, row.dataset, row.number)
 
 
 class PairTally(msgspec.Struct):
@@ -121,7 +126,7 @@ class SweepStatus(msgspec.Struct, frozen=True, kw_only=True):
             total=sum(states.values()),
             **states,
             eta_s=None if eta_s is None else math.ceil(eta_s),
-            best=best and Best(metric.name, metric.value_of(best), best.model, best.dataset, best.number),
+            best=None if best is None else Best.of(best, metric),
             sentence=sentence,
             slots=dict(slots or {}),
             metric=metric,
@@ -148,8 +153,8 @@ class SweepStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     def to_json(self) -> dict[str, Any]:
         """Its object of `status --json`."""
-        told: dict[str, Any] = msgspec.to_builtins(self)
-        return told
+        status: dict[str, Any] = msgspec.to_builtins(self)
+        return status
 
 
 class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -201,13 +206,13 @@ class ClusterStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 def sweeps_json(sweeps: Sequence[SweepStatus]) -> list[dict[str, Any]]:
     """The objects of several sweeps, the latest last. The latest keeps its pairs first; they share one bound."""
-    told: list[dict[str, Any]] = []
+    objects: list[dict[str, Any]] = []
     left = MOST_PAIRS_IN_ALL
     for sweep in reversed(sweeps):
         shown = sweep.with_pairs(left)
-        told.append(shown.to_json())
+        objects.append(shown.to_json())
         left -= len(shown.pairs)
-    return told[::-1]
+    return objects[::-1]
 
 
 def _whole_map(pairs: Sequence[PairTally], most: int) -> Sequence[PairTally]:

@@ -370,7 +370,7 @@ def _extension(
             announce(f"{row.name}: {line}")
         added = enumerate_trials(spec, trials)
         if added:
-            store.add_trials(row.id, added)
+            store.write(row.id, added)
         if added or code_changed or not change.nothing:
             store.update_sweep(
                 row.id,

@@ -48,7 +48,7 @@ RAYCOLAB_CORE = tuple(
     f"raycolab.{name}"
     for name in (
         *("errors", "trials", "text", "summary"),
-        *("spec.beta", "spec.domains", "spec.spaces", "spec.foreign", "spec.wandb", "spec.keys", "spec.readers"),
+        *("spec.beta", "spec.domains", "spec.spaces", "spec.wandb", "spec.keys", "spec.readers"),
         *("spec.resources", "spec.spec", "spec.change"),
         *("engine.book", "engine.dispatch", "engine.eta", "engine.fleet", "engine.guards", "engine.messages"),
         *("engine.pace", "engine.scheduler", "engine.slots", "engine.mailbox", "engine.slot_words"),

@@ -25,7 +25,8 @@ from raycolab.main.output import MAX_OUTPUT_BYTES, last_lines
 __all__ = ["CommandResult", "NodeOnce", "run_command"]
 
 LOCK_WAIT_S = 1800.0  # an installation on a slow line takes no longer
-FAILURE_HOLDS_S = 60.0  # workers of one node fail together with the first; a later attempt tries the command again
+# Workers of one node fail together with the first of them; a later attempt runs the command again.
+FAILURE_HOLDS_S = 60.0
 _POLL_S = 0.05
 _READ_BYTES = 8 * MAX_OUTPUT_BYTES  # of a command's output
 
@@ -84,7 +85,7 @@ class NodeOnce:
     def run(self, key: str, command: Callable[[], CommandResult], attempt: str = "") -> CommandResult:
         """The command's result, from this process if it is the first here, else from the marker of the first.
 
-        `key` tells the commands of one MAIN apart. What succeeded is never run again. A failure is remembered for a
+        `key` distinguishes the commands of one MAIN. What succeeded is never run again. A failure is remembered for a
         minute, and only for the same `attempt`. Raises TimeoutError when another process holds the lock longer than
         any installation takes.
         """
@@ -114,8 +115,9 @@ class NodeOnce:
                 except BlockingIOError:
                     if time.monotonic() > deadline:
                         raise TimeoutError(
-                            f"another worker on this node has run MAIN's shell cells for {self._lock_wait_s:.0f} s; "
-                            "a command there does not end: correct it, or mark its cell `# raycolab: head-only`"
+                            f"another worker on this node has been running MAIN's shell cells for "
+                            f"{self._lock_wait_s:.0f} s, so a command in them does not end: correct it, or mark its "
+                            "cell `# raycolab: head-only`"
                         ) from None
                     time.sleep(_POLL_S)
             yield

@@ -83,7 +83,7 @@ def nested(config: Config) -> dict[str, object]:
 
 
 def signature_of(compute: Callable[..., object]) -> ComputeSignature:
-    """The signature of a loaded `compute`; one that Python cannot tell accepts anything."""
+    """The signature of a loaded `compute`; one that Python does not know accepts anything."""
     try:
         parameters = inspect.signature(compute).parameters.values()
     except (TypeError, ValueError):  # callables written in C

@@ -22,7 +22,7 @@ from nbformat import NotebookNode, convert, reader
 from raycolab.errors import MainError
 from raycolab.files import read_text, typed_path
 from raycolab.main.compute import ComputeSignature, read_signature
-from raycolab.main.roles import Cell, CellRole, RawCell, read_roles
+from raycolab.main.roles import Cell, CellRole, with_roles
 from raycolab.main.source import significant_text, syntax_tree
 
 __all__ = ["Cell", "CellRole", "ComputeSignature", "MainNotebook", "NotebookSource", "is_path"]
@@ -40,7 +40,7 @@ _UNNAMED = "notebook"
 class MainNotebook:
     """A frozen MAIN: its code cells with their roles, and the document they come from, outputs removed."""
 
-    name: str  # file name, or "notebook" for one that came as an object
+    name: str  # the file's name, or "notebook" for an object
     cells: tuple[Cell, ...]  # code cells only, each with its number in the notebook
     document: str  # canonical JSON of an nbformat 4 notebook
 
@@ -163,18 +163,18 @@ def _from_text(text: str, name: str | None) -> MainNotebook:
     language = metadata.get("language_info", {}).get("name") or metadata.get("kernelspec", {}).get("language")
     if language and language.lower() not in _PYTHON:
         raise MainError(f"{own_name} is a notebook in {language}, and workers run Python: give a Python notebook.")
-    raw = [
-        RawCell(index, _source(cell), tuple(cell.get("metadata", {}).get("tags", ())))
+    code_cells = [
+        Cell(index, _source(cell), tuple(cell.get("metadata", {}).get("tags", ())))
         for index, cell in enumerate(notebook["cells"])
         if cell["cell_type"] == "code"
     ]
-    return MainNotebook(own_name, read_roles(raw), _document(notebook, own_name))
+    return MainNotebook(own_name, with_roles(code_cells), _document(notebook, own_name))
 
 
 def _parsed(text: str, name: str) -> NotebookNode:
     """The notebook in `text`, upgraded to nbformat 4."""
     refusal = f"{name} is not a Jupyter notebook"
-    if not text.strip():  # as one that Drive has not brought yet
+    if not text.strip():  # such as a file that Drive has not brought yet
         raise MainError(f"{refusal}: it is empty. {_WANTED}")
     try:
         content = json.loads(text)

@@ -28,8 +28,10 @@ __all__ = ["PackageGuard", "ProtectedPackageError"]
 ROOTS = ("ray", "raycolab")
 VARIABLES = ("PIP_CONSTRAINT", "UV_CONSTRAINT")  # each holds paths, separated by spaces
 
-# `numpy<2,>=1.26` as resolvers print it.
-_REQUIREMENT = re.compile(r"([A-Za-z0-9][\w.-]*)((?:\[[^\]]*\])?)\s*((?:(?:[<>=!~]=|[<>])\s*[\w.*+!-]+\s*,?\s*)+)")
+# `numpy<2,>=1.26`, or `numpy 2.1` for a file of that version, as resolvers print it.
+_REQUIREMENT = re.compile(
+    r"([A-Za-z0-9][\w.-]*)(?:\[[^\]]*\])?(?:\s*((?:(?:[<>=!~]=|[<>])\s*[\w.*+!-]+\s*,?\s*)+)|\s(\d[\w.+!]*))"
+)
 
 
 class ProtectedPackageError(Exception):
@@ -161,9 +163,9 @@ def _requirements(dist: metadata.Distribution, extras: frozenset[str]) -> Iterat
 
 def _requirements_in(output: str) -> Iterator[tuple[str, SpecifierSet]]:
     """Every package with a specifier that an installer's output names."""
-    for name, _, specifier in _REQUIREMENT.findall(output):
+    for name, specifier, version in _REQUIREMENT.findall(output):
         with contextlib.suppress(InvalidSpecifier):
-            yield canonicalize_name(name), SpecifierSet(specifier.strip().rstrip(",.-"))
+            yield canonicalize_name(name), SpecifierSet((specifier or f"=={version}").strip().rstrip(",.-"))
 
 
 def _overlap(one: SpecifierSet, other: SpecifierSet) -> bool:

@@ -178,10 +178,10 @@ class MainShell(InteractiveShell):
             first = text.strip().splitlines()[0]
             if (refused := self.packages.refused(first, result.output)) is not None:
                 raise refused
-            said = f" Its last lines:\n{result.output}" if result.output.strip() else ""
+            last = f" Its last lines:\n{result.output}" if result.output.strip() else ""
             raise ShellCommandError(
                 f"`{first}` ended with status {result.status}; if that is no reason to stop, add `|| true` to it, or "
-                f"start its cell with `# raycolab: head-only`.{said}"
+                f"start its cell with `# raycolab: head-only`.{last}"
             )
         return result
 

@@ -78,11 +78,11 @@ def syntax_tree(source: str) -> ast.Module:
     """The syntax tree of a cell; raises SyntaxError when it is not Python after IPython's transform."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # "\\d" and the like: said when the cell runs, not when it is read
+            warnings.simplefilter("ignore")  # about "\\d" and its like Python warns when the cell runs
             return ast.parse(transformed(source))
     except ValueError as error:  # null bytes, and what tokenisers make of stray carriage returns
         raise SyntaxError(str(error)) from error
-    except (RecursionError, MemoryError) as error:  # Python's own words for an expression of thousands of levels
+    except (RecursionError, MemoryError) as error:  # what Python makes of an expression with thousands of levels
         raise SyntaxError("it is nested too deeply") from error
 
 

@@ -1,7 +1,7 @@
 """An exception of MAIN as a person wants to read it: plain text, cells by number, the line with an arrow.
 
-Frames of the notebook are shown with their source; those of raycolab and IPython, and everything before the first
-frame of the notebook, are left out. All of it is bounded. Nothing here decides what kind of failure it was.
+Frames of the notebook are shown with their source. Those of raycolab and IPython are left out, as is everything before
+the first frame of the notebook. All of it is bounded. Nothing here decides what kind of failure it was.
 """
 
 from __future__ import annotations

@@ -44,7 +44,6 @@ from raycolab.files import read_text, typed_path, write_private
 from raycolab.node.data_dir import DataDir, Heads, Identity
 from raycolab.node.lifeline import exec_with_lifeline
 from raycolab.store import snapshots as stored
-from raycolab.store.sqlite_file import drop_claims, sqlite_path, worth_keeping
 from raycolab.summary import SnapshotStatus
 from raycolab.text import duration_text, utc_seconds
 from raycolab.trials import AT_REST, SweepState
@@ -135,7 +134,7 @@ class Snapshots:
         if FOLDER_VARIABLE in environ:
             chosen_folder(environ)  # the path is looked at here, for its error
         _every_s(environ)
-        database = data_dir.database_path if store_url is None else sqlite_path(store_url)
+        database = data_dir.database_path if store_url is None else stored.sqlite_path(store_url)
         command = [sys.executable, "-P", "-m", "raycolab.node.snapshots", str(data_dir.path), str(database or "")]
         return cls(command, environ, run_dir)
 
@@ -377,7 +376,7 @@ class FolderWork:
             heads = self._heads()
             self._refuse_others(folder, there, heads)
             identity = _digest(self._identity.read_bytes())
-            content = f"{worth_keeping(self._database) if self._database else ''} {identity}"
+            content = f"{stored.worth_keeping(self._database) if self._database else ''} {identity}"
             made: dict[str, Any] = {}
             if self._kept != (folder, content):
                 # Restored, an older identity would bring back a join address that was made worthless: none may stay.
@@ -410,7 +409,7 @@ class FolderWork:
             places[stored.DATABASE] = self._database
         stored.restore(snapshot, places)
         if self._database is not None and self._database.exists():
-            drop_claims(self._database)
+            stored.drop_claims(self._database)
         # Last: a directory that is not all of that snapshot must not take up its place in the folder.
         before = dict.fromkeys(head for each in there for head in each.heads)
         self._data_dir.save(Heads((*list(before)[-HEADS_REMEMBERED:], secrets.token_hex(8))))

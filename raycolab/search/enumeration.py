@@ -22,8 +22,12 @@ from raycolab.trials import Config, Scalar, TrialRow
 __all__ = ["enumerate_trials", "grid_configurations", "random_search", "remaining_points"]
 
 Pair = tuple[str, str]
-Entry = tuple[int, Pair, Config | None]  # a configuration and its index in its pair
-Present = list[Config | None]  # the configurations of a pair's rows, in their order
+
+Entry = tuple[int, Pair, Config | None]
+"""A configuration with its pair and its index there."""
+
+Present = list[Config | None]
+"""The configurations of a pair's rows, in their order."""
 
 
 def enumerate_trials(spec: SweepSpec, existing: Sequence[TrialRow] = ()) -> list[TrialRow]:
@@ -32,7 +36,8 @@ def enumerate_trials(spec: SweepSpec, existing: Sequence[TrialRow] = ()) -> list
     random: pairs x jobs_per_pair rows in all; grid: each pair's grid, jobs_per_pair of it at most; bayes: as random,
     and without configurations, which the search proposes when they are needed; run_cap at most.
     """
-    first: dict[tuple[Pair, str], int] = {}  # the number of the first row with a configuration in its pair
+    # The number of the first row with a configuration in its pair.
+    first: dict[tuple[Pair, str], int] = {}
     present: dict[Pair, Present] = defaultdict(list)
     for row in sorted(existing, key=lambda row: row.number):
         pair = (row.model, row.dataset)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +25,7 @@ from raycolab.spec.domains import Domain
 from raycolab.spec.pruners import make_pruner, remembers
 from raycolab.spec.readers import Method, points_of
 from raycolab.spec.spec import SweepSpec
+from raycolab.summary import is_comparable, metric_value
 from raycolab.trials import FINAL_STATES, Config, Scalar, TrialRow, TrialState
 
 __all__ = ["Studies"]
@@ -37,21 +37,21 @@ Reports = Mapping[int, Mapping[int, float]]
 
 # Trials, the last of each pair, whose steps a remembering pruner is shown again: enough to know the best.
 _NOTED = 200
-# Other states may be run again.
-_TOLD_ONCE = frozenset({TrialState.COMPLETE, TrialState.PRUNED})
+# Trials that ended in another state may run again.
+_FOR_GOOD = frozenset({TrialState.COMPLETE, TrialState.PRUNED})
 # numpy's generators take seeds below 2^32.
 _SEED_BYTES = 4
 
 
 class Studies:
-    """What the schedule asks Optuna, by the number of the trial."""
+    """What the scheduler asks Optuna, by the number of the trial."""
 
     def __init__(self, spec: SweepSpec, rows: Sequence[TrialRow], reports: Reports | None = None) -> None:
         """The studies as they stand after these rows; `reports` has the values that their trials reported."""
         self.renew(spec, rows, reports)
 
     def renew(self, spec: SweepSpec, rows: Sequence[TrialRow], reports: Reports | None = None) -> None:
-        """Make them anew, as of these rows: the sweep was declared larger."""
+        """Make them again from these rows: the sweep was declared larger."""
         self._spec = spec
         self._proposing = spec.method is Method.BAYES
         self._remembering = spec.early_stop is not None and remembers(spec.early_stop)
@@ -61,8 +61,8 @@ class Studies:
         # the pair of every trial, and the configuration of those that have one
         self._pairs: dict[int, Pair] = {}
         self._configs: dict[int, Config] = {}
-        # trials whose end the studies know and will not hear again
-        self._told: set[int] = set()
+        # trials whose end the studies know for good
+        self._ended: set[int] = set()
         if self._proposing or spec.early_stop is not None:
             self._replay(rows, {} if reports is None else reports)
 
@@ -72,7 +72,7 @@ class Studies:
         config = self._configs.get(row.number)
         study = self._study_of(row.number)
         if config is not None:
-            if not study.runs(row.number) and row.number not in self._told:
+            if not study.runs(row.number) and row.number not in self._ended:
                 study.begin(row.number, config)
             return config
         if not self._proposing:
@@ -84,7 +84,7 @@ class Studies:
     def repeated(self, number: int) -> None:
         """What was proposed for the trial is an earlier one's configuration: the study need not wait for it."""
         self._study_of(number).tell(number, None)
-        self._told.add(number)
+        self._ended.add(number)
 
     def reported(self, number: int, step: int, value: float) -> bool:
         """Whether a trial that reports this value at this step should be pruned now."""
@@ -100,10 +100,11 @@ class Studies:
             return
         self._learn(row)
         if self._has_begun(row.number):
-            value = self._value(row)
+            # What is never best teaches nothing.
+            value = metric_value(row, self._spec.metric) if is_comparable(row, self._spec.metric) else None
             self._study_of(row.number).tell(row.number, value, pruned=row.state is TrialState.PRUNED)
-            if row.state in _TOLD_ONCE:
-                self._told.add(row.number)
+            if row.state in _FOR_GOOD:
+                self._ended.add(row.number)
 
     def requeued(self, number: int) -> None:
         """A trial's attempt was lost: what it reported does not count, and it keeps its configuration."""
@@ -163,16 +164,11 @@ class Studies:
 
     def _has_begun(self, number: int) -> bool:
         """Whether the trial runs; one that has a configuration begins now, unless it ended for good."""
-        if number not in self._configs or number in self._told:
+        if number not in self._configs or number in self._ended:
             return False
         if not self._study_of(number).runs(number):
             self._study_of(number).begin(number, self._configs[number])
         return True
-
-    def _value(self, row: TrialRow) -> float | None:
-        """The metric of a COMPLETE trial; None where it has no finite one, which is never best and teaches nothing."""
-        value = row.metrics.get(self._spec.metric.name) if row.state is TrialState.COMPLETE else None
-        return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 class _PairStudy:
@@ -201,7 +197,8 @@ class _PairStudy:
 
     def _open(self) -> None:
         self._storage = InMemoryStorage()
-        name = json.dumps(self._pair)  # Hyperband's brackets hang on it
+        # Hyperband's brackets depend on the name.
+        name = json.dumps(self._pair)
         with _quiet():
             self._study = optuna.create_study(
                 storage=self._storage, study_name=name, direction=self._direction, pruner=self._pruner

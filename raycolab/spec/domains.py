@@ -59,7 +59,7 @@ _CLOSE = 1e-9
 # How far a value may be from a step, relative to itself, and still be on it.
 _SAME = 1e-12
 _LARGEST_FLOAT = int(1.7976931348623157e308)
-# More steps than floats can count.
+# The most steps that floats can count.
 _MOST_STEPS = 2**53
 
 

@@ -150,28 +150,30 @@ class _Places:
         self.file_name = file_name
         # the key's own name for each word that means it
         self._own_names = own_names
-        # lines of the file by the way to the key
-        self._lines = dict(lines.lines)
-        # overrides as typed, by the way to the key
+        # lines of the file by the way to the key, under its own name
+        self._lines: dict[tuple[str, ...], int] = {}
+        for way, line in lines.lines.items():
+            if self._own(way) == way or self._own(way) not in lines.lines:
+                self._lines[self._own(way)] = line
+        # overrides as typed, likewise
         self._typed: dict[tuple[str, ...], str] = {}
 
     def typed(self, path: tuple[str, ...], override: str) -> None:
         """Remember that a key was given on the command line, in place of all that the file has there."""
+        path = self._own(path)
         self._typed[path] = _shortened(override, _LONGEST_OVERRIDE)
-        for first in (path[0], *self.other_words(path[0], self._own_names)):
-            words = (first, *path[1:])
-            for way in [way for way in self._lines if way[: len(words)] == words]:
-                del self._lines[way]
+        for way in [way for way in self._lines if way[: len(path)] == path]:
+            del self._lines[way]
 
     def of(self, path: tuple[str, ...]) -> str:
         """The most exact place known for a key."""
+        path = self._own(path)
         for length in range(len(path), 0, -1):
-            for first in (path[0], *self.other_words(path[0], self._own_names)):
-                start = (first, *path[1:length])
-                if start in self._typed:
-                    return f"--set {self._typed[start]}"
-                if start in self._lines:
-                    return f"{self.file_name} line {self._lines[start]}"
+            start = path[:length]
+            if start in self._typed:
+                return f"--set {self._typed[start]}"
+            if start in self._lines:
+                return f"{self.file_name} line {self._lines[start]}"
         below = [shown for way, shown in self._typed.items() if path and way[: len(path)] == path]
         return f"--set {below[0]}" if below else self.file_name
 
@@ -179,6 +181,9 @@ class _Places:
         """The words among those written that mean what `key` means."""
         meant = self._own_names.get(key, key)
         return [word for word in written if word != key and self._own_names.get(word, word) == meant]
+
+    def _own(self, way: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(self._own_names.get(word, word) if depth == 0 else word for depth, word in enumerate(way))
 
 
 def _override(data: dict[str, object], places: _Places, override: str) -> None:

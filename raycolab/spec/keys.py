@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import Any, get_type_hints
 
 import msgspec
@@ -163,15 +163,8 @@ def settle_keys(spec_type: type[msgspec.Struct], arguments: Mapping[str, object]
 def differences(key: str, old: object, new: object, *, extends: bool) -> Iterator[Difference]:
     """One line where the two are not the same."""
     if old != new:
-        yield extends, f"{key} was {_or_none(old)} and is now {_or_none(new)}"
-
-
-def _contradicts(key: str, old: object, new: object) -> Iterator[Difference]:
-    yield from differences(key, old, new, extends=False)
-
-
-def _harmless(key: str, old: object, new: object) -> Iterator[Difference]:
-    yield from differences(key, old, new, extends=True)
+        was, now = ("none" if value is None else value for value in (old, new))
+        yield extends, f"{key} was {was} and is now {now}"
 
 
 def _extends(key: str, old: int | None, new: int | None) -> Iterator[Difference]:
@@ -181,17 +174,13 @@ def _extends(key: str, old: int | None, new: int | None) -> Iterator[Difference]
         yield grows, f"{key} was {was} and is now {now}"
 
 
-def _or_none(value: object) -> str:
-    return "none" if value is None else str(value)
-
-
-CONTRADICTS = OnChange("refused", _contradicts)
+CONTRADICTS = OnChange("refused", partial(differences, extends=False))
 """Rows that exist would mean something else."""
 
 EXTENDS = OnChange("may grow", _extends)
 """A number that may be larger than it was and not smaller; None is the largest."""
 
-HARMLESS = OnChange("counts from now on", _harmless)
+HARMLESS = OnChange("counts from now on", partial(differences, extends=True))
 """Rows that exist mean what they meant."""
 
 

@@ -3,7 +3,7 @@
     resources: {gpus: 0.5}                          # of every model
     resources: {cpus: 2, cnn: {gpus: 1}}            # cnn takes a GPU, every other model two CPUs
 
-What is said of a model replaces what is said of all of them. Amounts are Ray's logical resources: they decide how many
+What a model asks for replaces what is asked for all models. Amounts are Ray's logical resources: they decide how many
 trials share a node, and Ray shows each trial its own GPUs.
 """
 
@@ -23,7 +23,8 @@ from raycolab.text import did_you_mean, listed
 __all__ = ["Resources", "read_resources", "resources_json"]
 
 _KEYS = ("cpus", "gpus", "memory", "fresh_process")
-_ALIASES: Mapping[str, str] = {"cpu": "cpus", "gpu": "gpus", "num_cpus": "cpus", "num_gpus": "gpus"}  # Ray's words
+# Ray's words among them.
+_ALIASES: Mapping[str, str] = {"cpu": "cpus", "gpu": "gpus", "num_cpus": "cpus", "num_gpus": "gpus"}
 _UNITS = {"": 1, "b": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*((?:[kmg]i?)?)b?\s*", re.IGNORECASE)
 # Of a CPU or GPU: Ray counts in ten thousandths.

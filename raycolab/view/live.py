@@ -63,7 +63,7 @@ class HeadView:
                 watch.start()
 
     def end(self) -> None:
-        """The head is over: every panel says so, and has no address any more; those of an earlier kernel too."""
+        """The head is over: every panel says so and has lost its address, those of an earlier kernel too."""
         with self._lock:
             shows_some = self._watching is not None or in_notebook()
             if self._watching is not None:
@@ -120,7 +120,7 @@ Ask = Callable[[], Mapping[str, Any]]
 
 
 class JoinerSurface:
-    """Where the watching of a joiner is shown, and what it is told: here a line per event."""
+    """Where a joiner is shown while somebody watches it: here as a line per event."""
 
     def greet(self, text: str) -> None:
         """How to leave; a panel says that by itself."""
@@ -152,7 +152,7 @@ def joiner_surface(head: str, ask: Ask, run_dir: str) -> JoinerSurface:
 
 
 def show_ended(head: str, name: str | None, events: Sequence[Mapping[str, Any]], run_dir: str) -> None:
-    """Change the panels that show a joiner which nobody watches any more: it has ended, after these events."""
+    """Change the panels of a joiner that nobody watches: it has ended, after these events."""
     if in_notebook():
         view = JoinerView(name, "ended", head)
         for event in events:

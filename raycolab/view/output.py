@@ -1,7 +1,7 @@
-"""One output of a notebook cell that is updated in place: HTML and plain text, by a `display_id` and no widgets.
+"""One output of a notebook cell that is updated in place: HTML and plain text, by a `display_id` instead of widgets.
 
-So it is still there after the page is loaded again, and the saved file has its last state. It needs IPython only where
-there is one.
+So it is still there after the page is loaded again, and the saved file has its last state. IPython is imported only
+where it runs already.
 """
 
 from __future__ import annotations

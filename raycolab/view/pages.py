@@ -59,7 +59,7 @@ def _environment() -> Environment:
     }
     # Every output that a notebook shows and saves has the style sheet in it: without comments and indentation.
     style, _, _ = loader.get_source(made, "style.css")
-    made.globals["style"] = Markup(re.sub(r"/\*.*?\*/|\s+", " ", style, flags=re.DOTALL).strip())
+    made.globals["style"] = Markup(re.sub(r"(?:/\*.*?\*/|\s)+", " ", style, flags=re.DOTALL).strip())
     return made
 
 
@@ -70,7 +70,8 @@ def amount(count: float | None) -> str:
 
 def counted(number: float, noun: str) -> str:
     """`1 node`, `3 nodes`, `0.5 GPUs`."""
-    return f"{number:g} {noun}{'' if number == 1 else 's'}"
+    shown = f"{number:g}" if isinstance(number, float) else str(number)
+    return f"{shown} {noun}{'' if number == 1 else 's'}"
 
 
 def _theme(state: str) -> str:

@@ -1,4 +1,4 @@
-"""The panels of a notebook: the head's, a joiner's, a sweep's, that of results and that of an error.
+"""The panels of a notebook: the head's, a joiner's, a sweep's, and that of results.
 
 From values to HTML by the templates; nothing here asks a head or reads a database. A status may be given as the object
 of `status --json`, as it comes from the head, or as the struct that declares it.
@@ -34,7 +34,6 @@ __all__ = [
     "JoinerEvent",
     "JoinerView",
     "PairsMap",
-    "error_panel",
     "head_bundle",
     "head_panel",
     "joiner_bundle",
@@ -45,18 +44,18 @@ __all__ = [
 ]
 
 MASK = "tunnel+•••://•••••••• (hidden)"
-"""What stands in the place of a join address that is good for nothing any more."""
+"""What replaces a join address that has become worthless."""
 
 TRUST = "Whoever runs the head runs code here and reads what this tab has mounted."
 
 _BLANK = "From a blank notebook: this cell installs the same versions and joins"
 _OVER = "This head has ended. Results stay in its database: raycolab.find(NAME).results"
-_NO_SNAPSHOTS = "None are taken: results and the head's identity are on this machine's disk alone."
+_NO_SNAPSHOTS = "No snapshots are taken: results and the head's identity are on this machine's disk only."
 _LEAVE = "Stop only detaches this cell: this machine stays in the cluster. raycolab.leave() leaves it."
 _MEANING = {
-    "DECLARED": "Declared, and not started yet: .run() starts it and shows it, .start() starts it.",
-    "PAUSED": "No new trials start, running ones go on. To go on: sweep.resume(), or raycolab resume {name}",
-    "STOPPED": "Stopped: what is pending was not run. To go on: sweep.resume(), or raycolab resume {name}",
+    "DECLARED": "Declared, but not started yet: .run() starts it and shows it, .start() starts it.",
+    "PAUSED": "No new trials start; those that run go on. To continue: sweep.resume(), or raycolab resume {name}",
+    "STOPPED": "Stopped: pending trials were not run. To continue: sweep.resume(), or raycolab resume {name}",
 }
 """What a state means where the engine says no more."""
 
@@ -254,7 +253,7 @@ def joiner_bundle(view: JoinerView) -> Bundle:
 
 def joiner_panel(view: JoinerView) -> str:
     """The joiner's panel."""
-    idle = "waits for trials" if view.state == "up" else "nothing yet"
+    idle = "waiting for trials" if view.state == "up" else "nothing yet"
     facts = {"head": view.head, "runs": "" if view.is_over else view.trial or idle}
     return render(
         "joiner.html.j2",
@@ -374,8 +373,3 @@ def results_panel(found: Findings) -> str:
         causes=grouped[:_MOST_CAUSES],
         causes_left_out=len(grouped) - _MOST_CAUSES,
     )
-
-
-def error_panel(name: str, sentence: str) -> str:
-    """The panel of an error as a value."""
-    return render("error.html.j2", name=name, sentence=sentence)

@@ -68,7 +68,7 @@ def page(found: Findings) -> str:
         best_of_pairs=_best_lines(found),
         importances=_importances(found, spec, drawn),
         importances_note=f"How much each parameter mattered, by Optuna's {importance_method()} from at most"
-        f" {IMPORTANCE_TRIALS} trials of a pair. It tells little of few trials.",
+        f" {IMPORTANCE_TRIALS} trials of a pair. Few trials tell little.",
         histories=_histories(found, drawn),
         curves=curves,
         curve_kinds=curve_kinds,
@@ -157,14 +157,18 @@ def _curves(found: Findings) -> tuple[list[Card], list[str]]:
 
 def _curves_note(curves: Mapping[int, Curve], best: int) -> str:
     """Which trial is the best, how many were pruned and how early, and what was left out."""
-    told = [f"Best: trial {best}."] if best in curves else []
-    cut = sorted(max(curve.values) for curve in curves.values() if curve.outcome == "PRUNED")
-    half = "half of them by" if len(cut) > 1 else "at"
-    told += [f"{len(cut)} pruned, {half} step {cut[(len(cut) - 1) // 2]}."] if cut else []
-    told += [f"About {MOST_CURVES} of {len(curves)} drawn."] if len(curves) > MOST_CURVES + 1 else []
+    notes = []
+    if best in curves:
+        notes.append(f"Best: trial {best}.")
+    if cut := sorted(max(curve.values) for curve in curves.values() if curve.outcome == "PRUNED"):
+        half = "half of them by" if len(cut) > 1 else "at"
+        notes.append(f"{len(cut)} pruned, {half} step {cut[(len(cut) - 1) // 2]}.")
+    if len(curves) > MOST_CURVES + 1:
+        notes.append(f"About {MOST_CURVES} of {len(curves)} drawn.")
     longest = max(len(curve.values) for curve in curves.values())
-    told += [f"{MOST_STEPS} of up to {longest} steps drawn."] if longest > MOST_STEPS else []
-    return " ".join(told)
+    if longest > MOST_STEPS:
+        notes.append(f"{MOST_STEPS} of up to {longest} steps drawn.")
+    return " ".join(notes)
 
 
 def _parallel(found: Findings, drawn: Mapping[_Pair, list[TrialRow]]) -> dict[int, list[Card]]:
@@ -198,7 +202,7 @@ def _timelines(found: Findings) -> dict[str, object]:
     for node in sorted(nodes, key=lambda name: (name != "head", len(name), name)):
         picture, slots = timeline(nodes[node], start, end)
         busy = sum(bar.ended_at - bar.started_at for bar in nodes[node]) / max((end - start) * slots, 1e-9)
-        said = f"{counted(len(nodes[node]), 'attempt')}, {slots} at once at most, busy {min(busy, 1.0) * 100:.0f} %"
+        said = f"{counted(len(nodes[node]), 'attempt')}, at most {slots} at once, busy {min(busy, 1.0) * 100:.0f} %"
         cards.append(Card(node, picture, said))
     return {
         "timelines": cards,

@@ -87,7 +87,7 @@ def _table(first: str, *others: str) -> Table:
 def traffic_lines(traffic: TrafficStatus | Mapping[str, Any]) -> list[str]:
     """What went through the tunnel since the head started, and this month where the provider counts; its warning."""
     seen = msgspec.convert(traffic, TrafficStatus)
-    line = f"through the tunnel: {bytes_text(seen.bytes)}, of which {bytes_text(seen.control_bytes)} its own overhead"
+    line = f"through the tunnel: {bytes_text(seen.bytes)}, of which {bytes_text(seen.control_bytes)} is its overhead"
     if seen.limit_bytes is not None:
         line += f"; {seen.month}: {bytes_text(seen.month_bytes)} of the {bytes_text(seen.limit_bytes)} a month of"
         line += f" {seen.provider}'s free plan"

@@ -257,5 +257,5 @@ class Cluster:
         """Declare a sweep larger than it is."""
         spec = SweepSpec.from_arguments(name, **arguments)
         sweep = self.store.existing_sweep(name)
-        self.store.add_trials(sweep.id, enumerate_trials(spec, self.store.trials(sweep.id)))
+        self.store.write(sweep.id, enumerate_trials(spec, self.store.trials(sweep.id)))
         self.store.update_sweep(sweep.id, spec=spec.to_json(), spec_fingerprint=spec.fingerprint())

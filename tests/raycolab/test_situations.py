@@ -186,7 +186,7 @@ STARTED = [
         "a store as some hosts still spell it",
         "raycolab.start_head('direct', store='postgres://me:hunter2@h/sweeps')",
         "UsageError",
-        "'postgres://' is no kind of database SQLAlchemy knows here: write postgresql://.",
+        "'postgres://' is not a kind of database that SQLAlchemy knows here: write postgresql://.",
     ),
     Row(
         "a store whose server is not there",

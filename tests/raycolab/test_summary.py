@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raycolab.main.returned import BadReturnError, metrics_of
+from raycolab.main.compute import BadReturnError, metrics_of
 from raycolab.main.traceback import cell_code_name, traceback_text
 from raycolab.summary import MOST_PAIRS, Causes, PairTally, SweepStatus, Tally, causes, sweeps_json
 from raycolab.trials import ErrorKind, Failure, Metric, SweepState, TrialRow, TrialState

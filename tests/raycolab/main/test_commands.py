@@ -53,7 +53,7 @@ def test_waiting_has_an_end(tmp_path: Path) -> None:
     """A command that never ends on this node is named as the reason, not waited for."""
 
     def impatient() -> CommandResult:
-        with pytest.raises(TimeoutError, match="a command there does not end: correct it, or mark its cell"):
+        with pytest.raises(TimeoutError, match="a command in them does not end: correct it, or mark its cell"):
             NodeOnce(tmp_path, "f", lock_wait_s=0).run("1", lambda: CommandResult(0))
         return CommandResult(0)
 

@@ -32,7 +32,7 @@ def write_main(folder: Path, *cells: str | NotebookNode) -> Path:
 
 def tagged(source: str, tag: str) -> NotebookNode:
     """A code cell with a tag."""
-    return v4.new_code_cell(source, metadata={"tags": [tag]})
+    return v4.new_code_cell(source, metadata={"tags": [tag]})  # type: ignore[no-any-return]
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -196,3 +196,24 @@ def test_a_notebook_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
     """As where it is declared, before any shell is needed."""
     with pytest.raises(MainError, match="There is no notebook"):
         raycolab.run_main(tmp_path / "MAIN.ipynb")
+
+
+PULLING = """
+from pathlib import Path
+from raycolab.main.notebook import MainNotebook
+from raycolab.main.runtime import MainRuntime
+from raycolab.trials import Metric
+
+runtime = MainRuntime(MainNotebook.load('MAIN.ipynb'), lock_dir=Path('locks'), in_worker=False)
+runtime.setup()
+print('computed', runtime.compute('m', 'd', {}, Metric('accuracy')).metrics)
+runtime.close()
+"""
+
+
+def test_a_kernel_that_pulls_can_load_a_main_that_awaits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In setup and in `compute`, though the cell that pulls runs within the kernel's own event loop."""
+    main = "import asyncio\nvalue = await asyncio.sleep(0, 2)"
+    write_main(tmp_path, main, "async def compute():\n    return value + await asyncio.sleep(0, 1)")
+    outputs, printed = in_kernel(tmp_path, monkeypatch, PULLING, "print(await __import__('asyncio').sleep(0, 'on'))")
+    assert printed == "computed {'accuracy': 3}\non\n", outputs

@@ -93,6 +93,7 @@ def test_the_constraints_are_what_those_who_stand_on_a_package_need(guard: Packa
             "it needs number-lib==1.0 (here it is 2.1), but frame-lib 5.0 needs number-lib<3,>=1.20:",
         ),
         (["cluster-lib<2"], "needs cluster-lib<2 (here it is 2.0), but every node of the cluster must have the same"),
+        (["./number_lib-1.0-py3-none-any.whl"], "it needs number-lib==1.0 (here it is 2.1), but frame-lib 5.0 needs"),
         (["model-zoo"], "it needs number-lib==1.0 (here it is 2.1), but frame-lib 5.0 needs"),
     ],
 )

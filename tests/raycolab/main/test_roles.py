@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from raycolab.main.roles import Cell, CellRole, RawCell, read_roles
+from raycolab.main.roles import Cell, CellRole, with_roles
 
 
 def roles(*sources: str) -> list[CellRole]:
@@ -14,17 +14,17 @@ def roles(*sources: str) -> list[CellRole]:
 
 def cells(*sources: str) -> tuple[Cell, ...]:
     """Untagged cells, read."""
-    return read_roles([RawCell(index, source) for index, source in enumerate(sources)])
+    return with_roles([Cell(index, source) for index, source in enumerate(sources)])
 
 
 def test_tags_decide() -> None:
     """`skip-execution` and `head-only` skip a cell and say so, `parameters` marks the defaults."""
-    read = read_roles(
+    read = with_roles(
         [
-            RawCell(0, "x = 1", ("skip-execution",)),
-            RawCell(1, "x = 1", ("mine", "head-only")),
-            RawCell(2, "x = 1", ("parameters",)),
-            RawCell(3, "x = 1", ("mine",)),
+            Cell(0, "x = 1", ("skip-execution",)),
+            Cell(1, "x = 1", ("mine", "head-only")),
+            Cell(2, "x = 1", ("parameters",)),
+            Cell(3, "x = 1", ("mine",)),
         ]
     )
     assert [cell.role for cell in read] == [CellRole.SKIP, CellRole.SKIP, CellRole.PARAMETERS, CellRole.RUN]

@@ -249,13 +249,6 @@ def test_the_summary_fits_a_terminal() -> None:
     assert repr(results(trial(0))) == results(trial(0)).summary()
 
 
-def test_html_is_escaped() -> None:
-    """A model's name is text, not markup."""
-    text = results(trial(0, model="<b>svc</b>"))._repr_html_()
-    assert "<b>svc" not in text
-    assert "&lt;b&gt;svc" in text
-
-
 def test_a_notebook_breaks_no_trial_id_over_two_lines() -> None:
     """The frame is pandas' own all the same, compares as one, and what is made of it is shown as pandas does."""
     found = results(trial(0), trial(1, model="forest"))

@@ -42,22 +42,6 @@ def _finished(rows: list[TrialRow]) -> list[TrialRow]:
     return [replace(row, state=TrialState.COMPLETE, metrics={"accuracy": 1.0}) for row in rows]
 
 
-def test_the_first_of_every_pair_comes_first() -> None:
-    """Numbers run over the pairs before they run over the index."""
-    rows = enumerate_trials(_spec())
-    assert [row.number for row in rows] == list(range(12))
-    assert [(row.model, row.dataset) for row in rows] == [("m", "d"), ("m", "e"), ("n", "d"), ("n", "e")] * 3
-    assert {row.state for row in rows} == {TrialState.PENDING}
-
-
-def test_random_rows_hold_the_draws_of_their_pair_and_index() -> None:
-    """The k-th row of a pair has its k-th configuration."""
-    spec = _spec(seed=7)
-    rows = [row for row in enumerate_trials(spec) if (row.model, row.dataset) == ("n", "e")]
-    drawn = random_search(7, "n", "e", spec.models["n"])
-    assert [row.config for row in rows] == [drawn(0), drawn(1), drawn(2)]
-
-
 @given(st.integers(1, 6), st.integers(1, 6), st.sampled_from(["random", "grid"]))
 def test_enumerating_again_adds_only_what_is_missing(before: int, after: int, method: str) -> None:
     """Extended in two steps or declared at once: the same configurations; and a third time adds nothing."""

@@ -136,6 +136,15 @@ def test_a_trial_that_never_began_is_nothing_to_the_search() -> None:
     assert studies.propose(rows[2])
 
 
+def test_a_metric_that_no_float_can_hold_teaches_nothing() -> None:
+    """It is taken for infinite, which is never best."""
+    spec = _spec()
+    rows = enumerate_trials(spec)
+    studies = Studies(spec, rows)
+    studies.ended(_ended(_begun(studies, rows[0]), 10**400))
+    assert studies.propose(rows[1])
+
+
 def test_only_bayes_proposes() -> None:
     """A row of another method has its configuration."""
     spec = _spec(method="random")

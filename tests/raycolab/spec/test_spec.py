@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from raycolab.errors import SpaceError
 from raycolab.search import enumerate_trials
 from raycolab.spec.domains import Domain
-from raycolab.spec.keys import ArgumentError
+from raycolab.spec.keys import ArgumentError, keys_of
 from raycolab.spec.spec import StoredSpecError, SweepSpec, check_fits
-from tests.raycolab.spec.spaces import domains
+from tests.raycolab.spec.spaces import domains, wild_numbers, wild_parameters
 
 _GOLDEN: list[dict[str, Any]] = json.loads(Path(__file__).with_name("golden_sweeps.json").read_text("utf-8"))
 _names = st.text("abcxyz_0", min_size=1, max_size=6)
@@ -91,17 +91,8 @@ def test_json_gives_the_same_spec_back(
     assert [list(space) for space in again.models.values()] == [list(space) for space in models.values()]
 
 
-def test_json_keeps_points_early_stopping_and_failures() -> None:
-    """And a spec that was stored before there were any is read, with the fingerprint it had."""
-    spec = SweepSpec.from_arguments(
-        "s",
-        method="bayes",
-        parameters={"o": {"lr": [0.1, 1]}},
-        points_to_evaluate=[{"o": {"lr": 1}}],
-        early_terminate={"type": "percentile", "percentile": 25},
-        max_failures=3,
-    )
-    assert SweepSpec.from_json(spec.to_json()) == spec
+def test_a_spec_of_before_some_keys_is_read() -> None:
+    """With the fingerprint it had."""
     plain = SweepSpec.from_arguments("s", parameters={"x": [1]})
     older = {
         key: value
@@ -159,6 +150,33 @@ _json_values = st.recursive(
     ),
     max_leaves=4,
 )
+
+
+_written_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | wild_numbers
+    | st.sampled_from(["", "median", "hyperband", "x", "4GB", "default", "grid"]),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(
+            st.sampled_from(["type", "name", "goal", "x", "cpus", "memory", "default", "s"]), inner, max_size=2
+        )
+    ),
+    max_leaves=4,
+)
+
+
+@given(
+    st.dictionaries(st.sampled_from([key.name for key in keys_of(SweepSpec)[2:]]), _written_values, max_size=2),
+    st.none() | wild_parameters,
+)
+def test_whatever_is_given_is_a_spec_or_one_error(arguments: dict[str, object], parameter: object) -> None:
+    """No value of any key makes any other, and what is accepted can be stored."""
+    space = {} if parameter is None else {"parameters": {"x": parameter}}
+    with contextlib.suppress(ArgumentError):
+        spec = SweepSpec.from_arguments("s", **(arguments | space))
+        assert SweepSpec.from_json(spec.to_json()).to_json() == spec.to_json()
 
 
 @st.composite

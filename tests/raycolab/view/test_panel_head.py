@@ -71,11 +71,11 @@ def test_a_used_up_allowance_is_a_warning() -> None:
 
 
 def test_the_last_snapshot_says_its_age() -> None:
-    """Its number, its folder; what is wrong with the next; and what it means that none are taken."""
+    """Its age; what is wrong with the next, as a warning; and what it means that none are taken."""
     assert "snapshot 12, 24 s old, in /content/drive/MyDrive/raycolab" in page().texts
-    assert "on this machine's disk alone" in page(snapshots=None).text
+    assert "on this machine's disk only" in page(snapshots=None).text
     stuck = page(snapshots={**six.head_status()["snapshots"], "error": "the folder is full"})
-    assert ("p", {"class": "told warn"}) in stuck.tags
+    assert ("p", {"class": "notice warn"}) in stuck.tags
     assert "the folder is full" in stuck.text
     bare = {key: value for key, value in six.head_status().items() if key != "snapshots"}
     assert "Snapshots" not in Page(head_panel(bare, six.ADDRESS)).texts

@@ -29,7 +29,7 @@ def test_it_says_how_to_leave_and_who_runs_code_here() -> None:
 
 def test_a_machine_without_a_trial_waits_for_one() -> None:
     """Or is not up yet."""
-    assert "waits for trials" in joiner_panel(JoinerView("joiner-3", "up"))
+    assert "waiting for trials" in joiner_panel(JoinerView("joiner-3", "up"))
     assert "nothing yet" in joiner_panel(JoinerView(None, "connecting"))
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import msgspec
 import pytest
 
-from raycolab.summary import NodeStatus, PairTally, SweepStatus
+from raycolab.summary import PairTally
 from raycolab.trials import SweepState
 from raycolab.view.panels import PairsMap, head_panel, sweep_panel
-from raycolab.view.progress import sweep_line
 from tests.raycolab.view import cluster_of_six as six
 from tests.raycolab.view.pages import Page
 
@@ -163,15 +161,6 @@ def test_its_style_touches_nothing_else_on_the_page() -> None:
     found = [each.strip("} ") for each in selectors if each.strip("} ")]
     assert len(found) >= 5
     assert [each for each in found if ".raycolab" not in each] == []
-
-
-def test_the_panel_says_no_less_than_the_line() -> None:
-    """Each number of the terminal's line is on the panel."""
-    sweep, nodes = msgspec.convert(six.sweep(), SweepStatus), msgspec.convert(six.nodes(), list[NodeStatus])
-    panel = Page(sweep_panel(sweep, nodes, 503.0)).text.replace(" / ", "/")
-    for part in sweep_line(sweep, nodes, 503.0).split("  "):
-        for word in part.removesuffix(" left").removesuffix(" nodes").replace("best accuracy", "").split(", "):
-            assert word.strip("() ").split(" (")[0] in panel
 
 
 def done(best: dict[str, float | None]) -> list[PairTally]:

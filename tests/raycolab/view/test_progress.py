@@ -16,7 +16,6 @@ from raycolab.errors import Detached
 from raycolab.summary import Best, NodeStatus, SweepStatus
 from raycolab.trials import SweepState
 from raycolab.view.progress import SweepProgress, sweep_line
-from raycolab.view.tables import best_text
 
 BEST = Best("accuracy", 0.98333, "svc", "iris", 3)
 NODES = [NodeStatus(name="head"), NodeStatus(name="joiner-1")]
@@ -66,12 +65,6 @@ def test_what_is_not_known_is_not_shown() -> None:
 def test_a_sweep_that_rests_says_so() -> None:
     """Or its unmoving count would look like a hang."""
     assert "running 0  paused  1 node  2.0 s" in sweep_line(status(state=SweepState.PAUSED, running=0), NODES[:1], 2.0)
-
-
-def test_the_best_is_shown_with_its_pair() -> None:
-    """Nothing before there is one."""
-    assert best_text(BEST) == "accuracy 0.9833 (svc on iris)"
-    assert best_text(None) == ""
 
 
 def test_a_warning_is_told_at_once_and_once() -> None:

@@ -87,9 +87,9 @@ def test_traffic_is_told_in_a_line() -> None:
     """The month only where the provider counts; the warning is a line of its own."""
     traffic = {"bytes": 12_300_000, "control_bytes": 400_000, "provider": "ngrok", "month": "2026-11"}
     plain = {**traffic, "month_bytes": 900_000_000, "limit_bytes": None, "warning": None}
-    assert traffic_lines(plain) == ["through the tunnel: 12.3 MB, of which 400 kB its own overhead"]
+    assert traffic_lines(plain) == ["through the tunnel: 12.3 MB, of which 400 kB is its overhead"]
     assert traffic_lines({**plain, "limit_bytes": 10**9, "warning": "Mind."}) == [
-        "through the tunnel: 12.3 MB, of which 400 kB its own overhead; 2026-11: 900 MB of the 1.0 GB a month of "
+        "through the tunnel: 12.3 MB, of which 400 kB is its overhead; 2026-11: 900 MB of the 1.0 GB a month of "
         "ngrok's free plan",
         "Mind.",
     ]
