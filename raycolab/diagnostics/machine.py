@@ -18,7 +18,7 @@ from packaging.version import InvalidVersion, Version
 
 from raycolab.diagnostics.check import Finding, bad, good, note
 from raycolab.errors import UsageError
-from raycolab.node.data_dir import DATA_DIR_VARIABLE, DataDir, make_run_dir
+from raycolab.node.data_dir import DATA_DIR_VARIABLE, DataDir, Identity, MonthTraffic, make_run_dir
 from raycolab.node.launch import cpu_count
 from raycolab.node.ray_command import RayPorts, ports_needed
 from raycolab.node.ray_process import check_ports_free
@@ -218,8 +218,8 @@ def data_directory(data_dir: DataDir) -> Finding:
             f"{data_dir.path} cannot be the data directory ({error.strerror}): give --data-dir, or {DATA_DIR_VARIABLE},"
             " a folder you may write to."
         ) from error
-    data_dir.load_identity()
-    data_dir.load_traffic()
+    data_dir.load(Identity)
+    data_dir.load(MonthTraffic)
     kind = file_system(existing, {part.mountpoint: part.fstype for part in psutil.disk_partitions(all=True)})
     if kind.startswith(_NETWORK_DISKS):
         return bad(

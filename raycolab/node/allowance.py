@@ -19,11 +19,11 @@ WARN_AT = (0.8, 0.95, 1.0)  # of the allowance
 class Allowance:
     """Adds what this head moves to the month that the head before left."""
 
-    def __init__(self, provider: str, limit_bytes: int | None, before: MonthTraffic) -> None:
+    def __init__(self, provider: str, limit_bytes: int | None, before: MonthTraffic | None) -> None:
         self._provider = provider
         self._limit_bytes = limit_bytes  # a month; None: the provider does not count
         # What the next head needs to go on counting.
-        self.month = before
+        self.month = before or MonthTraffic()
         self._counted = 0  # bytes of this head that are in the month, or in one before
         self._warned = 0  # levels of WARN_AT that `new_warning` has returned
 
@@ -36,7 +36,7 @@ class Allowance:
         self._counted = total_bytes
 
     def status(self) -> dict[str, Any]:
-        """The month as `status --json` shows it: month, month_bytes, limit_bytes (None: none), warning (or None)."""
+        """What a TrafficStatus says of the month."""
         return {
             "provider": self._provider,
             "month": self.month.month,

@@ -23,7 +23,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import msgspec
 
@@ -41,8 +41,9 @@ _NOT_USABLE = {errno.ENOTDIR, errno.EEXIST, errno.EACCES, errno.EPERM, errno.ERO
 
 
 class HeadRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`head.json`: the running head."""
+    """The running head."""
 
+    FILE: ClassVar[str] = "head.json"
     pid: int
     control: str  # path of the supervisor's control socket
     started_at: float  # seconds since the epoch
@@ -50,27 +51,30 @@ class HeadRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """`identity.json`: what a head takes over from the one before, so that the join address outlives it."""
+    """What a head takes over from the one before, so that the join address outlives it."""
 
+    FILE: ClassVar[str] = "identity.json"
     hub: str  # the hub's key, certificate and secret, as `tunnel.secure` writes them
     ray_token: str
     provider: dict[str, str] = {}  # what the provider wants to find again, such as its port
 
 
 class MonthTraffic(msgspec.Struct, frozen=True):
-    """`traffic.json`: what went through the tunnel in one month."""
+    """What went through the tunnel in one month."""
 
+    FILE: ClassVar[str] = "traffic.json"
     month: str = ""  # as 2026-11
     bytes: int = 0
 
 
 class Heads(msgspec.Struct, frozen=True):
-    """`heads.json`: in whose place in a folder of snapshots this directory is, its own name last."""
+    """In whose place in a folder of snapshots this directory is, its own name last."""
 
-    heads: list[str] = []
+    FILE: ClassVar[str] = "heads.json"
+    heads: tuple[str, ...] = ()
 
 
-R = TypeVar("R", bound=msgspec.Struct)
+Record = TypeVar("Record", HeadRecord, Identity, MonthTraffic, Heads)
 
 
 class DataLock:
@@ -112,43 +116,34 @@ class DataDir:
         """Where the default store lies."""
         return self.path / DATABASE_NAME
 
-    def load_identity(self) -> Identity | None:
-        """What `save_identity` saved, or None. Raises ClusterError for a damaged file."""
-        return self._read("identity.json", Identity)
+    def load(self, kind: type[Record]) -> Record | None:
+        """The record of this kind that was saved last, or None. Raises ClusterError for a damaged file."""
+        try:
+            return msgspec.json.decode((self.path / kind.FILE).read_bytes(), type=kind)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise self._unusable(error) from error
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise self.damaged(kind.FILE) from error
 
-    def save_identity(self, identity: Identity) -> None:
-        """Replace the identity; on return it is on the disk."""
-        self._write("identity.json", identity)
-
-    def load_traffic(self) -> MonthTraffic:
-        """What `save_traffic` saved, or an empty month. Raises ClusterError for a damaged file."""
-        return self._read("traffic.json", MonthTraffic) or MonthTraffic()
-
-    def save_traffic(self, traffic: MonthTraffic) -> None:
-        """Replace the count of the month's bytes."""
-        self._write("traffic.json", traffic)
-
-    def load_heads(self) -> list[str]:
-        """The names that `save_heads` saved, or none. Raises ClusterError for a damaged file."""
-        return (self._read("heads.json", Heads) or Heads()).heads
-
-    def save_heads(self, heads: list[str]) -> None:
-        """Replace the names in whose place in a folder of snapshots this directory is, its own last."""
-        self._write("heads.json", Heads(heads))
-
-    def write_head(self, record: HeadRecord) -> None:
-        """Say where the running head can be reached."""
-        self._write("head.json", record)
+    def save(self, record: HeadRecord | Identity | MonthTraffic | Heads) -> None:
+        """Replace the record of this kind; on return it is on the disk, whole."""
+        self._make()
+        try:
+            write_private(self.path / record.FILE, msgspec.json.format(msgspec.json.encode(record), indent=1).decode())
+        except OSError as error:
+            raise self._unusable(error) from error
 
     def read_head(self) -> HeadRecord | None:
         """The running head, or None when there is none or the one that wrote the record does not listen any more."""
-        record = self._read("head.json", HeadRecord)
+        record = self.load(HeadRecord)
         return record if record is not None and _is_listening(record.control) else None
 
     def clear_head(self) -> None:
         """Forget the running head."""
         with contextlib.suppress(OSError):
-            (self.path / "head.json").unlink(missing_ok=True)
+            (self.path / HeadRecord.FILE).unlink(missing_ok=True)
 
     def lock(self) -> DataLock:
         """Take the directory for this process. Raises ClusterError when another head has it."""
@@ -185,23 +180,6 @@ class DataDir:
         except OSError as error:
             raise self._unusable(error) from error
 
-    def _read(self, name: str, kind: type[R]) -> R | None:
-        try:
-            return msgspec.json.decode((self.path / name).read_bytes(), type=kind)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise self._unusable(error) from error
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:  # the latter for a name that is not UTF-8
-            raise self.damaged(name) from error
-
-    def _write(self, name: str, record: msgspec.Struct) -> None:
-        self._make()
-        try:
-            write_private(self.path / name, msgspec.json.format(msgspec.json.encode(record), indent=1).decode())
-        except OSError as error:
-            raise self._unusable(error) from error
-
     def _unusable(self, error: OSError) -> RaycolabError:
         reason = os.strerror(error.errno or 0)
         if self.path.exists() and not self.path.is_dir():
@@ -219,7 +197,7 @@ class DataDir:
     def damaged(self, name: str) -> ClusterError:
         """The error for a file of this directory that does not hold what was written to it."""
         cure = "delete it and start the head again"
-        if name == "identity.json":
+        if name == Identity.FILE:
             cure = (
                 "start the head with --new-address (in a notebook new_address=True), and give joiners the new address"
             )

@@ -24,14 +24,15 @@ from raycolab import providers
 from raycolab.errors import ClusterError, RaycolabError, UnknownNodeError, UsageError
 from raycolab.files import write_private
 from raycolab.node.allowance import Allowance
-from raycolab.node.data_dir import DataDir, HeadRecord, Identity
+from raycolab.node.data_dir import DataDir, HeadRecord, Identity, MonthTraffic
 from raycolab.node.lifeline import exec_with_lifeline
 from raycolab.node.mesh_watch import MeshWatch, Reachable
-from raycolab.node.ray_command import RayPorts, head_command, ports_needed, ray_environment, required_ports
+from raycolab.node.ray_command import RayPorts, ports_needed, ray_environment, required_ports, start_command
 from raycolab.node.ray_process import RayProcess
 from raycolab.node.rpc import ControlServer, EngineLine, Peer
 from raycolab.node.snapshots import Snapshots
 from raycolab.store import open_store, sqlite_url
+from raycolab.summary import ClusterStatus, NodeStatus, SnapshotStatus, TrafficStatus
 from tunnel.address import JoinAddress
 from tunnel.errors import IdentityError, PortTaken
 from tunnel.hub import GRACE_S, Hub
@@ -83,7 +84,7 @@ class HeadSupervisor:
         self._store_url = options.store or sqlite_url(data_dir.database_path)
         self._engine = EngineLine(self._on_progress)
         self._progress: dict[str, Any] = {"sweeps": [], "trials": {}}
-        stored = None if options.new_address else data_dir.load_identity()
+        stored = None if options.new_address else data_dir.load(Identity)
         self._identity, self._token = self._take_identity(stored)
         self._remembered = {} if stored is None else stored.provider
         self._provider = providers.choose_provider(
@@ -94,7 +95,7 @@ class HeadSupervisor:
             remembered=self._remembered,
             run_dir=run_dir,
         )
-        self._allowance = Allowance(self._provider.name, self._provider.free_month_bytes, data_dir.load_traffic())
+        self._allowance = Allowance(self._provider.name, self._provider.free_month_bytes, data_dir.load(MonthTraffic))
         self._watch = MeshWatch(self._token, self._take_secrets(), self._on_node_lost)
         self._hub = Hub(
             self._identity,
@@ -121,7 +122,7 @@ class HeadSupervisor:
         """
         try:
             await _first_to_end(self.stopping.wait(), self._start())
-            if self.join_address and not self.stopping.is_set():
+            if not self.stopping.is_set():
                 joinable(self.join_address)
                 await _first_to_end(
                     self.stopping.wait(), self._stay_reachable(), self._until_ray_ends(), self._count_traffic()
@@ -137,25 +138,25 @@ class HeadSupervisor:
         self._bound = await self._listen()
         url = await self._provider.open(self._bound)
         remembered = {**self._remembered, **self._provider.remember()}
-        self._data_dir.save_identity(Identity(self._identity.to_pem().decode(), self._token, remembered))
+        self._data_dir.save(Identity(self._identity.to_pem().decode(), self._token, remembered))
         await self._control.start()
         await self._ray.start()
         self._watch.head_is_up(
             Reachable(self._hub.node.id, self._hub.node.name, required_ports(self._ports, head=True))
         )
         await self._start_engine()
-        self._data_dir.write_head(
+        self._data_dir.save(
             HeadRecord(os.getpid(), str(self._control_path), started_at=time.time(), store=self._store_url)
         )
-        await self._set_address(url)
+        self._set_address(url)
 
-    async def _set_address(self, url: str) -> None:
+    def _set_address(self, url: str) -> None:
         """Joiners reach the hub at `url`: say so where people and joiners look."""
         self.join_address = JoinAddress(url, self._identity.pin, self._identity.secret).text
         if self._options.join_address_file is not None:
             write_address_file(Path(self._options.join_address_file), self.join_address)
         if self._keeper is not None:
-            await self._keeper.keep(self.join_address)
+            self._keeper.keep(self.join_address)
 
     def _take_identity(self, stored: Identity | None) -> tuple[HubIdentity, str]:
         """The head's key and secret and Ray's token, kept so that the join address outlives the head."""
@@ -164,7 +165,7 @@ class HeadSupervisor:
         try:
             return HubIdentity.from_pem(stored.hub.encode()), stored.ray_token
         except IdentityError as error:
-            raise self._data_dir.damaged("identity.json") from error
+            raise self._data_dir.damaged(Identity.FILE) from error
 
     def _take_secrets(self) -> dict[str, str]:
         missing = [name for name in self._options.secrets if name not in self._environ]
@@ -185,10 +186,11 @@ class HeadSupervisor:
             raise
 
     def _ray_process(self) -> RayProcess:
-        command = head_command(
+        command = start_command(
             self._ports,
             node_ip=self._hub.node.address,
             node_name=self._hub.node.name,
+            head_address=None,
             num_cpus=self._options.num_cpus,
             num_gpus=self._options.num_gpus or None,
             temp_dir=str(self._run_dir / "ray"),
@@ -243,7 +245,7 @@ class HeadSupervisor:
             for delay_s in REOPEN_S:
                 await asyncio.sleep(delay_s)
                 try:
-                    await self._set_address(await self._provider.open(self._bound))
+                    self._set_address(await self._provider.open(self._bound))
                     log.info("the provider is back")
                     break
                 except RaycolabError as error:
@@ -262,16 +264,16 @@ class HeadSupervisor:
     def _save_traffic(self) -> None:
         self._allowance.count(self._hub.traffic.total, time.time())
         try:
-            self._data_dir.save_traffic(self._allowance.month)
+            self._data_dir.save(self._allowance.month)
         except RaycolabError as error:  # a full disk: the count is the least of it
             log.warning("the month's traffic was not saved: %s", error)
 
-    def _traffic(self) -> dict[str, Any]:
+    def _traffic(self) -> TrafficStatus:
         """All bytes of this head, and the month's."""
         traffic = self._hub.traffic
         self._allowance.count(traffic.total, time.time())
         control = traffic.control_sent + traffic.control_received
-        return {"bytes": traffic.total, "control_bytes": control, **self._allowance.status()}
+        return TrafficStatus(bytes=traffic.total, control_bytes=control, **self._allowance.status())
 
     def _on_node_lost(self, name: str) -> None:
         self._engine.tell({"op": "node_lost", "node": name})
@@ -304,7 +306,7 @@ class HeadSupervisor:
             return {}
         return await self._engine.ask(request)
 
-    def _nodes(self) -> list[dict[str, Any]]:
+    def _nodes(self) -> list[NodeStatus]:
         return self._watch.nodes(cpus=self._options.num_cpus, gpus=self._options.num_gpus)
 
     async def _remove(self, name: str) -> None:
@@ -348,35 +350,19 @@ def write_address_file(path: Path, address: str) -> None:
 
 
 def cluster_status(
-    nodes: Iterable[Mapping[str, Any]],
+    nodes: Iterable[NodeStatus],
     progress: Mapping[str, Any],
-    traffic: Mapping[str, Any],
-    snapshots: Mapping[str, Any] | None,
+    traffic: TrafficStatus,
+    snapshots: SnapshotStatus | None,
 ) -> dict[str, Any]:
-    """The cluster's state as `raycolab status --json` prints it, from what the mesh and the engine know.
-
-        {"nodes": [{"name", "state", "cpus", "gpus", "trial", "rtt_ms", "bytes_sent", "bytes_received",
-                    "control_sent", "control_received", "warning"}],
-         "sweeps": [{"name", "state", "total", "pending", "running", "complete", "pruned", "failed", "lost",
-                     "cancelled", "eta_s", "best", "sentence", "metric": {"name", "mode"},
-                     "pairs": [{"model", "dataset", "total", "done", "failed", "best"}], "pairs_left_out",
-                     "causes": [{"text", "count"}], "causes_left_out", "done_on": {node: trials}}],
-         "traffic": {"bytes", "control_bytes", "provider", "month", "month_bytes", "limit_bytes", "warning"},
-         "snapshots": {"folder", "number", "age_s", "up_to_date", "error"} or null}
-
-    A node's bytes are those of its WebSockets since it joined, seen from the node; `control_sent` and
-    `control_received` are the part of them that is the mesh's own. `traffic` is all that passed since the head started,
-    in both directions, and the month's sum over all heads of the data directory beside what the provider gives for
-    free. `snapshots` is null where none are taken; `number` and `age_s` are of the last one (null before the first),
-    `up_to_date` says that nothing finished since, and `error` is a sentence while none can be taken.
-    """
+    """A ClusterStatus as `status --json` prints it: the mesh's nodes, each with its trial, and the engine's sweeps."""
     trials = progress.get("trials", {})
-    return {
-        "nodes": [{**node, "trial": trials.get(node["name"])} for node in nodes],
-        "sweeps": list(progress.get("sweeps", ())),
-        "traffic": dict(traffic),
-        "snapshots": None if snapshots is None else dict(snapshots),
-    }
+    status = ClusterStatus(
+        nodes=[msgspec.structs.replace(node, trial=trials.get(node.name)) for node in nodes],
+        traffic=traffic,
+        snapshots=snapshots,
+    )
+    return {**msgspec.to_builtins(status), "sweeps": list(progress.get("sweeps", ()))}
 
 
 async def _first_to_end(*work: Coroutine[Any, Any, object]) -> None:

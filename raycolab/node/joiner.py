@@ -29,7 +29,7 @@ from raycolab.node.messages import (
     read_message,
     written,
 )
-from raycolab.node.ray_command import RayPorts, joiner_command, ports_needed, ray_environment
+from raycolab.node.ray_command import RayPorts, ports_needed, ray_environment, start_command
 from raycolab.node.ray_process import RayProcess
 from raycolab.node.versions import versions
 from raycolab.providers import edge_sentence
@@ -68,7 +68,7 @@ class JoinerSupervisor:
         options: JoinerOptions,
         run_dir: Path,
         environ: Mapping[str, str],
-        changed: Callable[[str, str], None],
+        on_change: Callable[[str, str], None],  # gets the state and a sentence
     ) -> None:
         self.state = "connecting"  # connecting, joining, starting, up, away, rejoining
         self.node: Node | None = None
@@ -77,7 +77,7 @@ class JoinerSupervisor:
         self._options = options
         self._run_dir = run_dir
         self._environ = environ
-        self._changed = changed
+        self._on_change = on_change
         self._agent = Agent(
             address,
             self,
@@ -88,7 +88,7 @@ class JoinerSupervisor:
             give_up_s=options.give_up_s,
             turned_away=self._on_turned_away,
         )
-        self._obstacle: str | None = None  # what stands before the hub and was said last
+        self._obstacle: str | None = None  # what stands before the hub, as reported last
         self._ray: asyncio.Task[None] | None = None
         self._cut_off = False  # the tunnel is gone
         self._lives = 0  # Ray gets a directory of its own in each life as a node
@@ -100,7 +100,7 @@ class JoinerSupervisor:
 
     async def run(self) -> str:
         """Be a joiner; returns why it ended. Raises JoinError, PortTakenError or ClusterError, each a sentence."""
-        self._say("connecting", f"connecting to {self._address.url}")
+        self._report("connecting", f"connecting to {self._address.url}")
         try:
             return await self._agent.run()
         except (Refused, PinMismatch) as error:
@@ -124,7 +124,7 @@ class JoinerSupervisor:
         self._cut_off = False
         wanted = self._options.name
         taken = "" if wanted in (None, welcome.node.name) else f": another node is called {wanted!r}"
-        self._say("joining", f"joined as {welcome.node.name}{taken}")
+        self._report("joining", f"joined as {welcome.node.name}{taken}")
 
     def ready(self) -> None:
         """Everyone listens for this node; the head says what comes next."""
@@ -144,13 +144,13 @@ class JoinerSupervisor:
         """The WebSocket came or went."""
         self._obstacle = None
         if up:
-            self._say("up" if self._ray is not None else "joining", "the link is back")
+            self._report("up" if self._ray is not None else "joining", "the link is back")
         else:
-            self._say("away", f"the link is down ({reason}); trying again")
+            self._report("away", f"the link is down ({reason}); trying again")
 
     async def left(self, reason: str) -> None:
         """The node is lost: its Ray is of no use any more, and in the way of the next one."""
-        self._say("rejoining", reason)
+        self._report("rejoining", reason)
         self._cut_off, self.trial = True, None
         await self._end_ray()
 
@@ -159,7 +159,7 @@ class JoinerSupervisor:
         sentence = edge_sentence(headers)
         if sentence is not None and sentence != self._obstacle:
             self._obstacle = sentence
-            self._say(self.state, sentence)
+            self._report(self.state, sentence)
 
     # Ray.
 
@@ -168,10 +168,10 @@ class JoinerSupervisor:
         for attempt in itertools.count():
             ray = self._ray_process(node, start, attempt)
             try:
-                self._say("starting", "starting Ray")
+                self._report("starting", "starting Ray")
                 await ray.start()
                 self._agent.message(written(RayIsUp()))
-                self._say("up", f"{node.name} is up with {counted(self._options.num_cpus, 'CPU')}")
+                self._report("up", f"{node.name} is up with {counted(self._options.num_cpus, 'CPU')}")
                 code = await ray.wait()
                 reason = f"{ray.last_words()} (exit code {code})"
                 await ray.stop()
@@ -182,12 +182,12 @@ class JoinerSupervisor:
                 await ray.stop(0.0) if self._cut_off else await ray.stop()
                 raise
             self._agent.message(written(RayIsDown(reason)))
-            self._say("starting", f"Ray ended: {reason}")
+            self._report("starting", f"Ray ended: {reason}")
             await asyncio.sleep(min(RESTART_S * 2**attempt, LONGEST_RESTART_S))
 
     def _ray_process(self, node: Node, start: StartRay, attempt: int) -> RayProcess:
         folder = self._run_dir / f"ray{self._lives}-{attempt}"
-        command = joiner_command(
+        command = start_command(
             RayPorts.of(node.block),
             node_ip=node.address,
             node_name=node.name,
@@ -224,7 +224,7 @@ class JoinerSupervisor:
         self._chores.add(chore)
         chore.add_done_callback(self._chores.discard)
 
-    def _say(self, state: str, text: str) -> None:
+    def _report(self, state: str, text: str) -> None:
         self.state = state
         log.info("%s", text)
-        self._changed(state, text)
+        self._on_change(state, text)

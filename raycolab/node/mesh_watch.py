@@ -28,14 +28,14 @@ from raycolab.node.messages import (
 )
 from raycolab.node.ray_command import RayPorts, required_ports
 from raycolab.node.versions import mismatch, versions
+from raycolab.summary import NodeStatus
 from tunnel.errors import Refused, RemoteProtocolError
 from tunnel.hub import Hub
 from tunnel.nodes import HUB, Node, NodeId
-from tunnel.transport import Traffic
 
-__all__ = ["MeshWatch", "Probe", "Reachable", "failure_sentence", "plan"]
+__all__ = ["MeshWatch", "Reachable"]
 
-PROBE_S = 15.0  # for all the dials of one node, which run at once
+DIAL_S = 15.0  # for all the dials of one node, which run at once
 TRIALS_EVERY_S = 2.0  # a joiner hears of its trial this often at most, however short trials are
 LONGEST_REASON = 600  # characters of what a joiner says about itself
 
@@ -96,24 +96,26 @@ class MeshWatch:
         if self._trials_timer is None:
             self._send_trials()
 
-    def nodes(self, *, cpus: int, gpus: int) -> list[dict[str, Any]]:
-        """Every node as `status --json` shows it, first the head, which has these CPUs and GPUs."""
-        head: dict[str, Any] = {"name": self.hub.node.name, "state": "up" if self._head else "starting"}
-        head |= {"cpus": cpus, "gpus": gpus, "rtt_ms": 0.0, **_seen_from_there(Traffic()), "warning": None}
-        rows = [head]
+    def nodes(self, *, cpus: int, gpus: int) -> list[NodeStatus]:
+        """Every node, without its trial; first the head, which has these CPUs and GPUs."""
+        state = "up" if self._head else "starting"
+        rows = [NodeStatus(name=self.hub.node.name, state=state, cpus=cpus, gpus=gpus, rtt_ms=0.0)]
         for peer in self.hub.peers:
-            joiner = self._joiners[peer.node.id]
-            rtt_s = peer.link.round_trip_s
+            joiner, rtt_s = self._joiners[peer.node.id], peer.link.round_trip_s
             rows.append(
-                {
-                    "name": joiner.node.name,
-                    "state": joiner.state if peer.carrier is not None else "away",
-                    "cpus": joiner.cpus,
-                    "gpus": joiner.gpus,
-                    "rtt_ms": None if rtt_s is None else round(rtt_s * 1000, 1),
-                    **_seen_from_there(peer.traffic),
-                    "warning": joiner.warning,
-                }
+                NodeStatus(
+                    name=joiner.node.name,
+                    state=joiner.state if peer.carrier is not None else "away",
+                    cpus=joiner.cpus,
+                    gpus=joiner.gpus,
+                    rtt_ms=None if rtt_s is None else round(rtt_s * 1000, 1),
+                    # Seen from there: it sent what the hub received.
+                    bytes_sent=peer.traffic.received,
+                    bytes_received=peer.traffic.sent,
+                    control_sent=peer.traffic.control_received,
+                    control_received=peer.traffic.control_sent,
+                    warning=joiner.warning,
+                )
             )
         return rows
 
@@ -198,73 +200,43 @@ class MeshWatch:
         self._trials_timer = loop.call_later(TRIALS_EVERY_S, self._send_trials) if changed else None
 
     async def _test(self, joiner: _Joiner) -> None:
-        """See that everyone reaches a joiner whose Ray is up, and it everyone; then it counts as up."""
+        """See that everyone reaches a joiner whose Ray is up, and it everyone; then it counts as up.
+
+        What the others can reach of each other was tested when they came.
+        """
         assert self._head is not None
         others = [self._head] + [other.reachable for other in self._joiners.values() if other.state == "up"]
-        probes = plan(joiner.reachable, others)
-        failed: list[Probe] = []
-        sources = {probe.source for probe in probes}
-        for result in await asyncio.gather(*(self._dial_from(source, probes) for source in sources)):
-            failed += result
-        joiner.warning = failure_sentence(failed, [joiner.reachable, *others])
+        newcomer = joiner.reachable
+        failures = await asyncio.gather(
+            self._failures(newcomer, others), *(self._failures(other, [newcomer]) for other in others)
+        )
+        joiner.warning = next((sentence for found in failures for sentence in found), None)
         joiner.state = "up" if joiner.warning is None else "unreachable"
         log.info("%s is %s", joiner.node.name, joiner.warning or "up")
 
-    async def _dial_from(self, source: int, probes: list[Probe]) -> list[Probe]:
-        """The probes that this node should carry out and that fail."""
-        mine = [probe for probe in probes if probe.source == source]
+    async def _failures(self, source: Reachable, targets: Iterable[Reachable]) -> list[str]:
+        """A sentence for each port of these nodes that `source` cannot dial."""
+        dials = [(target, role, port) for target in targets for role, port in target.ports.items()]
+        failed = await self._dial_from(source.id, [(target.id, port) for target, _, port in dials])
+        return [
+            f"{source.name} cannot reach {target.name}'s {role} port {port}: trials may fail there; end the joiner and"
+            " run it again."
+            for target, role, port in dials
+            if (target.id, port) in failed
+        ]
+
+    async def _dial_from(self, source: int, targets: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Those of the targets, each a node and a port, that the node `source` cannot dial."""
         if source == HUB:
-            codes = await asyncio.gather(*(self.hub.probe(NodeId(p.target), p.port, PROBE_S) for p in mine))
-            return [probe for probe, code in zip(mine, codes, strict=True) if code is not None]
+            codes = await asyncio.gather(*(self.hub.probe(NodeId(node), port, DIAL_S) for node, port in targets))
+            return [target for target, code in zip(targets, codes, strict=True) if code is not None]
         question = next(self._questions)
         answer: asyncio.Future[list[tuple[int, int]]] = asyncio.get_running_loop().create_future()
         self._answers[question] = answer
-        self._send(source, Dial(question, [(probe.target, probe.port) for probe in mine]))
+        self._send(source, Dial(question, targets))
         try:
-            failed = await asyncio.wait_for(answer, 2 * PROBE_S)
+            return await asyncio.wait_for(answer, 2 * DIAL_S)
         except TimeoutError:
-            return mine
+            return targets
         finally:
             del self._answers[question]
-        return [probe for probe in mine if (probe.target, probe.port) in failed]
-
-
-def _seen_from_there(traffic: Traffic) -> dict[str, int]:
-    """A node's bytes: it sent what the hub received."""
-    return {
-        "bytes_sent": traffic.received,
-        "bytes_received": traffic.sent,
-        "control_sent": traffic.control_received,
-        "control_received": traffic.control_sent,
-    }
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """One dial: from the node `source` to a port of the node `target`."""
-
-    source: int
-    target: int
-    port: int
-
-
-def plan(newcomer: Reachable, others: Iterable[Reachable]) -> list[Probe]:
-    """Every dial between a newcomer and the others, in both directions."""
-    probes = []
-    for other in others:
-        probes += [Probe(other.id, newcomer.id, port) for port in newcomer.ports.values()]
-        probes += [Probe(newcomer.id, other.id, port) for port in other.ports.values()]
-    return probes
-
-
-def failure_sentence(failed: Iterable[Probe], nodes: Iterable[Reachable]) -> str | None:
-    """One sentence for the first of these dials between these nodes, None when there is none."""
-    known = {node.id: node for node in nodes}
-    for probe in failed:
-        source, target = known[probe.source].name, known[probe.target]
-        role = next(role for role, port in target.ports.items() if port == probe.port)
-        return (
-            f"{source} cannot reach {target.name}'s {role} port {probe.port}: trials may fail there; end the joiner and"
-            " run it again."
-        )
-    return None

@@ -21,11 +21,10 @@ from tunnel.nodes import PortBlock, block_size
 
 __all__ = [
     "RayPorts",
-    "head_command",
-    "joiner_command",
     "ports_needed",
     "ray_environment",
     "required_ports",
+    "start_command",
 ]
 
 _FIXED_PORTS = 8
@@ -114,57 +113,23 @@ def required_ports(ports: RayPorts, *, head: bool) -> dict[str, int]:
     return {"GCS": ports.gcs, **required} if head else required
 
 
-def head_command(
-    ports: RayPorts, *, node_ip: str, node_name: str, num_cpus: int, num_gpus: int | None, temp_dir: str
-) -> list[str]:
-    """The arguments that start Ray's head node in the foreground; `num_gpus=None` lets Ray count them."""
-    return [
-        *_start(ports, node_ip, node_name, num_cpus, num_gpus, temp_dir),
-        "--head",
-        f"--port={ports.gcs}",
-        f"--dashboard-port={ports.dashboard}",
-        "--include-dashboard=false",
-        "--no-monitor",  # the autoscaler's: nothing here scales by itself, and it costs a second of CPU and 85 MB
-    ]
-
-
-def joiner_command(
+def start_command(
     ports: RayPorts,
     *,
     node_ip: str,
     node_name: str,
-    head_address: str,
+    head_address: str | None,
     num_cpus: int,
     num_gpus: int | None,
     temp_dir: str,
 ) -> list[str]:
-    """The arguments that join Ray's head at `head_address` (`127.77.0.1:port` of its GCS), in the foreground."""
-    return [
-        *_start(ports, node_ip, node_name, num_cpus, num_gpus, temp_dir),
-        f"--address={head_address}",
-    ]
+    """The arguments that start Ray on a node in the foreground.
 
-
-def ray_environment(token: str, base: Mapping[str, str]) -> dict[str, str]:
-    """The environment of every Ray process of a cluster, drivers included, made from `base`.
-
-    With `token` (32 characters or more) Ray's processes prove themselves to each other; it must never be in an argv.
+    `head_address` is where the head's GCS listens (`127.77.0.1:port`), None for the head itself; `num_gpus=None` lets
+    Ray count them.
     """
-    if len(token) < _SHORTEST_TOKEN:
-        raise ValueError(f"Ray's token must have {_SHORTEST_TOKEN} characters or more")
-    inherited = {
-        name: value
-        for name, value in base.items()
-        if name not in _NOT_INHERITED and not (name == "MPLBACKEND" and value.startswith(_INLINE_BACKEND))
-    }
-    return {**inherited, **_ENVIRONMENT, "RAY_AUTH_TOKEN": token}
-
-
-def _start(
-    ports: RayPorts, node_ip: str, node_name: str, num_cpus: int, num_gpus: int | None, temp_dir: str
-) -> list[str]:
     # -P: a file of the user's called random.py beside the notebook must not become Ray's.
-    return [
+    command = [
         *(sys.executable, "-P", "-m", "ray.scripts.scripts", "start", "--block"),
         f"--node-ip-address={node_ip}",
         f"--node-name={node_name}",
@@ -183,3 +148,29 @@ def _start(
         # do not. It costs half a second of CPU and 46 MB on each node.
         "--include-log-monitor=false",
     ]
+    if head_address is not None:
+        return [*command, f"--address={head_address}"]
+    return [
+        *command,
+        "--head",
+        f"--port={ports.gcs}",
+        f"--dashboard-port={ports.dashboard}",
+        "--include-dashboard=false",
+        # The monitor is the autoscaler's: nothing here scales by itself, and it costs a second of CPU and 85 MB.
+        "--no-monitor",
+    ]
+
+
+def ray_environment(token: str, base: Mapping[str, str]) -> dict[str, str]:
+    """The environment of every Ray process of a cluster, drivers included, made from `base`.
+
+    With `token` (32 characters or more) Ray's processes prove themselves to each other; it must never be in an argv.
+    """
+    if len(token) < _SHORTEST_TOKEN:
+        raise ValueError(f"Ray's token must have {_SHORTEST_TOKEN} characters or more")
+    inherited = {
+        name: value
+        for name, value in base.items()
+        if name not in _NOT_INHERITED and not (name == "MPLBACKEND" and value.startswith(_INLINE_BACKEND))
+    }
+    return {**inherited, **_ENVIRONMENT, "RAY_AUTH_TOKEN": token}

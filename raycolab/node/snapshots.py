@@ -41,9 +41,10 @@ import msgspec
 from raycolab.colab import drive_folder, is_colab
 from raycolab.errors import ClusterError, RaycolabError, UsageError
 from raycolab.files import read_text, typed_path, write_private
-from raycolab.node.data_dir import DataDir
+from raycolab.node.data_dir import DataDir, Heads, Identity
 from raycolab.node.lifeline import exec_with_lifeline
 from raycolab.store import snapshots as stored
+from raycolab.summary import SnapshotStatus
 from raycolab.text import duration_text, utc_seconds
 from raycolab.trials import AT_REST, SweepState
 from tunnel.address import JoinAddress
@@ -65,7 +66,6 @@ __all__ = [
 FOLDER_VARIABLE = "RAYCOLAB_SNAPSHOTS"
 EVERY_VARIABLE = "RAYCOLAB_SNAPSHOT_S"  # the shortest time between two snapshots, in seconds
 ADDRESS_FILE = "join-address.txt"
-IDENTITY = "identity.json"
 LONGEST_ADDRESS_FILE = 100_000  # bytes
 HEADS_REMEMBERED = 100
 LOOK_S = 1.0  # between two looks at whether the database changed
@@ -105,7 +105,7 @@ def chosen_folder(environ: Mapping[str, str]) -> Path | None:
 
 
 class Snapshots:
-    """The child process that keeps one head's snapshots, started by the first method that needs it."""
+    """The child process that keeps one head's snapshots, and is asked to restore before anything else."""
 
     def __init__(
         self,
@@ -154,30 +154,30 @@ class Snapshots:
 
         Raises ClusterError where the folder does not answer, has nothing whole, or is that of a head that lives.
         """
-        process = await self._start()
+        self._process = process = await self._started()
         self._send("restore")
         began = time.monotonic()
-        while (status := self._read()).notes is None:
-            if process.returncode is not None:
-                error = status.error or f"the process that takes snapshots ended: {self._last_words()}."
-                raise (UsageError if process.returncode == UsageError.exit_code else ClusterError)(error)
-            if time.monotonic() - (status.waiting_since or began) > self._start_s and not status.error:
-                await self._kill()
-                raise ClusterError(
-                    f"The folder of the snapshots has not answered for {duration_text(self._start_s)}: mount it again,"
-                    f" or set {FOLDER_VARIABLE} to another folder, and start the head again."
-                )
-            await asyncio.sleep(POLL_S)
+        try:
+            while (status := self._read()).notes is None:
+                if process.returncode is not None:
+                    error = status.error or f"the process that takes snapshots ended: {self._last_words()}."
+                    raise (UsageError if process.returncode == UsageError.exit_code else ClusterError)(error)
+                if time.monotonic() - (status.waiting_since or began) > self._start_s and not status.error:
+                    raise ClusterError(
+                        f"The folder of the snapshots has not answered for {duration_text(self._start_s)}: mount it"
+                        f" again, or set {FOLDER_VARIABLE} to another folder, and start the head again."
+                    )
+                await asyncio.sleep(POLL_S)
+        except BaseException:  # the end of the head among them
+            await self._kill()
+            raise
+        self._alive = asyncio.create_task(self._keep_alive())
         return list(status.notes)
 
-    async def keep(self, address: str) -> None:
+    def keep(self, address: str) -> None:
         """Keep snapshots from now on, and beside them the address at which joiners reach the head."""
         self._address = address
-        if self._process is None:
-            await self._start()
         self._send(f"address {address}")
-        if self._alive is None:
-            self._alive = asyncio.create_task(self._keep_alive())
 
     def on_progress(self, progress: Mapping[str, Any]) -> None:
         """Take a snapshot at once when a sweep has just come to rest."""
@@ -186,39 +186,38 @@ class Snapshots:
             self._send("now")
         self._over = over
 
-    def status(self) -> dict[str, Any]:
-        """The object of `status --json`."""
+    def status(self) -> SnapshotStatus:
+        """How far the process is, or that the folder hangs."""
         status, now = self._read(), time.monotonic()
         error, waited_s = status.error, now - (status.waiting_since or now)
         if waited_s > self._quiet_s:
             error = f"{status.folder or 'the folder'} has not answered for {duration_text(waited_s)}."
-        return {
-            "folder": status.folder,
-            "number": status.number,
-            "age_s": None if status.begun_at is None else round(now - status.begun_at, 1),
-            "up_to_date": status.up_to_date,
-            "error": error,
-        }
+        age_s = None if status.begun_at is None else round(now - status.begun_at, 1)
+        return SnapshotStatus(
+            folder=status.folder, number=status.number, age_s=age_s, up_to_date=status.up_to_date, error=error
+        )
 
     async def close(self) -> None:
         """Take the last snapshot if the folder is quick enough, and end the process."""
+        if self._alive is None or self._process is None:
+            return
+        self._alive.cancel()
+        await asyncio.gather(self._alive, return_exceptions=True)
+        self._send("end")
         try:
-            if self._alive is not None:
-                self._alive.cancel()
-                await asyncio.gather(self._alive, return_exceptions=True)
-                if self._process is not None:
-                    self._send("end")
-                    await asyncio.wait_for(self._process.wait(), self._end_s)
+            await asyncio.wait_for(self._process.wait(), self._end_s)
+            error = self._read().error
         except TimeoutError:
-            folder = self._read().folder
-            log.warning("the last snapshot was not taken: %s does not answer", folder or "the folder")
+            error = f"{self._read().folder or 'the folder'} does not answer."
         finally:
             await self._kill()
+        if error is not None:
+            log.warning("the last snapshot was not taken: %s", error)
 
-    async def _start(self) -> asyncio.subprocess.Process:
+    async def _started(self) -> asyncio.subprocess.Process:
         self._log_path.touch(mode=0o600)
         with self._log_path.open("ab") as errors:
-            self._process = await asyncio.create_subprocess_exec(
+            return await asyncio.create_subprocess_exec(
                 *exec_with_lifeline(self._command),
                 env=self._environment,
                 stdin=asyncio.subprocess.PIPE,
@@ -226,25 +225,17 @@ class Snapshots:
                 stderr=errors,
                 start_new_session=True,  # a terminal's Ctrl-C is for the head, which then wants its last snapshot
             )
-        return self._process
 
     async def _keep_alive(self) -> None:
         """Start the process again whenever it ends by itself; what it knew is in its status file."""
-        known: str | None = None
-        while True:
-            assert self._process is not None
-            waiting = asyncio.create_task(self._process.wait())
-            while not waiting.done():
-                await asyncio.wait({waiting}, timeout=LOOK_S)
-                if (error := self._read().error) != known and error is not None:
-                    log.warning("%s", error)
-                known = error
-            known = f"the process that takes snapshots ended, and is started again: {self._last_words()}."
-            log.warning("%s", known)
-            ended = msgspec.structs.replace(self._read(), up_to_date=False, error=known, waiting_since=None)
+        while self._process is not None:
+            await self._process.wait()
+            error = f"the process that takes snapshots ended, and is started again: {self._last_words()}."
+            log.warning("%s", error)
+            ended = msgspec.structs.replace(self._read(), up_to_date=False, error=error, waiting_since=None)
             _write_status(self._status_path, ended)
             await asyncio.sleep(RESTART_S)
-            await self._start()
+            self._process = await self._started()
             self._send(f"address {self._address}")
 
     async def _kill(self) -> None:
@@ -313,7 +304,7 @@ class FolderWork:
         self._every_s = every_s
         self._now = now
         self._clock = clock
-        self._identity = data_dir.path / IDENTITY
+        self._identity = data_dir.path / Identity.FILE
         self._watched = (self._identity,) if database is None else (database, Path(f"{database}-wal"), self._identity)
         self._address = ""
         self._signature: object = None  # of the files, at the last look
@@ -400,7 +391,7 @@ class FolderWork:
             made: dict[str, Any] = {}
             if self._kept != (folder, content):
                 # Restored, an older identity would bring back a join address that was made worthless: none may stay.
-                is_new = any(snapshot.digests.get(IDENTITY) != identity for snapshot in there)
+                is_new = any(snapshot.digests.get(Identity.FILE) != identity for snapshot in there)
                 for _ in range(stored.KEPT if is_new else 1):
                     snapshot = stored.take(
                         self._database,
@@ -424,7 +415,7 @@ class FolderWork:
             self._set(up_to_date=False)
 
     def _copy_back(self, snapshot: stored.Snapshot, there: Sequence[stored.Snapshot]) -> None:
-        places: dict[str, Path] = {IDENTITY: self._identity}
+        places: dict[str, Path] = {Identity.FILE: self._identity}
         if self._database is not None:
             places[stored.DATABASE] = self._database
         stored.restore(snapshot, places)
@@ -432,14 +423,15 @@ class FolderWork:
             stored.drop_claims(self._database)
         # Last: a directory that is not all of that snapshot must not take up its place in the folder.
         before = dict.fromkeys(head for each in there for head in each.heads)
-        self._data_dir.save_heads([*list(before)[-HEADS_REMEMBERED:], secrets.token_hex(8)])
+        self._data_dir.save(Heads((*list(before)[-HEADS_REMEMBERED:], secrets.token_hex(8))))
 
-    def _heads(self) -> list[str]:
-        heads = self._data_dir.load_heads()
-        if not heads:
-            heads = [secrets.token_hex(8)]
-            self._data_dir.save_heads(heads)
-        return heads
+    def _heads(self) -> tuple[str, ...]:
+        """The names of the heads whose snapshots are ours, this one's last."""
+        found = self._data_dir.load(Heads)
+        if found is None:
+            found = Heads((secrets.token_hex(8),))
+            self._data_dir.save(found)
+        return found.heads
 
     def _refuse_others(self, folder: Path, there: Sequence[stored.Snapshot], heads: Sequence[str]) -> None:
         """ClusterError where a snapshot of this head would push out what is not its own."""
@@ -451,7 +443,7 @@ class FolderWork:
 
     def _notes_on_others(self, folder: Path) -> list[str]:
         with contextlib.suppress(RaycolabError):  # for a folder that fails there is the error of `keep`
-            other = _newest_of_others(stored.described(folder), self._data_dir.load_heads())
+            other = _newest_of_others(stored.described(folder), (self._data_dir.load(Heads) or Heads()).heads)
             if other is not None:
                 return [
                     f"This head goes on with what is in {self._data_dir.path}, not with {self._words(other)} in"

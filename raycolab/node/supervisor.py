@@ -72,7 +72,6 @@ async def _head(task: Task, run_dir: Path) -> None:
             try:
                 notes = await restoring
             except asyncio.CancelledError:  # a signal ended it before it began
-                await keeper.close()
                 return
         for note in notes:
             log.info("%s", note)

@@ -24,7 +24,7 @@ import psutil
 import raycolab
 from raycolab.engine.__main__ import STORE_VARIABLE
 from raycolab.main.notebook import MainNotebook
-from raycolab.node.ray_command import RayPorts, head_command, joiner_command, ray_environment
+from raycolab.node.ray_command import RayPorts, ray_environment, start_command
 from raycolab.search import enumerate_trials
 from raycolab.spec.spec import SweepSpec
 from raycolab.store import Store, open_store, sqlite_url
@@ -151,10 +151,11 @@ class Cluster:
         ports = RayPorts.of(self._block)
         self._spawn(
             "head",
-            head_command(
+            start_command(
                 ports,
                 node_ip="127.77.0.1",
                 node_name="head",
+                head_address=None,
                 num_cpus=cpus,
                 num_gpus=0,
                 temp_dir=str(self.folder / "r1"),
@@ -195,7 +196,7 @@ class Cluster:
             block = free_block(self._block.first + self._block.count, 48)
             self._spawn(
                 name,
-                joiner_command(
+                start_command(
                     RayPorts.of(block),
                     node_ip=f"127.77.0.{number}",
                     node_name=name,

@@ -264,7 +264,7 @@ async def test_a_live_head_is_read_from_its_record(path: Path, tmp_path: Path) -
     """The record counts while its socket is answered, and no longer."""
     data = DataDir(tmp_path)
     record = HeadRecord(os.getpid(), str(path), 1.5, "sqlite://")
-    data.write_head(record)
+    data.save(record)
     async with serving(path, repeat):
         assert data.read_head() == record
     assert data.read_head() is None

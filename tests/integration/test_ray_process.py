@@ -38,9 +38,9 @@ run_dir.mkdir(mode=0o700)
 environment = ray_environment("t" * 40, os.environ)
 os.environ.update(environment)
 head_ports, joiner_ports = RayPorts.of(head_block), RayPorts.of(joiner_block)
-head = RayProcess(head_command(head_ports, node_ip="127.77.0.1", node_name="head", num_cpus=2, num_gpus=0,
-    temp_dir=str(run_dir / "h")), environment, ports=head_ports, temp_dir=run_dir / "h")
-joiner = RayProcess(joiner_command(joiner_ports, node_ip="127.77.0.2", node_name="joiner-1", num_cpus=1, num_gpus=0,
+head = RayProcess(start_command(head_ports, node_ip="127.77.0.1", node_name="head", head_address=None, num_cpus=2,
+    num_gpus=0, temp_dir=str(run_dir / "h")), environment, ports=head_ports, temp_dir=run_dir / "h")
+joiner = RayProcess(start_command(joiner_ports, node_ip="127.77.0.2", node_name="joiner-1", num_cpus=1, num_gpus=0,
     head_address=f"127.77.0.1:{head_ports.gcs}", temp_dir=str(run_dir / "j")), environment, ports=joiner_ports,
     temp_dir=run_dir / "j")
 def others():
@@ -115,8 +115,8 @@ asyncio.run(main())
 FAILING = """
 async def main():
     deep = run_dir / ("d" * 100)
-    process = RayProcess(head_command(head_ports, node_ip="127.77.0.1", node_name="head", num_cpus=1, num_gpus=0,
-        temp_dir=str(deep)), environment, ports=head_ports, temp_dir=deep)
+    process = RayProcess(start_command(head_ports, node_ip="127.77.0.1", node_name="head", head_address=None,
+        num_cpus=1, num_gpus=0, temp_dir=str(deep)), environment, ports=head_ports, temp_dir=deep)
     try:
         await process.start()
     except Exception as error:
@@ -128,7 +128,7 @@ import ray
 other, level = json.loads(os.environ["OTHER"]), "RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL"
 def node(name, **changed):
     temp = run_dir / name
-    command = joiner_command(joiner_ports, node_ip="127.77.0.2", node_name=name, num_cpus=1, num_gpus=0,
+    command = start_command(joiner_ports, node_ip="127.77.0.2", node_name=name, num_cpus=1, num_gpus=0,
         head_address=f"127.77.0.1:{head_ports.gcs}", temp_dir=str(temp))
     environment_there = {**environment, "PYTHONPATH": other["path"], **changed}
     return RayProcess([other["python"], *command[1:]], environment_there, ports=joiner_ports, temp_dir=temp)
@@ -169,7 +169,7 @@ def work():
     ray.shutdown()
 async def main():
     await head.start()
-    command = joiner_command(joiner_ports, node_ip="127.77.0.2", node_name="puller", num_cpus=0, num_gpus=0,
+    command = start_command(joiner_ports, node_ip="127.77.0.2", node_name="puller", num_cpus=0, num_gpus=0,
         head_address=f"127.77.0.1:{head_ports.gcs}", temp_dir=str(run_dir / "p"))
     puller = RayProcess(command, environment, ports=joiner_ports, temp_dir=run_dir / "p")
     await puller.start()

@@ -35,7 +35,7 @@ def scripted_head(data_dir: Path, answer: Answer) -> Iterator[None]:
     with socketserver.ThreadingUnixStreamServer(str(folder / "control"), Asked) as server:
         serving = threading.Thread(target=server.serve_forever, args=(0.01,))
         serving.start()
-        data.write_head(HeadRecord(1, str(folder / "control"), 0.0, sqlite_url(data.database_path)))
+        data.save(HeadRecord(1, str(folder / "control"), 0.0, sqlite_url(data.database_path)))
         try:
             yield
         finally:

@@ -177,7 +177,7 @@ def test_a_directory_that_cannot_be(tmp_path: Path) -> None:
 def test_a_damaged_identity_is_found_before_a_head_needs_it(tmp_path: Path) -> None:
     """In the words of the head that would not start."""
     (tmp_path / "identity.json").write_text("{")
-    with pytest.raises(ClusterError, match=r"identity\.json is damaged: delete it"):
+    with pytest.raises(ClusterError, match=r"identity\.json is damaged: start the head with --new-address"):
         data_directory(DataDir(tmp_path))
 
 

@@ -8,11 +8,12 @@ import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from raycolab.errors import ClusterError, UsageError
-from raycolab.node.data_dir import DataDir, HeadRecord, Identity, MonthTraffic, make_run_dir
+from raycolab.node.data_dir import DataDir, HeadRecord, Heads, Identity, MonthTraffic, make_run_dir
 from tests.raycolab.situations import a_full_disk
 
 IDENTITY = Identity("hub", "token")
@@ -35,7 +36,7 @@ def test_the_directory_is_what_was_asked_for(tmp_path: Path) -> None:
 def test_reading_makes_nothing(tmp_path: Path) -> None:
     """A command that only looks leaves no directory behind."""
     data = DataDir(tmp_path / "new")
-    assert data.load_identity() is None
+    assert data.load(Identity) is None
     assert data.read_head() is None
     data.clear_head()
     assert not data.path.exists()
@@ -44,14 +45,14 @@ def test_reading_makes_nothing(tmp_path: Path) -> None:
 def test_records_come_back_as_they_were_saved(tmp_path: Path) -> None:
     """Saving replaces the former one, and before the first there is none."""
     data = DataDir(tmp_path / "deep" / "data")
-    assert (data.load_traffic(), data.load_heads()) == (MonthTraffic(), [])
+    assert (data.load(MonthTraffic), data.load(Heads)) == (None, None)
     identity = Identity("ü", "token", {"port": "4321"})
-    data.save_identity(Identity("old", "token"))
-    data.save_identity(identity)
-    data.save_heads(["b", "a"])
-    data.save_traffic(MonthTraffic("2026-11", 5))
-    assert (data.load_identity(), data.load_heads()) == (identity, ["b", "a"])
-    assert data.load_traffic() == MonthTraffic("2026-11", 5)
+    data.save(Identity("old", "token"))
+    data.save(identity)
+    data.save(Heads(("b", "a")))
+    data.save(MonthTraffic("2026-11", 5))
+    assert (data.load(Identity), data.load(Heads)) == (identity, Heads(("b", "a")))
+    assert data.load(MonthTraffic) == MonthTraffic("2026-11", 5)
 
 
 def test_everything_is_for_this_user_alone(tmp_path: Path) -> None:
@@ -59,8 +60,8 @@ def test_everything_is_for_this_user_alone(tmp_path: Path) -> None:
     data = DataDir(tmp_path / "data")
     before = os.umask(0)
     try:
-        data.save_identity(IDENTITY)
-        data.write_head(RECORD)
+        data.save(IDENTITY)
+        data.save(RECORD)
         data.lock().release()
     finally:
         os.umask(before)
@@ -73,10 +74,10 @@ def test_everything_is_for_this_user_alone(tmp_path: Path) -> None:
 def test_a_failed_save_keeps_the_old_record(tmp_path: Path) -> None:
     """What cannot be written whole is not written at all, and nothing is left beside."""
     data = DataDir(tmp_path)
-    data.save_identity(IDENTITY)
+    data.save(IDENTITY)
     with a_full_disk(room=0), pytest.raises(ClusterError, match="could not be read or written"):
-        data.save_identity(Identity("new", "token"))
-    assert data.load_identity() == IDENTITY
+        data.save(Identity("new", "token"))
+    assert data.load(Identity) == IDENTITY
     assert [path.name for path in tmp_path.iterdir()] == ["identity.json"]
 
 
@@ -95,36 +96,28 @@ NEW = "start the head with --new-address (in a notebook new_address=True), and g
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize(
-    ("name", "load", "cure"),
-    [
-        ("identity.json", DataDir.load_identity, NEW),
-        ("head.json", DataDir.read_head, DELETE),
-        ("traffic.json", DataDir.load_traffic, DELETE),
-        ("heads.json", DataDir.load_heads, DELETE),
-    ],
+    ("kind", "cure"), [(Identity, NEW), (HeadRecord, DELETE), (MonthTraffic, DELETE), (Heads, DELETE)]
 )
-def test_a_damaged_file_is_one_sentence(
-    tmp_path: Path, name: str, load: Callable[[DataDir], object], cure: str, damage: str
-) -> None:
+def test_a_damaged_file_is_one_sentence(tmp_path: Path, kind: Any, cure: str, damage: str) -> None:
     """Nothing is guessed at or replaced in silence: the person decides."""
     data = DataDir(tmp_path)
-    data.save_identity(IDENTITY)
-    data.write_head(RECORD)
-    data.save_traffic(MonthTraffic("2026-11", 5))
-    data.save_heads(["a"])
-    path = tmp_path / name
+    data.save(IDENTITY)
+    data.save(RECORD)
+    data.save(MonthTraffic("2026-11", 5))
+    data.save(Heads(("a",)))
+    path = tmp_path / kind.FILE
     path.write_bytes(DAMAGES[damage](path.read_bytes()))
     with pytest.raises(ClusterError) as damaged:
-        load(data)
+        data.load(kind)
     assert str(damaged.value) == f"{path} is damaged: {cure}."
 
 
 def test_a_head_whose_socket_is_gone_is_no_head(tmp_path: Path) -> None:
     """A head that was killed left its record, and its record is not believed."""
     data = DataDir(tmp_path)
-    data.write_head(RECORD)
+    data.save(RECORD)
     assert data.read_head() is None
-    data.write_head(HeadRecord(1, str(tmp_path / "head.json"), 1.5, ""))  # a file, not a socket
+    data.save(HeadRecord(1, str(tmp_path / "head.json"), 1.5, ""))  # a file, not a socket
     assert data.read_head() is None
 
 
@@ -138,7 +131,7 @@ def test_a_record_of_another_version_is_damaged(tmp_path: Path) -> None:
 def test_clearing_forgets_the_head(tmp_path: Path) -> None:
     """A head that ends in peace leaves no record."""
     data = DataDir(tmp_path)
-    data.write_head(RECORD)
+    data.save(RECORD)
     data.clear_head()
     assert list(tmp_path.iterdir()) == []
 
@@ -176,7 +169,7 @@ def test_a_file_cannot_be_the_directory(tmp_path: Path) -> None:
     """Each way in says so and says what to give instead."""
     (tmp_path / "file").touch()
     data = DataDir(tmp_path / "file")
-    for use in (data.load_identity, data.lock, data.read_head, lambda: data.save_identity(IDENTITY)):
+    for use in (lambda: data.load(Identity), data.lock, data.read_head, lambda: data.save(IDENTITY)):
         with pytest.raises(UsageError, match=r"cannot be the data directory \(it is a file\): give --data-dir, or RAY"):
             use()
 
@@ -191,7 +184,7 @@ def test_a_failing_disk_is_no_usage_error(tmp_path: Path) -> None:
     """The path is right then, and the machine is not."""
     (tmp_path / "identity.json").symlink_to("/proc/self/mem")  # reading it fails with EIO
     with pytest.raises(ClusterError, match="could not be read or written"):
-        DataDir(tmp_path).load_identity()
+        DataDir(tmp_path).load(Identity)
 
 
 def test_a_run_directory_is_private_and_short() -> None:

@@ -13,6 +13,7 @@ import pytest
 from raycolab.errors import ClusterError, RaycolabError, UsageError
 from raycolab.node.data_dir import DataDir, Identity
 from raycolab.node.head import HeadOptions, HeadSupervisor, cluster_status, engine_failure, write_address_file
+from raycolab.summary import NodeStatus, TrafficStatus
 from tunnel.secure import HubIdentity
 
 TRACEBACK = 'Traceback (most recent call last):\n  File "x.py", line 1, in <module>\n'
@@ -60,7 +61,7 @@ def test_what_a_head_needs_is_looked_at_first(
 ) -> None:
     """What it kept, and its environment."""
     data_dir = DataDir(tmp_path)
-    data_dir.save_identity(Identity(hub, "t" * 43))
+    data_dir.save(Identity(hub, "t" * 43))
     options = HeadOptions(provider="unix", secrets=secrets)
     with pytest.raises(kind) as refused:
         HeadSupervisor(options, data_dir, tmp_path, {"PATH": "/bin"})
@@ -72,7 +73,7 @@ def test_a_damaged_identity_can_be_replaced(tmp_path: Path) -> None:
     data_dir = DataDir(tmp_path)
     (tmp_path / "identity.json").write_bytes(bytes(100))
     HeadSupervisor(HeadOptions(provider="unix", new_address=True), data_dir, tmp_path, {})
-    data_dir.save_identity(Identity(KEY, "t" * 43))
+    data_dir.save(Identity(KEY, "t" * 43))
     HeadSupervisor(HeadOptions(provider="unix"), data_dir, tmp_path, {})
 
 
@@ -92,14 +93,13 @@ def test_a_join_address_that_cannot_be_written_is_an_error(tmp_path: Path, place
 
 def test_status_has_each_node_with_the_trial_it_runs() -> None:
     """What the mesh knows of nodes and the engine of trials, by name."""
-    nodes = [{"name": "head", "cpus": 2}, {"name": "joiner-1", "cpus": 1}]
+    nodes = [NodeStatus(name="head", cpus=2), NodeStatus(name="joiner-1", cpus=1)]
     progress = {"trials": {"joiner-1": "#3 svc x iris", "gone": "#4"}, "sweeps": [{"name": "s", "total": 4}]}
-    assert cluster_status(nodes, progress, {"bytes": 5}, None) == {
-        "nodes": [
-            {"name": "head", "cpus": 2, "trial": None},
-            {"name": "joiner-1", "cpus": 1, "trial": "#3 svc x iris"},
-        ],
-        "sweeps": [{"name": "s", "total": 4}],
-        "traffic": {"bytes": 5},
-        "snapshots": None,
-    }
+    traffic = TrafficStatus(bytes=5, control_bytes=1, provider="unix", month="2026-11", month_bytes=7)
+    status = cluster_status(nodes, progress, traffic, None)
+    assert [(node["name"], node["cpus"], node["trial"]) for node in status["nodes"]] == [
+        ("head", 2, None),
+        ("joiner-1", 1, "#3 svc x iris"),
+    ]
+    assert (status["sweeps"], status["snapshots"]) == (progress["sweeps"], None)
+    assert status["traffic"]["month_bytes"] == 7

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from raycolab.node import mesh_watch
-from raycolab.node.mesh_watch import LONGEST_REASON, MeshWatch, Probe, Reachable, failure_sentence, plan
+from raycolab.node.mesh_watch import LONGEST_REASON, MeshWatch, Reachable
 from raycolab.node.ray_command import RayPorts, ports_needed, required_ports
 from raycolab.node.versions import versions
+from raycolab.summary import NodeStatus
 from tests.in_loop import in_loop
 from tunnel.errors import Refused, RemoteProtocolError
 from tunnel.frames import ResetCode
@@ -88,9 +89,9 @@ class Scene:
         for _ in range(5):
             await asyncio.sleep(0)
 
-    def seen(self, name: str) -> dict[str, Any]:
-        """A node's object of `status --json`."""
-        return next(row for row in self.watch.nodes(cpus=4, gpus=0) if row["name"] == name)
+    def seen(self, name: str) -> NodeStatus:
+        """What `status` has of a node."""
+        return next(row for row in self.watch.nodes(cpus=4, gpus=0) if row.name == name)
 
 
 FIRST, SECOND = node(2, "joiner-1"), node(3, "joiner-2")
@@ -122,7 +123,7 @@ def test_a_joiner_starts_ray_once_the_head_is_up_and_all_listen() -> None:
     scene.join(SECOND)
     scene.watch.node_ready(SECOND)
     assert scene.hub.sent == [(2, START), (3, START)]
-    assert scene.seen("joiner-2")["state"] == "starting"
+    assert scene.seen("joiner-2").state == "starting"
 
 
 @in_loop
@@ -132,7 +133,7 @@ async def test_a_joiner_that_everyone_reaches_is_up() -> None:
     scene.head_is_up()
     scene.join(FIRST)
     await scene.up(FIRST)
-    assert (scene.seen("joiner-1")["state"], scene.seen("joiner-1")["warning"]) == ("up", None)
+    assert (scene.seen("joiner-1").state, scene.seen("joiner-1").warning) == ("up", None)
     (_, question) = scene.hub.sent[-1]
     assert question["targets"] == [(1, port) for port in ports(HEAD, head=True).values()]
 
@@ -150,7 +151,7 @@ async def test_joiners_dial_each_other() -> None:
     assert asked[2] == [(3, port) for port in ports(SECOND).values()]
     assert (1, GCS) in asked[3]
     assert (2, ports(FIRST)["node manager"]) in asked[3]
-    assert scene.seen("joiner-2")["state"] == "up"
+    assert scene.seen("joiner-2").state == "up"
 
 
 @in_loop
@@ -162,10 +163,8 @@ async def test_a_dial_of_the_head_that_fails_is_named() -> None:
     port = ports(FIRST)["object manager"]
     scene.hub.closed_ports.add(port)
     await scene.up(FIRST)
-    assert scene.seen("joiner-1")["state"] == "unreachable"
-    assert str(scene.seen("joiner-1")["warning"]).startswith(
-        f"head cannot reach joiner-1's object manager port {port}:"
-    )
+    assert scene.seen("joiner-1").state == "unreachable"
+    assert str(scene.seen("joiner-1").warning).startswith(f"head cannot reach joiner-1's object manager port {port}:")
 
 
 @in_loop
@@ -175,9 +174,11 @@ async def test_a_dial_of_a_joiner_that_fails_is_named() -> None:
     scene.head_is_up()
     scene.join(FIRST)
     await scene.up(FIRST, {2: [[1, GCS]]})
-    assert str(scene.seen("joiner-1")["warning"]).startswith(f"joiner-1 cannot reach head's GCS port {GCS}:")
+    assert scene.seen("joiner-1").warning == (
+        f"joiner-1 cannot reach head's GCS port {GCS}: trials may fail there; end the joiner and run it again."
+    )
     await scene.up(FIRST)
-    assert scene.seen("joiner-1")["state"] == "up"
+    assert scene.seen("joiner-1").state == "up"
 
 
 @in_loop
@@ -189,12 +190,12 @@ async def test_ray_that_ends_on_a_joiner_is_told_to_the_engine() -> None:
     await scene.up(FIRST)
     scene.watch.message(FIRST, {"type": "ray-is-down", "reason": "\x1b[31mout of\nmemory" + "!" * 10_000})
     assert scene.lost == ["joiner-1"]
-    assert scene.seen("joiner-1")["state"] == "restarting"
-    warning = scene.seen("joiner-1")["warning"]
+    assert scene.seen("joiner-1").state == "restarting"
+    warning = scene.seen("joiner-1").warning
     assert warning.startswith(" [31mout of memory!!")
     assert len(warning) == LONGEST_REASON
     await scene.up(FIRST)
-    assert (scene.seen("joiner-1")["state"], scene.seen("joiner-1")["warning"]) == ("up", None)
+    assert (scene.seen("joiner-1").state, scene.seen("joiner-1").warning) == ("up", None)
 
 
 @in_loop
@@ -208,7 +209,7 @@ async def test_a_joiner_that_leaves_is_told_to_the_engine() -> None:
     scene.watch.node_left(FIRST, "gone")
     scene.watch.message(FIRST, UP)
     assert scene.lost == ["joiner-1"]
-    assert [row["name"] for row in scene.watch.nodes(cpus=1, gpus=0)] == ["head"]
+    assert [row.name for row in scene.watch.nodes(cpus=1, gpus=0)] == ["head"]
 
 
 @in_loop
@@ -255,17 +256,24 @@ async def test_each_joiner_hears_of_its_own_trial_and_only_when_it_changed(monke
 def test_nodes_are_shown_with_their_links() -> None:
     """Bytes are the node's own: what the hub received it sent; a link that is down is away."""
     scene = Scene()
-    assert scene.seen("head")["state"] == "starting"
+    assert scene.seen("head").state == "starting"
     scene.head_is_up()
     scene.join(FIRST)
-    keys = [*("name", "state", "cpus", "gpus", "rtt_ms", "bytes_sent", "bytes_received")]
-    keys += ["control_sent", "control_received", "warning"]
-    assert scene.seen("head") == dict(zip(keys, ("head", "up", 4, 0, 0.0, 0, 0, 0, 0, None), strict=True))
-    joiner = ("joiner-1", "starting", 2, 1, 42.1, 20, 10, 5, 2, None)
-    assert scene.seen("joiner-1") == dict(zip(keys, joiner, strict=True))
+    assert scene.seen("head") == NodeStatus(name="head", state="up", cpus=4, gpus=0, rtt_ms=0.0)
+    assert scene.seen("joiner-1") == NodeStatus(
+        name="joiner-1",
+        state="starting",
+        cpus=2,
+        gpus=1,
+        rtt_ms=42.1,
+        bytes_sent=20,
+        bytes_received=10,
+        control_sent=5,
+        control_received=2,
+    )
     scene.hub.peers[0].carrier = None
     scene.hub.peers[0].link.round_trip_s = None
-    assert (scene.seen("joiner-1")["state"], scene.seen("joiner-1")["rtt_ms"]) == ("away", None)
+    assert (scene.seen("joiner-1").state, scene.seen("joiner-1").rtt_ms) == ("away", None)
 
 
 @pytest.mark.parametrize("said", [{"cpus": "many"}, {"gpus": -1}, {"cpus": None}, {"cpus": True}])
@@ -285,26 +293,4 @@ async def test_tests_under_way_end_with_the_head() -> None:
     scene.watch.message(FIRST, UP)
     await asyncio.sleep(0)
     await asyncio.wait_for(scene.watch.close(), 1)
-    assert scene.seen("joiner-1")["state"] == "starting"
-
-
-NEWCOMER = Reachable(3, "joiner-2", {"node manager": 31, "object manager": 32})
-OTHERS = [Reachable(1, "head", {"GCS": 10, "node manager": 11}), Reachable(2, "joiner-1", {"node manager": 21})]
-
-
-def test_everyone_dials_the_newcomer_and_it_everyone() -> None:
-    """Every port, both ways; what others can reach of each other was tested when they came."""
-    assert plan(NEWCOMER, OTHERS) == [
-        *(Probe(1, 3, 31), Probe(1, 3, 32), Probe(3, 1, 10), Probe(3, 1, 11)),
-        *(Probe(2, 3, 31), Probe(2, 3, 32), Probe(3, 2, 21)),
-    ]
-    assert plan(NEWCOMER, []) == []
-
-
-def test_a_failure_names_both_ends_and_what_the_port_is_for() -> None:
-    """The first of them; no failure is no sentence."""
-    nodes = [NEWCOMER, *OTHERS]
-    assert failure_sentence([Probe(3, 1, 10), Probe(1, 3, 31)], nodes) == (
-        "joiner-2 cannot reach head's GCS port 10: trials may fail there; end the joiner and run it again."
-    )
-    assert failure_sentence([], nodes) is None
+    assert scene.seen("joiner-1").state == "starting"

@@ -9,11 +9,10 @@ import pytest
 
 from raycolab.node.ray_command import (
     RayPorts,
-    head_command,
-    joiner_command,
     ports_needed,
     ray_environment,
     required_ports,
+    start_command,
 )
 from tunnel.nodes import PortBlock
 
@@ -23,13 +22,19 @@ TOKEN = "t" * 32
 
 
 def _head(num_gpus: int | None = None) -> list[str]:
-    return head_command(
-        PORTS, node_ip="127.77.0.1", node_name="head", num_cpus=2, num_gpus=num_gpus, temp_dir="/tmp/x/r"
+    return start_command(
+        PORTS,
+        node_ip="127.77.0.1",
+        node_name="head",
+        head_address=None,
+        num_cpus=2,
+        num_gpus=num_gpus,
+        temp_dir="/tmp/x/r",
     )
 
 
 def _joiner() -> list[str]:
-    return joiner_command(
+    return start_command(
         PORTS,
         node_ip="127.77.0.2",
         node_name="joiner-1",
@@ -65,7 +70,7 @@ def test_a_block_too_small_for_ray_is_refused() -> None:
         RayPorts.of(PortBlock(20_000, 9))
 
 
-def test_head_command_pins_every_port_of_a_head() -> None:
+def test_a_heads_command_pins_every_port_of_a_head() -> None:
     """The head names its ten ports, GCS and dashboard among them, and starts neither dashboard nor autoscaler."""
     command = _head()
     assert sorted(_ports_in(command)) == sorted(astuple(PORTS))
@@ -74,7 +79,7 @@ def test_head_command_pins_every_port_of_a_head() -> None:
     assert {"--node-ip-address=127.77.0.1", "--node-name=head", "--num-cpus=2", "--temp-dir=/tmp/x/r"} <= set(command)
 
 
-def test_joiner_command_names_the_head_and_no_head_only_port() -> None:
+def test_a_joiners_command_names_the_head_and_no_head_only_port() -> None:
     """Ray refuses --port and --include-dashboard on a joiner."""
     command = _joiner()
     assert "--address=127.77.0.1:20000" in command

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from raycolab.errors import ClusterError, UsageError
-from raycolab.node.data_dir import DataDir, Identity
+from raycolab.node.data_dir import DataDir, Heads, Identity
 from raycolab.node.snapshots import ADDRESS_FILE, FolderWork, Snapshots, Status, chosen_folder, head_answers
 from raycolab.store import Store, StoreOutageError, open_store, sqlite_url
 from raycolab.store.snapshots import KEPT, newest
@@ -57,7 +57,7 @@ class Machine:
 
     def begin(self, secret: str = "first") -> Store:
         """What a new head has on its disk once it runs."""
-        self.data_dir.save_identity(Identity(secret, "token"))
+        self.data_dir.save(Identity(secret, "token"))
         store = open_store(sqlite_url(self.data_dir.database_path))
         rows = [TrialRow(number, "svc", "iris", {"C": 1.0}) for number in range(9)]
         store.create_sweep("digits", "{}", None, "aa", None, {}, rows, NOW)
@@ -84,7 +84,7 @@ class Machine:
 
     def secret(self) -> str | None:
         """The secret of the identity here."""
-        identity = self.data_dir.load_identity()
+        identity = self.data_dir.load(Identity)
         return None if identity is None else identity.hub
 
     def finished(self) -> int:
@@ -263,7 +263,7 @@ def test_an_address_made_worthless_does_not_come_back(first: Machine, second: Ma
         for number in range(KEPT):
             finish(store, number)
             first.keep()
-        first.data_dir.save_identity(Identity("new", "token"))
+        first.data_dir.save(Identity("new", "token"))
         assert first.keep() == 2 * KEPT
     cut(drive / f"raycolab-{2 * KEPT:06d}.db")
     second.restore()
@@ -287,7 +287,7 @@ def test_a_restoration_that_breaks_off_takes_nobodys_place(first: Machine, secon
     (second.data_dir.path / f".raycolab.db.{os.getpid()}.part").mkdir(parents=True)
     with pytest.raises(StoreOutageError, match="cannot be restored"):
         second.restore()
-    assert second.data_dir.load_heads() == []
+    assert second.data_dir.load(Heads) is None
     assert not second.data_dir.database_path.exists()
 
 
@@ -319,7 +319,7 @@ def test_a_store_elsewhere_keeps_the_identity_alone(tmp_path: Path, drive: Path)
     head, other, in_sqlite = (
         Machine(tmp_path, name, drive, in_sqlite=name == "files") for name in ("server", "server2", "files")
     )
-    head.data_dir.save_identity(Identity("x", "token"))
+    head.data_dir.save(Identity("x", "token"))
     assert (head.keep(), head.keep()) == (1, None)
     other.restore()
     assert other.secret() == "x"
@@ -461,9 +461,9 @@ async def until(true: Any) -> None:
 @in_loop
 async def test_what_a_process_says_at_the_start_reaches_the_person(tmp_path: Path) -> None:
     """Its notes, its error by its exit code, and its last words where it has left none."""
-    told = child(tmp_path, "next(lines); report(notes=['Restored.'])\nfor line in lines: pass")
-    assert await told.restore() == ["Restored."]
-    await told.close()
+    restored = child(tmp_path, "next(lines); report(notes=['Restored.'])\nfor line in lines: pass")
+    assert await restored.restore() == ["Restored."]
+    await restored.close()
     for number, (code, kind, sentence) in enumerate(
         (
             ("report(error='It runs.'); sys.exit(3)", ClusterError, "It runs."),
@@ -495,17 +495,19 @@ async def test_a_process_that_ends_is_started_again(tmp_path: Path) -> None:
     """With the address; meanwhile the status says why it ended, and which snapshot there is."""
     code = (
         "line = next(lines)\n"
-        "if pathlib.Path('again').exists(): report(number=8)\n"
-        "else: pathlib.Path('again').touch(); report(number=7, up_to_date=True); sys.exit('out of memory')\n"
+        "if line == 'restore\\n': report(notes=[], number=7, up_to_date=True); next(lines); sys.exit('out of memory')\n"
+        f"assert line == 'address {ADDRESS}\\n', line\n"
+        "report(number=8)\n"
         "for line in lines: pass\n"
     )
-    keeper = child(tmp_path, f"import os; os.chdir({str(tmp_path)!r})\n" + code)
-    await keeper.keep(ADDRESS)
-    await until(lambda: keeper.status()["error"] is not None)
+    keeper = child(tmp_path, code)
+    assert await keeper.restore() == []
+    keeper.keep(ADDRESS)
+    await until(lambda: keeper.status().error is not None)
     status = keeper.status()
-    assert status["error"] == "the process that takes snapshots ended, and is started again: out of memory."
-    assert (status["number"], status["up_to_date"]) == (7, False)
-    await until(lambda: keeper.status()["number"] == 8)
+    assert status.error == "the process that takes snapshots ended, and is started again: out of memory."
+    assert (status.number, status.up_to_date) == (7, False)
+    await until(lambda: keeper.status().number == 8)
     await keeper.close()
 
 
@@ -513,28 +515,29 @@ async def test_a_process_that_ends_is_started_again(tmp_path: Path) -> None:
 async def test_only_news_of_a_sweep_at_rest_makes_a_snapshot_at_once(tmp_path: Path) -> None:
     """That it is still over is no news."""
     keeper = child(tmp_path, "got = []\nfor line in lines: got.append(line.strip()); report(notes=got)")
-    await keeper.keep(ADDRESS)
+    await keeper.restore()
+    keeper.keep(ADDRESS)
     for state in ("RUNNING", "COMPLETE", "COMPLETE"):
         keeper.on_progress({"sweeps": [{"name": "digits", "state": state}]})
     await keeper.close()
     status = msgspec.json.decode((tmp_path / "snapshots.json").read_bytes(), type=Status)
-    assert status.notes == (f"address {ADDRESS}", "now")
+    assert status.notes == ("restore", f"address {ADDRESS}", "now")
 
 
 @in_loop
 async def test_a_real_folder_that_hangs_holds_nothing_up(tmp_path: Path) -> None:
     """A read in it never returns: the status says so, the event loop is free, and the end is quick."""
     data_dir, drive = DataDir(tmp_path / "data"), tmp_path / "drive"
-    data_dir.save_identity(Identity("x", "token"))
+    data_dir.save(Identity("x", "token"))
     open_store(sqlite_url(data_dir.database_path)).close()
     drive.mkdir()
     os.mkfifo(drive / ADDRESS_FILE)  # who reads it waits for somebody to write
     command = [sys.executable, "-m", "raycolab.node.snapshots", str(data_dir.path), str(data_dir.database_path)]
     keeper = Snapshots(command, {**os.environ, "RAYCOLAB_SNAPSHOTS": str(drive)}, tmp_path, end_s=0.1, quiet_s=0.2)
     assert await keeper.restore() == []
-    await keeper.keep(ADDRESS)
-    await until(lambda: keeper.status()["error"])
-    assert keeper.status()["error"].startswith("the folder has not answered for ")
+    keeper.keep(ADDRESS)
+    await until(lambda: keeper.status().error)
+    assert keeper.status().error.startswith("the folder has not answered for ")
     assert newest(drive) is not None
     async with asyncio.timeout(10):
         await keeper.close()
@@ -547,13 +550,13 @@ async def test_a_real_folder_has_the_last_snapshot_when_the_head_has_ended(tmp_p
     keeper = Snapshots.chosen(data_dir, None, tmp_path, {**os.environ, "RAYCOLAB_SNAPSHOTS": str(drive)})
     assert keeper is not None
     assert await keeper.restore() == []
-    data_dir.save_identity(Identity("x", "token"))
+    data_dir.save(Identity("x", "token"))
     open_store(sqlite_url(data_dir.database_path)).close()
-    await keeper.keep(ADDRESS)
+    keeper.keep(ADDRESS)
     await keeper.close()
     assert (drive / ADDRESS_FILE).read_text() == f"{ADDRESS}\n"
     status = keeper.status()
-    assert (status["folder"], status["number"], status["up_to_date"], status["error"]) == (str(drive), 1, True, None)
+    assert (status.folder, status.number, status.up_to_date, status.error) == (str(drive), 1, True, None)
 
 
 @in_loop
