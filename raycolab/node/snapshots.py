@@ -71,7 +71,12 @@ HEADS_REMEMBERED = 100
 LOOK_S = 1.0  # between two looks at whether the database changed
 POLL_S = 0.05  # between two looks at the status file while a person waits for it
 DIAL_S = 10.0  # a head that lives answers within it
-RESTART_S = 2.0  # before a process that ended by itself is started again
+RESTART_S = 10.0  # before a process that ended by itself is started again
+# How long the head waits for the folder: each time that a restoration touches it, since nothing else is possible then;
+# for the last snapshot; and in between, when nobody waits, until the status says so.
+START_S = 60.0
+END_S = 20.0
+QUIET_S = 60.0
 NO_FOLDER = (
     "no Drive is mounted: results end with this tab. Mount it (from google.colab import drive; "
     f"drive.mount('/content/drive')), or set {FOLDER_VARIABLE} to a folder that outlives this machine."
@@ -107,29 +112,13 @@ def chosen_folder(environ: Mapping[str, str]) -> Path | None:
 class Snapshots:
     """The child process that keeps one head's snapshots, and is asked to restore before anything else."""
 
-    def __init__(
-        self,
-        command: Sequence[str],
-        environ: Mapping[str, str],
-        run_dir: Path,
-        *,
-        start_s: float = 60.0,
-        end_s: float = 20.0,
-        quiet_s: float = 60.0,
-    ) -> None:
-        """`command` gets the path of its status file as its last argument.
-
-        A restoration waits `start_s` for the folder each time that it touches it, since nothing else is possible
-        meanwhile; the last snapshot may take `end_s`. In between nobody waits, and after `quiet_s` the status says so.
-        """
+    def __init__(self, command: Sequence[str], environ: Mapping[str, str], run_dir: Path) -> None:
+        """`command` gets the path of its status file as its last argument."""
         self._status_path = run_dir / "snapshots.json"
         self._log_path = run_dir / "snapshots.log"
         self._command = [*command, str(self._status_path)]
         # Copies are made in the run directory: whatever ends the process, they go with it.
         self._environment = {**environ, "TMPDIR": str(run_dir)}
-        self._start_s = start_s
-        self._end_s = end_s
-        self._quiet_s = quiet_s
         self._process: asyncio.subprocess.Process | None = None
         self._alive: asyncio.Task[None] | None = None
         self._address = ""
@@ -162,9 +151,9 @@ class Snapshots:
                 if process.returncode is not None:
                     error = status.error or f"the process that takes snapshots ended: {self._last_words()}."
                     raise (UsageError if process.returncode == UsageError.exit_code else ClusterError)(error)
-                if time.monotonic() - (status.waiting_since or began) > self._start_s and not status.error:
+                if time.monotonic() - (status.waiting_since or began) > START_S and not status.error:
                     raise ClusterError(
-                        f"The folder of the snapshots has not answered for {duration_text(self._start_s)}: mount it"
+                        f"The folder of the snapshots has not answered for {duration_text(START_S)}: mount it"
                         f" again, or set {FOLDER_VARIABLE} to another folder, and start the head again."
                     )
                 await asyncio.sleep(POLL_S)
@@ -190,7 +179,7 @@ class Snapshots:
         """How far the process is, or that the folder hangs."""
         status, now = self._read(), time.monotonic()
         error, waited_s = status.error, now - (status.waiting_since or now)
-        if waited_s > self._quiet_s:
+        if waited_s > QUIET_S:
             error = f"{status.folder or 'the folder'} has not answered for {duration_text(waited_s)}."
         age_s = None if status.begun_at is None else round(now - status.begun_at, 1)
         return SnapshotStatus(
@@ -205,7 +194,7 @@ class Snapshots:
         await asyncio.gather(self._alive, return_exceptions=True)
         self._send("end")
         try:
-            await asyncio.wait_for(self._process.wait(), self._end_s)
+            await asyncio.wait_for(self._process.wait(), END_S)
             error = self._read().error
         except TimeoutError:
             error = f"{self._read().folder or 'the folder'} does not answer."
@@ -513,11 +502,11 @@ def _digest(content: bytes) -> str:
 
 
 def _signature(path: Path) -> tuple[int, int] | None:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size
+    """What changes when the file is written; None where there is none."""
+    with contextlib.suppress(OSError):
+        found = path.stat()
+        return found.st_mtime_ns, found.st_size
+    return None
 
 
 def _require_parent(folder: Path) -> None:
@@ -555,7 +544,8 @@ def _write_address(folder: Path, address: str) -> None:
 
 
 def _write_status(path: Path, status: Status) -> None:
-    write_private(path, msgspec.json.encode(status).decode())
+    with contextlib.suppress(OSError):  # a full disk: the next status may fit
+        write_private(path, msgspec.json.encode(status).decode())
 
 
 def _lines_of(descriptor: int, wait_s: float) -> Iterator[list[str]]:

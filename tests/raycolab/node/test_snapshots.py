@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from raycolab.errors import ClusterError, UsageError
+from raycolab.node import snapshots
 from raycolab.node.data_dir import DataDir, Heads, Identity
 from raycolab.node.snapshots import ADDRESS_FILE, FolderWork, Snapshots, Status, chosen_folder, head_answers
 from raycolab.store import Store, StoreOutageError, open_store, sqlite_url
@@ -438,7 +439,7 @@ def test_the_status_says_since_when_the_folder_is_waited_for(first: Machine) -> 
 # The head's side, with real processes.
 
 
-def child(root: Path, code: str, **options: float) -> Snapshots:
+def child(root: Path, code: str) -> Snapshots:
     """A head's side whose process runs this code; `report` there writes the status file."""
     prelude = (
         "import itertools, json, pathlib, sys, time\n"
@@ -446,7 +447,7 @@ def child(root: Path, code: str, **options: float) -> Snapshots:
         " part.rename(sys.argv[1])\n"
         "lines = itertools.takewhile(lambda line: line != 'end\\n', iter(sys.stdin.readline, ''))\n"
     )
-    return Snapshots([sys.executable, "-c", prelude + code], os.environ, root, **options)
+    return Snapshots([sys.executable, "-c", prelude + code], os.environ, root)
 
 
 async def until(true: Any) -> None:
@@ -483,16 +484,18 @@ async def test_what_a_process_says_at_the_start_reaches_the_person(tmp_path: Pat
 
 
 @in_loop
-async def test_a_folder_that_does_not_answer_stops_the_start(tmp_path: Path) -> None:
+async def test_a_folder_that_does_not_answer_stops_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A head that began anew would push out what could not be seen."""
-    hangs = child(tmp_path, "time.sleep(1000)", start_s=0.1)
+    monkeypatch.setattr(snapshots, "START_S", 0.1)
+    hangs = child(tmp_path, "time.sleep(1000)")
     with pytest.raises(ClusterError, match=r"The folder of the snapshots has not answered for 0\.1 s: mount it again"):
         await hangs.restore()
 
 
 @in_loop
-async def test_a_process_that_ends_is_started_again(tmp_path: Path) -> None:
+async def test_a_process_that_ends_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the address; meanwhile the status says why it ended, and which snapshot there is."""
+    monkeypatch.setattr(snapshots, "RESTART_S", 1.0)
     code = (
         "line = next(lines)\n"
         "if line == 'restore\\n': report(notes=[], number=7, up_to_date=True); next(lines); sys.exit('out of memory')\n"
@@ -525,15 +528,17 @@ async def test_only_news_of_a_sweep_at_rest_makes_a_snapshot_at_once(tmp_path: P
 
 
 @in_loop
-async def test_a_real_folder_that_hangs_holds_nothing_up(tmp_path: Path) -> None:
+async def test_a_real_folder_that_hangs_holds_nothing_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A read in it never returns: the status says so, the event loop is free, and the end is quick."""
+    monkeypatch.setattr(snapshots, "END_S", 0.1)
+    monkeypatch.setattr(snapshots, "QUIET_S", 0.2)
     data_dir, drive = DataDir(tmp_path / "data"), tmp_path / "drive"
     data_dir.save(Identity("x", "token"))
     open_store(sqlite_url(data_dir.database_path)).close()
     drive.mkdir()
     os.mkfifo(drive / ADDRESS_FILE)  # who reads it waits for somebody to write
     command = [sys.executable, "-m", "raycolab.node.snapshots", str(data_dir.path), str(data_dir.database_path)]
-    keeper = Snapshots(command, {**os.environ, "RAYCOLAB_SNAPSHOTS": str(drive)}, tmp_path, end_s=0.1, quiet_s=0.2)
+    keeper = Snapshots(command, {**os.environ, "RAYCOLAB_SNAPSHOTS": str(drive)}, tmp_path)
     assert await keeper.restore() == []
     keeper.keep(ADDRESS)
     await until(lambda: keeper.status().error)
