@@ -318,8 +318,8 @@ def test_a_bug_in_a_head_is_told_in_a_sentence(tmp_path: Path) -> None:
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environ)
     kept = Path(ended.stderr.partition("Its traceback is in ")[2].partition(": please")[0])
     sentence = (
-        f"This is a bug in raycolab (ValueError), not your doing. Its traceback is in {kept}: please report it with what"
-        " you typed, without the join address."
+        f"This is a bug in raycolab (ValueError), not your doing. Its traceback is in {kept}: please report it with"
+        " what you typed, without the join address."
     )
     assert (ended.returncode, ended.stderr) == (1, f"{sentence}\n")
     assert json.loads(ended.stdout) == {"event": "failed", "error": sentence, "kind": "RaycolabError", "exit_code": 1}
