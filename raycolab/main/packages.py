@@ -15,7 +15,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -43,7 +43,7 @@ class PackageGuard:
 
     def __init__(self, constraints: Path, roots: Sequence[str] = ROOTS) -> None:
         """`constraints` is a file that the workers of one life of the node share; the first to come writes it."""
-        self._path = constraints
+        self._path = constraints.absolute()
         self._roots = tuple(roots)
         if not constraints.exists():
             lines = sorted(f"{name}{specifier}\n" for name, specifier in self._allowed().items())
@@ -75,17 +75,18 @@ class PackageGuard:
             return
         self._seen = stamp
         constraints = self._constraints()
-        broken = {}
-        for name, allowed in constraints.items():
-            version = _version(name)
-            if version is None or not allowed.contains(version, prereleases=True):
-                broken[name] = f"{name} is missing" if version is None else f"{name} is {version}"
+        versions = {name: _version(name) for name in constraints}
+        broken = {
+            name: SpecifierSet(f"=={version}" if version else "")
+            for name, version in versions.items()
+            if version is None or not constraints[name].contains(version, prereleases=True)
+        }
         if broken:
+            found = ", ".join(f"{name} is {versions[name] or 'missing'}" for name in broken)
             cure = " ".join(f"'{name}{constraints[name]}'" for name in broken)
             raise ProtectedPackageError(
-                f"on this node {', '.join(broken.values())} after what a cell of MAIN ran, but"
-                f" {self._reasons(broken)}: leave {_listed(broken)} out of what MAIN installs and removes, and mend"
-                f" this node with: pip install {cure}"
+                f"on this node {found} after what a cell of MAIN ran, but {self._reasons(broken)}: leave"
+                f" {_listed(broken)} out of what MAIN installs and removes, and mend this node with: pip install {cure}"
             )
 
     def refused(self, command: str, output: str) -> ProtectedPackageError | None:
@@ -118,20 +119,16 @@ class PackageGuard:
                 allowed[name] = allowed.get(name, SpecifierSet()) & need.specifier
         return allowed
 
-    def _reasons(self, names: Iterable[str]) -> str:
-        """Why these packages may not be other than the constraints say."""
-        needs = list(_needs(self._roots))
-        reasons = []
-        for name in names:
-            if name in self._roots:
-                reasons.append(f"every node of the cluster must have the same {name}")
-                continue
-            found = [(dist, need) for dist, need in needs if canonicalize_name(need.name) == name]
-            told = {
-                f"{canonicalize_name(dist.name)} {dist.version} needs {name}{need.specifier}" for dist, need in found
-            }
-            reasons.append(" and ".join(sorted(told)))
-        return "; ".join(reasons)
+    def _reasons(self, wrong: Mapping[str, SpecifierSet]) -> str:
+        """Who objects to these versions of packages; an empty specifier stands for none at all."""
+        reasons = [f"every node of the cluster must have the same {name}" for name in wrong if name in self._roots]
+        objections = {
+            f"{canonicalize_name(dist.name)} {dist.version} needs {name}{need.specifier}"
+            for dist, need in _needs(self._roots)
+            if (name := canonicalize_name(need.name)) in wrong
+            and not (wrong[name] and _overlap(wrong[name], need.specifier))
+        }
+        return " and ".join([*reasons, *sorted(objections)])
 
 
 def _needs(roots: Sequence[str]) -> Iterator[tuple[metadata.Distribution, Requirement]]:

@@ -25,7 +25,6 @@ from raycolab.spec.domains import Domain
 from raycolab.spec.pruners import make_pruner, remembers
 from raycolab.spec.readers import Method, points_of
 from raycolab.spec.spec import SweepSpec
-from raycolab.summary import is_comparable, metric_value
 from raycolab.trials import FINAL_STATES, Config, Scalar, TrialRow, TrialState
 
 __all__ = ["Studies"]
@@ -101,7 +100,7 @@ class Studies:
         self._learn(row)
         if self._has_begun(row.number):
             # What is never best teaches nothing.
-            value = metric_value(row, self._spec.metric) if is_comparable(row, self._spec.metric) else None
+            value = self._spec.metric.objective(row)
             self._study_of(row.number).tell(row.number, value, pruned=row.state is TrialState.PRUNED)
             if row.state in _FOR_GOOD:
                 self._ended.add(row.number)

@@ -32,14 +32,14 @@ __all__ = [
     "OnChange",
     "SpaceArgumentError",
     "check_keys",
+    "checked_name",
+    "checked_names",
     "differences",
     "fields_of",
     "keys_help",
     "keys_of",
     "keys_table",
     "meanings",
-    "named",
-    "names",
     "read_count",
     "read_seconds",
     "read_whole",
@@ -215,18 +215,18 @@ def read_seconds(key: str, value: object, _: Mapping[str, object]) -> float | No
     return seconds
 
 
-def names(key: str, value: object) -> tuple[str, ...]:
+def checked_names(key: str, value: object) -> tuple[str, ...]:
     """A list of names, each once."""
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise ArgumentError((key,), f"{key} is a list of names, such as [first, second], not {value!r}")
-    checked = tuple(named((key,), f"a name in {key}", name) for name in value)
+    checked = tuple(checked_name((key,), f"a name in {key}", name) for name in value)
     for name in checked:
         if checked.count(name) > 1:
             raise ArgumentError((key,), f"{key} names {name!r} twice; remove one")
     return checked
 
 
-def named(path: tuple[str, ...], what: str, name: object) -> str:
+def checked_name(path: tuple[str, ...], what: str, name: object) -> str:
     """A name: printable, not empty, short enough for a table."""
     if not isinstance(name, str) or not name.strip():
         raise ArgumentError(path, f"{what} is text and not empty, not {name!r}; put it in quotes")

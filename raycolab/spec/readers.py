@@ -12,7 +12,7 @@ from typing import Any
 
 from raycolab.errors import SpaceError
 from raycolab.spec.domains import Domain, admitted, as_scalar
-from raycolab.spec.keys import ArgumentError, SpaceArgumentError, named, names, read_count
+from raycolab.spec.keys import ArgumentError, SpaceArgumentError, checked_name, checked_names, read_count
 from raycolab.spec.spaces import ParameterError, as_space
 from raycolab.text import did_you_mean, listed
 from raycolab.trials import Config, Metric, Scalar
@@ -51,10 +51,12 @@ class Method(enum.StrEnum):
 
 
 def read_name(key: str, value: object, _: Mapping[str, object]) -> str:
-    return named((key,), "a sweep's name", value)
+    """The sweep's name."""
+    return checked_name((key,), "a sweep's name", value)
 
 
 def read_method(key: str, value: object, _: Mapping[str, object]) -> Method:
+    """grid, random or bayes."""
     if not isinstance(value, str) or value not in tuple(Method):
         hint = did_you_mean(str(value), Method)
         raise ArgumentError((key,), f"unknown method {value!r}{hint}; methods are {listed(Method)}")
@@ -67,14 +69,14 @@ def read_metric(key: str, metric: object, sweep: Mapping[str, object]) -> Metric
     if isinstance(metric, Metric):
         metric = {"name": metric.name, "mode": metric.mode}
     if not isinstance(metric, Mapping):
-        name = named((key,), "a metric's name", metric)
+        name = checked_name((key,), "a metric's name", metric)
         return Metric(name, _read_mode(("mode",), "max" if mode is None else mode))
     allowed = ("name", "goal", "mode")
     for each in metric:
         if each not in allowed:
             hint = did_you_mean(str(each), allowed)
             raise ArgumentError((key, str(each)), f"metric has no key {each!r}{hint}; its keys are name and goal")
-    name = named((key, "name"), "a metric's name", metric.get("name"))
+    name = checked_name((key, "name"), "a metric's name", metric.get("name"))
     said = {(key, "goal"): metric.get("goal"), (key, "mode"): metric.get("mode"), ("mode",): mode}
     modes = {_read_mode(path, value) for path, value in said.items() if value is not None}
     if len(modes) != 1:
@@ -100,13 +102,13 @@ def read_models(key: str, models: object, sweep: Mapping[str, Any]) -> dict[str,
         own = {DEFAULT_NAME: {}}
     elif isinstance(models, Mapping):
         own = {
-            named((key, str(model)), "a model's name", model): {}
+            checked_name((key, str(model)), "a model's name", model): {}
             if space is None
             else _read_space((key, str(model)), f"the space of model {model!r}, ", space)
             for model, space in models.items()
         }
     else:
-        own = {model: {} for model in names(key, models)}
+        own = {model: {} for model in checked_names(key, models)}
     if not own:
         raise ArgumentError((key,), f"{key} is empty; name at least one model, or leave the key out")
     spaces = {model: {**shared, **space} for model, space in own.items()}
@@ -145,14 +147,15 @@ def _check_parameter(path: tuple[str, ...], where: str, first: str, domain: Doma
 
 
 def read_datasets(key: str, value: object, _: Mapping[str, object]) -> tuple[str, ...]:
-    datasets = names(key, value)
+    """The names of the data sets, at least one."""
+    datasets = checked_names(key, value)
     if not datasets:
         raise ArgumentError((key,), f"{key} is empty; name at least one dataset, or leave the key out")
     return datasets
 
 
 def read_jobs(key: str, value: object, sweep: Mapping[str, Any]) -> int | None:
-    """None for all of a grid."""
+    """How many trials each pair has; None for all of a grid."""
     jobs = read_count(key, value, sweep)
     if jobs is not None or sweep["method"] is Method.GRID:
         return jobs

@@ -89,8 +89,8 @@ def traffic_lines(traffic: TrafficStatus | Mapping[str, Any]) -> list[str]:
     seen = msgspec.convert(traffic, TrafficStatus)
     line = f"through the tunnel: {bytes_text(seen.bytes)}, of which {bytes_text(seen.control_bytes)} is its overhead"
     if seen.limit_bytes is not None:
-        line += f"; {seen.month}: {bytes_text(seen.month_bytes)} of the {bytes_text(seen.limit_bytes)} a month of"
-        line += f" {seen.provider}'s free plan"
+        line += f"; {seen.month}: {bytes_text(seen.month_bytes)} of the {bytes_text(seen.limit_bytes)} that"
+        line += f" {seen.provider}'s free plan includes each month"
     return [line, seen.warning] if seen.warning else [line]
 
 

@@ -56,7 +56,7 @@ def test_many_nodes_are_counted_where_they_are_not_shown() -> None:
 def test_the_allowance_is_a_bar_and_a_line() -> None:
     """The month's bytes beside what the plan has; without a limit the bytes alone."""
     seen = page()
-    assert any("312 MB of the 1.0 GB a month of ngrok's free plan" in text for text in seen.texts)
+    assert any("312 MB of the 1.0 GB that ngrok's free plan includes each month" in text for text in seen.texts)
     assert ("i", {"class": "complete", "style": "width:31.2%"}) in seen.tags
     traffic = {**six.head_status()["traffic"], "limit_bytes": None}
     assert "allowance" not in {attributes.get("class") for _, attributes in page(traffic=traffic).tags}

@@ -89,8 +89,8 @@ def test_traffic_is_told_in_a_line() -> None:
     plain = {**traffic, "month_bytes": 900_000_000, "limit_bytes": None, "warning": None}
     assert traffic_lines(plain) == ["through the tunnel: 12.3 MB, of which 400 kB is its overhead"]
     assert traffic_lines({**plain, "limit_bytes": 10**9, "warning": "Mind."}) == [
-        "through the tunnel: 12.3 MB, of which 400 kB is its overhead; 2026-11: 900 MB of the 1.0 GB a month of "
-        "ngrok's free plan",
+        "through the tunnel: 12.3 MB, of which 400 kB is its overhead; 2026-11: 900 MB of the 1.0 GB that "
+        "ngrok's free plan includes each month",
         "Mind.",
     ]
 
