@@ -13,7 +13,7 @@ import psutil
 from raycolab.diagnostics.check import Finding, bad, good, note
 from raycolab.diagnostics.machine import room
 from raycolab.errors import UsageError
-from raycolab.joining import running_joiner
+from raycolab.joining import Joiner
 from raycolab.node.data_dir import DATA_DIR_VARIABLE, DataDir
 
 __all__ = ["file_system", "nodes_here", "running", "writable"]
@@ -48,7 +48,7 @@ def writable(data_dir: DataDir) -> Finding:
 
 def running(data_dir: DataDir) -> Finding:
     """Whether a head runs with this directory, and which other nodes run here."""
-    record, joiner = data_dir.read_head(), running_joiner(data_dir)
+    record, joiner = data_dir.read_head(), Joiner.running(data_dir)
     if record is not None:
         return note(
             f"A head runs here with {data_dir.path} (process {record.pid}): raycolab.attach() finds it, `raycolab down`"
@@ -56,8 +56,8 @@ def running(data_dir: DataDir) -> Finding:
         )
     if joiner is not None:
         return note(
-            f"This machine is a joiner already, with {data_dir.path} (process {joiner['pid']}): raycolab.join() shows"
-            " it, raycolab.leave() ends it."
+            f"This machine is a joiner already, with {data_dir.path} (process {joiner.record.pid}): raycolab.join()"
+            " shows it, raycolab.leave() ends it."
         )
     if others := nodes_here():
         count = f"{len(others)} node{'' if len(others) == 1 else 's'}"

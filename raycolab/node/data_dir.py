@@ -2,6 +2,7 @@
 
     identity.json   0600   what makes a restarted head the same one to its joiners: certificate, secret, Ray token, ...
     head.json       0600   the running head: its process, its control socket, its store
+    joined.json     0600   the joiner that runs here: its name, and the socket that leads to its head
     lock            0600   held by the running head (flock), with its process id for the sentence a second one gets
     traffic.json    0600   the bytes that went through the tunnel this month
     heads.json      0600   this directory's name, after those whose snapshots it took up (see `kept_folder`)
@@ -30,7 +31,7 @@ from typing import Any
 from raycolab.errors import ClusterError, RaycolabError, UsageError
 from raycolab.files import typed_path
 
-__all__ = ["DataDir", "DataLock", "HeadRecord", "make_run_dir"]
+__all__ = ["DataDir", "DataLock", "HeadRecord", "JoinedRecord", "make_run_dir"]
 
 DATA_DIR_VARIABLE = "RAYCOLAB_DATA_DIR"
 DATABASE_NAME = "raycolab.db"
@@ -48,6 +49,15 @@ class HeadRecord:
     control: str  # path of the supervisor's control socket
     started_at: float  # seconds since the epoch
     store: str  # URL of its database; may hold a password
+
+
+@dataclass(frozen=True, slots=True)
+class JoinedRecord:
+    """What `joined.json` says about the joiner that runs on this machine."""
+
+    control: str  # path of the socket that leads to its head
+    node: str  # its name
+    address: str  # 127.77.0.k
 
 
 class DataLock:
@@ -134,6 +144,21 @@ class DataDir:
         """Forget the running head."""
         with contextlib.suppress(OSError):
             (self.path / "head.json").unlink(missing_ok=True)
+
+    def write_joined(self, record: JoinedRecord) -> None:
+        """Say how the head is reached from this machine, which is a node of its cluster."""
+        self._write("joined.json", asdict(record))
+
+    def read_joined(self) -> JoinedRecord | None:
+        """The joiner that runs here, or None when there is none."""
+        found = self._read("joined.json")
+        if found is None:
+            return None
+        try:
+            record = JoinedRecord(**found)
+        except TypeError as error:
+            raise self._damaged("joined.json") from error
+        return record if _answers(record.control) else None
 
     def lock(self) -> DataLock:
         """Take the directory for this process. Raises ClusterError when another head has it."""

@@ -166,7 +166,7 @@ class JoinerSupervisor:
                 await ray.start()
                 self._agent.message({"ray": "up"})
                 cpus = self._options.num_cpus
-                self._say("up", f"{node.name} is up with {cpus} CPU{'s' if cpus > 1 else ''}")
+                self._say("up", f"{node.name} is up with {cpus} CPU{'' if cpus == 1 else 's'}")
                 code = await ray.wait()
                 reason = f"{ray.last_words()} (exit code {code})"
                 await ray.stop()

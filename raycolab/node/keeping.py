@@ -19,11 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import msgspec
+
 from raycolab.errors import ClusterError, RaycolabError, UsageError
+from raycolab.node.api import Problem
 from raycolab.node.data_dir import DataDir
 from raycolab.node.kept_folder import FOLDER_VARIABLE, is_wanted
 from raycolab.node.lifeline import exec_with_lifeline
-from raycolab.node.rpc import decode_line, encode_line, error_from
 from raycolab.store.snapshots import AT_MOST_EVERY_S, is_due
 from raycolab.store.sqlite_file import sqlite_path
 from raycolab.text import duration_text
@@ -85,10 +87,10 @@ class FolderProcess:
         assert self._process.stdin is not None  # pipes, as asked for
         assert self._process.stdout is not None
         try:
-            self._process.stdin.write(encode_line({"op": op, **fields}))
+            self._process.stdin.write(msgspec.json.encode({"op": op, **fields}) + b"\n")
             await self._process.stdin.drain()
-            answer = decode_line(await self._process.stdout.readline())
-        except (OSError, ValueError) as error:
+            answer: dict[str, Any] = msgspec.json.decode(await self._process.stdout.readline())
+        except (OSError, msgspec.DecodeError) as error:
             await self.end()
             said = self._last_words()
             raise ClusterError(f"the process that takes snapshots ended, and is started again: {said}.") from error
@@ -96,7 +98,7 @@ class FolderProcess:
             await self.end()
             raise
         if answer.pop("ok") is not True:
-            raise error_from(answer)
+            raise msgspec.convert(answer, Problem).as_error()
         return answer
 
     async def end(self) -> None:

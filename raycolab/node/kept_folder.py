@@ -26,11 +26,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from raycolab.colab import drive_folder, is_colab
 from raycolab.errors import ClusterError, RaycolabError
 from raycolab.files import read_text, typed_path
+from raycolab.node.api import Problem
 from raycolab.node.data_dir import DataDir
-from raycolab.node.rpc import decode_line, encode_line, error_answer
 from raycolab.store import StoreOutageError
 from raycolab.store.snapshots import DATABASE, KEPT, Snapshot, described, newest, restore, take
 from raycolab.store.sqlite_file import drop_claims, worth_keeping
@@ -253,23 +255,27 @@ def _answer(kept: KeptFolder, request: Mapping[str, Any]) -> dict[str, Any]:
             case _:
                 answer = kept.keep(str(request["address"]))
     except StoreOutageError as error:  # unknown where it is read, and would lose its exit code
-        return error_answer(ClusterError(str(error)))
+        return _refusal(ClusterError(str(error)))
     except RaycolabError as error:
-        return error_answer(error)
+        return _refusal(error)
     except OSError as error:
         reason = f"{os.strerror(error.errno or 0)}: {error.filename or 'the folder'}"
         sentence = (
             f"snapshots cannot be kept or restored ({reason}): mend that, or set {FOLDER_VARIABLE} to another folder."
         )
-        return error_answer(ClusterError(sentence))
+        return _refusal(ClusterError(sentence))
     return {"ok": True, **answer}
+
+
+def _refusal(error: RaycolabError) -> dict[str, Any]:
+    return {"ok": False, **msgspec.to_builtins(Problem.of(error))}
 
 
 def main(data_dir: str, database: str) -> None:
     """Answer the lines on stdin, one by one, until there are no more. `database` is empty for a store elsewhere."""
     kept = KeptFolder(DataDir(data_dir), Path(database) if database else None, lambda: chosen_folder(os.environ))
     for line in sys.stdin.buffer:
-        sys.stdout.buffer.write(encode_line(_answer(kept, decode_line(line))))
+        sys.stdout.buffer.write(msgspec.json.encode(_answer(kept, msgspec.json.decode(line))) + b"\n")
         sys.stdout.buffer.flush()
 
 

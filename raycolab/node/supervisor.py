@@ -16,15 +16,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from raycolab.errors import RaycolabError
+import msgspec
+
+from raycolab.errors import ClusterError, RaycolabError
 from raycolab.files import bug_sentence, spell_everything
+from raycolab.node import api
 from raycolab.node.data_dir import DataDir
 from raycolab.node.head import HeadOptions, HeadSupervisor
 from raycolab.node.joiner import JoinerOptions, JoinerSupervisor
 from raycolab.node.keeping import Keeper
 from raycolab.node.launch import ADDRESS_VARIABLE, Task, announce, read_task
 from raycolab.node.lifeline import die_with_parent
-from raycolab.node.rpc import ControlServer, Peer
+from raycolab.node.rpc import OTHER_VERSION, Channel, Server
 from raycolab.node.trial_sign import newest_sign
 from tunnel.address import JoinAddress
 
@@ -45,7 +48,7 @@ def main(run_dir: Path) -> int:
         _event_loop_run(run(task, run_dir))
     except RaycolabError as error:
         log.error("%s", error)
-        announce(task, "failed", error=str(error), kind=type(error).__name__, exit_code=error.exit_code)
+        announce(task, "failed", **msgspec.to_builtins(api.Problem.of(error)))
         return error.exit_code
     except Exception as error:
         log.exception("unforeseen")
@@ -86,13 +89,13 @@ async def _joiner(task: Task, run_dir: Path) -> None:
         lambda state, text: announce(task, state, text=text, at=time.time()),
     )
 
-    async def answer(request: dict[str, Any], peer: Peer) -> dict[str, Any]:
-        if request.get("op") == "leave":
-            joiner.stop()
+    async def answer(body: bytes, channel: Channel) -> bytes:
+        if api.decode_known(body, api.JoinerState) is None:
+            raise ClusterError(OTHER_VERSION)
         name = joiner.node.name if joiner.node else None
-        return {"state": joiner.state, "name": name, "trial": newest_sign(joiner.signs)}
+        return api.encode(api.JoinerFacts(joiner.state, name, newest_sign(joiner.signs)))
 
-    control = ControlServer(run_dir / "control", answer)
+    control = Server(run_dir / "control", answer)
     await control.start()
     _on_signals(joiner.stop)
     try:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import Connection, Engine, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, Row, Table, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from raycolab.errors import UnknownSweepError, UsageError
@@ -180,42 +180,52 @@ class Store:
             put_attempts(connection, sweep_id, attempts)
             put_reports(connection, sweep_id, reports)
 
-    def trials(self, sweep_id: int) -> list[TrialRow]:
-        """Every trial of a sweep, by number."""
+    def trials(self, sweep_id: int, *, after: int = -1, limit: int | None = None) -> list[TrialRow]:
+        """A sweep's trials by number, those behind `after`; no more than `limit` of them."""
         table = tables.trials.c
         statement = select(*(table[name] for name in rows.TRIAL_COLUMNS)).where(table.sweep_id == sweep_id)
+        statement = statement.where(table.number > after).order_by(table.number).limit(limit)
         with self._reading() as connection:
-            parts = connection.execute(statement.order_by(table.number)).partitions(_AT_ONCE)
+            parts = connection.execute(statement).partitions(_AT_ONCE)
             return [trial for part in parts for trial in rows.trial_rows(part)]
 
-    def attempts(self, sweep_id: int) -> list[AttemptRow]:
-        """Every attempt at a sweep's trials, by trial and attempt number."""
-        trials, attempts = tables.trials.c, tables.attempts.c
+    def attempts(
+        self, sweep_id: int, *, after: tuple[int, int] | None = None, limit: int | None = None
+    ) -> list[AttemptRow]:
+        """Attempts at a sweep's trials by trial and attempt number, those behind `after`; at most `limit` of them."""
         columns = ("number", "node", "outcome", "started_at", "ended_at", "reason")
-        statement = (
-            select(trials.number.label("trial"), *(attempts[name] for name in columns))
-            .join(tables.trials, attempts.trial_id == trials.id)
-            .where(trials.sweep_id == sweep_id)
-            .order_by(trials.number, attempts.number)
-        )
-        with self._reading() as connection:
-            found = connection.execute(statement).all()
-        return [rows.attempt_row(row) for row in found]
+        return [rows.attempt_row(row) for row in self._of_trials(tables.attempts, columns, sweep_id, after, limit)]
 
     def reports(self, sweep_id: int) -> dict[int, dict[int, float]]:
         """The intermediate values of every trial that has some: trial number -> step -> value, both in order."""
-        trials, reports = tables.trials.c, tables.reports.c
-        statement = (
-            select(trials.number, reports.step, reports.value)
-            .join(tables.trials, reports.trial_id == trials.id)
-            .where(trials.sweep_id == sweep_id)
-            .order_by(trials.number, reports.step)
-        )
         found: dict[int, dict[int, float]] = {}
-        with self._reading() as connection:
-            for number, step, value in connection.execute(statement):
-                found.setdefault(number, {})[step] = math.nan if value is None else value
+        for row in self.report_rows(sweep_id):
+            found.setdefault(row.trial, {})[row.step] = row.value
         return found
+
+    def report_rows(
+        self, sweep_id: int, *, after: tuple[int, int] | None = None, limit: int | None = None
+    ) -> list[ReportRow]:
+        """Intermediate values by trial number and step, those behind `after`; no more than `limit` of them."""
+        found = self._of_trials(tables.reports, ("step", "value"), sweep_id, after, limit)
+        return [ReportRow(trial, step, math.nan if value is None else value) for trial, step, value in found]
+
+    def _of_trials(
+        self, table: Table, columns: Sequence[str], sweep_id: int, after: tuple[int, int] | None, limit: int | None
+    ) -> Sequence[Any]:
+        """Rows that belong to a sweep's trials, by trial number and the first of `columns`, behind `after`."""
+        number, key = tables.trials.c.number, table.c[columns[0]]
+        statement = (
+            select(number.label("trial"), *(table.c[name] for name in columns))
+            .join(tables.trials, table.c.trial_id == tables.trials.c.id)
+            .where(tables.trials.c.sweep_id == sweep_id)
+            .order_by(number, key)
+            .limit(limit)
+        )
+        if after is not None:
+            statement = statement.where(number >= after[0], (number > after[0]) | (key > after[1]))
+        with self._reading() as connection:
+            return connection.execute(statement).all()
 
     def counts(self, sweep_id: int) -> dict[TrialState, int]:
         """How many trials of a sweep are in each state, zeros included."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from raycolab.errors import NoHeadError, RaycolabError
-from raycolab.joining import joiner_cell
+from raycolab.examples import joiner_cell
 from raycolab.view.output import NotebookOutput, in_notebook, publish
 from raycolab.view.panels import JoinerEvent, JoinerView, head_bundle, joiner_bundle
 
