@@ -286,6 +286,7 @@ class Server:
         """Stop listening; what is being answered gets CLOSE_GRACE_S to be answered."""
         if self._server is not None:
             self._server.close()
+        await asyncio.sleep(0)  # whoever was accepted at this moment becomes a client
         await asyncio.gather(*(channel.finish(CLOSE_GRACE_S) for channel in self._clients if not channel.is_engine))
         tasks = list(self._clients.values())
         for task in tasks:
@@ -306,8 +307,9 @@ class Server:
                 await channel.refuse(ClusterError("Too many programs talk to the head at this moment: try again."))
             else:
                 await channel.run()
-        except OSError:
-            pass  # it left, or it is too slow (TimeoutError)
+        except (OSError, asyncio.CancelledError):
+            # It left, or it is too slow (TimeoutError), or we end it: asyncio logs a task of a stream that is cancelled.
+            pass
         finally:
             del self._clients[channel]
             writer.close()
@@ -520,7 +522,8 @@ class _Connection:
     def is_usable(self) -> bool:
         """Whether the head has not closed it, and this process has made it: a fork must not speak on its parent's."""
         try:
-            self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            self._socket.setblocking(False)
+            self._socket.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
             return self._process == os.getpid()
         except OSError:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from raycolab.node import api
 from raycolab.trials import SweepState
 from tests.integration.engine_stage import Cluster as Engine
 from tests.integration.engine_stage import notebook
@@ -103,7 +104,7 @@ def test_a_sweep_that_another_head_took_over(engine_cluster: Engine) -> None:
     sleeps = notebook("import time\ndef compute(model, dataset, x):\n    time.sleep(60)\n    return x")
     sweep = engine_cluster.declare("overtaken", sleeps, models={"m": {"x": [1, 2, 3]}}, datasets=["d"], method="grid")
     supervisor = engine_cluster.supervisor
-    assert supervisor.ask("start", "overtaken")["ok"]
+    supervisor.ask(api.Start("overtaken"))
     supervisor.wait_for(lambda: supervisor.sweep("overtaken").get("running"))
     assert engine_cluster.store.claim(sweep, "another head", time.time() + 100, 60.0, machine="far-away") is None
     news = supervisor.wait_state("overtaken", SweepState.HELD)

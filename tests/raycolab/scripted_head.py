@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from raycolab.engine import stored_sweeps
+from raycolab.main.notebook import MainNotebook
 from raycolab.node import api
 from raycolab.node.data_dir import DataDir, HeadRecord, make_run_dir
 from raycolab.node.rpc import Channel, Server
-from raycolab.store import open_store, sqlite_url
+from raycolab.node.versions import versions
+from raycolab.spec.spec import SweepSpec
+from raycolab.store import Store, open_store, sqlite_url
+from tests.in_loop import LoopThread
 
-__all__ = ["IDLE", "ScriptedHead", "scripted_head"]
+__all__ = ["IDLE", "ScriptedHead", "declare_stored", "scripted_head"]
 
 IDLE: dict[str, Any] = {"nodes": [], "sweeps": []}
 
@@ -51,9 +54,7 @@ class ScriptedHead:
         with open_store(sqlite_url(self._data.database_path)) as store:
             match request:
                 case api.Declare():
-                    lines, write = stored_sweeps.declaration(store, request)
-                    write(store)
-                    return lines
+                    return _declared(store, request)
                 case api.Delete():
                     return store.delete_sweep(request.sweep)
                 case api.Find() | api.ReadRows() | api.ReadOutput() | api.ListSweeps():
@@ -61,27 +62,33 @@ class ScriptedHead:
         return None
 
 
+def declare_stored(data_dir: Path, name: str, *, main: Any, **arguments: Any) -> None:
+    """What `declare` comes to where a head runs, without one."""
+    data_dir.mkdir(exist_ok=True)
+    spec = SweepSpec.from_arguments(name, **arguments)
+    with open_store(sqlite_url(DataDir(data_dir).database_path)) as store:
+        _declared(store, api.Declare(spec.to_json(), MainNotebook.load(main).to_json(), versions()))
+
+
+def _declared(store: Store, request: api.Declare) -> list[str]:
+    lines, write = stored_sweeps.declaration(store, request)
+    write(store)
+    return lines
+
+
 @contextlib.contextmanager
 def scripted_head(data_dir: Path, answer: Answer = lambda request: None) -> Iterator[ScriptedHead]:
     """A head of this data directory, within the block, whose part is played by `answer`."""
     folder, data = make_run_dir(), DataDir(data_dir)
     head = ScriptedHead(data_dir, answer)
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-
-    def now(work: Any) -> None:
-        asyncio.run_coroutine_threadsafe(work, loop).result(30)
-
+    loop = LoopThread()
     server = Server(folder / "control", head.answer)
     try:
-        now(server.start())
+        loop.run(server.start())
         data.write_head(HeadRecord(1, str(folder / "control"), 0.0, sqlite_url(data.database_path)))
         yield head
     finally:
         data.clear_head()
-        now(server.close())
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+        loop.run(server.close())
+        loop.end()
         shutil.rmtree(folder)

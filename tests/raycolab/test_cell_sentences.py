@@ -10,12 +10,13 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from raycolab import errors
+from raycolab.node import api
 from raycolab.node.launch import Task, prepare
+from raycolab.trials import SweepState
 from tests.raycolab.cell import Cell
 from tests.raycolab.scripted_head import scripted_head
 from tests.raycolab.situations import NO_HEAD, NO_NOTEBOOK, Row, database, declared, fits, text_in
@@ -78,10 +79,10 @@ CELLS = [
         "release_runtime gives a Colab VM back, and this machine is none: leave it out.",
     ),
     Row(
-        "a joiner without CPUs",
-        f"raycolab.join({ADDRESS!r}, num_cpus=0)",
+        "a joiner with fewer CPUs than none",
+        f"raycolab.join({ADDRESS!r}, num_cpus=-1)",
         "UsageError",
-        "num_cpus is 0: give a number from 1 to 256, or leave it out for all of them.",
+        "num_cpus is -1: give a number from 0 to 256, or leave it out for all of them.",
     ),
     Row(
         "a sweep nobody declared",
@@ -98,10 +99,10 @@ CELLS = [
         declared,
     ),
     Row(
-        "a new sweep without MAIN",
-        "raycolab.declare('s', models=['svc'])",
-        "UsageError",
-        "The sweep 's' is new, so it needs `main`: the path of the notebook with `compute`.",
+        "a sweep declared without a head",
+        DECLARE.format("[1]"),
+        "NoHeadError",
+        NO_HEAD,
     ),
     Row(
         "a MAIN on a Drive that is not mounted",
@@ -205,15 +206,19 @@ KILLED = [
     ),
 ]
 
-IDLE: dict[str, Any] = {
-    "head": {"join_address": ADDRESS},
-    "status": {"status": {"nodes": [], "sweeps": []}},
-    "pull": {"over": "COMPLETE", "sentence": None},
-}
-BUSY = {**IDLE, "status": {"status": {"nodes": [], "sweeps": [{"name": "sample", "state": "RUNNING"}]}}}
+OVER = api.Pulled(over=SweepState.COMPLETE)
 ASKED = [
     (
-        IDLE,
+        None,
+        Row(
+            "a new sweep without MAIN",
+            "raycolab.declare('s', models=['svc'])",
+            "UsageError",
+            "The sweep 's' is new, so it needs `main`: the path of the notebook with `compute`.",
+        ),
+    ),
+    (
+        None,
         Row(
             "a sweep that is waited for and was never started",
             "raycolab.find('sample').wait()",
@@ -223,7 +228,7 @@ ASKED = [
         ),
     ),
     (
-        IDLE,
+        OVER,
         Row(
             "a task of a sweep that is over",
             "raycolab.find('sample').get_task()",
@@ -231,16 +236,6 @@ ASKED = [
             "The sweep 'sample' is at rest (COMPLETE), so there is no task to get: ask `not_done()` before each"
             " `get_task()`.",
             database("update sweeps set state = 'COMPLETE'"),
-        ),
-    ),
-    (
-        BUSY,
-        Row(
-            "a sweep deleted while it runs",
-            "raycolab.find('sample').delete()",
-            "UsageError",
-            "The sweep 'sample' is not at rest: run `raycolab cancel sample` first.",
-            declared,
         ),
     ),
 ]
@@ -291,11 +286,11 @@ def test_a_node_that_ends_without_a_word_is_told(row: Row, cell: Cell, here: Pat
     assert fits(row, shown.text, here)
 
 
-@pytest.mark.parametrize(("answers", "row"), ASKED, ids=lambda each: str(each) if isinstance(each, Row) else "")
-def test_what_a_running_head_s_answer_comes_to(answers: dict[str, Any], row: Row, cell: Cell, here: Path) -> None:
+@pytest.mark.parametrize(("pulled", "row"), ASKED, ids=lambda each: str(each) if isinstance(each, Row) else "")
+def test_what_a_running_head_s_answer_comes_to(pulled: api.Pulled | None, row: Row, cell: Cell, here: Path) -> None:
     """The head's part is a script; the sweep is in the database."""
     row.made(here)
-    with scripted_head(here / "data", lambda request: answers[request["op"]]):
+    with scripted_head(here / "data", lambda request: pulled if isinstance(request, api.Pull) else None):
         shown = cell(row.done)
     assert type(shown.error).__name__ == row.ends
     assert fits(row, shown.text.removeprefix(f"{row.ends}: "), here)
