@@ -139,9 +139,9 @@ class Channel:
         self.on_end: Callable[[], None] = lambda: None
 
     @property
-    def is_idle(self) -> bool:
-        """Whether nothing is lost when it ends."""
-        return not self._answering and not self.is_engine
+    def is_busy(self) -> bool:
+        """Whether something is being answered."""
+        return bool(self._answering)
 
     async def ask(self, body: bytes) -> bytes:
         """The answer to a request. Raises the error that is answered; _LostError when the connection ends first."""
@@ -308,7 +308,7 @@ class Server:
             else:
                 await channel.run()
         except (OSError, asyncio.CancelledError):
-            # It left, or it is too slow (TimeoutError), or we end it: asyncio logs a task of a stream that is cancelled.
+            # It left, or it is too slow (TimeoutError), or we end it: asyncio logs a cancelled task of a stream.
             pass
         finally:
             del self._clients[channel]
@@ -316,7 +316,7 @@ class Server:
 
     def _make_room(self, newest: Channel) -> bool:
         """End the connection that has been idle for longest; whether there was one."""
-        idle = [channel for channel in self._clients if channel.is_idle and channel is not newest]
+        idle = [channel for channel in self._clients if not (channel.is_busy or channel.is_engine or channel is newest)]
         if idle:
             self._clients[min(idle, key=lambda channel: channel.used_at)].cancel()
         return bool(idle)

@@ -12,6 +12,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 from raycolab.text import utc_seconds
@@ -24,10 +25,14 @@ SHARED_GRACE_S = 12  # of the cluster that tests of outages share: the short one
 JOINERS = ("tab-1", "tab-2")
 
 _MAIN = """
-import socket, time
+import os, socket, time
+ran = []
 def compute(model, dataset, x):
+    while ran and WAITS_FOR and not os.path.exists(WAITS_FOR):
+        time.sleep(0.05)
     begun = time.time()
     time.sleep(SECONDS)
+    ran.append(x)
     with open(RUNS, "a") as runs:
         runs.write(f"{x!r} {socket.gethostname()} {begun}\\n")
     return {"score": x}
@@ -70,13 +75,15 @@ class Attempt:
 class Sweep:
     """A sweep of sleeping trials on a cluster, started in the background."""
 
-    def __init__(self, on: Cluster, name: str, *, trials: int, trial_s: float) -> None:
+    def __init__(self, on: Cluster, name: str, *, trials: int, trial_s: float, after_first: Path | None = None) -> None:
+        """After its first trial each process waits for the file `after_first`, where one is given."""
         self.name = name
         self.trials = trials
         self._cluster = on
         self._runs = on.folder / f"{name}.runs"
         self._runs.touch()
-        write_main(on.folder, _MAIN.replace("SECONDS", str(trial_s)).replace("RUNS", repr(str(self._runs))))
+        main = _MAIN.replace("SECONDS", str(trial_s)).replace("RUNS", repr(str(self._runs)))
+        write_main(on.folder, main.replace("WAITS_FOR", repr(after_first and str(after_first))))
         lines = [
             "models: {a: {x: {min: 0.0, max: 1.0}}}",
             "datasets: [one]",

@@ -156,7 +156,7 @@ def test_sweeps_run_in_turn_and_cancel_kills(engine_cluster: Cluster) -> None:
 
 
 def test_orders_that_cannot_be_obeyed_are_answered(engine_cluster: Cluster) -> None:
-    """An unknown sweep, a pause of what does not run, what another program may ask: a sentence and the error's class."""
+    """An unknown sweep, a pause of what does not run, an order of another version: a sentence and its class."""
     engine_cluster.declare("idle", notebook(SQUARE), models={"m": {"x": [1]}}, datasets=["d"], method="grid")
     engine_cluster.store.create_sweep("bare", "{}", None, "", None, {}, [], 0.0)
     with pytest.raises(UnknownSweepError):
