@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from raycolab.diagnostics.doctor import doctor
     from raycolab.errors import RaycolabError
     from raycolab.examples import example_path
-    from raycolab.main.reporting import TrialPruned, report
+    from raycolab.main.compute import TrialPruned, report
+    from raycolab.main.kernel import run_main
     from raycolab.spec.spaces import (
         choice,
         grid_search,
@@ -52,6 +53,7 @@ __all__ = [
     "randint",
     "randn",
     "report",
+    "run_main",
     "start_head",
     "uniform",
 ]
@@ -67,8 +69,9 @@ _HOMES = {
     "find": "sweep",
     "join": "cluster",
     "leave": "cluster",
-    "TrialPruned": "main.reporting",
-    "report": "main.reporting",
+    "TrialPruned": "main.compute",
+    "report": "main.compute",
+    "run_main": "main.kernel",
     "start_head": "cluster",
 }
 

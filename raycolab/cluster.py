@@ -27,14 +27,13 @@ from raycolab.examples import installed_source, joiner_cell
 from raycolab.files import read_text, typed_path
 from raycolab.joining import Joiner
 from raycolab.node.api import Facts, Problem, Remove, Request, Shutdown, Status
-from raycolab.node.capacity import cpu_count, gpu_count
 from raycolab.node.data_dir import DataDir
-from raycolab.node.launch import ADDRESS_VARIABLE, Task, start_detached
+from raycolab.node.launch import ADDRESS_VARIABLE, Task, cpu_count, gpu_count, start_detached
 from raycolab.node.ray_command import ray_environment
 from raycolab.node.rpc import Client, Place
 from tunnel.address import JoinAddress
 from tunnel.errors import AddressError
-from tunnel.handshake import MAX_NAME
+from tunnel.messages import MAX_NAME
 from tunnel.nodes import HUB, address_of
 
 __all__ = ["Head", "Way", "attach", "check_capacity", "check_name", "join", "leave", "read_address", "start_head"]
@@ -190,7 +189,7 @@ class Head:
 
         try:
             if in_notebook():
-                head_view(str(self.data_dir.path)).show(self._look)
+                head_view(str(self.data_dir.path)).show(self._look, joiner_cell)
                 return
         except RaycolabError as error:
             _say(str(error))

@@ -23,16 +23,17 @@ from raycolab.cluster import Head, attach
 from raycolab.errors import ClusterError, UsageError
 from raycolab.examples import example_path
 from raycolab.node.data_dir import DataDir
-from raycolab.node.kept_folder import FOLDER_VARIABLE
 from raycolab.node.launch import ADDRESS_VARIABLE
 from raycolab.node.lifeline import exec_with_lifeline
+from raycolab.node.snapshots import FOLDER_VARIABLE
 from raycolab.sandbox.sessions import Capability, SimulatedSession, probe
 from raycolab.spec.file import load_sweep_file
 from raycolab.sweep import Sweep, declare_spec
+from raycolab.text import counted
 
 __all__ = ["DemoResult", "run_demo"]
 
-START_S = 120.0  # until the head is joinable, and again until its joiners are up
+START_S = 120.0  # until the head is joinable, then as long until its joiners are up
 END_S = 30.0
 POLL_S = 0.1
 
@@ -44,7 +45,7 @@ class DemoResult:
     sweep: Sweep
     nodes: tuple[str, ...]  # every node of the cluster
     seconds: float  # from nothing to the last result
-    note: str | None  # what was not as it should be on this machine
+    note: str | None  # what this machine did not allow
 
 
 def run_demo(
@@ -60,7 +61,7 @@ def run_demo(
     Raises RaycolabError; leaves nothing running, and the database in the data directory.
     """
     if find_spec("sklearn") is None:
-        raise UsageError("The demo's MAIN needs scikit-learn: run `pip install 'raycolab[demo]'`, then again.")
+        raise UsageError("The demo's MAIN needs scikit-learn: run `pip install 'raycolab[demo]'` and try again.")
     began = time.monotonic()
     file = load_sweep_file(example_path("sweep.yaml"), [f"jobs_per_pair={jobs_per_pair}"])
     with data_dir.lock():
@@ -68,8 +69,8 @@ def run_demo(
     with _stage(data_dir) as stage:
         if stage.note:
             say(stage.note)
-        count = f"{joiners} joiner{'' if joiners == 1 else 's'}"
-        say(f"starting a head and {count}{'' if stage.note else ', each in a session without a network'}")
+        where = "" if stage.note else ", each in a session without a network"
+        say(f"starting a head and {counted(joiners, 'joiner')}{where}")
         head = stage.head(data_dir)
         sweep = declare_spec(file.spec, main=file.main_path, data_dir=data_dir.path, announce=say)
         for _ in range(joiners):
@@ -85,7 +86,7 @@ def run_demo(
 
 
 class _Stage:
-    """Where the demo's processes run: each in a session of its own, or, with a note that says why, on this machine."""
+    """Where the demo's processes run: each in a session of its own; or side by side, with a note that says why."""
 
     def __init__(
         self, folder: Path, shared: Sequence[Path], capability: Capability, ending: contextlib.ExitStack
@@ -119,14 +120,14 @@ class _Stage:
         self._start(["join", "--num-cpus", "1"], {ADDRESS_VARIABLE: address})
 
     def has_lost_one(self) -> bool:
-        """Whether a process has ended that none of us ended."""
+        """Whether a process has ended by itself."""
         return any(process.poll() is not None for process in self._processes)
 
     def last_words(self) -> str:
-        """What the joiners said last; the head, while there is none."""
+        """The last line that a joiner wrote; the head's, while there is no joiner."""
         logs = self._logs[1:] or self._logs
         texts = [log.read_text(errors="replace").strip().splitlines() for log in logs]
-        return next((lines[-1] for lines in reversed(texts) if lines), "nothing was said")
+        return next((lines[-1] for lines in reversed(texts) if lines), "no output")
 
     def _session(self) -> SimulatedSession:
         try:

@@ -4,6 +4,8 @@ The text of an error is one clear sentence for the person who reads it: what hap
 Errors of the tunnel itself are in `tunnel.errors`; raycolab translates the ones a user can act on into these.
 
     RaycolabError                  1
+    ├── CellError                      a cell of the notebook that run_main runs failed (in raycolab.main.kernel)
+    ├── DamagedRowError                a row of the database cannot be read (in raycolab.store)
     ├── UsageError                 2   what was typed or written is wrong; nothing was reached yet
     │   ├── MainError                  MAIN is missing, unreadable or has no usable `compute`
     │   ├── SpaceError                 a search space is malformed or does not fit `compute`
@@ -50,9 +52,9 @@ class RaycolabError(Exception):
         return [f"\x1b[31m{type(self).__name__}\x1b[0m: {self}"]
 
     def _repr_html_(self) -> str:
-        from raycolab.view.panels import error_panel  # errors are cheap to import, and rarely looked at
+        from raycolab.view.pages import render  # errors are cheap to import, and rarely looked at
 
-        return error_panel(type(self).__name__, str(self))
+        return render("error.html.j2", name=type(self).__name__, sentence=str(self))
 
 
 class UsageError(RaycolabError):

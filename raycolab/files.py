@@ -1,6 +1,7 @@
-"""Paths that a person typed: read within bounds, and found out to be writable before the work whose result they get.
+"""Files and standard streams, where whatever a person typed or a disk refuses ends in a file or a sentence.
 
-What was typed may be a folder, a device without an end, somebody else's file, or no text at all.
+Paths that a person typed may be a folder, a device without an end, somebody else's file, or no text at all. A private
+file is written whole or not at all. The streams may be closed, full, or in an encoding that lacks a character.
 """
 
 from __future__ import annotations
@@ -18,21 +19,22 @@ from typing import TextIO
 from raycolab.errors import UsageError
 
 __all__ = [
-    "bug_sentence",
     "check_writable",
-    "give_up",
+    "crash_report",
+    "discard",
+    "escape_unencodable",
     "open_closed_streams",
     "read_text",
-    "spell_everything",
     "typed_path",
     "write_line",
+    "write_private",
 ]
 
 
 def typed_path(text: str | os.PathLike[str], what: str) -> Path:
-    """The path, `~` replaced; UsageError, which calls it `what`, for one that cannot be a path here."""
+    """The path, with `~` replaced; UsageError, which calls it `what`, for one that cannot be a path here."""
     try:
-        os.fspath(text).encode()  # what is no UTF-8 would fail later: in a URL, in JSON, in a sentence
+        os.fspath(text).encode()  # what is not UTF-8 would fail later: in a URL, in JSON, in a sentence
         return Path(text).expanduser()
     except UnicodeEncodeError as error:
         raise UsageError(f"{what} {os.fspath(text)!r} is not text in UTF-8: give another path.") from error
@@ -49,6 +51,20 @@ def read_text(path: Path, limit: int) -> str:
     return content.decode("utf-8")
 
 
+def write_private(path: Path, text: str) -> None:
+    """Write a file of mode 0600 whole or not at all: a reader finds the old file or the new one. Raises OSError."""
+    descriptor, beside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # mode 0600
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(descriptor)
+        os.replace(beside, path)
+    except BaseException:  # whatever it is, half a file must not stay
+        os.unlink(beside)
+        raise
+
+
 def check_writable(path: Path, what: str) -> None:
     """Raise UsageError when a file could not be written at this path, by writing one beside it for a moment."""
     try:
@@ -63,7 +79,7 @@ def check_writable(path: Path, what: str) -> None:
         raise UsageError(f"{what} {path} cannot be written ({reason}): name a file that you may write.") from error
 
 
-def spell_everything() -> None:
+def escape_unencodable() -> None:
     """Have stdout and stderr write what their encoding lacks as backslash escapes, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -71,7 +87,7 @@ def spell_everything() -> None:
 
 
 def open_closed_streams() -> None:
-    """Open the descriptors 0, 1 and 2 where they are closed, or the next file opened would be written to as stdout."""
+    """Open the descriptors 0, 1 and 2 where they are closed; otherwise the next file opened would serve as stdout."""
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
@@ -82,16 +98,16 @@ def open_closed_streams() -> None:
 
 def write_line(stream: TextIO | None, text: str) -> None:
     """Write a line at once; a reader who went away and a full disk are no reason to fail."""
-    if stream is None:  # Python's word for one that was closed before it started
+    if stream is None:  # what Python makes of a stream that was closed before it started
         return
     try:
         stream.write(text + "\n")
         stream.flush()
     except OSError:
-        give_up(stream)
+        discard(stream)
 
 
-def give_up(stream: TextIO | None) -> None:
+def discard(stream: TextIO | None) -> None:
     """Drop what a stream could not write: Python would try again, and complain, at exit."""
     if stream is None:
         return
@@ -99,14 +115,16 @@ def give_up(stream: TextIO | None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def bug_sentence(error: BaseException) -> str:
-    """Keep the traceback in a file for its owner alone, and say where it is and what to do with it."""
+def crash_report(error: BaseException) -> str:
+    """Keep the traceback of a bug in a private file; the sentence says where it is and what to do with it."""
     said = f"This is a bug in raycolab ({type(error).__name__}), not your doing."
     try:
         descriptor, path = tempfile.mkstemp(prefix="raycolab-bug-", suffix=".txt")  # mode 0600
         with open(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
             traceback.print_exception(error, file=file)
     except OSError as refused:
-        where = tempfile.gettempdir()
-        return f"{said} Its traceback could not be kept ({refused.strerror}): make room in {where}, and again."
+        folder = tempfile.gettempdir()
+        return (
+            f"{said} Its traceback could not be kept ({refused.strerror}): free some space in {folder} and try again."
+        )
     return f"{said} Its traceback is in {path}: please report it with what you typed, without the join address."

@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from raycolab.engine.messages import Assignment
 from raycolab.engine.slot import MAX_POINTS
 from raycolab.errors import ClusterError, MainError, UsageError
+from raycolab.main.compute import BadReturnError, metrics_of
 from raycolab.main.notebook import MainNotebook
-from raycolab.main.returned import BadReturnError, metrics_of
 from raycolab.node.api import Pull, Pulse, Push, PutDown, Request
 from raycolab.trials import Config, Metric, Outcome, Scalar, SweepState, TrialState, trial_title
 

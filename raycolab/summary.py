@@ -1,7 +1,7 @@
-"""What is told of a sweep: the object of `status --json`, from what is committed.
+"""What people are told of a cluster and its sweeps: the object of `status --json`, and the counts it is made from.
 
-Beside the counts it carries what a panel shows: the pairs, the causes of failures, how many trials ended on which node.
-Those are bounded in number and in length, since they travel twice a second; what is left out is counted.
+The structs are that object, key by key. They travel twice a second, so what a sweep says of its pairs, causes and nodes
+is bounded in number and in length, and what is left out is counted. `Tally` and `Causes` are kept up trial by trial.
 """
 
 from __future__ import annotations
@@ -9,139 +9,232 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from raycolab.trials import FINAL_STATES, ErrorIdentity, Metric, Scalar, SweepState, TrialRow, TrialState
+import msgspec
+
+from raycolab.trials import FINAL_STATES, ErrorIdentity, Metric, SweepState, TrialRow, TrialState
 
 __all__ = [
     "MOST_PAIRS",
+    "Best",
     "Cause",
+    "CauseCount",
     "Causes",
+    "ClusterStatus",
+    "NodeStatus",
     "PairTally",
-    "SweepNews",
+    "SnapshotStatus",
+    "SweepStatus",
     "Tally",
+    "TrafficStatus",
     "causes",
     "sweeps_json",
 ]
 
 MOST_PAIRS = 400
-"""Pairs that are told of one sweep: 20 x 20 is a map that can still be read."""
+"""The most pairs in one sweep's status: a map of 20 x 20 can still be read."""
 
 MOST_PAIRS_IN_ALL = 1000
-"""Pairs that are told of all sweeps together; the latest sweeps come first."""
+"""The most pairs of all sweeps together; the latest sweeps come first."""
 
 _MOST_CAUSES = 12
-_MOST_NODES = 200  # a sweep of days sees many come and go
+_MOST_NODES = 200  # a sweep of days sees many nodes come and go
 _LONGEST_NAME = 60  # characters of a model's or a dataset's name
-
-News = dict[str, object]
-
-
-@dataclass(frozen=True, slots=True)
-class SweepNews:
-    """Where one sweep stands."""
-
-    name: str
-    state: SweepState
-    counts: Mapping[TrialState, int]
-    metric: Metric
-    best: TrialRow | None = None
-    eta_s: float | None = None
-    sentence: str | None = None
-    tally: Tally | None = None
-    slots: Mapping[str, str] = field(default_factory=dict)  # of each node, in words
-
-    def to_json(self, pairs: int = MOST_PAIRS) -> News:
-        """The sweep's object of `status --json`, with the `sentence` for people and so many pairs at most."""
-        states = {state.value.lower(): self.counts.get(state, 0) for state in TrialState}
-        return {
-            "name": self.name,
-            "state": self.state.value,
-            "total": sum(states.values()),
-            **states,
-            "eta_s": None if self.eta_s is None else math.ceil(self.eta_s),
-            "best": self._best(),
-            "sentence": self.sentence,
-            "slots": dict(self.slots),
-            "metric": {"name": self.metric.name, "mode": self.metric.mode},
-            **_details(self.tally or Tally(self.metric), pairs),
-        }
-
-    def _best(self) -> dict[str, Scalar] | None:
-        row = self.best
-        if row is None:
-            return None
-        return {
-            "metric": self.metric.name,
-            "value": row.metrics[self.metric.name],
-            "model": row.model,
-            "dataset": row.dataset,
-            "number": row.number,
-        }
-
-
-def sweeps_json(news: Sequence[SweepNews]) -> list[News]:
-    """The objects of several sweeps, the latest last: it has its pairs first, and the bound is of all together."""
-    told: list[News] = []
-    left = MOST_PAIRS_IN_ALL
-    for each in reversed(news):
-        told.append(each.to_json(min(left, MOST_PAIRS)))
-        left -= len(told[-1]["pairs"])  # type: ignore[arg-type]  # the list `_details` made
-    return told[::-1]
-
-
-def _details(tally: Tally, most_pairs: int) -> News:
-    pairs = _some_pairs(tally.pairs, most_pairs)
-    causes = tally.causes.found()
-    nodes = tally.done_on.most_common(_MOST_NODES)
-    return {
-        "pairs": [_pair_json(model, dataset, tally.pairs[model, dataset]) for model, dataset in pairs],
-        "pairs_left_out": len(tally.pairs) - len(pairs),
-        "causes": [{"text": cause.told, "count": cause.count} for cause in causes[:_MOST_CAUSES]],
-        "causes_left_out": max(len(causes) - _MOST_CAUSES, 0),
-        "done_on": {node: count for node, count in nodes if count},
-    }
-
-
-def _some_pairs(pairs: Iterable[tuple[str, str]], most: int) -> list[tuple[str, str]]:
-    """The pairs of the first models with the first datasets, so that what is shown is a whole map."""
-    known = list(pairs)
-    if len(known) <= most:
-        return known
-    models, datasets = (list(dict.fromkeys(names)) for names in zip(*known, strict=True))
-    columns = max(min(len(datasets), math.isqrt(most)), most // len(models))
-    rows = most // max(columns, 1)
-    shown = set(models[:rows]), set(datasets[:columns])
-    return [(model, dataset) for model, dataset in known if model in shown[0] and dataset in shown[1]]
-
-
-def _pair_json(model: str, dataset: str, pair: PairTally) -> dict[str, Any]:
-    names = {"model": model[:_LONGEST_NAME], "dataset": dataset[:_LONGEST_NAME]}
-    return {**names, "total": pair.total, "done": pair.done, "failed": pair.failed, "best": pair.best}
-
-
+_LONGEST_MESSAGE = 160  # characters
 _FAILURES = frozenset({TrialState.FAILED, TrialState.LOST})
 
 
-@dataclass(slots=True)
-class PairTally:
-    """One pair's trials."""
+class Best(msgspec.Struct, frozen=True):
+    """The best trial of a sweep."""
 
+    metric: str
+    value: float
+    model: str
+    dataset: str
+    number: int
+
+    @classmethod
+    def of(cls, row: TrialRow, metric: Metric) -> Best:
+        """What a status says of this trial."""
+        return cls(metric.name, metric.value_of(row), row.model, row.dataset, row.number)
+
+
+class PairTally(msgspec.Struct):
+    """The trials of one model on one dataset."""
+
+    model: str
+    dataset: str
     total: int = 0
     done: int = 0  # in a final state
     failed: int = 0  # of those FAILED or LOST
     best: float | None = None  # the metric of its best trial
 
 
+class CauseCount(msgspec.Struct, frozen=True):
+    """What trials failed of, and how many."""
+
+    text: str
+    count: int
+
+
+class SweepStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """Where one sweep stands. The keys up to `best` are the contract of `status --json`; the others are for panels."""
+
+    name: str
+    state: SweepState
+    total: int = 0
+    pending: int = 0
+    running: int = 0
+    complete: int = 0
+    pruned: int = 0
+    failed: int = 0
+    lost: int = 0
+    cancelled: int = 0
+    eta_s: float | None = None
+    best: Best | None = None
+    sentence: str | None = None  # what a person should read
+    slots: dict[str, str] = {}  # what a trial takes on each node, in words
+    metric: Metric | None = None
+    pairs: list[PairTally] = []
+    pairs_left_out: int = 0
+    causes: list[CauseCount] = []
+    causes_left_out: int = 0
+    done_on: dict[str, int] = {}  # how many trials ended on each node
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        state: SweepState,
+        counts: Mapping[TrialState, int],
+        metric: Metric,
+        best: TrialRow | None = None,
+        eta_s: float | None = None,
+        sentence: str | None = None,
+        tally: Tally | None = None,
+        slots: Mapping[str, str] | None = None,
+    ) -> SweepStatus:
+        """The status of a sweep with these trials; `tally` has the same trials by pair, node and cause."""
+        tally = tally or Tally(metric)
+        found = tally.causes.found()
+        states = {state.value.lower(): counts.get(state, 0) for state in TrialState}
+        everything = cls(
+            name=name,
+            state=state,
+            total=sum(states.values()),
+            **states,
+            eta_s=None if eta_s is None else math.ceil(eta_s),
+            best=None if best is None else Best.of(best, metric),
+            sentence=sentence,
+            slots=dict(slots or {}),
+            metric=metric,
+            pairs=list(tally.pairs.values()),
+            causes=[CauseCount(cause.description, cause.count) for cause in found[:_MOST_CAUSES]],
+            causes_left_out=max(len(found) - _MOST_CAUSES, 0),
+            done_on={node: count for node, count in tally.done_on.most_common(_MOST_NODES) if count},
+        )
+        return everything.with_pairs(MOST_PAIRS)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many trials there are in all (`total`) and in each state, by the keys of `status --json`."""
+        return {key: getattr(self, key) for key in ("total", *(state.value.lower() for state in TrialState))}
+
+    def with_pairs(self, most: int) -> SweepStatus:
+        """The same with at most this many of its pairs, as a whole map of its first models and datasets."""
+        shown = [
+            msgspec.structs.replace(pair, model=pair.model[:_LONGEST_NAME], dataset=pair.dataset[:_LONGEST_NAME])
+            for pair in _whole_map(self.pairs, most)
+        ]
+        left_out = self.pairs_left_out + len(self.pairs) - len(shown)
+        return msgspec.structs.replace(self, pairs=shown, pairs_left_out=left_out)
+
+    def to_json(self) -> dict[str, Any]:
+        """Its object of `status --json`."""
+        status: dict[str, Any] = msgspec.to_builtins(self)
+        return status
+
+
+class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """Where one node stands. Its bytes are those of its WebSockets since it joined, seen from the node."""
+
+    name: str
+    state: str = ""
+    cpus: float | None = None
+    gpus: float | None = None
+    trial: str | None = None  # what runs there: `#12 svc x iris`
+    rtt_ms: float | None = None  # 0 for the head itself
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    control_sent: int = 0  # the part of the bytes that is the tunnel's own
+    control_received: int = 0
+    warning: str | None = None  # what a person should read
+
+
+class TrafficStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What went through the tunnel since the head started, and this month where the provider has a limit."""
+
+    bytes: int
+    control_bytes: int
+    provider: str
+    month: str
+    month_bytes: int
+    limit_bytes: int | None = None
+    warning: str | None = None
+
+
+class SnapshotStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The newest snapshot."""
+
+    folder: str | None
+    number: int | None  # None before the first one
+    age_s: float | None
+    up_to_date: bool  # nothing finished since
+    error: str | None  # a sentence while none can be taken
+
+
+class ClusterStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The object of `status --json`; `snapshots` is null where none are taken."""
+
+    nodes: list[NodeStatus] = []
+    sweeps: list[SweepStatus] = []
+    traffic: TrafficStatus | None = None
+    snapshots: SnapshotStatus | msgspec.UnsetType | None = msgspec.UNSET
+
+
+def sweeps_json(sweeps: Sequence[SweepStatus]) -> list[dict[str, Any]]:
+    """The objects of several sweeps, the latest last. The latest keeps its pairs first; they share one bound."""
+    objects: list[dict[str, Any]] = []
+    left = MOST_PAIRS_IN_ALL
+    for sweep in reversed(sweeps):
+        shown = sweep.with_pairs(left)
+        objects.append(shown.to_json())
+        left -= len(shown.pairs)
+    return objects[::-1]
+
+
+def _whole_map(pairs: Sequence[PairTally], most: int) -> Sequence[PairTally]:
+    """At most this many of the pairs: those of the first models with the first datasets."""
+    if len(pairs) <= most:
+        return pairs
+    models = list(dict.fromkeys(pair.model for pair in pairs))
+    datasets = list(dict.fromkeys(pair.dataset for pair in pairs))
+    columns = max(min(len(datasets), math.isqrt(most)), most // len(models))
+    rows = most // max(columns, 1)
+    shown_models, shown_datasets = set(models[:rows]), set(datasets[:columns])
+    return [pair for pair in pairs if pair.model in shown_models and pair.dataset in shown_datasets]
+
+
 class Tally:
-    """Give it every committed row with the one that it replaces."""
+    """The trials of a sweep by pair, node and cause. Give it every committed row with the one that it replaces."""
 
     def __init__(self, metric: Metric) -> None:
         """`metric` is the one that the sweep optimises."""
-        # By model and dataset, in the order they were met.
+        # By model and dataset, in the order in which they were met.
         self.pairs: dict[tuple[str, str], PairTally] = {}
-        # Trials that ended on each node, those of nodes that are gone too.
+        # How many trials ended on each node, the nodes that are gone too.
         self.done_on: Counter[str] = Counter()
         self.causes = Causes()
         self._metric = metric
@@ -150,28 +243,24 @@ class Tally:
         """`row` is committed in the place of `before`."""
         pair = self.pairs.get((row.model, row.dataset))
         if pair is None:
-            pair = self.pairs[row.model, row.dataset] = PairTally()
+            pair = self.pairs[row.model, row.dataset] = PairTally(row.model, row.dataset)
         if before is None:
             pair.total += 1
         elif before.state in FINAL_STATES:
-            self._add(pair, before, -1)
-            self.causes.remove(before)
+            self._count(pair, before, -1)
         if row.state in FINAL_STATES:
-            self._add(pair, row, 1)
-            self.causes.add(row)
+            self._count(pair, row, 1)
         value = self._metric.objective(row)
         if value is not None and (pair.best is None or self._metric.is_better(value, pair.best)):
             pair.best = value
 
-    def _add(self, pair: PairTally, row: TrialRow, count: int) -> None:
-        pair.done += count
-        if row.state in _FAILURES:
-            pair.failed += count
+    def _count(self, pair: PairTally, row: TrialRow, by: int) -> None:
+        """Count a trial that has ended, or take it back."""
+        pair.done += by
+        pair.failed += by if row.state in _FAILURES else 0
+        self.causes.count(row, by)
         if row.node is not None and row.attempts:  # a repeated configuration ran nowhere
-            self.done_on[row.node] += count
-
-
-_LONGEST_MESSAGE = 160  # characters
+            self.done_on[row.node] += by
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,14 +288,16 @@ class Cause:
         return said if len(said) <= _LONGEST_MESSAGE else f"{said[: _LONGEST_MESSAGE - 2]} …"
 
     @property
-    def told(self) -> str:
+    def description(self) -> str:
         """`ValueError at cell 7 line 12: C is negative`."""
         return f"{self.text}: {self.message}" if self.message else self.text
 
     @property
     def headline(self) -> str:
         """`9 trials, one cause: ValueError at cell 7 line 12: C is negative`."""
-        return f"1 trial: {self.told}" if self.count == 1 else f"{self.count} trials, one cause: {self.told}"
+        return (
+            f"1 trial: {self.description}" if self.count == 1 else f"{self.count} trials, one cause: {self.description}"
+        )
 
 
 class Causes:
@@ -216,18 +307,15 @@ class Causes:
         self._counts: Counter[ErrorIdentity] = Counter()
         self._examples: dict[ErrorIdentity, TrialRow] = {}
 
-    def add(self, row: TrialRow) -> None:
-        """The trial has ended; only FAILED and LOST ones count."""
-        if row.state in (TrialState.FAILED, TrialState.LOST):
-            key = row.error_identity
-            self._counts[key] += 1
-            self._examples.setdefault(key, row)
+    def count(self, row: TrialRow, by: int = 1) -> None:
+        """The trial has ended, or with `by` -1 is to run again, as it was then; only FAILED and LOST ones count.
 
-    def remove(self, row: TrialRow) -> None:
-        """The trial, as it was when it was added, is to run again. An example stays for what is left of its cause."""
-        if row.state in (TrialState.FAILED, TrialState.LOST):
+        An example stays for what is left of its cause.
+        """
+        if row.state in _FAILURES:
             key = row.error_identity
-            self._counts[key] -= 1
+            self._counts[key] += by
+            self._examples.setdefault(key, row)
             if not self._counts[key]:
                 del self._counts[key], self._examples[key]
 
@@ -241,12 +329,12 @@ def causes(rows: Iterable[TrialRow]) -> list[Cause]:
     """The causes of the FAILED and LOST trials of `rows`, the most frequent first."""
     grouped = Causes()
     for row in rows:
-        grouped.add(row)
+        grouped.count(row)
     return grouped.found()
 
 
 def _ename(row: TrialRow) -> str:
-    # `Failure.summary` writes "ename: evalue (cell n)"; an ename has no blank, a sentence of ours has.
+    # `Failure.summary` writes "ename: evalue (cell n)". An ename has no blank in it; a sentence of ours has.
     head = (row.error or "").split(":", 1)[0].split(" (cell", 1)[0].strip()
     if head and " " not in head:
         return head

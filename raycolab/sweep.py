@@ -19,6 +19,7 @@ from raycolab.main.notebook import MainNotebook
 from raycolab.node import api
 from raycolab.node.data_dir import DataDir
 from raycolab.node.versions import versions
+from raycolab.spec.keys import keys_help
 from raycolab.spec.spec import SweepSpec, check_fits
 from raycolab.text import tally_text
 from raycolab.trials import AT_REST, SweepState
@@ -296,12 +297,16 @@ def declare(
 ) -> Sweep:
     """Create the sweep of this name, or get the one there is and extend it by what is new.
 
-    `main` is the path of a notebook or a notebook object; without one an existing sweep keeps its own. The other
-    arguments are the keys of a sweep file, see `SweepSpec.from_arguments`. Raises MainError, SpaceError and other
-    UsageErrors before anything is reached, NoHeadError, and SweepChangedError for what contradicts the sweep there is.
+    `main` is the path of a notebook or a notebook object; without one an existing sweep keeps its own. Raises
+    MainError, SpaceError and other UsageErrors before anything is reached, NoHeadError, and SweepChangedError for what
+    contradicts the sweep there is. The other arguments are the keys of a sweep file:
+
     """
     spec = SweepSpec.from_arguments(name, **arguments)
     return declare_spec(spec, main=main, data_dir=data_dir, announce=announce)
+
+
+declare.__doc__ = f"{declare.__doc__}{keys_help(SweepSpec)}\n"
 
 
 def declare_spec(

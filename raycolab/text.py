@@ -1,4 +1,7 @@
-"""What a mistyped word was probably meant to be, for the sentences of errors. Nothing else."""
+"""How things read in a sentence: counts, durations, sizes, numbers, times, and the word that was probably meant.
+
+Nothing here reads a clock or knows where its text is shown.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from raycolab.trials import Scalar
 __all__ = [
     "bytes_text",
     "config_text",
+    "counted",
     "did_you_mean",
     "duration_text",
     "listed",
@@ -20,6 +24,10 @@ __all__ = [
     "utc_seconds",
     "utc_text",
 ]
+
+_ALWAYS_SHOWN = ("failed", "running")
+_SHOWN_IF_ANY = ("pruned", "lost", "cancelled")
+_SIGNIFICANT = 4  # digits of a metric that tell two configurations apart and still fit a table
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -33,9 +41,10 @@ def listed(words: Iterable[str]) -> str:
     return ", ".join(words)
 
 
-_ALWAYS_SHOWN = ("failed", "running")
-_SHOWN_IF_ANY = ("pruned", "lost", "cancelled")
-_SIGNIFICANT = 4  # digits of a metric that tell two configurations apart and still fit a table
+def counted(number: float, noun: str) -> str:
+    """`1 trial`, `3 trials`, `0.5 GPUs`: the noun gets an s unless there is exactly one."""
+    shown = f"{number:g}" if isinstance(number, float) else str(number)
+    return f"{shown} {noun}{'' if number == 1 else 's'}"
 
 
 def duration_text(seconds: float) -> str:
@@ -80,7 +89,7 @@ def bytes_text(count: int) -> str:
 
 
 def config_text(config: Mapping[str, Scalar]) -> str:
-    """`C=1.23, kernel=rbf`: short, to read; the line to run again is `worth.compute_line`."""
+    """`C=1.23, kernel=rbf`: short, to read; `results.speedup.compute_line` gives the line to run again."""
     return ", ".join(
         f"{name}={number_text(value) if isinstance(value, float) else value}" for name, value in config.items()
     )

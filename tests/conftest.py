@@ -1,4 +1,4 @@
-"""How the tests share the machine: three processes, and clusters in several of them only where that is no crowd.
+"""How the tests share the machine: three processes, with clusters in several of them only where there is room for it.
 
 Starting Ray keeps two cores busy, and Ray gives a node 30 s to start. So the large clusters take turns in one process,
 while the others run everything that has no cluster; the small clusters come last, in whichever process is free. Much of
@@ -8,19 +8,21 @@ is refused all clusters take turns, for they all use 127.77.0.0/16.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
-from tests import own_network
+from tests import own_network, programs
 
-# How long inputs take to make says something about the machine, which runs clusters beside, and nothing about the code.
-_PROFILE = settings(suppress_health_check=[HealthCheck.too_slow])
+# How long inputs take, to be made or to be tested, says something about the machine, which runs clusters meanwhile, and
+# nothing about the code.
+_PROFILE = settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 # The same inputs in each run, so that a change is judged by what it changed; --hypothesis-profile=random draws others.
 settings.register_profile("same", _PROFILE, derandomize=True)
-settings.register_profile("random", _PROFILE, print_blob=True)
+settings.register_profile("random", _PROFILE, derandomize=False, print_blob=True)
 settings.load_profile("same")
 
 _LARGE = "clusters"
@@ -77,3 +79,13 @@ def pytest_configure(config: pytest.Config) -> None:
     """In one of several processes, take a network."""
     if hasattr(config, "workerinput") and own_network.can_be_had():
         own_network.take()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say at the end which tests were left out because a program is missing, and what brings it."""
+    reasons = [str(report.longrepr[2]) for report in terminalreporter.stats.get("skipped", [])]
+    left_out = Counter(reason.removeprefix("Skipped: ") for reason in reasons if programs.is_missing_program(reason))
+    if left_out:
+        terminalreporter.section("left out, because a program is missing; .ci/packages installs them")
+        for reason, count in sorted(left_out.items()):
+            terminalreporter.line(f"{count} left out: {reason}")

@@ -40,18 +40,19 @@ class Door:
 TUNNEL_CORE = tuple(
     f"tunnel.{name}"
     for name in (
-        *("errors", "address", "nodes", "frames", "events", "handshake", "window", "stream", "turns", "ledger"),
-        *("pulse", "orders", "link", "router", "backoff", "secure"),
+        *("errors", "address", "nodes", "frames", "messages", "window", "stream", "ledger", "keepalive"),
+        *("congestion", "link", "router", "secure"),
     )
 )
 RAYCOLAB_CORE = tuple(
     f"raycolab.{name}"
     for name in (
         *("errors", "trials", "text", "summary"),
-        *("spec.spaces", "spec.domains", "spec.spec", "spec.change"),
+        *("spec.beta", "spec.domains", "spec.spaces", "spec.wandb", "spec.keys", "spec.readers"),
+        *("spec.resources", "spec.spec", "spec.change"),
         *("engine.book", "engine.dispatch", "engine.eta", "engine.fleet", "engine.guards", "engine.messages"),
         *("engine.pace", "engine.scheduler", "engine.slots", "engine.mailbox", "engine.slot_words"),
-        *("node.ray_command", "node.status"),
+        "node.ray_command",
     )
 )
 
@@ -101,7 +102,7 @@ DOORS = (
     Door("sqlalchemy", ("raycolab.store",), "the store's tables are nobody else's business"),
     Door(
         "optuna",
-        ("raycolab.search", "raycolab.results.study"),
+        ("raycolab.search", "raycolab.spec.pruners", "raycolab.results.study"),
         "one search method among several, and a form of its results; spaces are recognised without it",
     ),
     Door("websockets", ("tunnel",), "raycolab speaks through the tunnel"),
@@ -112,19 +113,20 @@ DOORS = (
                 "raycolab.main.runtime",
                 "raycolab.main.shell",
                 "raycolab.main.source",
-                "raycolab.main.traceback",
+                "raycolab.main.kernel",
             ),
             *("raycolab.view", "raycolab.notebook"),
         ),
         "MAIN runs in its shell and panels are shown through it; all else works without",
     ),
     Door("nbformat", ("raycolab.main.notebook",), "a notebook file is read in one place"),
+    Door("jinja2", ("raycolab.view.pages",), "what goes into a page is escaped in one place"),
 )
 
 CLOCKS = frozenset({"now", "utcnow", "today"})  # of datetime, whose arithmetic a sans-I/O module may use
 HEAVY = (
     *("ray", "pandas", "numpy", "pyarrow", "sqlalchemy", "optuna", "IPython", "nbformat", "pyngrok"),
-    *("websockets", "cryptography", "rich", "click", "yaml"),
+    *("websockets", "cryptography", "rich", "click", "yaml", "jinja2"),
 )
 
 

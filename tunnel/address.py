@@ -3,7 +3,7 @@
     tunnel+<url>#<token>        token = base64url(pin + secret + checksum), 91 characters without padding
 
 The checksum tells a cut or mistyped address from a well-formed one that is merely wrong. Whoever has the line
-can join, so nothing here shows the secret unless asked for `text`. Sans-I/O: dialing the url is not done here.
+can join, so nothing here shows the secret, except `text`. Sans-I/O: dialing the url is done elsewhere.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ _QUOTES = "'\"`\u2018\u2019\u201c\u201d"
 _SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss", "unix": "unix"}
 
 _EMPTY = "The join address is empty. Paste the line that the head prints; it starts with tunnel+."
-_ABSENT = "There is no join address in this text, as one starts with tunnel+. Copy the whole line that the head prints."
+_ABSENT = (
+    "There is no join address in this text: it would start with tunnel+. Copy the whole line that the head prints."
+)
 _CUT = (
     f"This join address is cut short: {{count}} of the {TOKEN_CHARACTERS} characters after its # are there. "
     "Copy the whole line that the head prints."
@@ -69,7 +71,7 @@ class JoinAddress:
     def parse(cls, text: str) -> JoinAddress:
         """The address in `text`: alone, quoted, wrapped over lines, or inside a whole pasted command.
 
-        Raises AddressError, whose sentence tells an empty, absent, cut and altered address apart and repeats
+        Raises AddressError, whose sentence tells an empty, absent, cut and altered address apart. It repeats
         nothing of the text, which may hold the secret.
         """
         compact = _INSERTED.sub("", text)

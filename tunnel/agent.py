@@ -1,7 +1,7 @@
 """The agent: one node's end of its link. It dials the hub, keeps the link through outages, and relays.
 
-`run` goes on until the hub sends the node away, or gives up. In between the node may be lost and join anew under
-another number: the application hears `left`, then `joined` again.
+`run` goes on until the hub sends the node away or cannot be reached any more. In between the node may be lost and join
+again under another number: the application hears `left`, then `joined`.
 """
 
 from __future__ import annotations
@@ -12,32 +12,43 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 from tunnel.address import JoinAddress
-from tunnel.backoff import Backoff
-from tunnel.dial import Transient, dial
+from tunnel.dial import Backoff, Transient, dial
 from tunnel.errors import HubUnreachable, LinkLost, ListenFailed, PinMismatch, Refused, RemoteProtocolError
-from tunnel.events import Event, LinkOver, MessageReceived, RosterReceived
 from tunnel.frames import ResetCode
-from tunnel.handshake import Hello, Resume, Welcome
-from tunnel.link import Link
+from tunnel.link import Event, Link, MessageReceived, RosterReceived
 from tunnel.machine import Machine, busy_ports, keep_freed_memory, raise_file_limit
+from tunnel.messages import (
+    MAX_BUSY,
+    Hello,
+    LinkOver,
+    Listening,
+    NodePort,
+    Orders,
+    Ready,
+    Resume,
+    Taken,
+    Welcome,
+    roster_of_hub,
+)
 from tunnel.nodes import Node, NodeId, PortBlock
-from tunnel.orders import Listening, Orders
-from tunnel.router import Port, Router, StreamEvent
-from tunnel.sockets import LocalPort
+from tunnel.router import Endpoint, Router
+from tunnel.sockets import LocalEndpoint
+from tunnel.stream import StreamEvent
 from tunnel.transport import Carrier, Wake, carry
 
 __all__ = ["GIVE_UP_S", "REACH_S", "Agent", "AgentApplication"]
 
-REACH_S = 60.0  # the first time, a hub that is not reached for so long is not there
-GIVE_UP_S = 1800.0
+REACH_S = 60.0  # how long to try to reach the hub the first time
+GIVE_UP_S = 1800.0  # how long to try to join again after the node was lost
 FIRST_PAUSE_S = 0.2  # before another attempt to reach the hub; it doubles
 LONGEST_PAUSE_S = 10.0
 LEFT = "it left"
 PARTING_S = 1.0  # how long the hub may take to close the WebSocket after our goodbye
-STEADY_S = 1.0  # a WebSocket that lasted so long is no reason to wait before the next
+STEADY_S = 1.0  # after a WebSocket that lasted this long the next one is dialed at once
 HAND_OVER_S = 2.0  # how long another agent on this machine may take to stop listening when we take over from it
 
 log = logging.getLogger("tunnel.agent")
@@ -46,15 +57,15 @@ log = logging.getLogger("tunnel.agent")
 class AgentApplication(Protocol):
     """What the program around an agent is told, on the agent's event loop; all calls but `left` return at once.
 
-    What the hub's application says is not to be trusted to have any form: `message` raises RemoteProtocolError for
-    what it cannot use, and this life as a node ends. Nothing else may be raised.
+    What the hub's application says may have any form: `message` raises RemoteProtocolError for what it cannot use, and
+    this life as a node ends. Nothing else may be raised.
     """
 
     def joined(self, welcome: Welcome) -> None:
         """This machine is a node now; others may not reach it yet."""
 
     def ready(self) -> None:
-        """Every node can reach this one and this one every node."""
+        """Every node can reach this one, and this one can reach every node."""
 
     def message(self, body: Mapping[str, Any]) -> None:
         """The hub's application sent this."""
@@ -63,7 +74,7 @@ class AgentApplication(Protocol):
         """The WebSocket came or went; the node is still a node."""
 
     async def left(self, reason: str) -> None:
-        """The node is lost for good; the agent tries to join anew once this returns, unless `run` ends."""
+        """The node is lost for good; the agent tries to join again once this returns, unless `run` ends."""
 
 
 class Agent:
@@ -83,9 +94,9 @@ class Agent:
         turned_away: Callable[[Mapping[str, str]], None] | None = None,
     ) -> None:
         machine = machine or Machine.here()
-        # Told the headers of each HTTP answer that comes in the hub's place, from whatever stands before it.
+        # Called with the headers of each HTTP response that comes in the hub's place, from whatever stands before it.
         self._turned_away = turned_away
-        # Who we are, or were in our last life; None before the first.
+        # The node that we are, or were last; None before we first join.
         self.node: Node | None = None
         self._address = address
         self._application = application
@@ -97,8 +108,8 @@ class Agent:
         self._instance = secrets.token_hex(8)
         self._namespace = machine.namespace
         self._backoff = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S)
-        self._pause = False  # whether the last WebSocket ended too soon to dial again at once
-        self._local = LocalPort(self._from_sockets, machine.address_of)
+        self._pause = False  # whether the last WebSocket ended too soon to dial the next at once
+        self._local = LocalEndpoint(self._from_sockets, machine.address_of)
         self._router = Router(self._route)
         self._link: Link | None = None
         self._wake = Wake()
@@ -122,11 +133,19 @@ class Agent:
             self._wake.set()
 
     async def probe(self, node_id: int, port: int, timeout_s: float = 10.0) -> ResetCode | None:
-        """Dial another node's port from here, through the mesh; None when it accepted."""
+        """Dial another node's port from here, through the mesh; None when it accepted, else why not."""
         return await self._local.probe(node_id, port, timeout_s)
 
+    async def listen_unix(self, path: Path, *, node: int, port: int) -> None:
+        """Accept connections at `path`, a unix socket of mode 0600, and relay each to `node`:`port`, until `run` ends.
+
+        The socket stays while this node is lost and joins again; without a link each connection is closed at once.
+        Raises ListenFailed when this machine cannot listen at the path.
+        """
+        await self._local.listen_unix(path, node, port)
+
     def leave(self) -> None:
-        """Say goodbye; `run` returns within PARTING_S. Without a WebSocket the hub learns it after the grace period."""
+        """Say goodbye; `run` returns within PARTING_S. Without a WebSocket the hub only learns it after the grace."""
         if not self._leaving.is_set():
             self._leaving.set()
             if self._reaching is not None:
@@ -173,14 +192,14 @@ class Agent:
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)
             self._router.remove(link)
-            await self._local.close()
-            self._link = None
-        log.info("%s is no node any more: %s", welcome.node.name, over.reason)
+            self._link = None  # from here on unix sockets lead nowhere
+            await self._local.leave()
+        log.info("%s is no longer a node: %s", welcome.node.name, over.reason)
         await self._application.left(over.reason)
         return over
 
     async def _keep(self, link: Link, welcome: Welcome, carrier: Carrier, following: asyncio.Task[None]) -> LinkOver:
-        received = None  # what the hub has of ours, where it resumes
+        received = None  # how many of our frames the hub has, when it resumes the link
         while True:
             over = await self._carry(link, carrier, received, following)
             if over is not None:
@@ -199,7 +218,7 @@ class Agent:
     async def _carry(
         self, link: Link, carrier: Carrier, received: int | None, following: asyncio.Task[None]
     ) -> LinkOver | None:
-        """Use one WebSocket until it ends; the LinkOver when the link ended with it."""
+        """Use one WebSocket until it ends; returns the LinkOver when the link ended with it."""
         began = time.monotonic()
         try:
             if received is not None:
@@ -210,7 +229,7 @@ class Agent:
             return LinkOver(str(error), final=False)
         except ListenFailed:
             raise
-        except Exception as error:  # a bug, ours or the application's, costs this life as a node, not the process
+        except Exception as error:  # a bug, ours or the application's, ends this life as a node, not the process
             log.exception("a bug")
             return LinkOver(f"a bug at this node ({type(error).__name__})", final=False)
         finally:
@@ -231,7 +250,7 @@ class Agent:
                 return carrying.result()
             failure = following.exception() if following.done() else None
             self._over = LinkOver(LEFT if failure is None else str(failure), final=True)
-            link.goodbye(self._over.reason, final=True)
+            link.goodbye(self._over)
             self._wake.set()
             await asyncio.wait({carrying}, timeout=PARTING_S)
             if failure is not None:
@@ -243,7 +262,7 @@ class Agent:
             await asyncio.gather(carrying, leaving, return_exceptions=True)
 
     async def _reach(self, resume: Resume | None, patience_s: float) -> tuple[Welcome, Carrier] | None:
-        """Dial until the hub answers; HubUnreachable when it did not within `patience_s`, None when we leave."""
+        """Dial until the hub answers; HubUnreachable when it does not within `patience_s`, None when we leave."""
         if self._leaving.is_set():
             return None
         hello = Hello(
@@ -252,14 +271,14 @@ class Agent:
             name=self._name,
             ports=self._ports,
             namespace=self._namespace,
-            busy=tuple(sorted(busy_ports())),
+            busy=tuple(sorted(busy_ports())[:MAX_BUSY]),
             resume=resume,
             application=self._hello,
         )
         try:
             async with asyncio.timeout(None) as self._reaching:
                 return await self._dial(hello, time.monotonic() + patience_s)
-        except TimeoutError:  # `leave` makes one, and nothing else in there lets one out
+        except TimeoutError:  # `leave` causes one, and nothing else in there lets one out
             return None
         finally:
             self._reaching = None
@@ -281,12 +300,12 @@ class Agent:
             left_s = deadline - time.monotonic()
             if left_s <= 0:
                 raise HubUnreachable(self._address.url, why, headers)
-            # Toward the end more often: what comes back in the last seconds should still find the link.
+            # Toward the end more often: a network that returns in the last seconds should still save the link.
             await asyncio.sleep(min(self._backoff.next(random.random()), max(left_s / 8, FIRST_PAUSE_S), left_s))
 
     # Streams.
 
-    def _route(self, entry: Port, node: int, port: int) -> Port | None:
+    def _route(self, entry: Endpoint, node: int, port: int) -> Endpoint | None:
         return self._link if entry is self._local else self._local
 
     def _from_sockets(self, event: StreamEvent) -> None:
@@ -309,33 +328,33 @@ class Agent:
     # The roster.
 
     def _on_roster(self, body: Mapping[str, Any]) -> None:
-        orders = Orders.from_json(body)
-        if orders.ready:
+        orders = roster_of_hub(body)
+        if isinstance(orders, Ready):
             self._is_ready = True
             self._application.ready()
         else:
             self._orders.put_nowait(orders)
 
     async def _follow_orders(self, link: Link) -> None:
-        """Listen as the hub says, one order after the other; ListenFailed when that cannot be from the start."""
+        """Listen as the hub says, one order after the other; ListenFailed when the first ones cannot be followed."""
         while True:
             orders = await self._orders.get()
-            for node_id in orders.stop:
+            for node_id in orders.unlisten:
                 self._local.unlisten(node_id)
             listening = []
-            for node_id, block in orders.start:
+            for wanted in orders.listen:
                 try:
-                    await self._listen(node_id, block)
-                    listening.append(node_id)
+                    await self._listen(wanted.node, wanted.block)
+                    listening.append(wanted.node)
                 except ListenFailed as error:
                     if not self._is_ready:
                         raise
-                    link.roster(Listening(taken=(node_id, error.port)).to_json())
+                    link.roster(Taken(NodePort(wanted.node, error.port)).to_json())
             link.roster(Listening(tuple(listening)).to_json())
             self._wake.set()
 
     async def _listen(self, node_id: NodeId, block: PortBlock) -> None:
-        """Listen for a node; where we take over from another agent of this machine, give it time to let go."""
+        """Listen for a node; another agent of this machine that we take over from gets time to let go."""
         patience_s = HAND_OVER_S if self._is_ready else 0.0
         while True:
             try:

@@ -2,9 +2,9 @@
 
 Each prints one JSON line per event on stdout: the join address, the node it became and its ports, who came and went.
 A service on a node listens at the node's address (127.77.0.k) on a port of its block; every other node reaches it
-there under the same address and port. SIGINT and SIGTERM end either in order.
+under the same address and port. SIGINT and SIGTERM end either of them in order.
 
-Exit codes: 0 ended in order, 2 what was typed is of no use, 3 refused, not reached, or a port is taken.
+Exit codes: 0 ended in order, 2 the arguments are wrong, 3 refused, the hub was not reached, or a port is taken.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from typing import Any
 from tunnel.address import JoinAddress, unix_url
 from tunnel.agent import Agent
 from tunnel.errors import AddressError, IdentityError, ListenFailed, TunnelError
-from tunnel.handshake import Welcome
 from tunnel.hub import Hub
 from tunnel.listen import Listen, TcpListen, UnixListen
+from tunnel.messages import Welcome
 from tunnel.nodes import Node
 from tunnel.secure import HubIdentity
 
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class _UsageError(TunnelError):
-    """What was typed is of no use; the text is for the person who typed it."""
+    """The arguments are wrong; the text is for the person who typed them."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -114,7 +114,7 @@ async def _hub(options: argparse.Namespace) -> None:
     listen = _listen(options.listen)
     identity = _identity(options.identity)
     if options.url is not None:
-        JoinAddress(options.url, identity.pin, identity.secret)  # a bad one is told before anything listens
+        JoinAddress(options.url, identity.pin, identity.secret)  # raises for a bad one before anything listens
     hub = Hub(identity, _HubVoice(), ports=options.ports, grace_s=options.grace)
     try:
         bound = await hub.start(listen)
@@ -146,10 +146,10 @@ async def _leave_when(told_to_stop: asyncio.Event, agent: Agent) -> None:
 
 def _stop_signals() -> asyncio.Event:
     """An event that SIGINT and SIGTERM set from now on."""
-    told = asyncio.Event()
+    told_to_stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, told.set)
-    return told
+        asyncio.get_running_loop().add_signal_handler(number, told_to_stop.set)
+    return told_to_stop
 
 
 def _address(options: argparse.Namespace) -> JoinAddress:
@@ -160,8 +160,8 @@ def _address(options: argparse.Namespace) -> JoinAddress:
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not text"
             raise _UsageError(
-                f"The file with the join address, {text[1:]}, cannot be read: {reason}. Name the one that the hub's"
-                " address is in."
+                f"The file with the join address, {text[1:]}, cannot be read: {reason}. Name the file that"
+                " holds the hub's address."
             ) from error
     return JoinAddress.parse(text)
 
@@ -176,7 +176,7 @@ def _listen(text: str) -> Listen:
 
 
 def _identity(path: Path | None) -> HubIdentity:
-    """The identity in the file, or a new one that is put there."""
+    """The identity in the file, or a new one that is written there."""
     if path is None:
         return HubIdentity.create(time.time())
     try:

@@ -1,20 +1,21 @@
-"""How much DATA may be under way on a link: as much as fills the line, and a little more, so that little waits in it.
+"""How much DATA may be under way on a link: enough to fill the line and a little more, so that little waits in it.
 
-What a sender puts on a line beyond delay x rate only waits in somebody's buffer, and every heartbeat waits behind it.
-So the limit follows the round trip, as in TCP Vegas and FAST TCP (Wei, Jin, Low, Hegde, 2006):
+What a sender puts on a line beyond delay x rate only waits in a buffer, and every ping waits behind it. So the limit
+follows the round trip, as in TCP Vegas and FAST TCP (Wei, Jin, Low, Hegde, 2006):
 
-1. A *round* is the time in which what was under way at its start is acknowledged. Its round trip is the shortest of
-   its acknowledgements', because a busy machine makes some of them late for reasons that are not the line's.
-2. Where the limit held the sender back during the round, the next one is limit x (base + queue) / round trip +
+1. A *round* is the time in which what was under way at its start is acknowledged. Its round trip is the shortest
+   among its acknowledgements, because a busy machine delays some of them for reasons of its own.
+2. If the limit held the sender back during the round, the next one is limit x (base + queue) / round trip +
    INCREASE: the line is kept full, with `queue` seconds waiting. The constant brings links that share a line to equal
-   shares. Where the sender had no more to say nothing is learned.
-3. It begins by growing with every byte acknowledged, so that it doubles each round, until the latest round trips show
-   a queue (as HyStart, RFC 9406).
-4. `base` is the shortest round trip seen. After BASE_S without one as short it is measured anew: the limit is halved
+   shares. If the sender had no more to say, nothing is learned.
+3. At the start it grows with every byte acknowledged, so that it doubles each round, until the latest round trips
+   show a queue (as in HyStart, RFC 9406).
+4. `base` is the shortest round trip seen. After BASE_S without one as short it is measured again: the limit is halved
    until something sent since then is acknowledged, so that our own queue is not taken for the length of the line.
-5. A frame and a batch are each a part of that queue, a few milliseconds of the line: what comes next waits so long.
+5. A frame and a batch are each a fraction of that queue, a few milliseconds of the line, for which what comes next has
+   to wait.
 
-Sans-I/O; what is under way, the ledger counts.
+Sans-I/O; the ledger counts what is under way.
 """
 
 from __future__ import annotations
@@ -26,20 +27,28 @@ from tunnel.frames import MAX_PAYLOAD
 
 __all__ = ["BATCH", "MAX_FLIGHT", "MIN_FLIGHT", "START_FLIGHT", "Congestion"]
 
-BATCH = 256 * 1024  # bytes that leave at once, at most, give or take a frame: one WebSocket message
+# Bytes in one WebSocket message at most, give or take a frame.
+BATCH = 256 * 1024
+
+# Bytes under way. The most is what a link keeps for replay; it fills 80 MB/s at 100 ms.
 MIN_FLIGHT = 32 * 1024
 START_FLIGHT = 64 * 1024
-MAX_FLIGHT = 8 * 1024 * 1024  # what a link keeps for replay, at most; fills 80 MB/s at 100 ms
+MAX_FLIGHT = 8 * 1024 * 1024
 INCREASE = 4 * 1024  # per round
-QUEUE = 1 / 8  # of the base round trip, and within these:
-MIN_QUEUE_S = 0.005  # less than this is the machines' own pace, not the line's
+
+# The queue is a share of the base round trip between two bounds; below the lower one the machines' own pace shows.
+QUEUE = 1 / 8
+MIN_QUEUE_S = 0.005
 MAX_QUEUE_S = 0.015
 BASE_S = 30.0
-RECENT = 3  # round trips in a row that show the end of the start
-FRAMES = 6  # of the size that a queue as long as is meant would hold,
-BATCHES = 3  # and batches
+RECENT = 3  # round trips in a row that end the start
+
+# How many frames and batches the queue holds when it is as long as it should be. The first frames measure the line,
+# and their own length is part of what they measure, so they are small.
+FRAMES = 6
+BATCHES = 3
 MIN_FRAME = 4 * 1024
-START_FRAME = 16 * 1024  # the first ones measure the line, and their own length is part of what they measure
+START_FRAME = 16 * 1024
 MIN_BATCH = 8 * 1024
 START_BATCH = 32 * 1024
 
@@ -53,18 +62,18 @@ class Congestion:
         self.batch = START_BATCH  # bytes that leave at once, at most, give or take a frame
         self._base_s = math.inf
         self._base_at = 0.0  # when a round trip as short was last seen
-        self._starting: deque[float] | None = deque(maxlen=RECENT)  # the latest round trips, until there is a queue
+        self._starting: deque[float] | None = deque(maxlen=RECENT)  # the latest round trips; None once the start ended
         self._held_back = False  # in this round
         self._round_s = math.inf  # the shortest round trip of this round
-        self._round_end = 0  # the acknowledgement of a later frame than this ends the round
-        self._measuring = False  # the limit is half of what it will be again
+        self._round_end = 0  # the acknowledgement of a frame after this one ends the round
+        self._measuring = False  # the limit is halved to measure the base
 
     def hold_back(self) -> None:
         """There is more to send than the limit allows."""
         self._held_back = True
 
     def resume(self, sent_count: int) -> None:
-        """Another WebSocket, perhaps another path: only frames numbered from now on tell anything."""
+        """Another WebSocket, perhaps another path: only frames numbered from now on say anything about it."""
         self._base_s = self._round_s = math.inf
         self._held_back = False
         self._round_end = sent_count

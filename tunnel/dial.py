@@ -1,39 +1,71 @@
-"""One attempt to reach a hub: WebSocket, inner TLS, HELLO, WELCOME. Whether to try again is the agent's to decide."""
+"""One attempt to reach a hub: WebSocket, inner TLS, HELLO, WELCOME; and how long to wait before the next attempt.
+
+Whether to try again is for the agent to decide.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
-import logging
 from collections.abc import Mapping
-from typing import Any
 
+import msgspec
 from websockets.asyncio.client import ClientConnection, connect, unix_connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 
 from tunnel.address import JoinAddress
-from tunnel.errors import Refused, RemoteProtocolError, TunnelError
-from tunnel.frames import Frame, FrameType, decode_json, encode_header, encode_json
+from tunnel.errors import LocalProtocolError, Refused, RemoteProtocolError, TunnelError
+from tunnel.frames import Frame, FrameType, decode_json, encode_json
 from tunnel.gate import PATH
-from tunnel.handshake import Hello, Welcome
+from tunnel.messages import Hello, Welcome
 from tunnel.secure import SecureSession, prove
-from tunnel.transport import MAX_MESSAGE, WRITE_LIMIT, Carrier
+from tunnel.transport import WEBSOCKET, Carrier
 
-__all__ = ["Transient", "dial"]
+__all__ = ["Backoff", "Transient", "dial"]
 
 ATTEMPT_S = 15.0  # for one whole attempt
 
 
-class Transient(TunnelError):  # noqa: N818 - it says what it is to the agent, and no one else meets it
+class Transient(TunnelError):  # noqa: N818 - it is only for the agent, to which it says what to do
     """This attempt did not reach the hub; another one may. The text says what happened, without a secret.
 
-    `headers`, their names in lower case, are those of the HTTP answer that came in the hub's place, if one did.
+    `headers`, with names in lower case, are those of the HTTP response that came in the hub's place, if one did.
     """
 
     def __init__(self, text: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(text)
         self.headers = dict(headers or {})
+
+
+class Backoff:
+    """How long to wait before the next attempt: exponential backoff with nearly full jitter. Sans-I/O.
+
+    1. The ceiling starts at `initial_s` and doubles with every wait up to `cap_s`.
+    2. A wait is drawn evenly between the floor, half of `initial_s`, and the ceiling, so that joiners whose hub went
+       away spread out. Full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter") has no floor; ours keeps
+       the luckiest one from trying without pause.
+    3. `reset` starts over, once an attempt has succeeded.
+    """
+
+    def __init__(self, initial_s: float, cap_s: float) -> None:
+        if not 0 < initial_s <= cap_s:
+            raise LocalProtocolError(f"a backoff needs 0 < initial_s <= cap_s, not {initial_s} and {cap_s}")
+        self._initial_s = initial_s
+        self._cap_s = cap_s
+        self._ceiling_s = initial_s
+
+    def next(self, random01: float) -> float:
+        """Seconds to wait before the next attempt; `random01` is drawn evenly from [0, 1)."""
+        if not 0 <= random01 <= 1:
+            raise LocalProtocolError(f"a backoff needs a random number from 0 to 1, not {random01}")
+        floor_s = self._initial_s / 2
+        wait_s = floor_s + (self._ceiling_s - floor_s) * random01
+        self._ceiling_s = min(self._cap_s, self._ceiling_s * 2)
+        return wait_s
+
+    def reset(self) -> None:
+        """Start over: the last attempt succeeded."""
+        self._ceiling_s = self._initial_s
 
 
 async def dial(address: JoinAddress, hello: Hello, timeout_s: float) -> tuple[Welcome, Carrier]:
@@ -53,7 +85,7 @@ async def dial(address: JoinAddress, hello: Hello, timeout_s: float) -> tuple[We
         headers = {name.lower(): value for name, value in error.response.headers.raw_items()}
         raise Transient(f"HTTP {error.response.status_code} {code}".strip(), headers) from error
     except RemoteProtocolError as error:
-        raise Transient(f"what answers there is no hub ({error})") from error
+        raise Transient(f"what answers there is not a hub ({error})") from error
     except ConnectionClosed as error:
         raise Transient("the connection broke during the handshake") from error
     except (OSError, InvalidHandshake, InvalidURI) as error:
@@ -61,15 +93,8 @@ async def dial(address: JoinAddress, hello: Hello, timeout_s: float) -> tuple[We
 
 
 async def _connect(address: JoinAddress) -> ClientConnection:
-    options: dict[str, Any] = {
-        "compression": None,
-        "max_size": MAX_MESSAGE,
-        "ping_interval": None,  # links have their own pings
-        "write_limit": WRITE_LIMIT,
-        "close_timeout": 2,
-        "additional_headers": {"ngrok-skip-browser-warning": "1"},  # spares a node ngrok's page for browsers
-        "logger": logging.getLogger("tunnel.websockets"),
-    }
+    # The header spares a node the page that ngrok shows to browsers.
+    options = WEBSOCKET | {"additional_headers": {"ngrok-skip-browser-warning": "1"}}
     path = address.unix_path
     if path is not None:
         return await unix_connect(path, f"ws://localhost{PATH}", **options)
@@ -81,22 +106,21 @@ async def _greet(websocket: ClientConnection, address: JoinAddress, hello: Hello
     carrier.began(websocket.request, websocket.response)
     frames = await carrier.handshake()
     challenge = await _one(carrier, frames, FrameType.CHALLENGE)
-    proven = dataclasses.replace(hello, proof=prove(address.secret, address.pin, challenge.payload))
-    payload = encode_json(FrameType.HELLO, proven.to_json())
-    await carrier.send(encode_header(FrameType.HELLO, len(payload)) + payload)
+    proven = msgspec.structs.replace(hello, proof=prove(address.secret, address.pin, challenge.payload))
+    await carrier.say(FrameType.HELLO, encode_json(FrameType.HELLO, proven.to_json()))
     answer = await _one(carrier, [], FrameType.WELCOME)
-    welcome = Welcome.from_json(decode_json(answer), hello.namespace)
+    welcome = Welcome.from_json(decode_json(answer))
     carrier.compress()
     return welcome, carrier
 
 
 async def _one(carrier: Carrier, frames: list[Frame], kind: FrameType) -> Frame:
-    """The single frame the hub says next, of this kind; Refused when it says no."""
+    """The single frame that the hub sends next, of this kind; Refused when the hub refuses."""
     while not frames:
         frames = await carrier.receive()
     if len(frames) == 1 and frames[0].type is FrameType.REFUSED:
         body = decode_json(frames[0])
         raise Refused(str(body.get("code", "")), str(body.get("message", "")))
     if len(frames) != 1 or frames[0].type is not kind:
-        raise RemoteProtocolError(f"something else than one {kind.name}")
+        raise RemoteProtocolError(f"something other than one {kind.name}")
     return frames[0]

@@ -8,11 +8,11 @@
     ├── PinMismatch            the hub's certificate is not the one the join address names
     ├── Refused                the hub answered the handshake with no: `code` says why
     ├── LinkLost               a link ended and will not come back
-    ├── HubUnreachable         nothing that speaks for the hub could be reached
-    └── ListenFailed           an address that must be listened on cannot be
-        └── PortTaken          because another program has it
+    ├── HubUnreachable         the hub cannot be reached
+    └── ListenFailed           this machine cannot listen at an address where it has to
+        └── PortTaken          because another program already does
 
-A LocalProtocolError is a bug on this side; every other one can be met by a person who did nothing wrong.
+A LocalProtocolError is a bug on this side; every other one can happen to a person who did nothing wrong.
 """
 
 # ruff: noqa: N818 - PinMismatch, Refused, LinkLost and the others say what happened, as websockets' do.
@@ -46,11 +46,11 @@ class LocalProtocolError(TunnelError):
 
 
 class RemoteProtocolError(TunnelError):
-    """The peer broke the protocol: its WebSocket is to be closed, nothing it sent since is to be believed."""
+    """The peer broke the protocol: close its WebSocket and believe nothing that it sent since."""
 
 
 class SessionDamaged(RemoteProtocolError):
-    """What came is not what the other end of the TLS session sent: somebody in between altered it, not the peer."""
+    """The bytes are not those that the other end of the TLS session sent: somebody in between altered them."""
 
 
 class AddressError(TunnelError, ValueError):
@@ -62,7 +62,7 @@ class IdentityError(TunnelError, ValueError):
 
 
 class PinMismatch(TunnelError):
-    """The hub's certificate is not the one the join address names; nothing was told to it.
+    """The hub's certificate is not the one the join address names; it was told nothing.
 
     `expected` and `seen` are the SHA-256 of the two certificates (32 bytes each, not secret).
     """
@@ -75,17 +75,17 @@ class PinMismatch(TunnelError):
     def __str__(self) -> str:
         return (
             "The certificate at this address is not the one the join address names: either the address is "
-            "from an earlier head, or someone stands in between. Nothing was told to it. Ask the head for "
+            "from an earlier head, or someone stands in between. It was told nothing. Ask the head for "
             "its current join address."
         )
 
 
 class Refused(TunnelError):
-    """The hub answered the handshake with no, or found soon after that the node cannot be part of the mesh.
+    """The hub refused the handshake, or found soon after it that the node cannot be part of the mesh.
 
-    `code` is for programs: "secret" (wrong secret), "version" or another one of the application's own, "full"
-    (no room for another node), "unreachable" (another node cannot listen for this one), "unknown-link" (the hub cannot
-    resume this link), "dismissed" (the hub ended it for good), "protocol" (the hub could not understand the handshake).
+    `code` is for programs: "secret" (wrong secret), "full" (no room for another node), "unreachable" (another node
+    cannot listen for this one), "unknown-link" (the hub cannot resume this link), "dismissed" (the hub ended it for
+    good), "protocol" (the hub could not understand the handshake), or one of the application's own, such as "version".
     `message` is the hub's sentence for a person.
     """
 
@@ -110,9 +110,9 @@ class LinkLost(TunnelError):
 
 
 class HubUnreachable(TunnelError):
-    """Nothing that speaks for the hub could be reached at `url` (no secret in it); `reason` says why.
+    """The hub at `url`, which holds no secret, cannot be reached; `reason` says why.
 
-    `headers`, their names in lower case, are those of the HTTP answer that came in the hub's place, if one did.
+    `headers`, with names in lower case, are those of the HTTP response that came in the hub's place, if one did.
     """
 
     def __init__(self, url: str, reason: str, headers: Mapping[str, str] | None = None) -> None:
@@ -129,7 +129,7 @@ class HubUnreachable(TunnelError):
 
 
 class ListenFailed(TunnelError):
-    """`address`:`port` must be listened on here and the system does not let us; `reason` is its own word.
+    """This machine cannot listen at `address`:`port`, where it has to; `reason` is what the system says.
 
     For a unix socket `address` is its path and `port` is 0.
     """
@@ -142,11 +142,11 @@ class ListenFailed(TunnelError):
 
     def __str__(self) -> str:
         where = f"{self.address}:{self.port}" if self.port else self.address
-        return f"This machine cannot listen at {where}: {self.reason}. Mend that, then try again."
+        return f"This machine cannot listen at {where}: {self.reason}. Fix that, then try again."
 
 
 class PortTaken(ListenFailed):
-    """`address`:`port` must be listened on here and another program has it."""
+    """Another program already listens at `address`:`port`, where this machine has to."""
 
     def __init__(self, address: str, port: int) -> None:
         super().__init__(address, port, "in use by another program")

@@ -47,7 +47,7 @@ __all__ = [
 ]
 
 MAX_PAYLOAD = 64 * 1024
-MAX_JSON = 48 * 1024  # a JSON payload, so that a handshake of a stranger stays small
+MAX_JSON = 48 * 1024  # of a payload that is JSON, so that a stranger's handshake stays small
 SEQUENCE_MASK = 0xFFFFFFFF
 
 _HEADER = struct.Struct("!III")
@@ -80,7 +80,7 @@ class FrameType(enum.IntEnum):
     DATA_WAITING = 26  # DATA, and more waits here for credit
 
 
-DATA = frozenset({FrameType.DATA, FrameType.DATA_WAITING})  # what has the bytes of streams
+DATA = frozenset({FrameType.DATA, FrameType.DATA_WAITING})  # frames that hold bytes of streams
 SEQUENCED = frozenset(kind for kind in FrameType if kind >= FrameType.OPEN)
 
 _KNOWN = {int(kind): kind for kind in FrameType}
@@ -102,7 +102,7 @@ class ResetCode(enum.IntEnum):
 
     CONNECTION = 1  # the TCP connection at the other end was reset
     REFUSED = 2  # nothing accepts connections at the target's port
-    UNREACHABLE = 3  # no such node, or the port is not in its block
+    UNREACHABLE = 3  # no such node, or the port is neither in its block nor a service
     LOST = 4  # the other node is gone
     LIMIT = 5  # too many streams
 
@@ -124,10 +124,10 @@ def encode_header(kind: FrameType, length: int, stream: int = 0, sequence: int =
 
 
 class FrameParser:
-    """Turns bytes, cut anywhere, into frames; holds at most one frame that has not yet come whole."""
+    """Turns bytes, cut anywhere, into frames; holds at most one frame that is not complete."""
 
     def __init__(self) -> None:
-        self._rest = b""  # the start of a frame whose end has not come
+        self._rest = b""  # the beginning of a frame that is not complete
 
     def receive(self, data: bytes) -> list[Frame]:
         """The frames that `data` completes; RemoteProtocolError for anything that is not a frame."""

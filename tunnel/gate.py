@@ -1,9 +1,9 @@
 """The hub's door: WebSockets from anyone, and the few steps in which a stranger becomes a visitor who knows the secret.
 
-Bounded against strangers: STRANGERS connections at most, counted from TCP's accept to the proof, of which a random one
-makes room for the newest, so that a flood slows an agent's joining and does not prevent it (sshd's MaxStartups drops at
-random for the same reason); each has HANDSHAKE_S for HTTP and again for the rest, and the byte limits of TLS and of one
-HELLO; and nothing is decompressed before the proof.
+What strangers can take is bounded. At most STRANGERS connections are between TCP's accept and the proof; one more takes
+the place of a random one, so that a flood slows an agent's joining and does not prevent it (sshd's MaxStartups drops at
+random for the same reason). Each has HANDSHAKE_S for HTTP and as long for the rest, and the byte limits of TLS and of
+one HELLO. Nothing is decompressed before the proof.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import errno
 import functools
 import logging
 import secrets
-import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -24,21 +23,20 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from tunnel.errors import PortTaken, Refused, RemoteProtocolError
-from tunnel.frames import FrameType, decode_json, encode_header, encode_json
-from tunnel.handshake import Hello, Welcome
-from tunnel.listen import Listen, TcpListen, UnixListen
+from tunnel.frames import FrameType, decode_json, encode_json
+from tunnel.listen import Listen, TcpListen, UnixListen, somebody_listens
+from tunnel.messages import Hello, Welcome
 from tunnel.secure import HubIdentity, SecureSession, make_challenge, proof_holds, server_context
-from tunnel.traffic import Traffic
-from tunnel.transport import MAX_MESSAGE, WRITE_LIMIT, Carrier
+from tunnel.transport import MAX_MESSAGE, WEBSOCKET, WRITE_LIMIT, Carrier, Traffic
 
 __all__ = ["PATH", "Gate", "Visitor"]
 
 PATH = "/tunnel"
 STRANGERS = 64
 HANDSHAKE_S = 10.0
-STRANGER_BYTES = 128 * 1024  # that a caller may send before the proof; an honest one needs some thousands
+STRANGER_BYTES = 128 * 1024  # that a caller may send before the proof; an honest one needs a few thousand
 MAX_WAITING = WRITE_LIMIT + MAX_MESSAGE  # bytes that a caller has not taken
-REFUSAL_S = 2.0  # for telling a visitor why it does not get in
+REFUSAL_S = 2.0  # for telling a visitor why it is refused
 MISUNDERSTOOD = "The hub cannot read what this node says ({error}). Install the same version on both, then join again."
 WRONG_SECRET = "The secret in this join address is not the head's. Ask the head for its current join address."
 
@@ -54,8 +52,7 @@ class Visitor:
 
     async def answer(self, welcome: Welcome) -> None:
         """Let the visitor in; compression begins."""
-        payload = encode_json(FrameType.WELCOME, welcome.to_json())
-        await self.carrier.send(encode_header(FrameType.WELCOME, len(payload)) + payload)
+        await self.carrier.say(FrameType.WELCOME, encode_json(FrameType.WELCOME, welcome.to_json()))
         self.carrier.compress()
 
 
@@ -66,8 +63,8 @@ class Gate:
         self._identity = identity
         self._context = server_context(identity)
         self._enter = enter
-        self._strangers: dict[ServerConnection, None] = {}  # in order of coming
-        self._carriers: set[Carrier] = set()  # of the WebSockets there are
+        self._strangers: dict[ServerConnection, None] = {}  # in order of arrival
+        self._carriers: set[Carrier] = set()  # of all open WebSockets
         self._past = Traffic()  # of those that ended
         self._server: Server | None = None
         self._path: Path | None = None  # of the unix socket
@@ -75,26 +72,20 @@ class Gate:
 
     @property
     def traffic(self) -> Traffic:
-        """Bytes of all WebSockets so far, of those who were not let in too."""
+        """Bytes of all WebSockets so far, including those of strangers."""
         return sum((carrier.meter.traffic for carrier in self._carriers), self._past)
 
     async def open(self, listen: Listen) -> Listen:
-        """Begin to accept; returns the address bound. PortTaken when it is in use, OSError when it cannot be bound."""
-        options: dict[str, Any] = {
+        """Accept from now on; returns the address bound. PortTaken when it is in use, else OSError."""
+        options = WEBSOCKET | {
             "create_connection": functools.partial(_Caller, self),
             "process_request": _only_tunnels,
-            "compression": None,
-            "max_size": MAX_MESSAGE,
-            "ping_interval": None,  # links have their own pings, which work through any proxy
-            "write_limit": WRITE_LIMIT,
             "open_timeout": HANDSHAKE_S,
-            "close_timeout": 2,
             "server_header": None,
-            "logger": logging.getLogger("tunnel.websockets"),
         }
         try:
             if isinstance(listen, UnixListen):
-                if _somebody_listens(listen.path):
+                if somebody_listens(listen.path):
                     raise PortTaken(str(listen.path), 0)
                 self._server = await unix_serve(self._serve, str(listen.path), **options)
                 self._path = listen.path
@@ -108,7 +99,7 @@ class Gate:
         return TcpListen(listen.host, next(iter(self._server.sockets)).getsockname()[1])
 
     async def close(self) -> None:
-        """Accept nobody any more, drop whoever is still at the door, and close every WebSocket that is left."""
+        """Stop accepting, drop all strangers, and close every WebSocket that is left."""
         if self._server is None:
             return
         self._closing = True
@@ -159,11 +150,11 @@ class Gate:
     async def _greet(self, carrier: Carrier) -> Visitor:
         frames = await carrier.handshake()
         challenge = make_challenge(secrets.token_bytes(32))
-        await carrier.send(encode_header(FrameType.CHALLENGE, len(challenge)) + challenge)
+        await carrier.say(FrameType.CHALLENGE, challenge)
         while not frames:
             frames = await carrier.receive()
         if len(frames) != 1 or frames[0].type is not FrameType.HELLO:
-            raise RemoteProtocolError("something else than one HELLO")
+            raise RemoteProtocolError("something other than one HELLO")
         try:
             hello = Hello.from_json(decode_json(frames[0]))
         except RemoteProtocolError as error:
@@ -191,7 +182,7 @@ class _Caller(ServerConnection):
             self.transport.abort()
             return
         super().data_received(data)
-        # websockets answers pings by itself, whether or not the other end takes the answers.
+        # websockets answers pings by itself, even if the other end does not take the answers.
         if self.transport.get_write_buffer_size() > MAX_WAITING:
             self.transport.abort()
 
@@ -201,11 +192,11 @@ class _Caller(ServerConnection):
 
 
 async def _refuse(carrier: Carrier, refused: Refused) -> None:
-    """Tell a visitor why it does not get in, if it listens."""
+    """Tell a visitor why it is refused, if it listens."""
     payload = encode_json(FrameType.REFUSED, {"code": refused.code, "message": refused.message})
     with contextlib.suppress(ConnectionClosed, TimeoutError):
         async with asyncio.timeout(REFUSAL_S):
-            await carrier.send(encode_header(FrameType.REFUSED, len(payload)) + payload)
+            await carrier.say(FrameType.REFUSED, payload)
 
 
 def _only_tunnels(websocket: ServerConnection, request: Request) -> Response | None:
@@ -213,16 +204,3 @@ def _only_tunnels(websocket: ServerConnection, request: Request) -> Response | N
     if request.path == PATH and "websocket" in request.headers.get("Upgrade", "").lower():
         return None
     return websocket.respond(404, "Not found\n")
-
-
-def _somebody_listens(path: Path) -> bool:
-    """Whether a program accepts connections at a unix socket; asyncio would take its place without a word."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller:
-        caller.setblocking(False)
-        try:
-            caller.connect(str(path))
-        except BlockingIOError:
-            return True  # so many wait to be accepted that there is no room for one more
-        except OSError:
-            return False  # nothing there, or nobody behind it
-        return True

@@ -12,30 +12,29 @@ import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from tunnel.errors import LinkLost, ListenFailed, Refused, RemoteProtocolError
-from tunnel.events import Event, LinkOver, MessageReceived, RosterReceived
 from tunnel.frames import ResetCode
 from tunnel.gate import Gate, Visitor
-from tunnel.handshake import Hello, Resume, Welcome
-from tunnel.link import Link
+from tunnel.link import Event, Link, MessageReceived, RosterReceived
 from tunnel.listen import Listen
 from tunnel.machine import Machine, busy_ports, keep_freed_memory, raise_file_limit
+from tunnel.messages import Hello, LinkOver, NodePorts, Orders, Ready, Resume, Taken, Welcome, roster_of_agent
 from tunnel.nodes import HUB, Node, NodeId, Roster
-from tunnel.orders import Listening, Orders
-from tunnel.router import Port, Router, StreamEvent
+from tunnel.router import Endpoint, Router
 from tunnel.secure import HubIdentity
-from tunnel.sockets import LocalPort
-from tunnel.traffic import Traffic
-from tunnel.transport import Carrier, Wake, carry
+from tunnel.sockets import LocalEndpoint
+from tunnel.stream import StreamEvent
+from tunnel.transport import Carrier, Traffic, Wake, carry
 
 __all__ = ["GRACE_S", "Hub", "HubApplication", "Peer"]
 
 GRACE_S = 120.0
-GRACE_MARGIN = 1.05  # the hub's clock of the grace period runs so much longer, for the agent's last attempt
-MAX_DISMISSED = 1000  # links that were ended for good and whose agents may have been away, to be told when they come
-PARTING_S = 2.0  # how long a node that is told to go may take to close its WebSocket
+GRACE_MARGIN = 1.05  # times the grace period is how long the hub waits, for the sake of the agent's last attempt
+MAX_DISMISSED = 1000  # links ended for good whose agents may have been away and are told when they come back
+PARTING_S = 2.0  # how long a node that is sent away may take to close its WebSocket
 
 log = logging.getLogger("tunnel.hub")
 
@@ -43,15 +42,15 @@ log = logging.getLogger("tunnel.hub")
 class HubApplication(Protocol):
     """What the program around a hub is asked and told; all calls are on the hub's event loop and return at once.
 
-    What an agent's application says is not to be trusted to have any form: `admit` raises Refused and `message`
-    RemoteProtocolError for what they cannot use, and only that agent's link ends. Nothing else may be raised.
+    What an agent's application says may have any form: `admit` raises Refused and `message` RemoteProtocolError for
+    what they cannot use, and only that agent's link ends. Nothing else may be raised.
     """
 
     def admit(self, application: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Look at a newcomer's own object and answer with ours; raises Refused to turn it away."""
+        """Look at a newcomer's object and return ours; raises Refused to turn the newcomer away."""
 
     def node_joined(self, node: Node, application: Mapping[str, Any]) -> None:
-        """A node has a number and ports; not everyone listens for it yet. `application` is what `admit` saw."""
+        """A node has a number and ports, but not everyone listens for it yet. `application` is what `admit` saw."""
 
     def node_ready(self, node: Node) -> None:
         """Every node can reach this one and it can reach every node."""
@@ -71,10 +70,11 @@ class Peer:
     link: Link
     link_id: str
     instance: str
+    namespace: str
     wake: Wake = field(default_factory=Wake)
     carrier: Carrier | None = None  # None while the agent is away
-    carrying: asyncio.Task[str] | None = None  # the latest, perhaps ended; None before the first
-    visitor: Visitor | None = None  # whoever came last to carry this link
+    carrying: asyncio.Task[str] | None = None  # the latest one, which may have ended; None before the first
+    visitor: Visitor | None = None  # the latest WebSocket that came to carry this link
     ready: bool = False
     ordered: set[NodeId] = field(default_factory=set)  # nodes it was told to listen for
     expiry: asyncio.TimerHandle | None = None
@@ -83,12 +83,15 @@ class Peer:
 
     @property
     def traffic(self) -> Traffic:
-        """Bytes of this agent's WebSockets since it joined, seen from the hub."""
+        """Bytes of this agent's WebSockets since it joined, as the hub sees them."""
         return self.past if self.carrier is None else self.past + self.carrier.meter.traffic
 
 
 class Hub:
-    """Node 1 and the switch in the middle."""
+    """Node 1 and the switch in the middle.
+
+    `services` are unix sockets of this machine that every node reaches as ports of node 1, outside every block.
+    """
 
     def __init__(
         self,
@@ -100,6 +103,7 @@ class Hub:
         prefix: str = "node",
         grace_s: float = GRACE_S,
         machine: Machine | None = None,
+        services: Mapping[int, Path] | None = None,
     ) -> None:
         machine = machine or Machine.here()
         self.incarnation = secrets.token_hex(8)
@@ -108,9 +112,9 @@ class Hub:
         self._grace_s = grace_s
         self._roster = Roster(prefix=prefix)
         self._router = Router(self._route)
-        self._local = LocalPort(self._from_sockets, machine.address_of)
+        self._local = LocalEndpoint(self._from_sockets, machine.address_of, services)
         self._peers: dict[NodeId, Peer] = {}
-        self._owners: dict[Port, Peer] = {}  # of the peers' links
+        self._owners: dict[Endpoint, Peer] = {}  # of the peers' links
         self._gate = Gate(identity, self._welcome)
         self._dismissed: dict[str, str] = {}  # link id and reason, oldest first
         self._closing = False
@@ -129,11 +133,11 @@ class Hub:
 
     @property
     def traffic(self) -> Traffic:
-        """Bytes of all WebSockets so far: of nodes that are here or gone, and of strangers."""
+        """Bytes of all WebSockets so far: of present and former nodes, and of strangers."""
         return self._gate.traffic
 
     async def start(self, listen: Listen) -> Listen:
-        """Accept agents at `listen`; returns the address bound. PortTaken when it is in use, OSError when it is bad."""
+        """Accept agents at `listen`; returns the address bound. PortTaken when it is in use, else OSError."""
         raise_file_limit()
         keep_freed_memory()
         bound = await self._gate.open(listen)
@@ -148,7 +152,7 @@ class Hub:
             peer.wake.set()
 
     async def probe(self, node_id: NodeId, port: int, timeout_s: float = 10.0) -> ResetCode | None:
-        """Dial a node's port from here, through the mesh; None when it accepted."""
+        """Dial a node's port from here, through the mesh; None when it accepted, else why not."""
         return await self._local.probe(node_id, port, timeout_s)
 
     async def remove(self, node_id: NodeId, reason: str) -> None:
@@ -175,15 +179,12 @@ class Hub:
             return
         hello = visitor.hello
         ours = self._application.admit(hello.application)
-        if hello.resume is None:
-            peer = self._admit(hello)
-        else:
-            peer = await self._take_back(hello.resume, hello.instance)
+        peer = self._admit(hello) if hello.resume is None else await self._take_back(hello.resume, hello.instance)
         peer.visitor = visitor
         try:
             await visitor.answer(self._welcome_to(peer, ours))
             if self._peers.get(peer.node.id) is not peer or peer.visitor is not visitor:
-                return  # the grace period ended, or the agent came once more, while the answer was on its way
+                return  # the grace period ended, or the agent came again, while the answer was on its way
             if hello.resume is not None:
                 self._act(peer, peer.link.resume(hello.resume.received, time.monotonic()))
             self._carry(peer, visitor.carrier)
@@ -199,22 +200,25 @@ class Hub:
     def _welcome_to(self, peer: Peer, application: Mapping[str, Any]) -> Welcome:
         return Welcome(
             link=peer.link_id,
-            node=peer.node,
+            node_id=peer.node.id,
+            name=peer.node.name,
+            first=peer.node.block.first,
+            count=peer.node.block.count,
             incarnation=self.incarnation,
             grace_s=self._grace_s,
             received=peer.link.received_count,
-            application=application,
+            application=dict(application),
         )
 
     def _admit(self, hello: Hello) -> Peer:
         for peer in self.peers:
             if peer.instance == hello.instance:  # it never heard that it was let in, or gave that link up
-                self._forget(peer, "it joined anew")
-            elif peer.carrier is None and peer.node.namespace == hello.namespace and self._is_dead(peer, hello):
-                self._forget(peer, "its process is gone")
+                self._forget(peer, "it joined again")
+            elif peer.carrier is None and peer.namespace == hello.namespace and self._is_dead(peer, hello):
+                self._forget(peer, "its process has ended")  # not after its grace: the newcomer listens in its place
         node = self._roster.join(name=hello.name, ports=hello.ports, namespace=hello.namespace, busy=hello.busy)
         link = Link(initiator=False, now=time.monotonic())
-        peer = Peer(node, link, secrets.token_hex(16), hello.instance)
+        peer = Peer(node, link, secrets.token_hex(16), hello.instance, hello.namespace)
         self._peers[node.id] = self._owners[link] = peer
         log.info("%s joined as node %d", node.name, node.id)
         self._application.node_joined(node, hello.application)
@@ -222,10 +226,7 @@ class Hub:
         return peer
 
     def _is_dead(self, peer: Peer, neighbour: Hello) -> bool:
-        """Whether a peer that is away has ended, by what a newcomer in its namespace sees: nobody holds its listeners.
-
-        It must not keep its grace period then: the newcomer is to listen in its place.
-        """
+        """Whether a peer that is away has ended: a newcomer in its namespace sees that nobody holds its listeners."""
         ports = self._roster.listened_ports(peer.node.id)
         return bool(ports) and ports.isdisjoint(neighbour.busy)
 
@@ -268,16 +269,15 @@ class Hub:
             self._outage(peer, reason)
 
     def _outage(self, peer: Peer, reason: str) -> None:
-        """A peer has no WebSocket: it has the grace period to come back, unless it meant to go."""
+        """A peer has no WebSocket: it has the grace period to come back, unless it left on purpose."""
         if self._peers.get(peer.node.id) is not peer or peer.carrier is not None:
             return
         if peer.over is not None or peer.link.lost is not None or peer.carrying is None:
             self._forget(peer, peer.over.reason if peer.over is not None else peer.link.lost or reason)
         elif peer.expiry is None:
             log.info("%s is away: %s", peer.node.name, reason)
-            loop = asyncio.get_running_loop()
             text = f"it was away for {self._grace_s:.0f} s"
-            peer.expiry = loop.call_later(self._grace_s * GRACE_MARGIN, self._forget, peer, text)
+            peer.expiry = asyncio.get_running_loop().call_later(self._grace_s * GRACE_MARGIN, self._forget, peer, text)
 
     def _forget(self, peer: Peer, reason: str) -> None:
         """A node is gone for good: reset its streams and tell everybody."""
@@ -290,14 +290,14 @@ class Hub:
             peer.carrying.cancel()
         log.info("%s left: %s", peer.node.name, reason)
         self._roster.leave(peer.node.id)
-        for port in self._router.remove(peer.link):
-            self._wake(port)
+        for endpoint in self._router.remove(peer.link):
+            self._wake(endpoint)
         self._application.node_left(peer.node, reason)
         self._reorder()
 
     async def _part(self, peer: Peer, reason: str, *, final: bool) -> None:
-        peer.link.goodbye(reason, final=final)
         peer.over = LinkOver(reason, final)
+        peer.link.goodbye(peer.over)
         peer.wake.set()
         if final:
             self._dismissed[peer.link_id] = reason
@@ -311,7 +311,7 @@ class Hub:
 
     # Streams.
 
-    def _route(self, entry: Port, node: int, port: int) -> Port | None:
+    def _route(self, entry: Endpoint, node: int, port: int) -> Endpoint | None:
         if node == HUB:
             return None if entry is self._local else self._local
         peer = self._peers.get(NodeId(node))
@@ -331,31 +331,34 @@ class Hub:
             else:
                 self._wake(self._router.receive(peer.link, event))
 
-    def _wake(self, port: Port | None) -> None:
-        peer = None if port is None else self._owners.get(port)
+    def _wake(self, endpoint: Endpoint | None) -> None:
+        peer = None if endpoint is None else self._owners.get(endpoint)
         if peer is not None:
             peer.wake.set()
 
     # The roster.
 
     def _on_roster(self, peer: Peer, body: Mapping[str, Any]) -> None:
-        answer = Listening.from_json(body)
-        for node_id in answer.nodes:
-            self._roster.listening(peer.node.id, node_id)
-        if answer.taken is not None and answer.taken[0] in peer.ordered:
-            node_id, port = answer.taken
-            self._unreachable(node_id, peer, f"port {port} is in use by another program where {peer.node.name} runs")
+        answer = roster_of_agent(body)
+        if isinstance(answer, Taken):
+            node_id, port = answer.taken.node, answer.taken.port
+            if node_id in peer.ordered:
+                why = f"port {port} is in use by another program where {peer.node.name} runs"
+                self._unreachable(node_id, peer, why)
+        else:
+            for node_id in answer.listening:
+                self._roster.listening(peer.node.id, node_id)
         self._announce_ready()
 
     def _unreachable(self, node_id: NodeId, listener: Peer | None, why: str) -> None:
-        """Somebody cannot listen for a node, so one of them, the one not yet ready, cannot be part of the mesh."""
+        """A peer (None: the hub) cannot listen for a node: the one of them that is not ready cannot join."""
         newcomer = self._peers.get(node_id)
         if newcomer is None or newcomer.ready:
             newcomer = listener
         if newcomer is not None and newcomer.over is None:
             reason = f"{newcomer.node.name} cannot join: {why}; end that program, then join again"
-            newcomer.link.goodbye(reason, final=True, refused=not newcomer.ready)
-            newcomer.over = LinkOver(reason, True)
+            newcomer.over = LinkOver(reason, final=True, refused=not newcomer.ready)
+            newcomer.link.goodbye(newcomer.over)
             newcomer.wake.set()
             newcomer.expiry = asyncio.get_running_loop().call_later(PARTING_S, self._forget, newcomer, reason)
 
@@ -367,7 +370,7 @@ class Hub:
                 continue
             peer = self._peers[node_id]
             peer.ordered = peer.ordered.difference(stop).union(node.id for node in start)
-            peer.link.roster(Orders.for_nodes(start, stop).to_json())
+            peer.link.roster(Orders(tuple(map(NodePorts.of, start)), tuple(stop)).to_json())
             peer.wake.set()
         self._announce_ready()
 
@@ -376,7 +379,7 @@ class Hub:
             peer = self._peers.get(node.id)
             if peer is not None:
                 peer.ready = True
-                peer.link.roster(Orders(ready=True).to_json())
+                peer.link.roster(Ready().to_json())
                 peer.wake.set()
                 self._application.node_ready(node)
 

@@ -1,9 +1,9 @@
 """What was sent and not acknowledged, and what was received: the counting that lets a link outlive its WebSockets.
 
 Each sequenced frame has a number, counted from 1 over the whole life of the link; a frame carries its low 32 bits.
-Both ends keep every frame until the other acknowledges it. After a reconnect each end says how many it received,
-and the other repeats the rest, so each frame arrives once and in order. The memory this takes is bounded: the link
-sends no DATA while the ledger is `full`, and no other sequenced frames while `control` is at CONTROL_FLIGHT.
+Each end keeps every frame until the other acknowledges it. After a reconnect each end says how many it received, and
+the other repeats the rest, so each frame arrives once and in order. The memory this takes is bounded: the link sends
+no DATA while the ledger is `full`, and no other sequenced frames while `control` is at CONTROL_FLIGHT.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from tunnel.stream import StreamId
 
 __all__ = ["ACK_BYTES", "ACK_DELAY_S", "CONTROL_FLIGHT", "FRAME_COST", "Encoded", "Ledger"]
 
-ACK_BYTES = 8 * 1024  # acknowledge at once after so many bytes,
-ACK_DELAY_S = 1.0  # and after this long in any case
-CONTROL_FLIGHT = 1024 * 1024  # sequenced frames but DATA sent and not acknowledged, at most
-FRAME_COST = 256  # bytes that keeping a frame takes beside its payload, so that a million tiny ones count for something
+# An ACK goes after this many bytes, and after this long in any case.
+ACK_BYTES = 8 * 1024
+ACK_DELAY_S = 1.0
+CONTROL_FLIGHT = 1024 * 1024  # bytes of sequenced frames other than DATA that are not acknowledged, at most
+FRAME_COST = 256  # bytes that keeping a frame takes beside its payload, so that a million tiny ones are counted too
 
 Encoded = tuple[bytes, bytes | memoryview]
 """Header and payload of a frame on its way out."""
@@ -47,7 +48,7 @@ class Ledger:
         # Bytes sent and not acknowledged, with FRAME_COST for each frame: of DATA, and of all other frames.
         self.flight = 0
         self.control = 0
-        # How many bytes of DATA may be.
+        # Limits `flight`.
         self.congestion = Congestion()
         self.ack_at: float | None = None  # when an ACK must go at the latest
         self._sent: deque[_Sent] = deque()  # not acknowledged, oldest first
@@ -73,12 +74,12 @@ class Ledger:
 
     @property
     def ack_useful(self) -> bool:
-        """An ACK can ride along with whatever else is said."""
+        """An ACK can go along with other frames."""
         return self._ack_owed > 0
 
     @property
     def full(self) -> bool:
-        """So much is under way that DATA has to wait."""
+        """DATA has to wait until more of what is under way is acknowledged."""
         return self.flight >= self.congestion.limit or self.control >= CONTROL_FLIGHT
 
     def number(self, kind: FrameType, stream: StreamId, payload: bytes | memoryview, now: float) -> Encoded:
@@ -119,15 +120,16 @@ class Ledger:
 
     def acknowledged(self, count: int, now: float) -> dict[StreamId, int]:
         """The peer has `count` of our frames: forget them; returns how many DATA bytes of which stream they held."""
-        news = self._sent[count - self._acked_count - 1] if 0 < count - self._acked_count <= len(self._sent) else None
+        fresh = count - self._acked_count
+        newest = self._sent[fresh - 1] if 0 < fresh <= len(self._sent) else None
         under_way = self.flight
         delivered = self._forget(count, self._sent_count - len(self._replay))
-        if news is not None:
-            self.congestion.acknowledged(count, news.at, self._sent_count, under_way - self.flight, now)
+        if newest is not None:
+            self.congestion.acknowledged(count, newest.at, self._sent_count, under_way - self.flight, now)
         return delivered
 
     def resume(self, peer_received: int) -> dict[StreamId, int]:
-        """A new WebSocket carries on from what the peer has; the rest is to be repeated."""
+        """A new WebSocket: forget what the peer has, and repeat the rest."""
         delivered = self._forget(peer_received, self._sent_count)
         self._replay = self._sent.copy()
         self._ack_owed, self.ack_at = 0, None
@@ -135,7 +137,7 @@ class Ledger:
         return delivered
 
     def _forget(self, count: int, seen: int) -> dict[StreamId, int]:
-        """The peer has `count` of the `seen` frames that it can have."""
+        """The peer has `count` of the `seen` frames that it can have received."""
         if not self._acked_count <= count <= seen:
             raise RemoteProtocolError(f"{count} frames acknowledged of {seen} sent, after {self._acked_count}")
         delivered: dict[StreamId, int] = {}

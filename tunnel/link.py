@@ -1,7 +1,7 @@
 """One hub-agent relationship: its control frames, its pings, and the streams inside. Sans-I/O.
 
-A link outlives the WebSockets that carry it (`ledger` counts for that). Frames come out of `data_to_send` in this
-order: acknowledgements and pings, what a resumption must repeat, control frames, new streams, credit, then the
+A link outlives the WebSockets that carry it; for that the `ledger` counts frames. Frames come out of `data_to_send` in
+this order: acknowledgements and pings, what a resumption must repeat, control frames, new streams, credit, then the
 streams in turn.
 
 The driver calls `receive` with the frames that came and acts on the events, asks `data_to_send` whenever its
@@ -13,21 +13,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from tunnel.errors import LocalProtocolError, RemoteProtocolError
-from tunnel.events import (
-    Event,
-    LinkOver,
-    MessageReceived,
-    RosterReceived,
-    StreamAccepted,
-    StreamData,
-    StreamDelivered,
-    StreamFinished,
-    StreamOpened,
-    StreamReset,
-)
 from tunnel.frames import (
     DATA,
     HEADER_SIZE,
@@ -43,30 +31,56 @@ from tunnel.frames import (
     unpack_count,
     unpack_open,
 )
+from tunnel.keepalive import Keepalive
 from tunnel.ledger import CONTROL_FLIGHT, Encoded, Ledger
-from tunnel.pulse import Pulse
-from tunnel.stream import Half, Stream, StreamId
-from tunnel.turns import Turns
+from tunnel.messages import LinkOver
+from tunnel.stream import (
+    FairQueue,
+    Stream,
+    StreamAccepted,
+    StreamData,
+    StreamDelivered,
+    StreamEvent,
+    StreamFinished,
+    StreamId,
+    StreamOpened,
+    StreamReset,
+)
 from tunnel.window import Budget
 
 __all__ = [
     "MAX_CONTROL",
-    "MAX_CREDIT",
     "MAX_STREAMS",
     "MAX_STREAM_ID",
     "MAX_UNANSWERED",
+    "Event",
     "Link",
+    "MessageReceived",
+    "RosterReceived",
 ]
 
 MAX_STREAMS = 4096  # open at once, both sides together
-MAX_STREAM_ID = 0xFFFFFFFF  # the last; then the link takes no more streams, rather than use an id twice
-MAX_CREDIT = 1 << 40  # what a sane peer never grants
-MAX_CONTROL = 1024 * 1024  # bytes of control frames waiting, at most; past it the link is over
+MAX_STREAM_ID = 0xFFFFFFFF  # after the last one the link takes no more streams, rather than use an id twice
+MAX_CONTROL = 1024 * 1024  # bytes of control frames waiting to be sent; with more of them the link is over
 MAX_UNANSWERED = 16  # pings whose answers wait to be sent
-MAX_REASON = 500  # characters of a GOODBYE that are shown
-
 
 _Control = tuple[FrameType, StreamId, bytes]
+
+
+class RosterReceived(NamedTuple):
+    """A ROSTER frame's object."""
+
+    body: Mapping[str, Any]
+
+
+class MessageReceived(NamedTuple):
+    """A MESSAGE frame's object, the application's own."""
+
+    body: Mapping[str, Any]
+
+
+Event = StreamEvent | RosterReceived | MessageReceived | LinkOver
+"""What a link tells its owner: what the peer did that its owner must act on."""
 
 
 class Link:
@@ -76,18 +90,18 @@ class Link:
         # Bytes that may wait here for this peer; the windows of the hops before it are charged to it.
         self.budget = budget or Budget()
         self.streams: dict[StreamId, Stream] = {}
-        # Why this link cannot go on, once it cannot: its owner is to let go of it.
+        # Why this link cannot go on, once it cannot: its owner must give it up.
         self.lost: str | None = None
-        self.data_sent = 0  # bytes of streams in what data_to_send gave
+        self.data_sent = 0  # bytes of streams that `data_to_send` has returned
         self._ledger = Ledger()
-        self._pulse = Pulse(initiator=initiator, now=now)
-        self._turns = Turns()
+        self._keepalive = Keepalive(initiator=initiator, now=now)
+        self._queue = FairQueue()
         self._unassigned = Budget(0)  # of streams whose destination is not known yet
         self._next_stream = 1 if initiator else 2
         self._peer_stream = 0  # the highest id the peer has opened
         self._control: deque[_Control] = deque()
         self._control_bytes = 0
-        self._opening: dict[StreamId, bytes] = {}  # OPENs that wait; a stream that is over before leaves no trace
+        self._opening: dict[StreamId, bytes] = {}  # OPENs that wait; a stream reset before that leaves no trace
         self._granting: dict[StreamId, Stream] = {}  # with credit to announce
         self._unsequenced: deque[Encoded] = deque()
         self._actions: dict[FrameType, Callable[[Frame, float], Event | None]] = {
@@ -101,14 +115,14 @@ class Link:
             FrameType.ROSTER: lambda frame, _: RosterReceived(decode_json(frame)),
             FrameType.MESSAGE: lambda frame, _: MessageReceived(decode_json(frame)),
             FrameType.PING: self._on_ping,
-            FrameType.PONG: self._pulse.ponged,
+            FrameType.PONG: self._keepalive.ponged,
             FrameType.GOODBYE: self._on_goodbye,
         }
 
     # What the owner of the link does.
 
     def open(self, node: int, port: int) -> StreamId | None:
-        """Open a stream toward `node`:`port`; None when MAX_STREAMS are open, or the ids are used up."""
+        """Open a stream to `node`:`port`; None when MAX_STREAMS are open or the ids are used up."""
         if len(self.streams) >= MAX_STREAMS or self._next_stream > MAX_STREAM_ID:
             return None
         stream_id = StreamId(self._next_stream)
@@ -118,7 +132,7 @@ class Link:
         return stream_id
 
     def assign(self, stream_id: StreamId, budget: Budget) -> None:
-        """What comes in on this stream is for somebody with this budget; harmless when it is already gone."""
+        """Charge what comes in on this stream to the budget of its destination; harmless when it is already gone."""
         if stream_id in self.streams:
             self.streams[stream_id].window.assign(budget)
 
@@ -128,16 +142,16 @@ class Link:
             self._queue_control(FrameType.OPENED, stream_id, b"")
 
     def send(self, stream_id: StreamId, data: bytes) -> None:
-        """Queue bytes on a stream; the caller bounds what it queues by the window of the hop before."""
+        """Queue bytes on a stream; the window of the hop before bounds how many."""
         stream = self._stream(stream_id)
         stream.put(data)
-        self._turns.add(stream)
+        self._queue.add(stream)
 
     def finish(self, stream_id: StreamId) -> None:
-        """No more bytes on this stream from here."""
+        """Say that this side sends no more bytes on a stream."""
         stream = self._stream(stream_id)
         stream.finish()
-        self._turns.add(stream)
+        self._queue.add(stream)
 
     def reset(self, stream_id: StreamId, code: ResetCode) -> None:
         """End a stream at once; harmless when it is already gone."""
@@ -147,7 +161,7 @@ class Link:
                 self._queue_control(FrameType.RESET, stream_id, pack_count(code))
 
     def delivered(self, stream_id: StreamId, count: int) -> None:
-        """`count` bytes that came on this stream left this hop: grant the peer new credit when it is due."""
+        """`count` bytes that came on this stream have left this hop: grant the peer new credit when it is due."""
         stream = self.streams.get(stream_id)
         if stream is None:
             return
@@ -166,18 +180,16 @@ class Link:
         """Send the application's object to the peer's application."""
         self._queue_control(FrameType.MESSAGE, StreamId(0), encode_json(FrameType.MESSAGE, body))
 
-    def goodbye(self, reason: str, *, final: bool, refused: bool = False) -> None:
-        """Say that the link is over; `final`: the peer is not wanted back, `refused`: it could not be let in."""
-        body = {"reason": reason, "final": final} | ({"refused": True} if refused else {})
-        payload = encode_json(FrameType.GOODBYE, body)
-        self._queue_unsequenced(FrameType.GOODBYE, payload)
+    def goodbye(self, over: LinkOver) -> None:
+        """Say that the link is over."""
+        self._queue_unsequenced(FrameType.GOODBYE, encode_json(FrameType.GOODBYE, over.to_json()))
 
     # What the driver does.
 
     @property
     def round_trip_s(self) -> float | None:
         """Seconds to the other end and back, None before it was measured."""
-        return self._pulse.round_trip_s
+        return self._keepalive.round_trip_s
 
     @property
     def received_count(self) -> int:
@@ -187,15 +199,16 @@ class Link:
     def resume(self, peer_received: int, now: float) -> list[Event]:
         """A new WebSocket carries the link on; the peer has `peer_received` of our sequenced frames."""
         self._unsequenced.clear()
-        self._pulse.resume(now)
-        return self._delivered(self._ledger.resume(peer_received))
+        self._keepalive.resume(now)
+        return [StreamDelivered(*delivered) for delivered in self._ledger.resume(peer_received).items()]
 
     def receive(self, frames: Iterable[Frame], now: float) -> list[Event]:
-        """Take frames from the peer; RemoteProtocolError when they break the protocol."""
+        """Take frames from the peer and return what they mean; RemoteProtocolError when they break the protocol."""
         events: list[Event] = []
         for frame in frames:
             if frame.type is FrameType.ACK:
-                events += self._delivered(self._ledger.acknowledged(unpack_count(frame), now))
+                acknowledged = self._ledger.acknowledged(unpack_count(frame), now)
+                events += [StreamDelivered(*delivered) for delivered in acknowledged.items()]
                 continue
             action = self._actions.get(frame.type)
             if action is None:
@@ -205,11 +218,11 @@ class Link:
             event = action(frame, now)
             if event is not None:
                 events.append(event)
-        self._pulse.heard(now)
+        self._keepalive.heard(now)
         return events
 
     def data_to_send(self, now: float) -> bytes:
-        """The next batch of frames, b"" when there is nothing to say; about BATCH bytes at most."""
+        """The next batch of frames, b"" when there is nothing to send; about BATCH bytes at most."""
         parts: list[bytes | memoryview] = []
         size, enough = 0, self._ledger.congestion.batch
         for encoded in self._outgoing(now):
@@ -222,16 +235,16 @@ class Link:
         return b"".join(parts)
 
     def next_deadline(self) -> float:
-        """When `tick` wants to be called."""
-        due = self._pulse.deadline(busy=self._ledger.unacknowledged)
+        """When to call `tick`."""
+        due = self._keepalive.deadline(busy=self._ledger.unacknowledged)
         return due if self._ledger.ack_at is None else min(due, self._ledger.ack_at)
 
     def tick(self, now: float) -> bool:
-        """Do what time asks for; False when the peer was silent for too long: drop the WebSocket and reconnect."""
+        """Do what is due; False when the peer was silent for too long: drop the WebSocket and reconnect."""
         self._ledger.tick(now)
-        if now < self._pulse.deadline(busy=self._ledger.unacknowledged):
+        if now < self._keepalive.deadline(busy=self._ledger.unacknowledged):
             return True
-        ping = self._pulse.ping(now)
+        ping = self._keepalive.ping(now)
         if ping is None:
             return False
         self._queue_unsequenced(FrameType.PING, ping)
@@ -240,7 +253,7 @@ class Link:
     # Sending.
 
     def _outgoing(self, now: float) -> Iterator[Encoded]:
-        """Frames in the order they leave; each is accounted for before it is handed out."""
+        """Frames in the order in which they leave; each is accounted for before it is yielded."""
         ledger = self._ledger
         if ledger.ack_due or (ledger.ack_useful and self._anything_to_say()):
             yield ledger.ack()
@@ -254,11 +267,14 @@ class Link:
                 break
             yield ledger.number(*control, now)
         while not ledger.full:
-            turn = self._turns.next()
-            if turn is None:
+            stream = self._queue.next()
+            if stream is None:
                 return
-            yield self._stream_frame(turn, now)
-        if self._turns:
+            kind, payload = stream.next_frame(ledger.congestion.frame)
+            if stream.over:
+                self._drop(stream.id)
+            yield ledger.number(kind, stream.id, payload, now)
+        if self._queue:
             ledger.congestion.hold_back()
 
     def _next_control(self) -> _Control | None:
@@ -275,18 +291,8 @@ class Link:
             return FrameType.CREDIT, stream_id, pack_count(grant)
         return None
 
-    def _stream_frame(self, stream: Stream, now: float) -> Encoded:
-        if stream.queued:
-            payload = stream.take(self._ledger.congestion.frame)
-            kind = FrameType.DATA_WAITING if stream.queued and not stream.credit else FrameType.DATA
-            return self._ledger.number(kind, stream.id, payload, now)
-        stream.sending = Half.DONE
-        if stream.over:
-            self._drop(stream.id)
-        return self._ledger.number(FrameType.FINISH, stream.id, b"", now)
-
     def _anything_to_say(self) -> bool:
-        busy = self._turns and not self._ledger.full
+        busy = self._queue and not self._ledger.full
         control = self._unsequenced or self._control or self._opening or self._granting
         return bool(control or busy or self._ledger.replaying)
 
@@ -301,9 +307,6 @@ class Link:
             self._control.append((kind, stream_id, payload))
 
     # Receiving.
-
-    def _delivered(self, counts: Mapping[StreamId, int]) -> list[Event]:
-        return [StreamDelivered(stream_id, count) for stream_id, count in counts.items()]
 
     def _on_open(self, frame: Frame, now: float) -> Event | None:
         stream_id = StreamId(frame.stream)
@@ -358,22 +361,17 @@ class Link:
     def _on_credit(self, frame: Frame, now: float) -> None:
         stream = self._known(frame)
         if stream is not None:
-            stream.credit += unpack_count(frame)
-            if stream.credit > MAX_CREDIT:
-                raise RemoteProtocolError(f"stream {stream.id}: {stream.credit} bytes of credit")
-            self._turns.add(stream)
+            stream.credited(unpack_count(frame))
+            self._queue.add(stream)
 
     def _on_ping(self, frame: Frame, now: float) -> None:
-        self._pulse.pinged(frame)
+        self._keepalive.pinged(frame)
         if len(self._unsequenced) >= MAX_UNANSWERED:
             raise RemoteProtocolError(f"more than {MAX_UNANSWERED} PINGs before the first was answered")
         self._queue_unsequenced(FrameType.PONG, frame.payload)
 
     def _on_goodbye(self, frame: Frame, now: float) -> Event:
-        body = decode_json(frame)
-        reason = str(body.get("reason", ""))[:MAX_REASON]
-        shown = "".join(c if c.isprintable() else " " for c in reason)
-        return LinkOver(shown, body.get("final") is True, body.get("refused") is True)
+        return LinkOver.from_json(decode_json(frame))
 
     # Streams and time.
 
@@ -384,7 +382,7 @@ class Link:
         return stream
 
     def _known(self, frame: Frame) -> Stream | None:
-        """The frame's stream, None when it was open once; ids only grow, so nothing need be remembered of it."""
+        """The frame's stream, None when it is over; ids only grow, so nothing has to be kept of it."""
         stream_id = StreamId(frame.stream)
         ours = stream_id % 2 == self._next_stream % 2
         opened = stream_id < self._next_stream if ours else stream_id <= self._peer_stream
@@ -393,6 +391,6 @@ class Link:
         return self.streams.get(stream_id)
 
     def _drop(self, stream_id: StreamId) -> None:
-        self._turns.discard(stream_id)
+        self._queue.discard(stream_id)
         self._granting.pop(stream_id, None)
         self.streams.pop(stream_id).close()

@@ -1,4 +1,4 @@
-"""What the tunnel must know of the machine it runs on; the only module of it that reads /proc or sets limits."""
+"""What the tunnel must know about the machine it runs on; its only module that reads /proc or sets limits."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _LISTEN = "0A"  # TCP_LISTEN in /proc/net/tcp (include/net/tcp_states.h)
 class Machine:
     """Where a node runs, as far as the mesh is concerned: programs of one machine see each other's ports.
 
-    Each machine of a mesh has 127.77.0.0/24 to itself. One that plays several gives each a `subnet` of its own, so
-    that what one listens on for another is not in that other one's way.
+    Each machine of a mesh has 127.77.0.0/24 to itself. A machine that plays several gives each of them its own
+    `subnet`, so that one's listeners for another are not in the other one's way.
     """
 
     namespace: str  # differs between machines that do not share loopback
@@ -40,7 +40,7 @@ class Machine:
 
 
 def namespace_id() -> str:
-    """A text that is equal for two processes exactly when they share loopback: boot id and network namespace."""
+    """A text that is equal for two processes if and only if they share loopback: boot id and network namespace."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot}/{os.stat('/proc/self/ns/net').st_ino}"
@@ -49,7 +49,7 @@ def namespace_id() -> str:
 
 
 def busy_ports() -> frozenset[int]:
-    """Ports that blocks could use and that some program here listens on, at whatever address."""
+    """Ports that blocks could use and that some program here listens on, at any address."""
     ports: set[int] = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
@@ -64,9 +64,9 @@ def busy_ports() -> frozenset[int]:
 
 
 def raise_file_limit() -> int:
-    """Allow this process as many open files as the system lets it; returns that number.
+    """Allow this process as many open files as the system permits; returns that number.
 
-    A node listens on every port of every other node: about 50 files for each, and two for each relayed connection.
+    A node listens on every port of every other node, which takes about 50 files for each; a connection takes two more.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
@@ -75,9 +75,9 @@ def raise_file_limit() -> int:
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep freed memory, up to 32 MiB of it, instead of giving every batch's back to the kernel.
+    """Have glibc keep up to 32 MiB of freed memory instead of returning that of every batch to the kernel.
 
-    Each batch is some blocks of 256 KiB; getting their pages anew costs a seventh of the CPU that relaying takes.
+    Each batch takes a few blocks of 256 KiB; getting their pages again costs a seventh of the CPU of relaying.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

@@ -3,10 +3,10 @@
 Node k is 127.77.0.k and owns a block of ports that nobody else uses. The hub is node 1. A program on node k reaches
 node m at 127.77.0.m: there the agent of k listens on m's whole block and relays. Nodes in one network namespace see
 each other's real ports, so they need no listeners for each other, and only the first of them, the namespace's
-*listener*, listens for the nodes elsewhere; when it goes, the next in order of joining takes over.
+*listener*, listens for the nodes elsewhere; when it leaves, the next in order of joining takes over.
 
 `Roster` is the hub's book: it gives out names, numbers and blocks, says which listeners each agent must have, and
-knows when everyone listens for a newcomer, which is when the newcomer is ready.
+knows when a newcomer is ready because everyone listens for it.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ NodeId = NewType("NodeId", int)
 
 HUB = NodeId(1)
 MAX_NODE = 254  # the last octet of an address
-GRAIN = 8  # blocks are a multiple of so many ports
+GRAIN = 8  # the number of ports of a block is a multiple of this
 
-# Below Linux's ephemeral ports (32768-60999, ip_local_port_range), above the ones that programs like by habit.
+# Below Linux's ephemeral ports (32768-60999, ip_local_port_range), above those that programs commonly use.
 FIRST_PORT = 10000
 LAST_PORT = 32767
-# Used by Ray on every node whatever its flags say, and by Ray Client's servers.
+# Ray uses these on every node whatever its flags say; the second range is for Ray Client's servers.
 RESERVED = (range(10001, 10002), range(23000, 24000))
 
 
@@ -71,8 +71,6 @@ class Node:
     id: NodeId
     name: str
     block: PortBlock
-    # Boot id and inode of the network namespace: equal for nodes that see each other's ports.
-    namespace: str
 
     @property
     def address(self) -> str:
@@ -81,12 +79,12 @@ class Node:
 
 
 def block_size(ports: int) -> int:
-    """`ports`, rounded up to what a block can be."""
+    """`ports`, rounded up to a size that a block can have."""
     return max(GRAIN, -(-ports // GRAIN) * GRAIN)
 
 
 def usable_ports() -> Iterator[range]:
-    """The stretches of ports that blocks may be cut from."""
+    """The ranges of ports from which blocks may be cut."""
     at = FIRST_PORT
     for reserved in RESERVED:
         yield range(at, reserved.start)
@@ -97,9 +95,10 @@ def usable_ports() -> Iterator[range]:
 @dataclass(slots=True)
 class _Member:
     node: Node
+    namespace: str  # equal for nodes that see each other's ports
     busy: frozenset[int]  # ports that other programs use where the node runs
-    wanted: dict[NodeId, Node] = field(default_factory=dict)  # nodes it was told to listen for
-    listening: set[NodeId] = field(default_factory=set)  # nodes it said it listens for
+    wanted: dict[NodeId, Node] = field(default_factory=dict)  # nodes for which it was told to listen
+    listening: set[NodeId] = field(default_factory=set)  # nodes for which it said that it listens
     ready: bool = False
 
 
@@ -109,48 +108,42 @@ class Roster:
     def __init__(self, *, prefix: str = "node") -> None:
         self._prefix = prefix
         self._members: dict[NodeId, _Member] = {}
-        self._joined = 0  # counts the nodes that were given a name of ours
-        self._last = 0  # the number that was given out last
+        self._joined = 0  # counts the nodes that we named
+        self._last = 0  # the latest number given out
 
     @property
     def nodes(self) -> list[Node]:
-        """Everybody present, the hub first."""
+        """All present nodes, the hub first."""
         return [member.node for member in self._members.values()]
-
-    def get(self, node_id: int) -> Node | None:
-        """The node of this number, None when there is none."""
-        member = self._members.get(NodeId(node_id))
-        return None if member is None else member.node
 
     def join(self, *, name: str | None, ports: int, namespace: str, busy: Iterable[int]) -> Node:
         """Give a newcomer a number, a name and a block; Refused("full") when there is no room."""
         taken = frozenset(busy)
         node_id = self._number()
         block = self._cut(block_size(ports), taken)
-        node = Node(node_id, self._name(name), block, namespace)
-        self._members[node_id] = _Member(node, taken)
+        node = Node(node_id, self._name(name), block)
+        self._members[node_id] = _Member(node, namespace, taken)
         self._last = node_id
         return node
 
-    def leave(self, node_id: NodeId) -> Node | None:
+    def leave(self, node_id: NodeId) -> None:
         """Forget a node; its number, name and block are free again."""
-        member = self._members.pop(node_id, None)
+        self._members.pop(node_id, None)
         for other in self._members.values():
             other.listening.discard(node_id)
-        return None if member is None else member.node
 
     def orders(self) -> list[tuple[NodeId, list[Node], list[NodeId]]]:
-        """What changed for whom since the last call: (who, nodes to listen for from now on, nodes to stop for).
+        """What changed since the last call: (who, for which nodes to listen from now on, for which no more).
 
-        Who gets both stops first: a number may have passed to another node.
+        Whoever gets both stops first: a number may have passed to another node.
         """
         hosts = self._listeners()
         orders = []
         for node_id, member in self._members.items():
-            space = member.node.namespace
+            space = member.namespace
             wanted: dict[NodeId, Node] = {}
             if hosts[space] == node_id:
-                wanted = {of: other.node for of, other in self._members.items() if other.node.namespace != space}
+                wanted = {of: other.node for of, other in self._members.items() if other.namespace != space}
             start = [node for of, node in wanted.items() if member.wanted.get(of) != node]
             stop = [of for of, node in member.wanted.items() if wanted.get(of) != node]
             member.wanted = wanted
@@ -159,20 +152,20 @@ class Roster:
         return orders
 
     def listening(self, node_id: NodeId, of: int) -> None:
-        """`node_id` says that it listens for the node `of`."""
+        """`node_id` says that it listens for node `of`."""
         member = self._members.get(node_id)
         if member is not None and of in member.wanted:
             member.listening.add(NodeId(of))
 
     def listened_ports(self, node_id: NodeId) -> frozenset[int]:
-        """Ports on which this node said it listens for others: in use where it runs as long as its process lives."""
+        """Ports on which this node listens for others, and which are in use where it runs while its process lives."""
         member = self._members.get(node_id)
         if member is None:
             return frozenset()
         return frozenset(port for of in member.listening for port in member.wanted[of].block.ports)
 
     def newly_ready(self) -> list[Node]:
-        """Nodes that became ready since the last call: all others can reach them, and they can reach all others."""
+        """Nodes that became ready since the last call: they can reach all others, and all others can reach them."""
         nodes = []
         for member in self._members.values():
             if not member.ready and self._reachable(member):
@@ -181,31 +174,31 @@ class Roster:
         return nodes
 
     def _reachable(self, member: _Member) -> bool:
-        """Every namespace listens for the member's, and the member's namespace for every other node."""
+        """Every other namespace listens for the member, and the member's namespace for every node elsewhere."""
         hosts = self._listeners()
-        mine = self._members[hosts[member.node.namespace]]
+        mine = self._members[hosts[member.namespace]]
         for other in self._members.values():
-            if other.node.namespace == member.node.namespace:
+            if other.namespace == member.namespace:
                 continue
-            theirs = self._members[hosts[other.node.namespace]]
+            theirs = self._members[hosts[other.namespace]]
             if member.node.id not in theirs.listening or other.node.id not in mine.listening:
                 return False
         return True
 
     def _listeners(self) -> dict[str, NodeId]:
-        """The one node of each namespace that listens there for all: who came first, so a newcomer never takes over."""
+        """The node of each namespace that listens there for all: the first to join, so a newcomer never takes over."""
         hosts: dict[str, NodeId] = {}
         for node_id, member in self._members.items():
-            hosts.setdefault(member.node.namespace, node_id)
+            hosts.setdefault(member.namespace, node_id)
         return hosts
 
     def _number(self) -> NodeId:
-        """The next number in turn: what is still said of a node that left is not taken for word of a newcomer."""
+        """The next number in turn, so that a late word about a node that left is not taken for one about a newcomer."""
         for step in range(MAX_NODE):
             node_id = NodeId((self._last + step) % MAX_NODE + 1)
             if node_id not in self._members:
                 return node_id
-        raise Refused("full", f"There is no room: {MAX_NODE} nodes are the most one hub can have. Remove one first.")
+        raise Refused("full", f"There is no room: a hub has {MAX_NODE} nodes at most. Remove one first.")
 
     def _name(self, wanted: str | None) -> str:
         names = {node.name for node in self.nodes}
@@ -223,10 +216,10 @@ class Roster:
         for member in self._members.values():
             used.update(member.busy)
             used.update(member.node.block.ports)
-        for stretch in usable_ports():
-            run = 0
-            for port in stretch:
-                run = 0 if port in used else run + 1
-                if run == count:
+        for usable in usable_ports():
+            free = 0
+            for port in usable:
+                free = 0 if port in used else free + 1
+                if free == count:
                     return PortBlock(port - count + 1, count)
         raise Refused("full", f"There is no room for {count} more ports. Remove a node, or join with fewer CPUs.")

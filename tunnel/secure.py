@@ -2,11 +2,10 @@
 
 ngrok's edge ends the outer TLS and reads what passes, so a second TLS runs inside it, end to end. The node knows the
 hub by the SHA-256 of its self-signed certificate (the pin in the join address), and shows, inside that TLS, that it
-holds the address's secret. Keeping the identity on disk is the application's; framing is `tunnel.frames`'.
+holds the address's secret. Keeping the identity on disk is up to the application; framing is `tunnel.frames`'.
 
-Sans-I/O: bytes in, bytes out, over `ssl`'s memory BIOs. The exceptions are named where they stand: `server_context`
-passes the key through a file because OpenSSL's door in the standard library takes only file names, and
-`HubIdentity.create` draws a key, which no argument can stand in for.
+Sans-I/O: bytes in, bytes out, over `ssl`'s memory BIOs. There are two exceptions: `server_context` passes the key
+through a file because the standard library takes only file names, and `HubIdentity.create` draws a random key.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ CHALLENGE_BYTES = 32
 PROOF_BYTES = 32
 
 VALIDITY = timedelta(days=30 * 365)
-"""The pin, not the date, is what a node checks; the dates only have to look sane to a person who inspects them."""
+"""A node checks the pin and not the dates; they only have to look sane to a person who inspects them."""
 
 # OpenSSL gives one TLS record at most per read: 2**14 bytes of plaintext (RFC 8446, section 5.1).
 _RECORD_BYTES = 16 * 1024
@@ -82,7 +81,7 @@ class HubIdentity:
         """A new identity with an EC P-256 key; `now` is seconds since the epoch."""
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "tunnel hub")])
-        # A day back, because the machine that inspects the certificate may have a clock that is behind.
+        # A day earlier, because the clock of the machine that inspects the certificate may be behind.
         begins = datetime.fromtimestamp(now, UTC) - timedelta(days=1)
         certificate = (
             x509.CertificateBuilder()
@@ -133,7 +132,7 @@ def server_context(identity: HubIdentity) -> ssl.SSLContext:
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    # No tickets, so no resumption: every session proves the certificate anew, and the edge cannot link two of them.
+    # No tickets, so no resumption: every session proves the certificate, and the edge cannot link two of them.
     context.num_tickets = 0
     with _readable_only_here(identity.key_pem + identity.certificate_pem) as path:
         try:
@@ -155,9 +154,9 @@ def _client_context() -> ssl.SSLContext:
 
 @contextlib.contextmanager
 def _readable_only_here(content: bytes) -> Iterator[str]:
-    """A file name for `content` that lasts as long as the block: `load_cert_chain` takes nothing but file names.
+    """A file name for `content` that lasts as long as the block: `load_cert_chain` takes only file names.
 
-    A memfd is memory with a name under /proc, so the key never reaches a disk; where there is none (macOS, no /proc)
+    A memfd is memory with a name under /proc, so the key never reaches a disk; without memfd (macOS) or /proc
     it is a file of mode 0600 in a directory of mode 0700.
     """
     if hasattr(os, "memfd_create"):
@@ -177,22 +176,21 @@ def _readable_only_here(content: bytes) -> Iterator[str]:
 
 
 class _State(enum.Enum):
-    """Where a secure session stands; the last two are final."""
+    """Where a secure session stands; the last one is final."""
 
     HANDSHAKE = "handshake"
     ESTABLISHED = "established"
-    CLOSED = "closed"  # by us, or by the peer's close_notify
     FAILED = "failed"
 
 
 class SecureSession:
     """One end of an inner TLS 1.3 session: ciphertext in, plaintext out, and the other way round.
 
-    1. What `data_to_send` gives goes to the peer, after every call and once at the start (a node's greeting).
-    2. What arrives goes to `receive`. While `established` is False, `send` is an error and `receive` gives b"".
-    3. A node's session checks the pin the moment the handshake ends: before that, and where the pin is wrong, not one
-       byte of the application has left or been delivered.
-    4. After an error the session is dead. What `data_to_send` still holds is TLS's own word of why, to be sent or not.
+    1. What `data_to_send` returns goes to the peer, after every call and once at the start (a node's greeting).
+    2. What arrives goes to `receive`. While `established` is False, `send` is an error and `receive` returns b"".
+    3. A node's session checks the pin the moment the handshake ends: before that, and if the pin is wrong, not one
+       byte of the application leaves or is delivered.
+    4. After an error the session is dead. What `data_to_send` then returns is TLS's alert; sending it is optional.
     """
 
     def __init__(self, context: ssl.SSLContext, pin: bytes | None) -> None:
@@ -201,7 +199,7 @@ class SecureSession:
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=pin is None)
         self._state = _State.HANDSHAKE
-        self._handshake_bytes = 0  # given to OpenSSL while nothing was known of the peer
+        self._handshake_bytes = 0  # given to OpenSSL before the handshake ended
         self._peer_closed = False
         self._shake_hands()
 
@@ -222,22 +220,17 @@ class SecureSession:
 
     @property
     def established(self) -> bool:
-        """True from the end of the handshake, pin included, until this side closes or the session fails."""
+        """True from the end of the handshake, pin included, until the session fails."""
         return self._state is _State.ESTABLISHED
 
-    @property
-    def peer_closed(self) -> bool:
-        """True once the peer has said, under encryption, that nothing more will come."""
-        return self._peer_closed
-
     def receive(self, ciphertext: bytes | bytearray | memoryview) -> bytes:
-        """The plaintext that `ciphertext` completes, perhaps b""; what follows either side's close is dropped.
+        """The plaintext that `ciphertext` completes, perhaps b""; what follows the peer's close_notify is dropped.
 
-        Raises PinMismatch, or RemoteProtocolError for whatever is not the TLS it should be.
+        Raises PinMismatch, or RemoteProtocolError for anything that is not the TLS it should be.
         """
         if self._state is _State.FAILED:
             raise LocalProtocolError("this session has failed and takes nothing more")
-        if self._state is _State.CLOSED or self._peer_closed:
+        if self._peer_closed:
             return b""
         rest = memoryview(ciphertext)
         plaintext: list[bytes] = []
@@ -256,7 +249,7 @@ class SecureSession:
         return b"".join(plaintext)
 
     def send(self, plaintext: bytes | bytearray | memoryview) -> None:
-        """Encrypt `plaintext`; `data_to_send` then has it. Records are 16 KiB, so batches cost least."""
+        """Encrypt `plaintext` for `data_to_send`. Records are 16 KiB, so large batches cost least."""
         if self._state is not _State.ESTABLISHED:
             raise LocalProtocolError(f"nothing can be sent in a session that is in state {self._state.value}")
         rest = memoryview(plaintext)
@@ -266,15 +259,6 @@ class SecureSession:
     def data_to_send(self) -> bytes:
         """What to hand to the peer now, perhaps b""."""
         return self._outgoing.read()
-
-    def close(self) -> None:
-        """Say that nothing more will come (close_notify), where there is a session to say it in."""
-        if self._state is _State.ESTABLISHED:
-            # SSLWantReadError: the peer's own close_notify is not here yet, and nobody waits for it.
-            with contextlib.suppress(ssl.SSLError):
-                self._tls.unwrap()
-        if self._state is not _State.FAILED:
-            self._state = _State.CLOSED
 
     def _shake_hands(self) -> None:
         try:
@@ -296,7 +280,7 @@ class SecureSession:
         seen = hashlib.sha256(certificate).digest()
         if not hmac.compare_digest(seen, pin):
             self._state = _State.FAILED
-            self._outgoing.read()  # not even the end of the handshake goes to a stranger
+            self._outgoing.read()  # a stranger does not even get the end of the handshake
             raise PinMismatch(expected=pin, seen=seen)
 
     def _read(self, plaintext: list[bytes]) -> None:
@@ -314,19 +298,19 @@ class SecureSession:
 
 
 def make_challenge(entropy: bytes) -> bytes:
-    """The hub's question to a node that wants in: `entropy` (32 random bytes, fresh each time) under a label."""
+    """The hub's question to a node that wants to join, from `entropy`: 32 random bytes, new each time."""
     if len(entropy) < CHALLENGE_BYTES:
         raise LocalProtocolError(f"a challenge needs {CHALLENGE_BYTES} random bytes, not {len(entropy)}")
     return hashlib.sha256(b"tunnel challenge v1" + entropy).digest()
 
 
 def prove(secret: bytes, pin: bytes, challenge: bytes) -> bytes:
-    """The answer only a holder of the secret can give, for this hub's certificate and this challenge alone."""
+    """The answer that only a holder of the secret can give, for this hub's certificate and this challenge alone."""
     if len(challenge) != CHALLENGE_BYTES:
         raise LocalProtocolError(f"a challenge is {CHALLENGE_BYTES} bytes, not {len(challenge)}")
     return hmac.digest(secret, b"tunnel proof v1" + pin + challenge, "sha256")
 
 
 def proof_holds(secret: bytes, pin: bytes, challenge: bytes, proof: bytes) -> bool:
-    """Whether `proof` is what `prove` gives; takes as long for a wrong one as for a right one."""
+    """Whether `proof` is what `prove` returns; a wrong one takes as long as a right one."""
     return hmac.compare_digest(prove(secret, pin, challenge), proof)

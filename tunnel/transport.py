@@ -3,18 +3,20 @@
 `Carrier` moves bytes; `carry` connects one to a link until either ends. Before `compress` is called frames travel
 bare inside TLS, so a stranger has no decompressor to feed. After it each WebSocket message holds, inside TLS, the
 length of its frames as u24 and those frames as one flushed zstd block of the direction's single context; the length
-bounds what a lying peer can make us allocate. Where large batches turn out to be incompressible most of the following
-ones are stored as they are, marked by STORED in the length: compressing random bytes is a seventh of the whole cost.
+bounds what a lying peer can make us allocate. After a large batch that did not compress, most of the next ones are
+stored as they are, marked by STORED in the length: compressing random bytes is a seventh of the whole cost.
 """
 
 from __future__ import annotations
 
 import asyncio
 import io
+import logging
 import math
 import time
 from collections.abc import Callable
-from typing import IO, cast
+from dataclasses import astuple, dataclass
+from typing import IO, Any, cast
 
 import zstandard
 from websockets.asyncio.connection import Connection
@@ -23,28 +25,110 @@ from websockets.http11 import Request, Response
 
 from tunnel.congestion import BATCH
 from tunnel.errors import LinkLost, RemoteProtocolError, SessionDamaged
-from tunnel.events import Event, LinkOver
-from tunnel.frames import DATA, MAX_PAYLOAD, Frame, FrameParser
-from tunnel.link import Link
+from tunnel.frames import DATA, MAX_PAYLOAD, Frame, FrameParser, FrameType, encode_header
+from tunnel.link import Event, Link
+from tunnel.messages import LinkOver
 from tunnel.secure import SecureSession
-from tunnel.traffic import Meter
 
-__all__ = ["MAX_MESSAGE", "Carrier", "Wake", "carry"]
+__all__ = ["MAX_MESSAGE", "WEBSOCKET", "WRITE_LIMIT", "Carrier", "Meter", "Traffic", "Wake", "carry"]
 
 MAX_BATCH = BATCH + 2 * MAX_PAYLOAD
 MAX_MESSAGE = 2 * MAX_BATCH  # of a WebSocket message: zstd and TLS add a little
-FRAMES_AT_ONCE = 256  # of one message, before everybody else has a turn
+FRAMES_AT_ONCE = 256  # of one message, before other tasks have a turn
 ZSTD_LEVEL = 1  # passes incompressible bytes at memory speed, and idle chatter is repetitive enough for it
-STORED = 1 << 23  # in the length of a batch: its frames are as they are
-STORE_BYTES = 16 * 1024  # a batch so large that did not become smaller
-STORE_RUN = 7  # lets so many large ones after it be stored, until one is tried again
+STORED = 1 << 23  # in the length of a batch: its frames are not compressed
+
+# After a batch at least this large that did not become smaller, this many large ones are stored before one is tried.
+STORE_BYTES = 16 * 1024
+STORE_RUN = 7
 CLOSE_S = 0.5
-TICK_S = 0.05  # between two looks at a link that has something to do and cannot
-MAX_ZSTD_WINDOW = 1 << 23  # memory a peer's compression settings may cost us
-WRITE_LIMIT = 64 * 1024  # bytes waiting in the WebSocket before its writer is told to wait
+TICK_S = 0.05  # between two looks at a link that has something due and cannot send it
+MAX_ZSTD_WINDOW = 1 << 23  # memory that a peer's compression settings may cost us
+WRITE_LIMIT = 64 * 1024  # bytes waiting in the WebSocket before its writer has to wait
+
+WEBSOCKET: dict[str, Any] = {
+    "compression": None,
+    "max_size": MAX_MESSAGE,
+    "ping_interval": None,  # links have their own pings, which work through any proxy
+    "write_limit": WRITE_LIMIT,
+    "close_timeout": 2,
+    "logger": logging.getLogger("tunnel.websockets"),
+}
+"""How both ends of a link set up their WebSocket."""
 
 Wake = asyncio.Event
 """Set whenever a link may have something to send."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Bytes of one or more WebSockets, seen from one end, as a provider that charges for them counts: TCP payload.
+
+    A message is counted with its WebSocket header (RFC 6455, section 5.2), and the HTTP exchange that began the
+    WebSocket with it. Compression and TLS take the frames of a message together, so what a message costs is divided
+    as its bytes were before: *data* is the payload of streams, *control* all else. `+` adds two.
+    """
+
+    data_sent: int = 0
+    control_sent: int = 0
+    data_received: int = 0
+    control_received: int = 0
+
+    @property
+    def sent(self) -> int:
+        """Bytes sent, of both classes."""
+        return self.data_sent + self.control_sent
+
+    @property
+    def received(self) -> int:
+        """Bytes received, of both classes."""
+        return self.data_received + self.control_received
+
+    @property
+    def total(self) -> int:
+        """Bytes in both directions."""
+        return self.sent + self.received
+
+    def __add__(self, other: Traffic) -> Traffic:
+        return Traffic(*map(sum, zip(astuple(self), astuple(other), strict=True)))
+
+
+class Meter:
+    """Counts what one end of a WebSocket sends and receives; the client masks, so it sends longer headers."""
+
+    def __init__(self, *, client: bool) -> None:
+        self._client = client
+        self._sent = [0, 0]  # data, control
+        self._received = [0, 0]
+
+    @property
+    def traffic(self) -> Traffic:
+        """All so far."""
+        return Traffic(*self._sent, *self._received)
+
+    def began(self, *, sent: int, received: int) -> None:
+        """Count the HTTP request and response, by their sizes."""
+        self._sent[1] += sent
+        self._received[1] += received
+
+    def sent(self, message: int, data: int = 0, plain: int = 1) -> None:
+        """Count a message by its size; of its `plain` bytes before compression and TLS, `data` were of streams."""
+        _add(self._sent, _framed(message, masked=self._client), data, plain)
+
+    def received(self, message: int, data: int = 0, plain: int = 1) -> None:
+        """Count a message that came, as `sent` does."""
+        _add(self._received, _framed(message, masked=not self._client), data, plain)
+
+
+def _framed(message: int, *, masked: bool) -> int:
+    header = 2 if message < 126 else 4 if message < 65536 else 10
+    return message + header + (4 if masked else 0)
+
+
+def _add(counts: list[int], size: int, data: int, plain: int) -> None:
+    share = size * data // plain if plain else 0
+    counts[0] += share
+    counts[1] += size - share
 
 
 class _Inbox(io.RawIOBase):
@@ -53,7 +137,7 @@ class _Inbox(io.RawIOBase):
     data = b""
 
     def read(self, size: int = -1) -> bytes:
-        """All the bytes that came, b"" when there are none; the decompressor asks for more than a message holds."""
+        """All the bytes that came, b"" when there are none: the decompressor asks for more than a message holds."""
         piece, self.data = self.data, b""
         return piece
 
@@ -66,7 +150,7 @@ class Carrier:
         self._session = session
         self._parser = FrameParser()
         self._compressor: zstandard.ZstdCompressionObj | None = None
-        self._storing = 0  # large batches still to be stored without trying
+        self._storing = 0  # large batches that are still to be stored without trying
         self._inbox = _Inbox()
         self._reader: zstandard.ZstdDecompressionReader | None = None
         self.meter = Meter(client=session.is_client)
@@ -95,11 +179,15 @@ class Carrier:
         self._reader = decompressor.stream_reader(cast("IO[bytes]", self._inbox), read_size=MAX_MESSAGE)
 
     async def send(self, batch: bytes, data: int = 0) -> None:
-        """Send frames, of whose bytes `data` are payload of streams; returns when the WebSocket takes more."""
+        """Send frames with `data` bytes of streams in them; returns when the WebSocket takes more."""
         plain = len(batch)
         for piece in (batch,) if self._compressor is None else self._pack(self._compressor, batch):
             self._session.send(piece)
         await self._flush(data, plain)
+
+    async def say(self, kind: FrameType, payload: bytes) -> None:
+        """Send one frame of the handshake."""
+        await self.send(encode_header(kind, len(payload)) + payload)
 
     async def receive(self) -> list[Frame]:
         """The frames of the next message; raises RemoteProtocolError, or ConnectionClosed at the end."""
@@ -112,7 +200,7 @@ class Carrier:
         return frames
 
     async def close(self) -> None:
-        """Close the WebSocket; waits CLOSE_S for the other side's close frame, which a dead one never sends."""
+        """Close the WebSocket; a dead peer sends no close frame, so wait for it no longer than CLOSE_S."""
         try:
             async with asyncio.timeout(CLOSE_S):
                 await self._websocket.close()
@@ -170,12 +258,12 @@ async def carry(link: Link, carrier: Carrier, wake: Wake, act: Callable[[list[Ev
     try:
         await asyncio.wait((reading, writing, timer.ended), return_when=asyncio.FIRST_COMPLETED)
         if writing.done() and isinstance(writing.exception(), ConnectionClosed):
-            # What the other end said before it closed is still to be read: a GOODBYE, most often.
+            # What the other end said before it closed is still to be read, most often a GOODBYE.
             await asyncio.wait({reading}, timeout=CLOSE_S)
         if link.lost is not None:
             raise LinkLost(link.lost)
         if reading.done() and isinstance(reading.exception(), SessionDamaged):
-            return str(reading.exception())  # not the peer's doing: the link goes on over another WebSocket
+            return str(reading.exception())  # not the peer's fault: the link goes on over another WebSocket
         for task in (reading, writing, timer.ended):
             if task.done() and not isinstance(task.exception(), ConnectionClosed):
                 return task.result()
@@ -188,7 +276,7 @@ async def carry(link: Link, carrier: Carrier, wake: Wake, act: Callable[[list[Ev
 
 
 class _Timer:
-    """Lets a link do what time asks for, also while its writer waits for a WebSocket that takes nothing."""
+    """Calls a link's `tick` when it is due, even while its writer waits for a WebSocket that takes nothing."""
 
     def __init__(self, link: Link, wake: Wake) -> None:
         self.wake = wake
@@ -198,13 +286,13 @@ class _Timer:
         self._handle: asyncio.TimerHandle | None = None
 
     def arm(self) -> None:
-        """Come back when the link has something to do; one timer serves as long as nothing is due sooner."""
+        """Call `tick` when it is due; a timer that fires too early does no harm and is kept."""
         due = self._link.next_deadline()
         if due < self._due:
             self._set(due)
 
     def stop(self) -> None:
-        """Never come back."""
+        """Call it no more."""
         if self._handle is not None:
             self._handle.cancel()
         self.ended.cancel()

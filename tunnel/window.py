@@ -5,12 +5,12 @@ Credit is hop by hop. The receiver of a hop says how many more bytes it takes; t
 1. Both ends know that a stream begins with INITIAL_WINDOW bytes of credit, so its first bytes need no round trip.
 2. A byte counts against the window from its grant until it is *delivered*: written to the socket it is for, or
    acknowledged by the next hop. The window is therefore a bound on the memory a stream can take here.
-3. Delivered bytes are granted again once they are half a window, so that credit costs little traffic.
-4. A window grows when a whole one was delivered since it last grew and its sender said meanwhile that it waits for
-   credit: a stream that trickles for days stays small. It becomes GROWTH times as large, at most MAX_WINDOW, and no
-   larger than what the budget of its destination then has left: somebody is always still to come.
+3. Delivered bytes are granted again once they amount to half a window, so that credit costs little traffic.
+4. A window grows when as much as a whole window was delivered since it last grew, and its sender said meanwhile that
+   it waits for credit: a stream that trickles for days stays small. It becomes GROWTH times as large, at most
+   MAX_WINDOW, and no larger than what the budget of its destination then has left: there may always be more streams.
 5. A window more than twice as large as what its budget has left gives back what is delivered, so that busy streams
-   come to equal shares whoever was first. Credit cannot be taken back, so the window of an idle stream stays.
+   come to equal shares, whichever was first. Credit cannot be taken back, so the window of an idle stream stays.
 6. After FINISH a window is only what is still held here, and after a reset nothing.
 
 This module counts bytes; it knows nothing of frames, sockets or time.
@@ -33,12 +33,12 @@ class Budget:
 
     def __init__(self, total: int = BUDGET) -> None:
         self.total = total
-        # Sum over the windows of what they are larger than INITIAL_WINDOW.
+        # What all the windows together have beyond their INITIAL_WINDOW.
         self.reserved = 0
 
     @property
     def free(self) -> int:
-        """Bytes nobody has reserved."""
+        """Bytes that no window has reserved."""
         return self.total - self.reserved
 
 
@@ -72,7 +72,7 @@ class ReceiveWindow:
         self._wanted = True
 
     def finish(self) -> None:
-        """Nothing more comes: credit that was not used is the budget's again."""
+        """Nothing more comes: credit that was not used goes back to the budget."""
         self._finished = True
         self.outstanding = 0
         self._resize(max(INITIAL_WINDOW, self.held))
@@ -99,7 +99,7 @@ class ReceiveWindow:
         return grant
 
     def close(self) -> None:
-        """The stream is over, with whatever it still held: give the budget back."""
+        """The stream is over, with what it still held: give the budget back."""
         self._resize(INITIAL_WINDOW)
 
     def _resize(self, size: int) -> None:

@@ -7,7 +7,7 @@ import math
 import os
 import tempfile
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import click
 
@@ -56,7 +56,7 @@ def head(
           --join-address-file address
 
     Exit codes: 0 ended as asked; 2 options that do not fit together; 3 a taken port, a second head with this data
-    directory, or no way out (ngrok's reason is told).
+    directory, or no way out (with ngrok's reason).
     """
     from raycolab.cluster import check_capacity
     from raycolab.colab import credentials
@@ -190,7 +190,9 @@ def down(data_dir: str | None) -> None:
     say(f"The cluster has ended. What its sweeps found stays in {head.data_dir.path}: `raycolab results NAME`.")
 
 
-def _become_supervisor(role: str, data_dir: str, options: dict[str, Any], as_json: bool) -> NoReturn:
+def _become_supervisor(
+    role: Literal["head", "joiner"], data_dir: str, options: dict[str, Any], as_json: bool
+) -> NoReturn:
     """Turn this process into the guard of a supervisor, which carries everything else out."""
     from raycolab.node.launch import Task, prepare
 

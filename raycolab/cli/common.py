@@ -1,6 +1,6 @@
-"""What the commands share: options that many take, how they speak to a person, and results as they show them.
+"""What the commands share: options that many take, messages to a person, and the results of a sweep.
 
-stdout carries what was asked for, and with `--json` only JSON; everything else that is said goes to stderr.
+stdout carries what was asked for, and with `--json` only JSON; every other message goes to stderr.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ def json_option(command: Any) -> Any:
 
 
 def say(text: str) -> None:
-    """Tell the person who typed the command, on stderr."""
+    """Write a line to stderr, for the person who typed the command."""
     write_line(sys.stderr, text)
 
 
 def end_on_sigterm() -> None:
-    """Have SIGTERM end this process as an error would: what it started is ended, and the cursor is shown again."""
+    """Have SIGTERM end this process as an error would, which ends what it started and shows the cursor again."""
 
     def end(*_: object) -> NoReturn:
         sys.exit(128 + signal.SIGTERM)
 
-    with contextlib.suppress(ValueError):  # not the main thread's to say
+    with contextlib.suppress(ValueError):  # only the main thread may
         signal.signal(signal.SIGTERM, end)
 
 
 def print_results(sweep: Any, *, nodes: int) -> None:
-    """The table, what the cluster was worth, and where the database lies."""
+    """Print the table, how much faster the cluster was than one tab, and where the database lies."""
     from rich.console import Console
 
     from raycolab.view.tables import results_table

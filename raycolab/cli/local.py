@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import tempfile
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -51,7 +48,7 @@ def demo(joiners: int, jobs_per_pair: int, as_json: bool, data_dir: str | None) 
     from raycolab.demo import run_demo
     from raycolab.node.data_dir import DataDir
 
-    end_on_sigterm()  # and so end what was started
+    end_on_sigterm()  # which ends what the demo started
     folder = DataDir(data_dir or tempfile.mkdtemp(prefix="raycolab-demo-"))
     try:
         done = run_demo(folder, joiners=joiners, jobs_per_pair=jobs_per_pair, say=say)
@@ -101,9 +98,9 @@ def init(folder: str) -> None:
 def doctor(address: str | None, as_json: bool, data_dir: str | None) -> int:
     """Look for what would fail later, and say what to do.
 
-    Versions, loopback addresses, ports, namespaces, memory, disk, ngrok's token and agent, the data directory; on Colab
-    its Drive and rules. With a join address (ADDRESS, or @FILE) also whether a joiner would be let in from here:
-    network, certificate, secret, versions and clock, without joining. Nothing is started or changed.
+    Packages, ports, memory, open files, disks, the data directory, ngrok's token and agent; on Colab also Drive. With a
+    join address (ADDRESS, or @FILE) whether a joiner would be let in from here, without joining: network, certificate,
+    secret and versions. Nothing is started or changed.
 
     A check passes (✓), is worth knowing (!), or names what will fail (✗) and the cure.
 
@@ -114,29 +111,14 @@ def doctor(address: str | None, as_json: bool, data_dir: str | None) -> int:
 
     Exit codes: 0 nothing will fail; 1 something will; 2 a damaged address.
     """
-    from raycolab.diagnostics import examine, prepare
+    from raycolab import diagnostics
 
-    checks = prepare(address, data_dir, os.environ)
-    with _waiting():
-        diagnosis = examine(checks)
+    diagnosis = diagnostics.doctor(address, data_dir=data_dir)
     if as_json:
         click.echo(json.dumps(diagnosis.to_json()))
     else:
         _print(diagnosis)
     return 0 if diagnosis.ok else 1
-
-
-@contextlib.contextmanager
-def _waiting() -> Iterator[None]:
-    """Show a person at a terminal that something goes on."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    if console.is_terminal and not console.is_dumb_terminal:
-        with console.status("Looking at this machine"):
-            yield
-    else:
-        yield
 
 
 def _print(diagnosis: Diagnosis) -> None:

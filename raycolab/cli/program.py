@@ -1,4 +1,4 @@
-"""The program `raycolab`: what it offers, and how it ends. Nobody sees a traceback: a bug's is kept in a file.
+"""The program `raycolab`: its commands, and how each ends. Nobody sees a traceback: a bug's is kept in a file.
 
 Exit codes: 0 done, 1 some trial FAILED, LOST or CANCELLED (or `doctor` found something, or a bug), 2 what was typed or
 written is wrong, 3 the cluster cannot be reached or used, 130 interrupted.
@@ -9,21 +9,46 @@ from __future__ import annotations
 import contextlib
 import errno
 import sys
+from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 import click
 
 from raycolab.cli.cluster import down, head, join, status
 from raycolab.cli.common import say
-from raycolab.cli.group import GroupedCommands
 from raycolab.cli.local import demo, doctor, init
 from raycolab.cli.sweep import cancel, delete, pause, results, resume, retry, stop, submit
 from raycolab.errors import RaycolabError
-from raycolab.files import bug_sentence, give_up, spell_everything
+from raycolab.files import crash_report, discard, escape_unencodable
 
 __all__ = ["cli", "main", "run"]
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # what stdout may say; a closed pipe is click's
+
+
+class GroupedCommands(click.Group):
+    """The commands of a program under headings, in the order in which they are needed."""
+
+    def __init__(self, sections: Mapping[str, Sequence[click.Command]], **options: object) -> None:
+        super().__init__(**options)  # type: ignore[arg-type]  # click's own
+        self._sections = {
+            heading: [str(command.name) for command in commands] for heading, commands in sections.items()
+        }
+        for commands in sections.values():
+            for command in commands:
+                self.add_command(command)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of the headings, which is that of use; click's is that of the alphabet."""
+        return [name for names in self._sections.values() for name in names]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write a list for each heading; called by click."""
+        room = formatter.width - 6 - max(map(len, self.commands))
+        for heading, names in self._sections.items():
+            with formatter.section(heading):
+                formatter.write_dl([(name, self.commands[name].get_short_help_str(room)) for name in names])
+
 
 cli = GroupedCommands(
     {
@@ -59,12 +84,12 @@ click.version_option(package_name="raycolab")(cli)
 
 def main() -> NoReturn:
     """Run the command line and end the process with the contract's exit code."""
-    spell_everything()
+    escape_unencodable()
     sys.exit(run(cli, sys.argv[1:]))
 
 
 def run(command: click.Command, arguments: list[str]) -> int:
-    """Run a command and give its exit code; whatever is raised is told in a sentence."""
+    """Run a command and give its exit code; whatever it raises becomes a sentence."""
     try:
         code = command.main(arguments, prog_name="raycolab", standalone_mode=False)
     except RaycolabError as error:
@@ -77,17 +102,17 @@ def run(command: click.Command, arguments: list[str]) -> int:
             error.show()
         return 2
     except Exception as error:
-        return _unforeseen(error)
+        return _unexpected(error)
     return code if isinstance(code, int) else 0
 
 
-def _unforeseen(error: Exception) -> int:
-    """Tell what nobody prepared for: a stdout that is full, a file that cannot be used, else a bug."""
+def _unexpected(error: Exception) -> int:
+    """Say what no command prepares for: a stdout that is full, a file that cannot be used, else a bug."""
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         say(f"{error.filename} cannot be used ({error.strerror}): mend that, then try again.")
     elif isinstance(error, OSError) and error.errno in _FULL:
-        give_up(sys.stdout)
+        discard(sys.stdout)
         say(f"The output could not be written ({error.strerror}): make room for it, or send it elsewhere.")
     else:
-        say(bug_sentence(error))
+        say(crash_report(error))
     return 1

@@ -1,25 +1,27 @@
 """Google Colab, as far as raycolab asks anything of it: the one package that imports google.colab.
 
-Its secrets and the prompt in their place (`secrets`), Drive (`drive`), the joiner notebooks written there (`tabs`), and
-which notebook of which VM this is (`here`). Nothing of google.colab is imported before it is needed, nor elsewhere than
-on Colab.
+environment  whether this is a Colab VM, which notebook of it this is, and giving the VM back
+secrets      ngrok's authtoken and the secrets for trials, and the prompt in their place
+drive        raycolab's folder on Drive, and the joiner notebooks that are written there
+
+Nothing of google.colab is imported before it is needed, nor anywhere but on Colab.
 """
 
 from __future__ import annotations
 
-from raycolab.colab.drive import drive_folder, drive_link
+from raycolab.colab.drive import drive_folder, drive_link, joiner_tabs, tabs_text
 from raycolab.colab.environment import (
     HEAD_HERE,
     JOINER_HERE,
     ONE_VM_PER_FILE,
     OTHER_TAB,
+    has_kernel,
     is_colab,
     release_runtime,
     same_notebook,
     this_notebook,
 )
 from raycolab.colab.secrets import alone_text, credentials, take_secrets
-from raycolab.colab.tabs import joiner_tabs, tabs_text
 
 __all__ = [
     "HEAD_HERE",
@@ -30,6 +32,7 @@ __all__ = [
     "credentials",
     "drive_folder",
     "drive_link",
+    "has_kernel",
     "is_colab",
     "joiner_tabs",
     "release_runtime",

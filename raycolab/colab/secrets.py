@@ -13,8 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from raycolab.colab.environment import has_kernel, is_colab
 from raycolab.errors import UsageError
-from raycolab.providers import TOKEN_VARIABLE
-from raycolab.providers.ngrok_errors import TOKEN_PAGE
+from raycolab.providers import TOKEN_PAGE, TOKEN_VARIABLE
 
 __all__ = ["alone_text", "credentials", "take_secrets"]
 

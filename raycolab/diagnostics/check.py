@@ -1,13 +1,23 @@
-"""What a check found, and all of them together. Nothing is looked at here."""
+"""What a check found, all findings together, and how checks run: side by side, each within a time of its own.
+
+A check that fails or hangs is a failed check and no error. What is looked at is in the other modules.
+"""
 
 from __future__ import annotations
 
 import enum
 import html
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Check", "Diagnosis", "Finding", "Verdict", "bad", "good", "note"]
+from raycolab.errors import RaycolabError
+
+__all__ = ["LIMIT_S", "Check", "Diagnosis", "Finding", "Look", "Verdict", "bad", "examine", "good", "note"]
+
+LIMIT_S = 8.0  # for each check, and as they run side by side for all of them
 
 
 class Verdict(enum.Enum):
@@ -24,6 +34,10 @@ class Finding:
 
     verdict: Verdict
     message: str
+
+
+Look = Callable[[], Finding]
+"""Looks at one thing."""
 
 
 def good(message: str) -> Finding:
@@ -68,7 +82,7 @@ class Diagnosis:
 
     @property
     def summary(self) -> str:
-        """`18 checks: nothing will fail.`, or the names of those that will."""
+        """`7 checks: nothing will fail.`, or the names of those that will."""
         failing = [check.name for check in self.checks if not check.ok]
         end = f"these will fail: {', '.join(failing)}" if failing else "nothing will fail"
         return f"{len(self.checks)} checks: {end}."
@@ -91,3 +105,39 @@ class Diagnosis:
         )
         table = "".join(f"<tr>{row}</tr>" for row in rows)
         return f"<table>{table}</table><p>{html.escape(self.summary)}</p>"
+
+
+def examine(checks: Mapping[str, Look], *, limit_s: float = LIMIT_S) -> Diagnosis:
+    """Run the checks and give what they found, in their order; it takes `limit_s` at most."""
+    begun = {name: _begin(name, look) for name, look in checks.items()}
+    wait(begun.values(), timeout=limit_s)
+    found = {name: _finding(future, limit_s) for name, future in begun.items()}
+    return Diagnosis(tuple(Check(name, each.verdict, each.message) for name, each in found.items()))
+
+
+def _begin(name: str, look: Look) -> Future[Finding]:
+    """Look in a thread that nobody waits for at the end: what hangs in a system call cannot be ended."""
+    future: Future[Finding] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(look())
+        except Exception as error:
+            future.set_exception(error)
+
+    threading.Thread(target=work, name=f"doctor: {name}", daemon=True).start()
+    return future
+
+
+def _finding(future: Future[Finding], limit_s: float) -> Finding:
+    if not future.done():
+        return bad(f"There was no answer within {limit_s:g} s: the system is very busy, or hangs there. Try again.")
+    try:
+        return future.result()
+    except RaycolabError as error:
+        return bad(str(error))
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return bad(f"This could not be looked at ({where}{error.strerror or error}): mend that, then try again.")
+    except Exception as error:
+        return bad(f"This could not be looked at ({type(error).__name__}: {error}): please report this bug.")

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import os
-import platform
 import resource
 from collections.abc import Mapping
 from functools import partial
-from importlib import metadata
 
 from raycolab import colab
 from raycolab.cluster import read_address
-from raycolab.colab.environment import has_kernel
-from raycolab.diagnostics import colab_tab, directory, machine, ngrok, reach, software
-from raycolab.diagnostics.check import Diagnosis, Finding, bad
-from raycolab.diagnostics.examine import Looking, examine
+from raycolab.diagnostics import machine, network
+from raycolab.diagnostics.check import Diagnosis, Finding, Look, bad, examine
 from raycolab.errors import RaycolabError
-from raycolab.node.capacity import cpu_count
 from raycolab.node.data_dir import DataDir
+from raycolab.node.launch import cpu_count
 from raycolab.providers import AGENT_PATH_VARIABLE, TOKEN_VARIABLE
 from tunnel.machine import busy_ports
 
@@ -35,55 +31,45 @@ def doctor(address: str | None = None, *, data_dir: str | os.PathLike[str] | Non
 
 def prepare(
     address: str | None, data_dir: str | os.PathLike[str] | None, environ: Mapping[str, str]
-) -> dict[str, Looking]:
+) -> dict[str, Look]:
     """The checks by name; what was typed is judged here, before anything is looked at.
 
-    With an address they are those of a joiner; else a head's, which needs ngrok. Called on a kernel's main thread.
+    With an address they are those of a joiner; else a head's, which needs ngrok. Called on a kernel's main thread, to
+    which alone Colab gives its secrets.
     """
-    here = DataDir.chosen(data_dir, environ)
-    checks: dict[str, Looking] = {
-        "python": lambda: software.python(platform.python_version(), metadata.metadata("raycolab")["Requires-Python"]),
-        "system": lambda: software.system(platform.system()),
+    chosen = DataDir.chosen(data_dir, environ)
+    checks: dict[str, Look] = {
         "packages": _packages,
-        "loopback": machine.loopback,
         "ports": lambda: machine.ports(cpu_count(), busy_ports()),
-        "namespaces": machine.sessions,
-        "memory": lambda: machine.memory(machine.available_memory()),
-        "shared memory": lambda: machine.shared_memory(machine.shared_memory_room(), machine.available_memory()),
-        "open files": lambda: machine.files(resource.getrlimit(resource.RLIMIT_NOFILE)[1]),
-        "temporary folder": machine.run_folder,
-        "data directory": partial(directory.writable, here),
-        "running": partial(directory.running, here),
+        "memory": lambda: machine.memory(machine.available_memory(), machine.shared_memory_room()),
+        "open files": lambda: machine.open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[1]),
+        "temporary folder": machine.temporary_folder,
+        "data directory": partial(machine.data_directory, chosen),
     }
     if address is None:
-        checks |= _ngrok(environ)
+        checks["ngrok"] = _ngrok(environ)
     else:
-        at = read_address(address)
-        checks |= {"join address": partial(reach.entrance, at), "clock": partial(reach.clock, at)}
+        checks["join address"] = partial(network.join_address, read_address(address))
     if colab.is_colab(environ):
-        checks |= {"drive": lambda: colab_tab.drive(colab.drive_folder()), "colab's rules": colab_tab.rules}
-    return checks
-
-
-def _ngrok(environ: Mapping[str, str]) -> dict[str, Looking]:
-    """The token, and where there is one what it is for. Colab gives its secrets to a kernel's main thread alone."""
-    try:
-        token = colab.credentials("auto", (), environ).get(TOKEN_VARIABLE, "")
-    except RaycolabError as error:
-        return {"ngrok token": partial(bad, str(error))}
-    on_colab = colab.is_colab(environ)
-    checks: dict[str, Looking] = {
-        "ngrok token": partial(ngrok.token, token, on_colab=on_colab, has_kernel=has_kernel())
-    }
-    if token:
-        checks |= {
-            "ngrok agent": partial(ngrok.agent, environ.get(AGENT_PATH_VARIABLE)),
-            "ngrok service": ngrok.service,
-        }
+        checks["drive"] = lambda: machine.drive(colab.drive_folder())
     return checks
 
 
 def _packages() -> Finding:
-    needed = software.requirements()
-    loaded = software.loaded_versions(needed) if has_kernel() else {}
-    return software.packages(needed, software.installed_version, loaded)
+    needed = machine.requirements()
+    loaded = machine.loaded_versions(needed) if colab.has_kernel() else {}
+    return machine.packages(needed, machine.installed_version, loaded)
+
+
+def _ngrok(environ: Mapping[str, str]) -> Look:
+    try:
+        token = colab.credentials("auto", (), environ).get(TOKEN_VARIABLE, "")
+    except RaycolabError as error:
+        return partial(bad, str(error))
+    return partial(
+        network.ngrok,
+        token,
+        environ.get(AGENT_PATH_VARIABLE),
+        on_colab=colab.is_colab(environ),
+        has_kernel=colab.has_kernel(),
+    )

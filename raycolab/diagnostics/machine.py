@@ -1,36 +1,46 @@
-"""What the machine must have for a node: loopback addresses, ports, namespaces, memory, files, room on its disks."""
+"""What the machine must have for a node: packages, addresses and ports, memory, open files, room on its disks."""
 
 from __future__ import annotations
 
+import platform
 import resource
 import shutil
 import socket
+import sys
 import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from importlib import metadata
 from pathlib import Path
 
 import psutil
+from packaging.requirements import Requirement
+from packaging.version import InvalidVersion, Version
 
 from raycolab.diagnostics.check import Finding, bad, good, note
-from raycolab.node.capacity import cpu_count, gpu_count
-from raycolab.node.data_dir import make_run_dir
+from raycolab.errors import UsageError
+from raycolab.node.data_dir import DATA_DIR_VARIABLE, DataDir, Identity, MonthTraffic, make_run_dir
+from raycolab.node.launch import cpu_count
 from raycolab.node.ray_command import RayPorts, ports_needed
 from raycolab.node.ray_process import check_ports_free
-from raycolab.sandbox.sessions import probe
-from raycolab.text import bytes_text
+from raycolab.node.versions import versions
+from raycolab.text import bytes_text, counted
 from tunnel.errors import Refused
-from tunnel.nodes import LAST_PORT, Roster, address_of, usable_ports
+from tunnel.nodes import LAST_PORT, Roster, address_of
 
 __all__ = [
     "available_memory",
-    "files",
-    "loopback",
+    "data_directory",
+    "drive",
+    "file_system",
+    "installed_version",
+    "loaded_versions",
     "memory",
+    "open_files",
+    "packages",
     "ports",
-    "room",
-    "run_folder",
-    "sessions",
-    "shared_memory",
+    "requirements",
     "shared_memory_room",
+    "temporary_folder",
 ]
 
 NODES = (1, 2, 6, 254)  # whose addresses are tried: the head's, a few, the last
@@ -43,10 +53,73 @@ OWN_FILES = 200  # of a supervisor and of Ray
 FULL = 0.95  # of a disk: Ray refuses work beyond (local_fs_capacity_threshold)
 LEAST_ROOM = 1_000_000_000  # bytes, for Ray's logs and spilled objects
 
+_MODULES = {"ipython": "IPython", "pyyaml": "yaml"}  # whose module has another name than the package
+_DEMO = "demo"  # the extra with what the example's MAIN imports
+# File locks there are not what they are on a disk, so a SQLite database can be damaged.
+_NETWORK_DISKS = ("fuse", "nfs", "cifs", "smb", "9p", "ceph", "glusterfs", "lustre")
 
-def loopback(nodes: tuple[int, ...] = NODES) -> Finding:
-    """Whether the addresses that stand for nodes can be listened at and dialled."""
-    for node in nodes:
+
+def packages(needed: list[Requirement], installed: Callable[[str], str | None], loaded: Mapping[str, str]) -> Finding:
+    """Whether this is Linux and every package is there, new enough, and the one this process has loaded."""
+    if platform.system() != "Linux":
+        return bad(f"A head or joiner needs Linux and this is {platform.system()}: use Colab or a Linux machine.")
+    wrong, absent_for_demo = [], []
+    for each in needed:
+        there = installed(each.name)
+        if there is not None and each.specifier.contains(there, prereleases=True):
+            continue
+        if each.marker is not None and "extra" in str(each.marker):
+            absent_for_demo.append(f"{each.name}{each.specifier}")
+        else:
+            wrong.append((f"{each.name} {there or 'is missing'}", f"{each.name}{each.specifier}"))
+    if wrong:
+        found, cure = zip(*wrong, strict=True)
+        quoted = " ".join(f"'{one}'" for one in cure)
+        return bad(f"{', '.join(found)}: run `pip install {quoted}`, then restart the kernel if there is one.")
+    stale = [name for name, version in loaded.items() if _differ(version, installed(name))]
+    if stale:
+        return bad(f"{', '.join(stale)} changed on disk since this kernel imported it: restart the kernel.")
+    if absent_for_demo:
+        missing = ", ".join(absent_for_demo)
+        return note(f"All is there but {missing}, which `raycolab demo` needs: run `pip install 'raycolab[demo]'`.")
+    ours = versions()
+    return good(
+        f"Python {platform.python_version()}, Ray {ours['ray']}, raycolab {ours['raycolab']}: the head and every joiner"
+        f" need these very versions. All {counted(len(needed), 'package')} are there and new enough."
+    )
+
+
+def requirements() -> list[Requirement]:
+    """What raycolab needs here by its own metadata, with what the example's MAIN needs."""
+    needed = map(Requirement, metadata.requires("raycolab") or ())
+    return [each for each in needed if each.marker is None or each.marker.evaluate({"extra": _DEMO})]
+
+
+def installed_version(package: str) -> str | None:
+    """The version of an installed package, None when there is none."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def loaded_versions(needed: Iterable[Requirement]) -> dict[str, str]:
+    """The versions of those packages that this process has imported, which an installation may have replaced."""
+    modules = {each.name: sys.modules.get(_MODULES.get(each.name, each.name)) for each in needed}
+    found = {name: getattr(module, "__version__", None) for name, module in modules.items()}
+    return {name: version for name, version in found.items() if isinstance(version, str)}
+
+
+def _differ(loaded: str, installed: str | None) -> bool:
+    try:
+        return installed is not None and Version(loaded) != Version(installed)
+    except InvalidVersion:  # one that is not spelled as packages are
+        return False
+
+
+def ports(cpus: int, busy: frozenset[int]) -> Finding:
+    """Whether nodes' addresses can be listened at, and a block of ports is free for a node of this many CPUs."""
+    for node in NODES:
         address = address_of(node)
         try:
             with socket.create_server((address, 0)) as server:
@@ -56,27 +129,19 @@ def loopback(nodes: tuple[int, ...] = NODES) -> Finding:
                 f"{address}, which stands for a node, cannot be used here ({error.strerror or error}): bring loopback"
                 " up (`ip link set lo up`), and let programs use all of 127.0.0.0/8."
             )
-    return good(f"{address_of(nodes[0])} to {address_of(nodes[-1])} can be listened at and dialled.")
-
-
-def ports(cpus: int, busy: frozenset[int]) -> Finding:
-    """Whether a block of ports is free for a node of this machine's CPUs, and what else is in the way."""
     size = ports_needed(cpus)
-    usable = sum(map(len, usable_ports()))
-    roster = Roster()
     try:
-        block = roster.join(name=None, ports=size, namespace="", busy=busy).block
+        block = Roster().join(name=None, ports=size, namespace="", busy=busy).block
     except Refused:
         return bad(f"No {size} ports in a row are free for a node, below {LAST_PORT}: end programs that listen there.")
     check_ports_free(RayPorts.of(block))  # a program may hold one without listening
-    taken = len(busy & {port for stretch in usable_ports() for port in stretch})
     first_outgoing = _first_outgoing_port()
     if first_outgoing is not None and first_outgoing <= LAST_PORT:
         return note(
             f"Outgoing connections may take ports from {first_outgoing} on, which nodes use too: run"
             " `sudo sysctl -w net.ipv4.ip_local_port_range='32768 60999'`."
         )
-    return good(f"Ports {block.first} to {block.ports[-1]} are free for this node; {taken} of {usable} are taken.")
+    return good(f"Ports {block.first} to {block.ports[-1]} are free for this node, and nodes' addresses can be used.")
 
 
 def _first_outgoing_port() -> int | None:
@@ -86,25 +151,22 @@ def _first_outgoing_port() -> int | None:
         return None
 
 
-def sessions() -> Finding:
-    """Whether simulated sessions can be made, which only the demo uses."""
-    capability = probe()
-    if capability.kind is None:
-        return note(f"{capability.reason} Without them `raycolab demo` runs its joiners as plain processes.")
-    how = "as root" if capability.kind == "root" else "in a user namespace"
-    return good(f"Simulated sessions can be made ({how}).")
-
-
-def memory(available: int) -> Finding:
-    """Whether Ray and a trial have room; `available` in bytes."""
+def memory(available: int, shared: int | None) -> Finding:
+    """Whether Ray and a trial have room: bytes that are free, and of those in /dev/shm, None where there is none."""
     if available < LEAST_MEMORY:
         return bad(
             f"Only {bytes_text(available)} of memory is free, and a node with one small trial takes"
             f" {bytes_text(LEAST_MEMORY)}: end other programs, or choose a runtime with more."
         )
-    cpus, gpus = cpu_count(), gpu_count()
-    has = f"{cpus} CPU{'' if cpus == 1 else 's'}" + (f" and {gpus} GPU{'' if gpus == 1 else 's'}" if gpus else "")
-    return good(f"{bytes_text(available)} of memory is free for {has}.")
+    if shared is None:
+        return bad("There is no /dev/shm, which Ray keeps its objects in: mount one (`mount -t tmpfs tmpfs /dev/shm`).")
+    wanted = min(int(SHARE_OF_STORE * available), LARGEST_STORE)
+    if shared < wanted:
+        return note(
+            f"/dev/shm has {bytes_text(shared)} free and Ray would take {bytes_text(wanted)}, so it uses the disk,"
+            f" which is slower: in a container add --shm-size={bytes_text(wanted).replace(' ', '').lower()}."
+        )
+    return good(f"{bytes_text(available)} of memory is free for {counted(cpu_count(), 'CPU')}.")
 
 
 def available_memory() -> int:
@@ -118,19 +180,6 @@ def available_memory() -> int:
         return available
 
 
-def shared_memory(room: int | None, available: int) -> Finding:
-    """Whether Ray's object store fits /dev/shm; `room` is what is free there in bytes, None where there is none."""
-    wanted = min(int(SHARE_OF_STORE * available), LARGEST_STORE)
-    if room is None:
-        return bad("There is no /dev/shm, which Ray keeps its objects in: mount one (`mount -t tmpfs tmpfs /dev/shm`).")
-    if room < wanted:
-        return note(
-            f"/dev/shm has {bytes_text(room)} free and Ray would take {bytes_text(wanted)}, so it uses the disk, which"
-            f" is slower: in a container add --shm-size={bytes_text(wanted).replace(' ', '').lower()}."
-        )
-    return good(f"/dev/shm has {bytes_text(room)} free; Ray takes up to {bytes_text(wanted)}.")
-
-
 def shared_memory_room(folder: str = "/dev/shm") -> int | None:
     """Bytes that are free there, None where there is no such folder."""
     try:
@@ -139,13 +188,12 @@ def shared_memory_room(folder: str = "/dev/shm") -> int | None:
         return None
 
 
-def files(hard_limit: int) -> Finding:
+def open_files(hard_limit: int) -> Finding:
     """Whether this process may open the files that a cluster takes; `hard_limit` as the system allows it."""
-    unlimited = hard_limit == resource.RLIM_INFINITY
     others = (hard_limit - OWN_FILES) // FILES_PER_NODE
-    if unlimited or others >= 20:
-        return good("No limit on open files." if unlimited else f"{hard_limit} files may be open at once.")
-    enough = f"enough for about {others} other node{'' if others == 1 else 's'}" if others > 0 else "not enough for one"
+    if hard_limit == resource.RLIM_INFINITY or others >= 20:
+        return good("A cluster's files may all be open at once.")
+    enough = f"enough for about {counted(others, 'other node')}" if others > 0 else "not enough for one"
     sentence = (
         f"Only {hard_limit} files may be open at once, {enough}: raise the hard limit, as root or with --ulimit"
         " nofile=65536 of the container."
@@ -153,14 +201,44 @@ def files(hard_limit: int) -> Finding:
     return note(sentence) if others >= 5 else bad(sentence)
 
 
-def run_folder() -> Finding:
+def temporary_folder() -> Finding:
     """Whether a node's sockets and Ray's files can lie in the folder for temporary files."""
-    folder = make_run_dir()
-    folder.rmdir()
-    return room(tempfile.gettempdir(), "Ray refuses work beyond 95 %")
+    make_run_dir().rmdir()
+    return _room(tempfile.gettempdir(), "Ray refuses work beyond 95 %")
 
 
-def room(folder: str, why: str) -> Finding:
+def data_directory(data_dir: DataDir) -> Finding:
+    """Whether a head can keep its identity and database there, and what lies there is whole; nothing stays behind."""
+    existing = next(path for path in (data_dir.path, *data_dir.path.parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"{data_dir.path} cannot be the data directory ({error.strerror}): give --data-dir, or {DATA_DIR_VARIABLE},"
+            " a folder you may write to."
+        ) from error
+    data_dir.load(Identity)
+    data_dir.load(MonthTraffic)
+    kind = file_system(existing, {part.mountpoint: part.fstype for part in psutil.disk_partitions(all=True)})
+    if kind.startswith(_NETWORK_DISKS):
+        return bad(
+            f"{data_dir.path} lies on a network disk ({kind}), where a SQLite database can be damaged: give --data-dir"
+            " a folder on a local disk."
+        )
+    found = _room(str(existing), "a database that cannot grow stops the sweep")
+    return Finding(found.verdict, f"{data_dir.path} can be written to. {found.message}")
+
+
+def file_system(path: Path, kinds: Mapping[str, str]) -> str:
+    """The kind of file system that a path lies on, by those of all mount points; "" where nobody says."""
+    for place in (path.resolve(), *path.resolve().parents):
+        if str(place) in kinds:
+            return kinds[str(place)]
+    return ""
+
+
+def _room(folder: str, why: str) -> Finding:
     """Whether the disk under a folder has room."""
     total, _, free = shutil.disk_usage(folder)
     full = 1 - free / total if total else 0.0  # as Ray counts it
@@ -169,3 +247,13 @@ def room(folder: str, why: str) -> Finding:
     if free < LEAST_ROOM:
         return note(f"The disk of {folder} has only {bytes_text(free)} free: delete what is not needed.")
     return good(f"{bytes_text(free)} is free on the disk of {folder}.")
+
+
+def drive(folder: Path | None) -> Finding:
+    """Whether results outlive a Colab tab: `folder` is raycolab's on a mounted Drive, None without one."""
+    if folder is not None:
+        return good(f"Drive is mounted: a head keeps snapshots of results and its identity in {folder}.")
+    return note(
+        "Drive is not mounted, so results end with this tab: run `from google.colab import drive; "
+        "drive.mount('/content/drive')` in a cell before the head is started, or download them."
+    )

@@ -33,7 +33,7 @@ from raycolab.node import api
 from raycolab.node.rpc import OTHER_VERSION, Channel, SupervisorLine
 from raycolab.spec.spec import Method, SweepSpec
 from raycolab.store import Store, open_store
-from raycolab.summary import SweepNews, sweeps_json
+from raycolab.summary import SweepStatus, sweeps_json
 from raycolab.trials import AT_REST, SweepRow, SweepState, TrialRow, TrialState
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Engine:
         # Sweeps that are over and whose slots are ending.
         self._ending: set[SweepRun] = set()
         # What was last known of the sweeps that are not at work.
-        self._resting: dict[str, SweepNews] = {}
+        self._resting: dict[str, SweepStatus] = {}
         self._outage: str | None = None
         self._tasks = [
             self._loop.create_task(self._watched(work()))
@@ -185,7 +185,8 @@ class Engine:
         except Exception:
             news = await self._news_of(run.sweep, None)
         sentence = over.sentence or news.sentence  # without one of its own: which nodes did not take part, and why
-        self._resting[run.sweep.name] = replace(news, state=over.state, eta_s=None, sentence=sentence)
+        told = msgspec.structs.replace(news, state=over.state, eta_s=None, sentence=sentence)
+        self._resting[run.sweep.name] = told
         self._current = None
         self._ending.add(run)
         _log.info("sweep %s: %s", run.sweep.name, over.state)
@@ -278,7 +279,7 @@ class Engine:
                 run.give_up(self._as_its_own(run.sweep.name, error))
         return api.Progress(sweeps_json(resting), {})
 
-    async def _news_of(self, sweep: SweepRow, sentence: str | None) -> SweepNews:
+    async def _news_of(self, sweep: SweepRow, sentence: str | None) -> SweepStatus:
         """Where a resting sweep stands, as far as that can be said."""
         try:
             news = await self._stored(lambda store: stored_sweeps.stored_news(store, sweep, sentence))

@@ -19,7 +19,7 @@ from raycolab.search import enumerate_trials
 from raycolab.spec.change import compare, refuse_contradictions
 from raycolab.spec.spec import SweepSpec, check_fits
 from raycolab.store import Store
-from raycolab.summary import SweepNews
+from raycolab.summary import SweepStatus
 from raycolab.trials import FINAL_STATES, AttemptRow, Metric, SweepRow, SweepState, TrialRow, TrialState
 
 __all__ = [
@@ -98,7 +98,7 @@ def _extension(store: Store, row: SweepRow, spec: SweepSpec, main: str | None) -
 
     def write(store: Store) -> None:
         if added:
-            store.add_trials(row.id, added)
+            store.write(row.id, added)
         if added or code_changed or not change.nothing:
             store.update_sweep(
                 row.id,
@@ -200,23 +200,23 @@ def queued_sweeps(store: Store) -> list[SweepRow]:
     return sorted(queued, key=lambda sweep: (sweep.state != SweepState.RUNNING, sweep.id))
 
 
-def stored_news(store: Store, sweep: SweepRow, sentence: str | None) -> SweepNews:
+def stored_news(store: Store, sweep: SweepRow, sentence: str | None) -> SweepStatus:
     """Where a resting sweep stands."""
     return news_of(sweep, store.trials(sweep.id), store.attempts(sweep.id), sentence)
 
 
 def news_of(
     sweep: SweepRow, trials: Sequence[TrialRow], attempts: Sequence[AttemptRow], sentence: str | None
-) -> SweepNews:
+) -> SweepStatus:
     """Where a sweep with these rows stands while it is at rest."""
     metric = SweepSpec.from_json(sweep.spec).metric
     book = TrialBook(trials, attempts, metric)
-    return SweepNews(sweep.name, sweep.state, dict(book.counts), metric, book.best, None, sentence, book.tally)
+    return SweepStatus.of(sweep.name, sweep.state, dict(book.counts), metric, book.best, None, sentence, book.tally)
 
 
-def plain_news(store: Store, sweep: SweepRow, sentence: str | None) -> SweepNews:
+def plain_news(store: Store, sweep: SweepRow, sentence: str | None) -> SweepStatus:
     """The same of a sweep whose rows or whose spec cannot be made sense of: its counts alone."""
-    return SweepNews(sweep.name, sweep.state, store.counts(sweep.id), Metric("metric"), sentence=sentence)
+    return SweepStatus.of(sweep.name, sweep.state, store.counts(sweep.id), Metric("metric"), sentence=sentence)
 
 
 def _book(store: Store, sweep: SweepRow) -> TrialBook:

@@ -53,7 +53,7 @@ from raycolab.engine.sweep_queue import Turn
 from raycolab.errors import RaycolabError
 from raycolab.spec.resources import Resources
 from raycolab.spec.spec import SweepSpec
-from raycolab.summary import SweepNews
+from raycolab.summary import SweepStatus
 from raycolab.trials import AttemptRow, SweepRow, SweepState, TrialRow, TrialState
 
 if TYPE_CHECKING:  # Optuna takes a second to import, and most sweeps need none
@@ -352,13 +352,13 @@ class SweepRun:
         self.sweep = sweep
         self._pump()
 
-    def news(self, sentence: str | None) -> SweepNews:
+    def news(self, sentence: str | None) -> SweepStatus:
         """Where the sweep stands."""
         book = self.scheduler.book
         state = SweepState.PAUSED if self.scheduler.is_paused else SweepState.RUNNING
         told = [*self.benched.values(), *self.scheduler.models.held.values(), *self._unmet()]
         eta_s = self.scheduler.eta_s(time.time())
-        return SweepNews(
+        return SweepStatus.of(
             *(self.sweep.name, state, dict(book.counts), self.spec.metric, book.best, eta_s),
             *(sentence or "; ".join(told) or None, book.tally, self.fleet.slots_on()),
         )

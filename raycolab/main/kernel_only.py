@@ -1,10 +1,10 @@
-"""What MAIN asks of its notebook's page, answered in a worker, which has none: google.colab's calls and `input()`.
+"""Calls that only a notebook's kernel can answer, google.colab's and `input()`, answered in a worker.
 
-`drive.mount` is done where the node's notebook has mounted Drive there already; `userdata.get` gives the secrets that
-trials were given; everything else fails with a sentence that names the cell and the cure. Where google.colab can be
-imported its own modules stay, and only these calls are replaced, whenever MAIN imports them. Where it cannot, a MAIN
-that imports it without asking first gets modules with nothing else in them; one that asks (`try: import google.colab`)
-is told the truth. Nothing here imports google.colab.
+`drive.mount` succeeds where the node's own notebook has mounted Drive; `userdata.get` gives the secrets that trials
+were given; everything else fails with a sentence that names the cell and the cure. Where google.colab can be imported,
+its modules stay and only these calls are replaced, whenever MAIN imports them. Where it cannot, a MAIN that imports it
+without asking first gets modules that hold nothing but the answers, and one that asks (`try: import google.colab`)
+learns that it is missing. Nothing here imports google.colab.
 """
 
 from __future__ import annotations
@@ -31,18 +31,20 @@ from raycolab.main.source import syntax_tree
 __all__ = ["KernelOnly", "KernelOnlyError", "needs_colab"]
 
 _COLAB = "google.colab"
+_READ_ELSEWHERE = "Read the file from Drive, or download it with `!wget`, where every node finds it."
+_BEFORE_JOINING = "Or run it in this tab's own notebook, before it joins."
 # The calls that always fail in a worker, by module, with what to do instead.
 _REFUSED: dict[str, dict[str, str]] = {
     "drive": {"flush_and_unmount": "It would take Drive from every trial of this machine."},
     "files": {
-        "upload": "Read the file from Drive, or download it with `!wget`, where every node finds it.",
-        "upload_file": "Read the file from Drive, or download it with `!wget`, where every node finds it.",
+        "upload": _READ_ELSEWHERE,
+        "upload_file": _READ_ELSEWHERE,
         "download": "Return what is to be kept from compute, or write it to Drive.",
-        "view": "Nobody looks at a worker.",
+        "view": "Nobody is looking at a worker.",
     },
     "auth": {
-        "authenticate_user": "Or run it in this tab's own notebook, before it joins.",
-        "authenticate_service_account": "Or run it in this tab's own notebook, before it joins.",
+        "authenticate_user": _BEFORE_JOINING,
+        "authenticate_service_account": _BEFORE_JOINING,
     },
     "runtime": {"unassign": "It would end this machine in the middle of the sweep."},
     "output": {"eval_js": "No page runs JavaScript for a worker."},
@@ -64,12 +66,15 @@ def needs_colab(sources: Iterable[str]) -> bool:
     return any(map(_imports_colab, sources))
 
 
-class KernelOnly:
-    """The answers, from `install` to `remove`; one at a time in a process."""
+class KernelOnly(MetaPathFinder, Loader):
+    """The answers, from `install` to `remove`; one at a time in a process.
+
+    It finds google.colab's modules where they are and puts the answers into each once it is loaded. A module that
+    cannot be found it makes itself, of nothing but answers, where google.colab is to be there all the same.
+    """
 
     def __init__(self, *, stand_in: bool) -> None:
         self._stand_in = stand_in  # whether google.colab is to be there though it cannot be imported
-        self._finder = _Finder(self._answer, self._empty)
         self._replaced: list[tuple[Any, str, Any]] = []  # object, attribute, what it was
         self._made: list[str] = []  # modules that are ours alone
 
@@ -77,7 +82,7 @@ class KernelOnly:
         """Answer from now on."""
         self._replace(builtins, "input", _refusal("input()", _ASK))
         self._replace(getpass, "getpass", _refusal("getpass.getpass()", _ASK))
-        sys.meta_path.insert(0, self._finder)
+        sys.meta_path.insert(0, self)
         for name in _MODULES & sys.modules.keys():
             self._answer(sys.modules[name])
         if is_colab(os.environ) and _COLAB not in sys.modules:
@@ -85,8 +90,8 @@ class KernelOnly:
 
     def remove(self) -> None:
         """Leave everything as it was."""
-        if self._finder in sys.meta_path:
-            sys.meta_path.remove(self._finder)
+        if self in sys.meta_path:
+            sys.meta_path.remove(self)
         for owner, name, was in reversed(self._replaced):
             if was is _MISSING:
                 delattr(owner, name)
@@ -98,6 +103,32 @@ class KernelOnly:
             vars(sys.modules.get(parent, ModuleType(""))).pop(name, None)
         self._replaced, self._made = [], []
 
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if name not in (*_PACKAGES, *_MODULES):
+            return None
+        spec = PathFinder.find_spec(name, path)
+        if spec is None and self._stand_in:
+            self._made.append(name)
+            return ModuleSpec(name, self, is_package=name in _PACKAGES)
+        if name in _MODULES and spec is not None and spec.loader is not None:
+            run, loader = spec.loader.exec_module, spec.loader
+
+            def run_and_answer(module: ModuleType) -> None:
+                run(module)
+                self._answer(module)
+
+            loader.exec_module = run_and_answer  # type: ignore[method-assign]  # this loader is this module's alone
+        return spec
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return None
+
+    def exec_module(self, module: ModuleType) -> None:
+        if module.__name__ == f"{_COLAB}.userdata":
+            vars(module).update({name: type(name, (Exception,), {}) for name in _USERDATA_ERRORS})
+        if module.__name__ in _MODULES:
+            self._answer(module)
+
     def _answer(self, module: ModuleType) -> None:
         """Put the answers into one of google.colab's modules, which has just been loaded."""
         short = module.__name__.rpartition(".")[2]
@@ -108,13 +139,6 @@ class KernelOnly:
             self._replace(module, "mount", _mount)
         elif short == "userdata":
             self._replace(module, "get", functools.partial(_secret, module))
-
-    def _empty(self, name: str) -> bool:
-        """Whether this module, which cannot be found, is to be made of nothing but answers."""
-        if not self._stand_in or name not in (*_PACKAGES, *_MODULES):
-            return False
-        self._made.append(name)
-        return True
 
     def _replace(self, owner: Any, name: str, answer: Callable[..., Any]) -> None:
         self._replaced.append((owner, name, getattr(owner, name, _MISSING)))
@@ -131,47 +155,6 @@ class KernelOnly:
         spec.loader.exec_module(module)
         vars(sys.modules["google"])["colab"] = module
         self._made.append(_COLAB)
-
-
-class _Finder(MetaPathFinder):
-    """Finds google.colab's modules where they are, and has each answered once it is loaded."""
-
-    def __init__(self, answer: Callable[[ModuleType], None], empty: Callable[[str], bool]) -> None:
-        self._answer = answer
-        self._empty = empty
-
-    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        if name not in (*_PACKAGES, *_MODULES):
-            return None
-        spec = PathFinder.find_spec(name, path)
-        if spec is None:
-            is_package = name in _PACKAGES
-            return ModuleSpec(name, _Nothing(self._answer), is_package=is_package) if self._empty(name) else None
-        if name in _MODULES and spec.loader is not None:
-            run, loader = spec.loader.exec_module, spec.loader
-
-            def run_and_answer(module: ModuleType) -> None:
-                run(module)
-                self._answer(module)
-
-            loader.exec_module = run_and_answer  # type: ignore[method-assign]  # this loader is this module's alone
-        return spec
-
-
-class _Nothing(Loader):
-    """Makes a module that has the answers and nothing else."""
-
-    def __init__(self, answer: Callable[[ModuleType], None]) -> None:
-        self._answer = answer
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        return None
-
-    def exec_module(self, module: ModuleType) -> None:
-        if module.__name__ == f"{_COLAB}.userdata":
-            vars(module).update({name: type(name, (Exception,), {}) for name in _USERDATA_ERRORS})
-        if module.__name__ in _MODULES:
-            self._answer(module)
 
 
 # --- the answers -----------------------------------------------------------------------------------------------------
@@ -208,7 +191,7 @@ def _refusal(what: str, advice: str, original: Callable[..., Any] | None = None)
         if original is not None:
             try:
                 return original(*args, **options)
-            except Exception:  # whatever a call for a page raises where there is none: it says nothing to anybody
+            except Exception:  # without a page the call may raise anything, and none of it would help anybody
                 pass
         sentence = f"{what} needs an open notebook page, which a worker does not have: {_cure()} {advice}"
         raise KernelOnlyError(sentence)

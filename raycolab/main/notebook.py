@@ -1,8 +1,8 @@
 """MAIN as it is declared: a frozen notebook, read and checked without running any of it.
 
-Loads a notebook from a path, a notebook object or JSON text, tells which cells workers run (`cell_roles`), what its
-`compute` takes (`compute_signature`), and gives it a fingerprint. Running it is `main_runtime`. Cells are numbered
-from 0 over all cells of the notebook, Markdown included, as nbformat numbers them.
+Loads a notebook from a path, a notebook object or JSON text, tells which cells workers run (`roles`) and what its
+`compute` takes (`compute`), and gives it a fingerprint. Running it is `runtime`. Cells are numbered from 0 over all
+cells of the notebook, Markdown included, as nbformat numbers them.
 """
 
 from __future__ import annotations
@@ -14,18 +14,21 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import nbformat
 from nbformat import NotebookNode, convert, reader
 
 from raycolab.errors import MainError
 from raycolab.files import read_text, typed_path
-from raycolab.main.roles import Cell, CellRole, RawCell, read_roles
-from raycolab.main.signature import ComputeSignature, read_signature
+from raycolab.main.compute import ComputeSignature, read_signature
+from raycolab.main.roles import Cell, CellRole, with_roles
 from raycolab.main.source import significant_text, syntax_tree
 
-__all__ = ["Cell", "CellRole", "ComputeSignature", "MainNotebook"]
+__all__ = ["Cell", "CellRole", "ComputeSignature", "MainNotebook", "NotebookSource", "is_path"]
+
+NotebookSource = str | os.PathLike[str] | NotebookNode
+"""A notebook as people give it: its path, an object, or its JSON text."""
 
 _LARGEST_FILE = 200_000_000  # bytes, pictures and all
 _NEARBY = 8  # notebooks named when a path leads to none
@@ -37,19 +40,19 @@ _UNNAMED = "notebook"
 class MainNotebook:
     """A frozen MAIN: its code cells with their roles, and the document they come from, outputs removed."""
 
-    name: str  # file name, or "notebook" for one that came as an object
+    name: str  # the file's name, or "notebook" for an object
     cells: tuple[Cell, ...]  # code cells only, each with its number in the notebook
     document: str  # canonical JSON of an nbformat 4 notebook
 
     @classmethod
-    def load(cls, source: str | os.PathLike[str] | NotebookNode) -> MainNotebook:
+    def load(cls, source: NotebookSource) -> MainNotebook:
         """MAIN from a path, a notebook object or a notebook's JSON text; MainError says what is wrong with it."""
+        if is_path(source):
+            path = typed_path(source, "The notebook")
+            return _from_text(_read(path), path.name)
         if isinstance(source, dict):
             return _from_text(json.dumps(source, default=str), _UNNAMED)
-        if isinstance(source, str) and source.lstrip().startswith("{"):
-            return cls.from_json(source)
-        path = typed_path(source, "The notebook")
-        return _from_text(_read(path), path.name)
+        return cls.from_json(str(source))
 
     @classmethod
     def from_json(cls, text: str) -> MainNotebook:
@@ -100,6 +103,11 @@ class MainNotebook:
             f"{self.name} defines no `compute`: add a cell with `def compute(model, dataset, ...):` that returns the "
             "number to optimise."
         )
+
+
+def is_path(source: NotebookSource) -> TypeGuard[str | os.PathLike[str]]:
+    """Whether a notebook is given by its path, not as an object or as JSON text."""
+    return not (isinstance(source, dict) or (isinstance(source, str) and source.lstrip().startswith("{")))
 
 
 def _defines_compute(cell: Cell) -> bool:
@@ -155,18 +163,18 @@ def _from_text(text: str, name: str | None) -> MainNotebook:
     language = metadata.get("language_info", {}).get("name") or metadata.get("kernelspec", {}).get("language")
     if language and language.lower() not in _PYTHON:
         raise MainError(f"{own_name} is a notebook in {language}, and workers run Python: give a Python notebook.")
-    raw = [
-        RawCell(index, _source(cell), tuple(cell.get("metadata", {}).get("tags", ())))
+    code_cells = [
+        Cell(index, _source(cell), tuple(cell.get("metadata", {}).get("tags", ())))
         for index, cell in enumerate(notebook["cells"])
         if cell["cell_type"] == "code"
     ]
-    return MainNotebook(own_name, read_roles(raw), _document(notebook, own_name))
+    return MainNotebook(own_name, with_roles(code_cells), _document(notebook, own_name))
 
 
 def _parsed(text: str, name: str) -> NotebookNode:
     """The notebook in `text`, upgraded to nbformat 4."""
     refusal = f"{name} is not a Jupyter notebook"
-    if not text.strip():  # as one that Drive has not brought yet
+    if not text.strip():  # such as a file that Drive has not brought yet
         raise MainError(f"{refusal}: it is empty. {_WANTED}")
     try:
         content = json.loads(text)

@@ -1,8 +1,8 @@
 """What a trial prints, bounded: a text stream that keeps only its last lines.
 
-It stands in for `sys.stdout` and `sys.stderr` while MAIN's code runs, so it has what programs expect of those
-(`buffer`, `encoding`, `fileno` of the real stream). Output written to the file descriptors themselves, by C code or
-by subprocesses that inherit them, is not seen here.
+It stands in for `sys.stdout` and `sys.stderr` while MAIN's code runs, so it has what programs expect of them
+(`buffer`, `encoding`, `fileno` of the real stream). Output written to the file descriptors themselves, by C code or by
+subprocesses that inherit them, does not come here.
 """
 
 from __future__ import annotations

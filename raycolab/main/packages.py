@@ -1,59 +1,72 @@
-"""What MAIN's cells must leave as it is: ray, raycolab and the installed packages they stand on.
+"""What installs of MAIN may not change: ray, raycolab and the packages they stand on.
 
-What counts is what is installed where this worker imports from, beside what was there before MAIN's first cell ran on
-the node, which the first worker wrote down. Another ray or raycolab is never allowed: every node has the same. Another
-version of what they stand on is, as long as nothing that stands on it needs a different one; so an older numpy may be
-pinned on purpose. Nothing here looks at what a cell says: pip, uv and a script that calls them are all the same.
+Another ray or raycolab is never allowed: every node has the same. Another version of what they stand on is, as long as
+everything that stands on it can use it, so an older numpy may be installed on purpose. This is written down as a
+constraints file, in pip's and uv's own format, before MAIN's first cell runs on the node. While MAIN runs, the
+environment names that file, so pip and uv hold to it whoever calls them: an install that would break a constraint fails
+before it changes anything. What constraints cannot stop, such as `pip uninstall`, is found by a look at the packages
+after each cell. pip before 25.3 holds to constraints also where it builds packages from source.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
+import re
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
-__all__ = ["ProtectedPackageError", "ProtectedPackages"]
+__all__ = ["PackageGuard", "ProtectedPackageError"]
 
 ROOTS = ("ray", "raycolab")
+VARIABLES = ("PIP_CONSTRAINT", "UV_CONSTRAINT")  # each holds paths, separated by spaces
 
-
-Need = tuple[str, str, Requirement]  # who needs it, that one's version, what it needs
-
-
-@dataclass(slots=True)
-class _Installed:
-    """Packages by their canonical names: their versions, and what they need of each other."""
-
-    versions: dict[str, str] = field(default_factory=dict)
-    needs: list[Need] = field(default_factory=list)
+# `numpy<2,>=1.26`, or `numpy 2.1` for a file of that version, as resolvers print it.
+_REQUIREMENT = re.compile(
+    r"([A-Za-z0-9][\w.-]*)(?:\[[^\]]*\])?(?:\s*((?:(?:[<>=!~]=|[<>])\s*[\w.*+!-]+\s*,?\s*)+)|\s(\d[\w.+!]*))"
+)
 
 
 class ProtectedPackageError(Exception):
-    """A cell of MAIN changed a package that this worker stands on."""
+    """A cell of MAIN changed, or tried to change, a package that this worker stands on."""
 
 
-class ProtectedPackages:
+class PackageGuard:
     """The packages of one node, as its workers must find them."""
 
-    def __init__(self, record: Path, roots: Sequence[str] = ROOTS) -> None:
-        """`record` is a file that the workers of one life of the node share; the first to come writes it."""
-        self._record = record
+    def __init__(self, constraints: Path, roots: Sequence[str] = ROOTS) -> None:
+        """`constraints` is a file that the workers of one life of the node share; the first to come writes it."""
+        self._path = constraints.absolute()
         self._roots = tuple(roots)
-        if not record.exists():
-            _write_once(record, json.dumps(_read(self._roots).versions))
+        if not constraints.exists():
+            lines = sorted(f"{name}{specifier}\n" for name, specifier in self._allowed().items())
+            _write_once(constraints, "".join(lines))
         self._seen = _stamp()
 
+    @contextlib.contextmanager
+    def in_force(self) -> Iterator[None]:
+        """Have pip and uv hold to the constraints, beside those that the user's own environment names."""
+        own = self._path.as_uri() if len(str(self._path).split()) > 1 else str(self._path)
+        for name in VARIABLES:
+            words = os.environ.get(name, "").split()
+            os.environ[name] = " ".join([*words, own])
+        try:
+            yield
+        finally:
+            for name in VARIABLES:  # MAIN may have set it anew
+                words = [word for word in os.environ.pop(name, "").split() if word != own]
+                if words:
+                    os.environ[name] = " ".join(words)
+
     def check(self, *, always: bool) -> None:
-        """Raise ProtectedPackageError when one of them is not as it was and does not fit any more.
+        """Raise ProtectedPackageError where an installed package breaks a constraint or is gone.
 
         Unless `always`, look only where a folder that Python imports from has changed since the last look.
         """
@@ -61,37 +74,65 @@ class ProtectedPackages:
         if not always and stamp == self._seen:
             return
         self._seen = stamp
-        recorded: dict[str, str] = json.loads(self._record.read_text(encoding="utf-8"))
-        changed = {name: was for name, was in recorded.items() if _version(name) != was}
-        needs = _read(self._roots).needs if changed else []
-        for name, was in changed.items():
-            reason = self._objection(name, needs)
-            if reason is not None:
-                raise ProtectedPackageError(_sentence(name, was, _version(name), reason))
+        constraints = self._constraints()
+        versions = {name: _version(name) for name in constraints}
+        broken = {
+            name: SpecifierSet(f"=={version}" if version else "")
+            for name, version in versions.items()
+            if version is None or not constraints[name].contains(version, prereleases=True)
+        }
+        if broken:
+            found = ", ".join(f"{name} is {versions[name] or 'missing'}" for name in broken)
+            cure = " ".join(f"'{name}{constraints[name]}'" for name in broken)
+            raise ProtectedPackageError(
+                f"on this node {found} after what a cell of MAIN ran, but {self._reasons(broken)}: leave"
+                f" {_listed(broken)} out of what MAIN installs and removes, and mend this node with: pip install {cure}"
+            )
 
-    def _objection(self, name: str, needs: Sequence[Need]) -> str | None:
-        """Why the package may not be as it is now; None when it may."""
-        now = _version(name)
-        if name in self._roots:
-            return f"every node of the cluster must have the same {name}"
-        for who, version, need in needs:
-            if _canonical(need.name) == name and (now is None or not need.specifier.contains(now, prereleases=True)):
-                stands = "" if who in self._roots else ", which raycolab stands on,"
-                return f"{who} {version}{stands} needs {need.name}{need.specifier}"
-        return None
+    def refused(self, command: str, output: str) -> ProtectedPackageError | None:
+        """The error of an installer that failed with this output because of a constraint; None for other reasons."""
+        constraints = self._constraints()
+        asked: dict[str, SpecifierSet] = {}
+        for name, specifier in _requirements_in(output):
+            if name in constraints and not _overlap(specifier, constraints[name]):
+                asked.setdefault(name, specifier)
+        if not asked:
+            return None
+        wanted = ", ".join(f"{name}{specifier} (here it is {_version(name)})" for name, specifier in asked.items())
+        return ProtectedPackageError(
+            f"`{command}` was refused before it changed anything, because it needs {wanted}, but"
+            f" {self._reasons(asked)}: leave {_listed(asked)} out of what MAIN installs, or ask for a version that fits"
+        )
+
+    def _constraints(self) -> dict[str, SpecifierSet]:
+        lines = self._path.read_text(encoding="utf-8").splitlines()
+        return {need.name: need.specifier for need in map(Requirement, lines)}
+
+    def _allowed(self) -> dict[str, SpecifierSet]:
+        """The installed packages that the roots stand on and the versions that may be installed of each."""
+        allowed = {root: SpecifierSet(f"=={version}") for root in self._roots if (version := _version(root))}
+        for _, need in _needs(self._roots):
+            name = canonicalize_name(need.name)
+            version = _version(name)
+            # What is not as it should be before MAIN ran is not MAIN's doing.
+            if name not in self._roots and version and need.specifier.contains(version, prereleases=True):
+                allowed[name] = allowed.get(name, SpecifierSet()) & need.specifier
+        return allowed
+
+    def _reasons(self, wrong: Mapping[str, SpecifierSet]) -> str:
+        """Who objects to these versions of packages; an empty specifier stands for none at all."""
+        reasons = [f"every node of the cluster must have the same {name}" for name in wrong if name in self._roots]
+        objections = {
+            f"{canonicalize_name(dist.name)} {dist.version} needs {name}{need.specifier}"
+            for dist, need in _needs(self._roots)
+            if (name := canonicalize_name(need.name)) in wrong
+            and not (wrong[name] and _overlap(wrong[name], need.specifier))
+        }
+        return " and ".join([*reasons, *sorted(objections)])
 
 
-def _sentence(name: str, was: str, now: str | None, reason: str) -> str:
-    changed = f"{name} {was} was removed" if now is None else f"{name} went from {was} to {now}"
-    return (
-        f"{changed} on this node by what a cell of MAIN ran, but {reason}: leave {name} out of what MAIN installs, or "
-        f"pin a version that fits, and mend this node with: pip install {name}=={was}"
-    )
-
-
-def _read(roots: Sequence[str]) -> _Installed:
-    """What the roots require, directly or not, as far as it is installed."""
-    found = _Installed()
+def _needs(roots: Sequence[str]) -> Iterator[tuple[metadata.Distribution, Requirement]]:
+    """Each installed package that the roots stand on, themselves first, with each of its requirements."""
     seen: set[tuple[str, frozenset[str]]] = set()
     wanted = [(root, frozenset[str]()) for root in roots]
     while wanted:
@@ -101,11 +142,9 @@ def _read(roots: Sequence[str]) -> _Installed:
         seen.add((name, extras))
         with contextlib.suppress(metadata.PackageNotFoundError):
             dist = metadata.distribution(name)
-            found.versions[name] = dist.version
             for need in _requirements(dist, extras):
-                found.needs.append((name, dist.version, need))
-                wanted.append((_canonical(need.name), frozenset(need.extras)))
-    return found
+                yield dist, need
+                wanted.append((canonicalize_name(need.name), frozenset(need.extras)))
 
 
 def _requirements(dist: metadata.Distribution, extras: frozenset[str]) -> Iterator[Requirement]:
@@ -119,8 +158,17 @@ def _requirements(dist: metadata.Distribution, extras: frozenset[str]) -> Iterat
             yield need
 
 
-def _canonical(name: str) -> str:
-    return str(canonicalize_name(name))
+def _requirements_in(output: str) -> Iterator[tuple[str, SpecifierSet]]:
+    """Every package with a specifier that an installer's output names."""
+    for name, specifier, version in _REQUIREMENT.findall(output):
+        with contextlib.suppress(InvalidSpecifier):
+            yield canonicalize_name(name), SpecifierSet((specifier or f"=={version}").strip().rstrip(",.-"))
+
+
+def _overlap(one: SpecifierSet, other: SpecifierSet) -> bool:
+    """Whether a version that one of the two names is in both."""
+    named = [specifier.version.removesuffix(".*") for specifier in (*one, *other)]
+    return any(one.contains(version, True) and other.contains(version, True) for version in named)
 
 
 def _version(name: str) -> str | None:
@@ -128,6 +176,11 @@ def _version(name: str) -> str | None:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
+
+
+def _listed(names: Iterable[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _stamp() -> tuple[int, ...]:

@@ -1,10 +1,10 @@
-"""Which cells of MAIN run on workers, and how: the roles of code cells, read from the text alone.
+"""Which cells of MAIN run on workers, and how: the roles of code cells, read from their text alone.
 
-A cell is skipped when its tag or its first line says so, or when it belongs to the submitting side: it starts, joins,
-attaches or declares through raycolab, or uses what such a cell made (`results = sweep.run()`, `results.dataframe`).
-A cell of nothing but shell and installer lines is a SHELL cell: it runs once per node, before anything of MAIN is
-imported. One whose commands depend on what earlier cells do (a Python name in the command, a changed directory or
-environment) keeps its place instead, and so does a cell that mixes shell lines with Python.
+A cell is skipped when one of its tags or its first line says so, or when it belongs to the side that submits: it
+starts, joins, attaches or declares through raycolab, or uses what such a cell made (`results = sweep.run()`,
+`results.dataframe`). A cell that holds only shell and installer lines is a SHELL cell: it runs once per node, before
+anything of MAIN is imported. Where its commands depend on what earlier cells do (a Python name in the command, a
+changed directory or environment) it keeps its place, as does a cell that mixes shell lines with Python.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import ast
 import enum
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from raycolab.main.source import PACKAGE_MAGICS, Magic, executed, magics, syntax_tree
 
-__all__ = ["SCRIPT_MAGICS", "Cell", "CellRole", "RawCell", "read_roles"]
+__all__ = ["SCRIPT_MAGICS", "Cell", "CellRole", "asked_to_skip", "with_roles"]
 
 SCRIPT_MAGICS = frozenset({"bash", "sh", "script", "shell"})
 """Cell magics whose body is a shell script; `%%shell` is Colab's name for `%%bash`."""
@@ -46,35 +46,26 @@ class CellRole(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class RawCell:
-    """A code cell as the notebook holds it."""
+class Cell:
+    """A code cell and its role; `why_skipped` completes the sentence "skipped, because ..."."""
 
     index: int  # over all cells of the notebook, from 0
     source: str
     tags: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """A code cell and its role; `why_skipped` completes the sentence "skipped, because ..."."""
-
-    index: int
-    source: str
-    tags: tuple[str, ...]
-    role: CellRole
+    role: CellRole = CellRole.RUN
     why_skipped: str | None = None
 
 
-def read_roles(raw: Sequence[RawCell]) -> tuple[Cell, ...]:
-    """The role of every code cell, in order; a cell that is not Python runs, and fails where it is run."""
-    trees = [_tree_or_none(cell.source) for cell in raw]
+def with_roles(code_cells: Sequence[Cell]) -> tuple[Cell, ...]:
+    """All code cells of a notebook, in order, each with its role; one that is not Python fails where it is run."""
+    trees = [_tree_or_none(cell.source) for cell in code_cells]
     known = [tree for tree in trees if tree is not None]
     side = _SubmittingSide.of(known)
     bound = frozenset(name for tree in known for name in _bound_names(tree))
     cells: list[Cell] = []
     place_changed = False
-    for cell, tree in zip(raw, trees, strict=True):
-        why = _asked_to_skip(cell)
+    for cell, tree in zip(code_cells, trees, strict=True):
+        why = "it is empty" if not cell.source.strip() else asked_to_skip(cell.source, cell.tags)
         if tree is not None:
             reason = side.reason(tree)  # also for cells skipped by tag: what they make is the submitter's too
             why = why or reason
@@ -87,7 +78,7 @@ def read_roles(raw: Sequence[RawCell]) -> tuple[Cell, ...]:
             role = CellRole.SHELL
         elif tree is not None:
             place_changed = place_changed or _changes_place(tree)
-        cells.append(Cell(cell.index, cell.source, cell.tags, role, why))
+        cells.append(replace(cell, role=role, why_skipped=why))
     return tuple(cells)
 
 
@@ -98,16 +89,12 @@ def _tree_or_none(source: str) -> ast.Module | None:
         return None
 
 
-def _asked_to_skip(cell: RawCell) -> str | None:
-    text = cell.source.strip()
-    if not text:
-        return "it is empty"
+def asked_to_skip(source: str, tags: Iterable[str]) -> str | None:
+    """How a cell's tags or its first line ask to skip it, to complete "skipped, because ..."; else None."""
     for tag in _SKIP_TAGS:
-        if tag in cell.tags:
+        if tag in tags:
             return f"it is tagged {tag}"
-    if _HEAD_ONLY.match(text):
-        return "its first line says head-only"
-    return None
+    return "its first line says head-only" if _HEAD_ONLY.match(source.strip()) else None
 
 
 # --- the submitting side ---------------------------------------------------------------------------------------------

@@ -1,16 +1,16 @@
 """MAIN at work in a worker process: its cells once, then `compute` per trial. No Ray here, and no scheduling.
 
 Setup, in this order:
-1. SHELL cells (nothing but `!`, `%pip`, `%%bash`, `%%writefile` and the like) in order, before anything of MAIN is
-   imported. One that fails although cells of Python stand above it is tried again in its place: it may need them.
+1. SHELL cells (only `!`, `%pip`, `%%bash`, `%%writefile` and their like) in order, before anything of MAIN is imported.
+   One that fails below cells of Python is tried again in its place: it may need them.
 2. All other cells that workers run, in order. Shell commands among their Python run where they stand.
 Every shell command of setup, wherever it stands, runs once per node: the first worker runs it under a lock, the others
-take its result. The same command in another directory, with other text, or again in a loop is another command. A
-status other than 0 fails setup; `name = !command` is the program's own business, and runs in every worker.
+take its result. The same command in another directory, with other text, or repeated in a loop is another command. A
+status other than 0 fails setup; `name = !command` is the program's own business and runs in every worker.
 
-The namespace is IPython's `__main__`, put into `sys.modules` until `close`, so MAIN's classes pickle within the
-process, and by value with cloudpickle. A worker process loads one MAIN in its life; in a process that has an IPython
-already (a kernel), that one stays the current one.
+The namespace is IPython's `__main__`, in `sys.modules` until `close`, so MAIN's classes pickle within the process, and
+by value with cloudpickle. A worker process loads one MAIN in its life. In a process that has a shell already, such as a
+kernel, that one stays the current one.
 """
 
 from __future__ import annotations
@@ -27,15 +27,21 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from raycolab.errors import MainError
+from raycolab.main.commands import CommandResult, NodeOnce
+from raycolab.main.compute import (
+    BadReturnError,
+    ComputeSignature,
+    Sink,
+    is_pruned,
+    metrics_of,
+    reporting,
+    signature_of,
+)
 from raycolab.main.kernel_only import KernelOnly, needs_colab
-from raycolab.main.node_once import CommandResult, NodeOnce
 from raycolab.main.notebook import MainNotebook
 from raycolab.main.output import OutputTail
 from raycolab.main.packages import ProtectedPackageError
-from raycolab.main.reporting import Sink, is_pruned, reporting
-from raycolab.main.returned import BadReturnError, metrics_of
 from raycolab.main.roles import Cell, CellRole
-from raycolab.main.signature import ComputeSignature, signature_of
 from raycolab.main.source import runnable
 from raycolab.main.traceback import cell_of, describe, traceback_text
 from raycolab.trials import Config, ErrorKind, Failure, Metric, Outcome, Scalar, TrialState
@@ -64,13 +70,8 @@ class SetupReport:
     cells: tuple[CellTiming, ...]
     output: str
 
-    @property
-    def seconds(self) -> float:
-        """All cells together."""
-        return sum(cell.seconds for cell in self.cells)
 
-
-class SetupFailed(Exception):  # noqa: N818  # it is an event of the worker's life, caught where slots are run
+class SetupFailed(Exception):  # noqa: N818  # an event in a worker's life, caught where slots are run
     """MAIN could not be set up on this node; `failure` says which cell, and why."""
 
     def __init__(self, failure: Failure) -> None:
@@ -84,7 +85,7 @@ class SetupFailed(Exception):  # noqa: N818  # it is an event of the worker's li
 class MainRuntime:
     """One MAIN loaded in this process. `lock_dir` is a folder of this node, shared by its workers.
 
-    In a worker, which has no page, what MAIN asks of its notebook's page is answered by `KernelOnly`.
+    `in_worker` is False in a kernel, which can answer the calls that `KernelOnly` answers in a worker.
     """
 
     def __init__(
@@ -113,9 +114,8 @@ class MainRuntime:
         self._shell = _start_shell(self._folder / "ipython")
         if self._kernel_only is not None:
             self._kernel_only.install()
-        with self._at_work(self._shell):
-            self._run_cells(self._shell)
-            self._shell.once = None
+        self._run_cells(self._shell)
+        self._shell.once = None
         compute = self._shell.user_ns.get("compute")
         if not callable(compute):
             raise SetupFailed(Failure(ErrorKind.SETUP, "MainError", _NO_COMPUTE))
@@ -137,7 +137,7 @@ class MainRuntime:
     ) -> Outcome:
         """Run one trial. Whatever MAIN's code raises, KeyboardInterrupt and SystemExit included, is an Outcome.
 
-        `sink` gets what the trial reports, and may end it: then it is PRUNED, with the value it reported last.
+        `sink` gets what the trial reports and may end it: then the trial is PRUNED, with the value it reported last.
         """
         if self._shell is None or self._compute is None or self._signature is None:
             raise RuntimeError("setup() has to come first")
@@ -179,7 +179,7 @@ class MainRuntime:
         if self._kernel_only is not None:
             self._kernel_only.remove()
         self._shell.end()
-        if type(self._shell).initialized() and type(self._shell).instance() is self._shell:
+        if _current_shell() is self._shell:
             type(self._shell).clear_instance()
         self._shell = self._compute = None
 
@@ -207,7 +207,8 @@ class MainRuntime:
         shell.once = once
         started = self._clock()
         try:
-            shell.run_main_cell(cell.index, runnable(cell.source))
+            with self._at_work(shell):
+                shell.run_main_cell(cell.index, runnable(cell.source))
         # A cell may raise anything; what it raises is this node's failure to set MAIN up.
         except BaseException as error:
             if may_fail and not isinstance(error, ProtectedPackageError):
@@ -218,23 +219,28 @@ class MainRuntime:
 
     @contextlib.contextmanager
     def _at_work(self, shell: MainShell) -> Iterator[None]:
-        """While MAIN's code runs: its output is kept, and `display` and `get_ipython` are built in."""
+        """While MAIN's code runs: its output is kept, `display` and `get_ipython` are there, packages are guarded."""
         with (
             contextlib.redirect_stdout(self._output),
             contextlib.redirect_stderr(self._output),
             shell.builtin_trap,
+            shell.packages.in_force(),
         ):
             yield
 
 
 def _start_shell(folder: Path) -> MainShell:
-    from IPython.core.interactiveshell import InteractiveShell
-
     from raycolab.main.shell import MainShell
 
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     # The current shell of the process, as libraries ask for it, unless a kernel has one already.
-    return MainShell(folder) if InteractiveShell.initialized() else MainShell.instance(folder)
+    return MainShell.instance(folder) if _current_shell() is None else MainShell(folder)
+
+
+def _current_shell() -> object:
+    from IPython.core.getipython import get_ipython
+
+    return get_ipython()
 
 
 def _mend_matplotlib_backend() -> None:

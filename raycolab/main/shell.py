@@ -1,9 +1,9 @@
 """The IPython shell that runs MAIN's cells in a worker: no kernel, no terminal, no files of its own in the home.
 
-It is IPython's InteractiveShell with few differences, each for a worker's sake: cells are compiled under their number;
-during setup a shell command runs once per node, and what fails setup is its failure, or a cell that changes what the
-worker stands on (`protected`); commands find this Python first on their PATH; `%matplotlib` always means inline, and
-nothing where matplotlib is missing; errors are kept, not printed.
+It differs from IPython's InteractiveShell where a worker needs it: cells are compiled under their number; during setup
+a shell command runs once per node, and its failure fails setup, as does a cell that changes what the worker stands on
+(`packages`); commands find this Python first on their PATH; `%matplotlib` always means inline, and nothing where
+matplotlib is missing; errors are kept, not printed.
 """
 
 # mypy: disable-error-code="no-untyped-call"
@@ -17,9 +17,7 @@ import importlib.util
 import os
 import shlex
 import shutil
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -29,17 +27,15 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config as ShellConfig
 
 from raycolab.colab.environment import is_colab
-from raycolab.main.node_once import CommandResult
-from raycolab.main.output import MAX_OUTPUT_BYTES, last_lines
-from raycolab.main.packages import ProtectedPackageError, ProtectedPackages
+from raycolab.main.commands import CommandResult, run_command
+from raycolab.main.packages import PackageGuard, ProtectedPackageError
 from raycolab.main.roles import SCRIPT_MAGICS
 from raycolab.main.source import runnable
 from raycolab.main.traceback import cell_code_name
 
-__all__ = ["MainShell", "ShellCommandError"]
+__all__ = ["MainShell", "ShellCommandError", "run_in_loop"]
 
 _FILE_MAGICS = frozenset({"writefile", "file"})
-_READ_BYTES = 8 * MAX_OUTPUT_BYTES  # of a command's output
 
 
 class ShellCommandError(Exception):
@@ -74,7 +70,7 @@ class MainShell(InteractiveShell):
         if self.display_formatter is not None:
             self.display_formatter.active_types = ["text/plain"]  # nobody looks at the pictures: draw none
         sys.path.insert(0, "")  # as in a notebook: modules beside it, and those its cells write, can be imported
-        self._protected = ProtectedPackages(folder / "packages.json")
+        self.packages = PackageGuard(folder / "constraints.txt")
 
     # --- running -----------------------------------------------------------------------------------------------------
 
@@ -87,7 +83,7 @@ class MainShell(InteractiveShell):
         self.forget_output()
         error = result.error_before_exec or result.error_in_exec or self._nested_error
         try:
-            self._protected.check(always=self._commands > 0)
+            self.packages.check(always=self._commands > 0)
         except ProtectedPackageError as changed:
             raise changed from error  # whatever else failed may well come of it
         if error is not None:
@@ -114,7 +110,7 @@ class MainShell(InteractiveShell):
         """Await on this shell's own event loop, which stays the same from cell to cell and trial to trial."""
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
-        return self._loop.run_until_complete(coroutine)
+        return run_in_loop(self._loop, coroutine)
 
     def forget_output(self) -> None:
         """Drop the copies of output that IPython 9 keeps for its history."""
@@ -148,7 +144,7 @@ class MainShell(InteractiveShell):
         """`!cmd`, and what `%pip`, `%conda` and `%uv` end in."""
         command = self.var_expand(cmd, depth=1)
         shell = shutil.which("bash") or "/bin/sh"
-        result = self._command(command, lambda: _run([shell, "-c", command]))
+        result = self._command(command, lambda: run_command([shell, "-c", command]))
         self.user_ns["_exit_code"] = result.status
 
     def run_cell_magic(self, magic_name: str, line: str, cell: str) -> Any:
@@ -161,7 +157,7 @@ class MainShell(InteractiveShell):
         if self.once is None or magic_name not in SCRIPT_MAGICS or line.lstrip().startswith("--"):
             return super().run_cell_magic("bash" if magic_name == "shell" else magic_name, line, cell)
         program = [] if magic_name == "script" else ["sh" if magic_name == "sh" else "bash"]
-        self._command(text, lambda: _run([*program, *shlex.split(line)], cell))
+        self._command(text, lambda: run_command([*program, *shlex.split(line)], cell))
         return None
 
     def _write_file(self, magic_name: str, line: str, cell: str) -> CommandResult:
@@ -180,10 +176,12 @@ class MainShell(InteractiveShell):
         importlib.invalidate_caches()
         if result.status != 0 and self.once is not None:
             first = text.strip().splitlines()[0]
-            said = f" Its last lines:\n{result.output}" if result.output.strip() else ""
+            if (refused := self.packages.refused(first, result.output)) is not None:
+                raise refused
+            last = f" Its last lines:\n{result.output}" if result.output.strip() else ""
             raise ShellCommandError(
                 f"`{first}` ended with status {result.status}; if that is no reason to stop, add `|| true` to it, or "
-                f"start its cell with `# raycolab: head-only`.{said}"
+                f"start its cell with `# raycolab: head-only`.{last}"
             )
         return result
 
@@ -211,23 +209,18 @@ class MainShell(InteractiveShell):
                 configurables.append(InlineBackend.instance(parent=self))
 
 
-def _run(arguments: list[str], text: str | None = None) -> CommandResult:
-    """Run a command to its end, this Python's folder first on its PATH; the end of its output comes back.
-
-    Its output goes to a file and not a pipe, which a server left running by the command would hold open.
-    """
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as script:
-        script.write((text or "").encode())
-        script.seek(0)
-        ended = subprocess.run(
-            arguments,
-            stdin=script,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=os.environ | {"PATH": path},
-            check=False,
-        )
-        size = output.seek(0, os.SEEK_END)
-        output.seek(max(0, size - _READ_BYTES))
-        return CommandResult(ended.returncode, last_lines(output.read().decode("utf-8", "replace")))
+def run_in_loop(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine to its end on `loop`, also where this thread runs a task of another loop, as a kernel does."""
+    outer = asyncio._get_running_loop()
+    if outer is None:
+        return loop.run_until_complete(coroutine)
+    task = asyncio.current_task(outer)
+    if task is not None:
+        asyncio.tasks._leave_task(outer, task)
+    asyncio._set_running_loop(None)
+    try:
+        return loop.run_until_complete(coroutine)
+    finally:
+        asyncio._set_running_loop(outer)
+        if task is not None:
+            asyncio.tasks._enter_task(outer, task)

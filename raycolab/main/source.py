@@ -1,7 +1,7 @@
 """Reading a notebook cell without running it: what IPython makes of it, what it executes, what it asks of the shell.
 
 Everything here is static. Cells are turned into Python by IPython's own input transform (`!x`, `%x`, `%%x`, `x?`),
-then read as syntax trees. Running them is `main_runtime`; deciding which of them run is `cell_roles`.
+then read as syntax trees. Running them is `runtime`; deciding which of them run is `roles`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ __all__ = [
     "PACKAGE_MAGICS",
     "Magic",
     "executed",
+    "is_timed",
     "magics",
     "runnable",
     "significant_text",
@@ -50,8 +51,13 @@ class Magic:
 
 
 def runnable(source: str) -> str:
-    """The cell as a worker runs it: `%%time` is a comment (setup is timed anyway), and lines keep their numbers."""
+    """The cell as we run it: `%%time` is a comment, because cells are timed anyway, and lines keep their numbers."""
     return _steady(_TIMING.sub(_comment, source))
+
+
+def is_timed(source: str) -> bool:
+    """Whether the cell is under `%%time`."""
+    return _TIMING.match(source) is not None
 
 
 def transformed(source: str) -> str:
@@ -72,11 +78,11 @@ def syntax_tree(source: str) -> ast.Module:
     """The syntax tree of a cell; raises SyntaxError when it is not Python after IPython's transform."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # "\\d" and the like: said when the cell runs, not when it is read
+            warnings.simplefilter("ignore")  # about "\\d" and its like Python warns when the cell runs
             return ast.parse(transformed(source))
     except ValueError as error:  # null bytes, and what tokenisers make of stray carriage returns
         raise SyntaxError(str(error)) from error
-    except (RecursionError, MemoryError) as error:  # Python's own words for an expression of thousands of levels
+    except (RecursionError, MemoryError) as error:  # what Python makes of an expression with thousands of levels
         raise SyntaxError("it is nested too deeply") from error
 
 

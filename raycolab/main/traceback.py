@@ -1,7 +1,7 @@
 """An exception of MAIN as a person wants to read it: plain text, cells by number, the line with an arrow.
 
-Frames of the notebook are shown with their source; those of raycolab and IPython, and everything before the first
-frame of the notebook, are left out. All of it is bounded. Nothing here decides what kind of failure it was.
+Frames of the notebook are shown with their source. Those of raycolab and IPython are left out, as is everything before
+the first frame of the notebook. All of it is bounded. Nothing here decides what kind of failure it was.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import linecache
 import re
 import textwrap
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -23,16 +24,17 @@ _MAX_LINE_CHARS = 300  # of one line of source
 _MAX_CHAIN = 5  # exceptions shown of a chain of causes
 _FRAMES_AT_HEAD, _FRAMES_AT_TAIL = 10, 20  # of a recursion
 _CONTEXT_LINES = 3  # of a cell, above and below the line
+_LISTED_LINES = 60  # of a cell that is shown whole
 
-_CODE_NAME = re.compile(r"\Acell (\d+)\Z")
+_CODE_NAME = re.compile(r"\Acell (\d+)(?: of .+)?\Z", re.DOTALL)
 _OWN_FOLDER = str(Path(raycolab.__file__).parent) + "/"
 _CAUSED = "\nThe above exception was the direct cause of the following exception:\n\n"
 _DURING = "\nDuring handling of the above exception, another exception occurred:\n\n"
 
 
-def cell_code_name(index: int) -> str:
-    """The file name that cell's code is compiled under."""
-    return f"cell {index}"
+def cell_code_name(number: int, notebook: str = "") -> str:
+    """The file name that a cell's code is compiled under; `notebook` tells it from cells of others in this process."""
+    return f"cell {number} of {notebook}" if notebook else f"cell {number}"
 
 
 def cell_of(error: BaseException) -> int | None:
@@ -42,6 +44,22 @@ def cell_of(error: BaseException) -> int | None:
         if (match := _CODE_NAME.match(frame.f_code.co_filename)) is not None:
             found = int(match[1])
     return found
+
+
+def line_in(error: BaseException, code_name: str) -> int | None:
+    """The line of the cell compiled under this name at which the exception left it, or which is not Python."""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        if frame.f_code.co_filename == code_name:
+            return line
+    return error.lineno if isinstance(error, SyntaxError) and error.filename == code_name else None
+
+
+def cell_listing(source: str, line: int | None) -> str:
+    """A cell's source, numbered, with an arrow at `line`; of a long one the part around it."""
+    lines = source.splitlines()
+    middle = line or 1
+    first = max(1, min(middle - _LISTED_LINES // 2, len(lines) - _LISTED_LINES + 1))
+    return _numbered(lines, first, min(len(lines), first + _LISTED_LINES - 1), line)
 
 
 def shortened(text: str, limit: int) -> str:
@@ -58,6 +76,7 @@ def describe(error: BaseException) -> tuple[str, str]:
         message = str(error)
     except Exception:  # the user's __str__ may raise anything
         message = "<the exception has no printable message>"
+    message = str.__str__(message)  # which may be of a class of MAIN's own
     return type(error).__name__, shortened(message, MAX_EVALUE_CHARS)
 
 
@@ -122,7 +141,11 @@ def _frame(file: str, line: int, function: str) -> str:
 def _excerpt(file: str, line: int) -> str:
     """The lines of a cell around `line`, numbered, with an arrow at it."""
     lines = linecache.getlines(file)
-    first, last = max(1, line - _CONTEXT_LINES), min(len(lines), line + _CONTEXT_LINES)
+    return _numbered(lines, max(1, line - _CONTEXT_LINES), min(len(lines), line + _CONTEXT_LINES), line)
+
+
+def _numbered(lines: Sequence[str], first: int, last: int, line: int | None) -> str:
+    """Lines `first` to `last`, counted from 1, with an arrow at `line`."""
     rows = []
     for number in range(first, last + 1):
         arrow = "---->" if number == line else "     "

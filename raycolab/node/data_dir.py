@@ -5,11 +5,11 @@
     joined.json     0600   the joiner that runs here: its name, and the socket that leads to its head
     lock            0600   held by the running head (flock), with its process id for the sentence a second one gets
     traffic.json    0600   the bytes that went through the tunnel this month
-    heads.json      0600   this directory's name, after those whose snapshots it took up (see `kept_folder`)
+    heads.json      0600   this directory's name, after the names of those whose snapshots it took up (see `snapshots`)
     raycolab.db            the default store
 
-Files are written whole: beside, then renamed. What is in the identity is the head's business; nothing here reads it.
-Sockets and Ray's temporary files are not kept here but in a run directory, whose path is short.
+Each file is one record, declared below. A file that holds anything else is damaged, and the person decides.
+Sockets and Ray's temporary files are kept in a run directory instead, whose path is short.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import json
 import os
 import socket
 import stat
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import ClassVar, TypeVar
+
+import msgspec
 
 from raycolab.errors import ClusterError, RaycolabError, UsageError
-from raycolab.files import typed_path
+from raycolab.files import typed_path, write_private
 
-__all__ = ["DataDir", "DataLock", "HeadRecord", "JoinedRecord", "make_run_dir"]
+__all__ = ["DataDir", "DataLock", "HeadRecord", "Heads", "Identity", "JoinedRecord", "MonthTraffic", "make_run_dir"]
 
 DATA_DIR_VARIABLE = "RAYCOLAB_DATA_DIR"
 DATABASE_NAME = "raycolab.db"
@@ -41,23 +41,50 @@ RUN_DIR_BYTES = 36
 _NOT_USABLE = {errno.ENOTDIR, errno.EEXIST, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ELOOP}
 
 
-@dataclass(frozen=True, slots=True)
-class HeadRecord:
-    """What `head.json` says about the running head."""
+class HeadRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The running head."""
 
+    FILE: ClassVar[str] = "head.json"
     pid: int
     control: str  # path of the supervisor's control socket
     started_at: float  # seconds since the epoch
     store: str  # URL of its database; may hold a password
 
 
-@dataclass(frozen=True, slots=True)
-class JoinedRecord:
-    """What `joined.json` says about the joiner that runs on this machine."""
+class Identity(msgspec.Struct, frozen=True):
+    """What a head takes over from the one before, so that the join address outlives it."""
 
+    FILE: ClassVar[str] = "identity.json"
+    hub: str  # the hub's key, certificate and secret, as `tunnel.secure` writes them
+    ray_token: str
+    provider: dict[str, str] = {}  # what the provider wants to find again, such as its port
+
+
+class MonthTraffic(msgspec.Struct, frozen=True):
+    """What went through the tunnel in one month."""
+
+    FILE: ClassVar[str] = "traffic.json"
+    month: str = ""  # as 2026-11
+    bytes: int = 0
+
+
+class Heads(msgspec.Struct, frozen=True):
+    """In whose place in a folder of snapshots this directory is, its own name last."""
+
+    FILE: ClassVar[str] = "heads.json"
+    heads: tuple[str, ...] = ()
+
+
+class JoinedRecord(msgspec.Struct, frozen=True):
+    """The joiner that runs on this machine."""
+
+    FILE: ClassVar[str] = "joined.json"
     control: str  # path of the socket that leads to its head
     node: str  # its name
     address: str  # 127.77.0.k
+
+
+Record = TypeVar("Record", HeadRecord, Identity, MonthTraffic, Heads, JoinedRecord)
 
 
 class DataLock:
@@ -82,7 +109,8 @@ class DataLock:
 class DataDir:
     """One data directory. Reading never makes it; writing and locking do, for this user alone.
 
-    A directory that cannot be used raises UsageError (the path was typed) or ClusterError (a full disk, damage).
+    Each method raises UsageError for a directory that cannot be used, since the path was typed, and ClusterError for
+    a disk that is full or fails.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -98,67 +126,39 @@ class DataDir:
         """Where the default store lies."""
         return self.path / DATABASE_NAME
 
-    def load_identity(self) -> dict[str, Any] | None:
-        """What `save_identity` saved, or None. Raises ClusterError for a damaged file."""
-        return self._read("identity.json")
+    def load(self, kind: type[Record]) -> Record | None:
+        """The record of this kind that was saved last, or None. Raises ClusterError for a damaged file."""
+        try:
+            return msgspec.json.decode((self.path / kind.FILE).read_bytes(), type=kind)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise self._unusable(error) from error
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise self.damaged(kind.FILE) from error
 
-    def save_identity(self, identity: Mapping[str, Any]) -> None:
-        """Replace the identity; on return it is on the disk."""
-        self._write("identity.json", identity)
-
-    def load_traffic(self) -> dict[str, Any] | None:
-        """What `save_traffic` saved, or None. Raises ClusterError for a damaged file."""
-        return self._read("traffic.json")
-
-    def save_traffic(self, traffic: Mapping[str, Any]) -> None:
-        """Replace the count of the month's bytes."""
-        self._write("traffic.json", traffic)
-
-    def load_heads(self) -> list[str]:
-        """What `save_heads` saved, or nothing. Raises ClusterError for a damaged file."""
-        heads = (self._read("heads.json") or {"heads": []}).get("heads")
-        if not isinstance(heads, list) or not all(isinstance(name, str) for name in heads):
-            raise self._damaged("heads.json")
-        return heads
-
-    def save_heads(self, heads: Sequence[str]) -> None:
-        """Replace the names in whose place in a folder of snapshots this directory is, its own last."""
-        self._write("heads.json", {"heads": list(heads)})
-
-    def write_head(self, record: HeadRecord) -> None:
-        """Say where the running head can be reached."""
-        self._write("head.json", asdict(record))
+    def save(self, record: HeadRecord | Identity | MonthTraffic | Heads | JoinedRecord) -> None:
+        """Replace the record of this kind; on return it is on the disk, whole."""
+        self._make()
+        try:
+            write_private(self.path / record.FILE, msgspec.json.format(msgspec.json.encode(record), indent=1).decode())
+        except OSError as error:
+            raise self._unusable(error) from error
 
     def read_head(self) -> HeadRecord | None:
         """The running head, or None when there is none or the one that wrote the record does not listen any more."""
-        found = self._read("head.json")
-        if found is None:
-            return None
-        try:
-            record = HeadRecord(**found)
-        except TypeError as error:
-            raise self._damaged("head.json") from error
-        return record if _answers(record.control) else None
+        record = self.load(HeadRecord)
+        return record if record is not None and _is_listening(record.control) else None
+
+    def read_joined(self) -> JoinedRecord | None:
+        """The joiner that runs here, or None when there is none or nobody listens any more."""
+        record = self.load(JoinedRecord)
+        return record if record is not None and _is_listening(record.control) else None
 
     def clear_head(self) -> None:
         """Forget the running head."""
         with contextlib.suppress(OSError):
-            (self.path / "head.json").unlink(missing_ok=True)
-
-    def write_joined(self, record: JoinedRecord) -> None:
-        """Say how the head is reached from this machine, which is a node of its cluster."""
-        self._write("joined.json", asdict(record))
-
-    def read_joined(self) -> JoinedRecord | None:
-        """The joiner that runs here, or None when there is none."""
-        found = self._read("joined.json")
-        if found is None:
-            return None
-        try:
-            record = JoinedRecord(**found)
-        except TypeError as error:
-            raise self._damaged("joined.json") from error
-        return record if _answers(record.control) else None
+            (self.path / HeadRecord.FILE).unlink(missing_ok=True)
 
     def lock(self) -> DataLock:
         """Take the directory for this process. Raises ClusterError when another head has it."""
@@ -195,40 +195,6 @@ class DataDir:
         except OSError as error:
             raise self._unusable(error) from error
 
-    def _read(self, name: str) -> dict[str, Any] | None:
-        try:
-            text = (self.path / name).read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise self._unusable(error) from error
-        except UnicodeDecodeError as error:
-            raise self._damaged(name) from error
-        try:
-            value = json.loads(text)
-        except ValueError as error:
-            raise self._damaged(name) from error
-        if not isinstance(value, dict):
-            raise self._damaged(name)
-        return value
-
-    def _write(self, name: str, value: Mapping[str, Any]) -> None:
-        """Beside, then renamed: a reader finds the old file or the new one, whatever stops us."""
-        self._make()
-        try:
-            descriptor, beside = tempfile.mkstemp(prefix=f".{name}-", dir=self.path)  # mode 0600
-            try:
-                with open(descriptor, "w", encoding="utf-8") as file:
-                    json.dump(value, file, indent=1)
-                    file.flush()
-                    os.fsync(descriptor)
-                os.replace(beside, self.path / name)
-            except BaseException:  # whatever it is, half a file must not stay
-                os.unlink(beside)
-                raise
-        except OSError as error:
-            raise self._unusable(error) from error
-
     def _unusable(self, error: OSError) -> RaycolabError:
         reason = os.strerror(error.errno or 0)
         if self.path.exists() and not self.path.is_dir():
@@ -243,11 +209,14 @@ class DataDir:
             " another folder."
         )
 
-    def _damaged(self, name: str) -> ClusterError:
-        return ClusterError(
-            f"{self.path / name} is damaged: delete it and start the head again."
-            + (" Joiners then need the new join address." if name == "identity.json" else "")
-        )
+    def damaged(self, name: str) -> ClusterError:
+        """The error for a file of this directory that does not hold what was written to it."""
+        cure = "delete it and start the head again"
+        if name == Identity.FILE:
+            cure = (
+                "start the head with --new-address (in a notebook new_address=True), and give joiners the new address"
+            )
+        return ClusterError(f"{self.path / name} is damaged: {cure}.")
 
 
 def make_run_dir() -> Path:
@@ -267,7 +236,7 @@ def make_run_dir() -> Path:
         ) from error
 
 
-def _answers(path: str) -> bool:
+def _is_listening(path: str) -> bool:
     """Whether somebody listens at a unix socket."""
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):

@@ -13,43 +13,37 @@ import os
 import re
 import secrets
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from raycolab import providers
 from raycolab.engine import Starts
 from raycolab.errors import ClusterError, RaycolabError, UnknownNodeError, UsageError
+from raycolab.files import write_private
 from raycolab.node import api
 from raycolab.node.allowance import Allowance
-from raycolab.node.data_dir import DataDir, HeadRecord
-from raycolab.node.keeping import Keeper
+from raycolab.node.data_dir import DataDir, HeadRecord, Identity, MonthTraffic
 from raycolab.node.lifeline import exec_with_lifeline
 from raycolab.node.mesh_watch import MeshWatch, Reachable
-from raycolab.node.ray_command import (
-    RayPorts,
-    head_command,
-    ports_needed,
-    quick_imports,
-    ray_environment,
-    required_ports,
-)
+from raycolab.node.ray_command import RayPorts, ports_needed, ray_environment, required_ports, start_command
 from raycolab.node.ray_process import RayProcess
 from raycolab.node.rpc import Channel, EngineLine, Server
-from raycolab.node.status import cluster_status
+from raycolab.node.snapshots import Snapshots
 from raycolab.store import open_store, sqlite_url
+from raycolab.summary import ClusterStatus, NodeStatus, SnapshotStatus, TrafficStatus
 from tunnel.address import JoinAddress
 from tunnel.errors import IdentityError, PortTaken
 from tunnel.hub import GRACE_S, Hub
 from tunnel.listen import Listen
 from tunnel.secure import HubIdentity
 
-__all__ = ["HeadOptions", "HeadSupervisor"]
+__all__ = ["HeadOptions", "HeadSupervisor", "cluster_status", "engine_failure", "write_address_file"]
 
-GRACE_VARIABLE = "RAYCOLAB_GRACE_S"  # how long a joiner may be away before its node is given up
+GRACE_VARIABLE = "RAYCOLAB_GRACE_S"  # for how long a joiner may be away before its node is given up
 REOPEN_S = (0.5, 2.0, 5.0, 10.0, 30.0)  # waits before each try to mend a lost provider
 ENGINE_START_S = 60.0
 COUNT_S = 30.0  # between two looks at what went through the tunnel
@@ -57,8 +51,7 @@ COUNT_S = 30.0  # between two looks at what went through the tunnel
 log = logging.getLogger("raycolab.head")
 
 
-@dataclass(frozen=True, slots=True)
-class HeadOptions:
+class HeadOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What `raycolab head` or `start_head` was asked for; everything was checked by whoever made it."""
 
     provider: str = "auto"
@@ -81,7 +74,7 @@ class HeadSupervisor:
         data_dir: DataDir,
         run_dir: Path,
         environ: Mapping[str, str],
-        keeper: Keeper | None = None,
+        keeper: Snapshots | None = None,
     ) -> None:
         self.join_address = ""
         self.stopping = asyncio.Event()
@@ -93,9 +86,9 @@ class HeadSupervisor:
         self._store_url = options.store or sqlite_url(data_dir.database_path)
         self._engine = EngineLine(self._why_no_engine)
         self._progress: dict[str, Any] = {"sweeps": [], "trials": {}}
-        stored = data_dir.load_identity() or {}
+        stored = None if options.new_address else data_dir.load(Identity)
         self._identity, self._token = self._take_identity(stored)
-        self._remembered: dict[str, str] = {} if options.new_address else stored.get("provider", {})
+        self._remembered = {} if stored is None else stored.provider
         self._provider = providers.choose_provider(
             options.provider,
             listen=options.listen,
@@ -104,7 +97,7 @@ class HeadSupervisor:
             remembered=self._remembered,
             run_dir=run_dir,
         )
-        self._allowance = Allowance(self._provider.name, self._provider.free_month_bytes, data_dir.load_traffic())
+        self._allowance = Allowance(self._provider.name, self._provider.free_month_bytes, data_dir.load(MonthTraffic))
         self._watch = MeshWatch(self._token, self._take_secrets(), self._on_node_lost)
         self._hub = Hub(
             self._identity,
@@ -129,18 +122,14 @@ class HeadSupervisor:
 
         Raises RaycolabError when the head cannot start, or when it ends for another reason than `stop`.
         """
-        starting = asyncio.create_task(self._start())
-        stopped = asyncio.create_task(self.stopping.wait())
         try:
-            await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            if starting.done():
-                starting.result()
+            await _first_to_end(self.stopping.wait(), self._start())
+            if not self.stopping.is_set():
                 joinable(self.join_address)
-                await self._until_the_end()
+                await _first_to_end(
+                    self.stopping.wait(), self._stay_reachable(), self._until_ray_ends(), self._count_traffic()
+                )
         finally:
-            for task in (starting, stopped):
-                task.cancel()
-            await asyncio.gather(starting, stopped, return_exceptions=True)
             await self._end()
 
     # Starting.
@@ -150,45 +139,35 @@ class HeadSupervisor:
             pass  # what is wrong with it is told before anything is started
         self._bound = await self._listen()
         url = await self._provider.open(self._bound)
-        self._data_dir.save_identity(
-            {
-                "hub": self._identity.to_pem().decode(),
-                "ray_token": self._token,
-                "provider": {**self._remembered, **self._provider.remember()},
-            }
-        )
+        remembered = {**self._remembered, **self._provider.remember()}
+        self._data_dir.save(Identity(self._identity.to_pem().decode(), self._token, remembered))
         await self._control.start()
         await self._ray.start()
         self._watch.head_is_up(
             Reachable(self._hub.node.id, self._hub.node.name, required_ports(self._ports, head=True))
         )
         await self._start_engine()
-        self._data_dir.write_head(
+        self._data_dir.save(
             HeadRecord(os.getpid(), str(self._control_path), started_at=time.time(), store=self._store_url)
         )
         self._set_address(url)
-        if self._keeper is not None:
-            self._keeper.start()
 
     def _set_address(self, url: str) -> None:
         """Joiners reach the hub at `url`: say so where people and joiners look."""
         self.join_address = JoinAddress(url, self._identity.pin, self._identity.secret).text
         if self._options.join_address_file is not None:
-            write_private(Path(self._options.join_address_file), self.join_address + "\n")
+            write_address_file(Path(self._options.join_address_file), self.join_address)
         if self._keeper is not None:
-            self._keeper.tell_address(self.join_address)
+            self._keeper.keep(self.join_address)
 
-    def _take_identity(self, stored: Mapping[str, Any]) -> tuple[HubIdentity, str]:
+    def _take_identity(self, stored: Identity | None) -> tuple[HubIdentity, str]:
         """The head's key and secret and Ray's token, kept so that the join address outlives the head."""
-        if "hub" not in stored or self._options.new_address:
+        if stored is None:
             return HubIdentity.create(time.time()), secrets.token_urlsafe(32)
         try:
-            return HubIdentity.from_pem(str(stored["hub"]).encode()), str(stored["ray_token"])
-        except (IdentityError, KeyError) as error:
-            raise ClusterError(
-                f"The head's identity in {self._data_dir.path} is damaged: start the head with --new-address (in a"
-                " notebook new_address=True), and give joiners the new join address."
-            ) from error
+            return HubIdentity.from_pem(stored.hub.encode()), stored.ray_token
+        except IdentityError as error:
+            raise self._data_dir.damaged(Identity.FILE) from error
 
     def _take_secrets(self) -> dict[str, str]:
         missing = [name for name in self._options.secrets if name not in self._environ]
@@ -209,10 +188,11 @@ class HeadSupervisor:
             raise
 
     def _ray_process(self) -> RayProcess:
-        command = head_command(
+        command = start_command(
             self._ports,
             node_ip=self._hub.node.address,
             node_name=self._hub.node.name,
+            head_address=None,
             num_cpus=self._options.num_cpus,
             num_gpus=self._options.num_gpus or None,
             temp_dir=str(self._run_dir / "ray"),
@@ -225,7 +205,7 @@ class HeadSupervisor:
 
     @property
     def _ray_environment(self) -> dict[str, str]:
-        return quick_imports(ray_environment(self._token, self._environ))
+        return ray_environment(self._token, self._environ)
 
     async def _start_engine(self) -> None:
         """Have the engine's actor made; it then dials the control socket by itself."""
@@ -259,23 +239,9 @@ class HeadSupervisor:
 
     # While it runs.
 
-    async def _until_the_end(self) -> None:
-        """Return when told to stop; ClusterError when Ray ends, or when a lost provider cannot be mended."""
-        stopping = asyncio.create_task(self.stopping.wait())
-        ended = asyncio.create_task(self._ray.wait())
-        reachable = asyncio.create_task(self._stay_reachable())
-        counting = asyncio.create_task(self._count_traffic())
-        try:
-            await asyncio.wait({stopping, ended, reachable}, return_when=asyncio.FIRST_COMPLETED)
-            if stopping.done():
-                return
-            if reachable.done():
-                reachable.result()
-            raise ClusterError(f"Ray's head process ended ({self._ray.last_words()}). Start the head again.")
-        finally:
-            for task in (stopping, ended, reachable, counting):
-                task.cancel()
-            await asyncio.gather(stopping, ended, reachable, counting, return_exceptions=True)
+    async def _until_ray_ends(self) -> None:
+        await self._ray.wait()
+        raise ClusterError(f"Ray's head process ended ({self._ray.last_words()}). Start the head again.")
 
     async def _stay_reachable(self) -> None:
         """Open the provider again whenever it is lost; raises what it says when that fails for too long."""
@@ -297,22 +263,22 @@ class HeadSupervisor:
         while True:
             await asyncio.sleep(COUNT_S)
             self._save_traffic()
-            if (news := self._allowance.news()) is not None:
-                log.warning("%s", news)
+            if (warning := self._allowance.new_warning()) is not None:
+                log.warning("%s", warning)
 
     def _save_traffic(self) -> None:
         self._allowance.count(self._hub.traffic.total, time.time())
         try:
-            self._data_dir.save_traffic(self._allowance.to_json())
+            self._data_dir.save(self._allowance.month)
         except RaycolabError as error:  # a full disk: the count is the least of it
             log.warning("the month's traffic was not saved: %s", error)
 
-    def _traffic(self) -> dict[str, Any]:
+    def _traffic(self) -> TrafficStatus:
         """All bytes of this head, and the month's."""
         traffic = self._hub.traffic
         self._allowance.count(traffic.total, time.time())
         control = traffic.control_sent + traffic.control_received
-        return {"bytes": traffic.total, "control_bytes": control, **self._allowance.status()}
+        return TrafficStatus(bytes=traffic.total, control_bytes=control, **self._allowance.status())
 
     def _on_node_lost(self, name: str) -> None:
         self._engine.tell(api.NodeLost(name))
@@ -333,8 +299,9 @@ class HeadSupervisor:
 
     def _on_progress(self, progress: Mapping[str, Any]) -> None:
         self._progress = dict(progress)
+        self._watch.show_trials(progress.get("trials", {}))
         if self._keeper is not None:
-            self._keeper.see(progress)
+            self._keeper.on_progress(progress)
 
     async def _answer(self, body: bytes, channel: Channel) -> bytes:
         """Answer a client: the command line, a kernel, a node's. What is the engine's to answer is passed on."""
@@ -354,9 +321,9 @@ class HeadSupervisor:
                 return await self._engine.ask(body)
         return api.encode(None)
 
-    def _nodes(self) -> list[dict[str, Any]]:
+    def _nodes(self) -> list[NodeStatus]:
         head, *joiners = self._watch.nodes(cpus=self._options.num_cpus, gpus=self._options.num_gpus)
-        return [{**head, "warning": head["warning"] or self._why_no_engine()}, *joiners]
+        return [msgspec.structs.replace(head, warning=head.warning or self._why_no_engine()), *joiners]
 
     async def _remove(self, name: str) -> None:
         peer = next((peer for peer in self._hub.peers if peer.node.name == name), None)
@@ -388,18 +355,39 @@ def engine_failure(log_path: Path) -> str:
     return f"The sweep engine did not start: {said}. Start the head again."
 
 
-def write_private(path: Path, text: str) -> None:
-    """Write a file of mode 0600 whole or not at all; ClusterError when it cannot be."""
+def write_address_file(path: Path, address: str) -> None:
+    """Write the join address where somebody asked for it, for this user alone; ClusterError when that fails."""
     try:
-        descriptor, beside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # mode 0600
-        try:
-            with open(descriptor, "w") as file:
-                file.write(text)
-            os.replace(beside, path)
-        except BaseException:  # whatever it is, half a file must not stay
-            os.unlink(beside)
-            raise
+        write_private(path, address + "\n")
     except OSError as error:
         raise ClusterError(
             f"The join address cannot be written to {path} ({error.strerror}): mend that, or name another file."
         ) from error
+
+
+def cluster_status(
+    nodes: Iterable[NodeStatus],
+    progress: Mapping[str, Any],
+    traffic: TrafficStatus,
+    snapshots: SnapshotStatus | None,
+) -> dict[str, Any]:
+    """A ClusterStatus as `status --json` prints it: the mesh's nodes, each with its trial, and the engine's sweeps."""
+    trials = progress.get("trials", {})
+    status = ClusterStatus(
+        nodes=[msgspec.structs.replace(node, trial=trials.get(node.name)) for node in nodes],
+        traffic=traffic,
+        snapshots=snapshots,
+    )
+    return {**msgspec.to_builtins(status), "sweeps": list(progress.get("sweeps", ()))}
+
+
+async def _first_to_end(*work: Coroutine[Any, Any, object]) -> None:
+    """Run all of these until one ends, then end the others; raises what that one raised."""
+    tasks = [asyncio.create_task(each) for each in work]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        next(task for task in tasks if task.done()).result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

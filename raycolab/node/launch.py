@@ -1,4 +1,4 @@
-"""Starting a node's supervisor under its guard, and what passes between it and whoever started it.
+"""Starting a node's supervisor under its guard: what the machine gives, what to do, and what comes back.
 
 What to do goes into RUN_DIR/task.json (mode 0600, no secrets); the join address of a joiner goes through its
 environment; nothing secret is ever in an argv. What happens comes back on stdout: lines for people when `text`, one
@@ -7,22 +7,32 @@ JSON object per event when `json`.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from raycolab.files import write_line
+import msgspec
+
+from raycolab.errors import ClusterError
+from raycolab.files import write_line, write_private
 from raycolab.node.data_dir import make_run_dir
 from raycolab.node.lifeline import guard_command
 
-__all__ = ["ADDRESS_VARIABLE", "Task", "announce", "prepare", "read_task", "start_detached"]
+__all__ = [
+    "ADDRESS_VARIABLE",
+    "Task",
+    "announce",
+    "cpu_count",
+    "gpu_count",
+    "prepare",
+    "read_task",
+    "start_detached",
+]
 
 ADDRESS_VARIABLE = "RAYCOLAB_JOIN_ADDRESS"
 # Starts a command and ends, so that the command is nobody's child. argv: the descriptor of its stdout, the command.
@@ -33,23 +43,40 @@ _STARTER = (
 _STARTER_S = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a supervisor is to do."""
 
-    role: str  # "head" or "joiner"
+    role: Literal["head", "joiner"]
     data_dir: str
-    options: Mapping[str, Any] = field(default_factory=dict)  # of HeadOptions or JoinerOptions
-    output: str = "text"  # what stdout carries: "text" or "json" (one object per event)
+    options: Mapping[str, Any] = {}  # of HeadOptions or JoinerOptions
+    output: Literal["text", "json"] = "text"  # what stdout carries; one object per event as JSON
     log: str | None = None  # a file that outlives the node; None: in the run directory
+
+
+def cpu_count() -> int:
+    """The CPUs that this process may run on, no more than its control group pays for; at least 1."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:  # cgroup v2: "max 100000" or "<quota> <period>", in microseconds
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        if quota != "max":
+            allowed = min(allowed, max(1, int(quota) // int(period)))
+    except (OSError, ValueError):
+        pass
+    return max(1, allowed)
+
+
+def gpu_count() -> int:
+    """The NVIDIA GPUs of this machine that CUDA_VISIBLE_DEVICES does not hide."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
+    return len([path for path in Path("/dev").glob("nvidia[0-9]*") if path.name[6:].isdigit()])
 
 
 def prepare(task: Task) -> tuple[Path, list[str]]:
     """Make the run directory of a task; returns it and the command that carries the task out under a guard."""
     run_dir = make_run_dir()
-    path = run_dir / "task.json"
-    path.touch(mode=0o600)
-    path.write_text(json.dumps(dataclasses.asdict(task)))
+    write_private(run_dir / "task.json", msgspec.json.encode(task).decode())
     command = [sys.executable, "-P", "-m", "raycolab.node.supervisor", str(run_dir)]
     return run_dir, guard_command(command, remove=[run_dir])
 
@@ -57,7 +84,7 @@ def prepare(task: Task) -> tuple[Path, list[str]]:
 def start_detached(task: Task, environ: Mapping[str, str], stdout: int) -> tuple[int, Path]:
     """Start a supervisor under its guard in a session of its own, as no child of this process.
 
-    Whatever then becomes of this process, or of the kernel it is, leaves the node alone. Events go to the descriptor
+    Whatever then becomes of this process, a kernel's for example, the node goes on. Events go to the descriptor
     `stdout`. Returns the guard's process id and the run directory, whose path is in the guard's argv.
     """
     run_dir, command = prepare(task)
@@ -77,12 +104,16 @@ def start_detached(task: Task, environ: Mapping[str, str], stdout: int) -> tuple
 
 
 def read_task(run_dir: Path) -> Task:
-    """The task that `prepare` wrote."""
-    return Task(**json.loads((run_dir / "task.json").read_text()))
+    """The task that `prepare` wrote. Raises ClusterError when it is gone or damaged."""
+    path = run_dir / "task.json"
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Task)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ClusterError(f"{path} cannot be read ({error}): start the node again.") from error
 
 
 def announce(task: Task, event: str, **fields: Any) -> None:
-    """Say on stdout what happened, and on stderr why it failed; nobody being there to read is no reason to fail."""
+    """Say on stdout what happened, and on stderr why it failed; that nobody reads it any more is no failure."""
     if event == "failed":
         write_line(sys.stderr, str(fields["error"]))
     if task.output == "json":

@@ -44,15 +44,17 @@ __all__ = [
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _PR_SET_CHILD_SUBREAPER = 36
-_SI_KERNEL = 0x80  # asm-generic/siginfo.h: si_code of a signal the kernel sent, here a terminal's Ctrl-C or hang-up
+# asm-generic/siginfo.h: si_code of a signal that the kernel sent, here for a terminal's Ctrl-C or hang-up.
+_SI_KERNEL = 0x80
 _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_GRACE_S = 5.0  # what is left after the command gets so long between SIGTERM and SIGKILL
-_KILL_S = 10.0  # and the kernel so long to carry out a SIGKILL
-_SCRIPT = (sys.executable, "-P", __file__)  # by path: nothing of a user's folder is imported, no package is needed
+_GRACE_S = 5.0  # between SIGTERM and SIGKILL, for what is left when the command has ended
+_KILL_S = 10.0  # for the kernel to carry out a SIGKILL
+# Started by its path, it needs no package and imports nothing from a user's folder.
+_SCRIPT = (sys.executable, "-P", __file__)
 
 
 def die_with_parent(parent: int, number: int = signal.SIGTERM) -> None:
-    """Have this process signalled when the process `parent` that started it ends, and at once if it is gone already."""
+    """Have this process signalled when `parent`, the process that started it, ends; at once if it is gone already."""
     _prctl(_PR_SET_PDEATHSIG, number)
     if os.getppid() != parent:  # it ended before the line above
         os.kill(os.getpid(), number)
@@ -69,16 +71,16 @@ def end_descendants(grace_s: float = _GRACE_S) -> None:
     Reaps those that are this process's children, so call it only where nobody else waits for them.
     """
     deadline = time.monotonic() + grace_s
-    told: set[psutil.Process] = set()
-    empty_looks = 0  # two running: one look may miss a process whose parent dies during it
+    asked: set[psutil.Process] = set()
+    empty_looks = 0  # in a row; a single look may miss a process whose parent dies during it
     while empty_looks < 2 and time.monotonic() < deadline + _KILL_S:
         alive = _living_descendants()
         empty_looks = 0 if alive else empty_looks + 1
         for process in alive:
             if time.monotonic() >= deadline:
                 _send(process, signal.SIGKILL)
-            elif process not in told:
-                told.add(process)
+            elif process not in asked:
+                asked.add(process)
                 _send(process, signal.SIGTERM)
                 _send(process, signal.SIGCONT)  # a stopped process sees SIGTERM only once it goes on
         psutil.wait_procs(alive, timeout=0.1)
@@ -95,7 +97,7 @@ def remove_run_dir(path: Path) -> None:
 
 
 def guard_command(command: Sequence[str], *, remove: Sequence[Path] = ()) -> list[str]:
-    """Give the arguments that run `command` under a guard, which removes the run directories `remove` at the end."""
+    """The arguments that run `command` under a guard, which removes the run directories `remove` at the end."""
     return [*_SCRIPT, *(word for path in remove for word in ("--remove", str(path))), "--", *command]
 
 
@@ -105,7 +107,7 @@ def exec_with_lifeline(command: Sequence[str]) -> list[str]:
 
 
 def _guard(command: Sequence[str], remove: Sequence[Path]) -> int:
-    """Run the command to its end, end what it left, and give the guard's own exit code."""
+    """Run the command to its end and end what it left; returns the guard's own exit code."""
     for path in remove:
         _is_run_dir(path)
     adopt_orphans()
@@ -140,8 +142,8 @@ def _watch(child: int) -> int:
     while True:
         received = signal.sigwaitinfo({*_FORWARDED, signal.SIGCHLD})
         if received.si_signo != signal.SIGCHLD:
-            # A terminal tells its whole foreground group, the child included; and a second Ctrl-C must not break
-            # into the child's clean-up.
+            # A terminal signals its whole foreground group, the child included, and a second Ctrl-C must not
+            # interrupt the child's clean-up.
             again = received.si_signo == signal.SIGINT and interrupted
             interrupted = interrupted or received.si_signo == signal.SIGINT
             if received.si_code != _SI_KERNEL and not again:
@@ -162,7 +164,7 @@ def _reap_one() -> tuple[int, int] | None:
 
 
 def _is_run_dir(path: Path) -> bool:
-    """Tell whether the run directory exists; ValueError when what is there cannot be one."""
+    """Whether the run directory exists; ValueError when what is there cannot be one."""
     try:
         found = path.lstat()
     except FileNotFoundError:
@@ -177,7 +179,7 @@ def _is_run_dir(path: Path) -> bool:
 
 
 def _living_descendants() -> list[psutil.Process]:
-    """List this process's descendants that have not ended, after reaping its own children that have."""
+    """This process's descendants that have not ended, after reaping its own children that have."""
     while _reap_one() is not None:
         pass
     alive = []

@@ -1,11 +1,6 @@
 """The head's side of every joiner's life: admit it, have it start Ray, test that all reach all, know when it is gone.
 
-It is the hub's application. Between head and joiners go these messages (the tunnel's MESSAGE frames):
-
-    head -> joiner   {"start": {"gcs", "token", "secrets"}}    everyone listens for you and Ray's head is up
-    joiner -> head   {"ray": "up"} | {"ray": "down", "reason"}
-    head -> joiner   {"probe": id, "targets": [[node, port], ...]}
-    joiner -> head   {"probed": id, "failed": [[node, port], ...]}
+It is the hub's application; what is said either way is in `messages`.
 """
 
 from __future__ import annotations
@@ -17,19 +12,43 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
+from raycolab.node.messages import (
+    Dial,
+    Dialed,
+    FromJoiner,
+    JoinerHello,
+    RayIsDown,
+    RayIsUp,
+    RunsTrial,
+    StartRay,
+    read_message,
+    written,
+)
 from raycolab.node.ray_command import RayPorts, required_ports
 from raycolab.node.versions import mismatch, versions
-from tunnel.errors import Refused
+from raycolab.summary import NodeStatus
+from tunnel.errors import Refused, RemoteProtocolError
 from tunnel.hub import Hub
 from tunnel.nodes import HUB, Node, NodeId
-from tunnel.traffic import Traffic
 
-__all__ = ["MeshWatch", "Probe", "Reachable", "failure_sentence", "pairs", "plan"]
+__all__ = ["MeshWatch", "Reachable"]
 
-PROBE_S = 15.0  # for all the dials of one node, which run at once
+DIAL_S = 15.0  # for all the dials of one node, which run at once
+TRIALS_EVERY_S = 2.0  # a joiner hears of its trial this often at most, however short trials are
 LONGEST_REASON = 600  # characters of what a joiner says about itself
 
 log = logging.getLogger("raycolab.mesh")
+
+
+@dataclass(frozen=True, slots=True)
+class Reachable:
+    """A node whose Ray is up, and the ports of it that others must be able to dial, by what they are for."""
+
+    id: int
+    name: str
+    ports: Mapping[str, int]
 
 
 @dataclass(slots=True)
@@ -40,6 +59,7 @@ class _Joiner:
     ready: bool = False  # everyone listens for it
     state: str = "joining"  # joining, starting, up, restarting, unreachable
     warning: str | None = None
+    trial: str | None = None  # what it was last told that it runs
 
     @property
     def reachable(self) -> Reachable:
@@ -61,6 +81,8 @@ class MeshWatch:
         self._questions = itertools.count(1)
         self._answers: dict[int, asyncio.Future[list[tuple[int, int]]]] = {}
         self._tests: set[asyncio.Task[None]] = set()
+        self._trials: Mapping[str, str] = {}  # what runs where, by the node's name
+        self._trials_timer: asyncio.TimerHandle | None = None
 
     def head_is_up(self, head: Reachable) -> None:
         """Ray's head takes joiners now."""
@@ -68,29 +90,39 @@ class MeshWatch:
         for joiner in self._joiners.values():
             self._start_if_due(joiner)
 
-    def nodes(self, *, cpus: int, gpus: int) -> list[dict[str, Any]]:
-        """Every node as `status --json` shows it, the head (of so many CPUs and GPUs) first."""
-        head: dict[str, Any] = {"name": self.hub.node.name, "state": "up" if self._head else "starting"}
-        head |= {"cpus": cpus, "gpus": gpus, "rtt_ms": 0.0, **_seen_from_there(Traffic()), "warning": None}
-        rows = [head]
+    def show_trials(self, trials: Mapping[str, str]) -> None:
+        """The engine knows these trials to run now, by node: say so to each joiner whose trial is another one."""
+        self._trials = trials
+        if self._trials_timer is None:
+            self._send_trials()
+
+    def nodes(self, *, cpus: int, gpus: int) -> list[NodeStatus]:
+        """Every node, without its trial; first the head, which has these CPUs and GPUs."""
+        state = "up" if self._head else "starting"
+        rows = [NodeStatus(name=self.hub.node.name, state=state, cpus=cpus, gpus=gpus, rtt_ms=0.0)]
         for peer in self.hub.peers:
-            joiner = self._joiners[peer.node.id]
-            rtt_s = peer.link.round_trip_s
+            joiner, rtt_s = self._joiners[peer.node.id], peer.link.round_trip_s
             rows.append(
-                {
-                    "name": joiner.node.name,
-                    "state": joiner.state if peer.carrier is not None else "away",
-                    "cpus": joiner.cpus,
-                    "gpus": joiner.gpus,
-                    "rtt_ms": None if rtt_s is None else round(rtt_s * 1000, 1),
-                    **_seen_from_there(peer.traffic),
-                    "warning": joiner.warning,
-                }
+                NodeStatus(
+                    name=joiner.node.name,
+                    state=joiner.state if peer.carrier is not None else "away",
+                    cpus=joiner.cpus,
+                    gpus=joiner.gpus,
+                    rtt_ms=None if rtt_s is None else round(rtt_s * 1000, 1),
+                    # Seen from there: it sent what the hub received.
+                    bytes_sent=peer.traffic.received,
+                    bytes_received=peer.traffic.sent,
+                    control_sent=peer.traffic.control_received,
+                    control_received=peer.traffic.control_sent,
+                    warning=joiner.warning,
+                )
             )
         return rows
 
     async def close(self) -> None:
-        """End the tests that still run."""
+        """End what still runs."""
+        if self._trials_timer is not None:
+            self._trials_timer.cancel()
         for test in self._tests:
             test.cancel()
         await asyncio.gather(*self._tests, return_exceptions=True)
@@ -98,19 +130,21 @@ class MeshWatch:
     # As the hub's application.
 
     def admit(self, application: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Turn away whoever runs other versions."""
+        """Turn away whoever runs other versions, or is no joiner."""
         theirs = application.get("versions")
         sentence = mismatch(versions(), theirs if isinstance(theirs, dict) else {})
         if sentence is not None:
             raise Refused("version", sentence)
+        try:
+            read_message(application, JoinerHello)
+        except RemoteProtocolError as error:
+            raise Refused("protocol", f"The head cannot read what this joiner says of itself ({error}).") from error
         return {}
 
     def node_joined(self, node: Node, application: Mapping[str, Any]) -> None:
         """A joiner has its number."""
-        cpus, gpus = (application.get(name) for name in ("cpus", "gpus"))
-        self._joiners[node.id] = _Joiner(
-            node, cpus if isinstance(cpus, int) else 1, gpus if isinstance(gpus, int) else 0
-        )
+        hello: JoinerHello = read_message(application, JoinerHello)
+        self._joiners[node.id] = _Joiner(node, hello.cpus, hello.gpus)
 
     def node_ready(self, node: Node) -> None:
         """Everyone listens for a joiner."""
@@ -127,121 +161,82 @@ class MeshWatch:
         joiner = self._joiners.get(node.id)
         if joiner is None:
             return
-        if body.get("ray") == "up" and joiner.state != "joining":
-            test = asyncio.create_task(self._test(joiner))
-            self._tests.add(test)
-            test.add_done_callback(self._tests.discard)
-        elif body.get("ray") == "down":
-            joiner.state = "restarting"
-            reason = str(body.get("reason", ""))[:LONGEST_REASON]
-            joiner.warning = "".join(letter if letter.isprintable() else " " for letter in reason)
-            log.warning("Ray on %s is down: %s", node.name, joiner.warning)
-            self._on_node_lost(node.name)
-        elif isinstance(question := body.get("probed"), int):
-            answer = self._answers.get(question)
-            if answer is not None and not answer.done():
-                answer.set_result(pairs(body.get("failed")))
+        match read_message(body, FromJoiner):
+            case RayIsUp() if joiner.state != "joining":
+                test = asyncio.create_task(self._test(joiner))
+                self._tests.add(test)
+                test.add_done_callback(self._tests.discard)
+            case RayIsDown(reason=reason):
+                joiner.state = "restarting"
+                joiner.warning = "".join(char if char.isprintable() else " " for char in reason[:LONGEST_REASON])
+                log.warning("Ray on %s is down: %s", node.name, joiner.warning)
+                self._on_node_lost(node.name)
+            case Dialed(question=question, failed=failed):
+                answer = self._answers.get(question)
+                if answer is not None and not answer.done():
+                    answer.set_result(failed)
 
-    # Starting and testing.
+    # Starting, testing and showing.
+
+    def _send(self, node_id: int, message: msgspec.Struct) -> None:
+        self.hub.message(NodeId(node_id), written(message))
 
     def _start_if_due(self, joiner: _Joiner) -> None:
         if self._head is not None and joiner.ready and joiner.state == "joining":
             joiner.state = "starting"
             gcs = f"{self.hub.node.address}:{self._head.ports['GCS']}"
-            start = {"gcs": gcs, "token": self.token, "secrets": self._secrets}
-            self.hub.message(joiner.node.id, {"start": start})
+            self._send(joiner.node.id, StartRay(gcs, self.token, self._secrets))
+
+    def _send_trials(self) -> None:
+        """Send what changed, and look again as long as something did."""
+        changed = False
+        for joiner in self._joiners.values():
+            trial = self._trials.get(joiner.node.name)
+            if trial != joiner.trial:
+                joiner.trial = trial
+                self._send(joiner.node.id, RunsTrial(trial))
+                changed = True
+        loop = asyncio.get_running_loop()
+        self._trials_timer = loop.call_later(TRIALS_EVERY_S, self._send_trials) if changed else None
 
     async def _test(self, joiner: _Joiner) -> None:
-        """See that everyone reaches a joiner whose Ray is up, and it everyone; then it counts as up."""
+        """See that everyone reaches a joiner whose Ray is up, and it everyone; then it counts as up.
+
+        What the others can reach of each other was tested when they came.
+        """
         assert self._head is not None
         others = [self._head] + [other.reachable for other in self._joiners.values() if other.state == "up"]
-        probes = plan(joiner.reachable, others)
-        failed: list[Probe] = []
-        sources = {probe.source for probe in probes}
-        for result in await asyncio.gather(*(self._dial_from(source, probes) for source in sources)):
-            failed += result
-        joiner.warning = failure_sentence(failed, [joiner.reachable, *others])
+        newcomer = joiner.reachable
+        failures = await asyncio.gather(
+            self._failures(newcomer, others), *(self._failures(other, [newcomer]) for other in others)
+        )
+        joiner.warning = next((sentence for found in failures for sentence in found), None)
         joiner.state = "up" if joiner.warning is None else "unreachable"
         log.info("%s is %s", joiner.node.name, joiner.warning or "up")
 
-    async def _dial_from(self, source: int, probes: list[Probe]) -> list[Probe]:
-        """The probes that this node should carry out and that fail."""
-        mine = [probe for probe in probes if probe.source == source]
+    async def _failures(self, source: Reachable, targets: Iterable[Reachable]) -> list[str]:
+        """A sentence for each port of these nodes that `source` cannot dial."""
+        dials = [(target, role, port) for target in targets for role, port in target.ports.items()]
+        failed = await self._dial_from(source.id, [(target.id, port) for target, _, port in dials])
+        return [
+            f"{source.name} cannot reach {target.name}'s {role} port {port}: trials may fail there; end the joiner and"
+            " run it again."
+            for target, role, port in dials
+            if (target.id, port) in failed
+        ]
+
+    async def _dial_from(self, source: int, targets: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Those of the targets, each a node and a port, that the node `source` cannot dial."""
         if source == HUB:
-            codes = await asyncio.gather(*(self.hub.probe(NodeId(p.target), p.port, PROBE_S) for p in mine))
-            return [probe for probe, code in zip(mine, codes, strict=True) if code is not None]
+            codes = await asyncio.gather(*(self.hub.probe(NodeId(node), port, DIAL_S) for node, port in targets))
+            return [target for target, code in zip(targets, codes, strict=True) if code is not None]
         question = next(self._questions)
         answer: asyncio.Future[list[tuple[int, int]]] = asyncio.get_running_loop().create_future()
         self._answers[question] = answer
-        targets = [[probe.target, probe.port] for probe in mine]
-        self.hub.message(NodeId(source), {"probe": question, "targets": targets})
+        self._send(source, Dial(question, targets))
         try:
-            failed = await asyncio.wait_for(answer, 2 * PROBE_S)
+            return await asyncio.wait_for(answer, 2 * DIAL_S)
         except TimeoutError:
-            return mine
+            return targets
         finally:
             del self._answers[question]
-        return [probe for probe in mine if (probe.target, probe.port) in failed]
-
-
-def _seen_from_there(traffic: Traffic) -> dict[str, int]:
-    """A node's bytes: what the hub received it sent."""
-    return {
-        "bytes_sent": traffic.received,
-        "bytes_received": traffic.sent,
-        "control_sent": traffic.control_received,
-        "control_received": traffic.control_sent,
-    }
-
-
-@dataclass(frozen=True, slots=True)
-class Reachable:
-    """A node whose Ray is up, and the ports of it that others must be able to dial, by what they are for."""
-
-    id: int
-    name: str
-    ports: Mapping[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """One dial: from the node `source` to a port of the node `target`."""
-
-    source: int
-    target: int
-    port: int
-
-
-def plan(newcomer: Reachable, others: Iterable[Reachable]) -> list[Probe]:
-    """Every dial between a newcomer and the others, in both directions."""
-    probes = []
-    for other in others:
-        probes += [Probe(other.id, newcomer.id, port) for port in newcomer.ports.values()]
-        probes += [Probe(newcomer.id, other.id, port) for port in other.ports.values()]
-    return probes
-
-
-def failure_sentence(failed: Iterable[Probe], nodes: Iterable[Reachable]) -> str | None:
-    """One sentence for the first dial that failed, None when none did."""
-    known = {node.id: node for node in nodes}
-    for probe in failed:
-        source, target = known.get(probe.source), known.get(probe.target)
-        if source is None or target is None:
-            continue
-        port = next((f"{role} port" for role, port in target.ports.items() if port == probe.port), "port")
-        return (
-            f"{source.name} cannot reach {target.name}'s {port} {probe.port}: trials may fail there; "
-            f"end the joiner and run it again."
-        )
-    return None
-
-
-def pairs(value: object) -> list[tuple[int, int]]:
-    """The (node, port) pairs in what a peer sent; what is no pair of numbers is left out."""
-    if not isinstance(value, list):
-        return []
-    return [
-        (item[0], item[1])
-        for item in value
-        if isinstance(item, list) and len(item) == 2 and all(isinstance(number, int) for number in item)
-    ]

@@ -1,14 +1,14 @@
-"""The words that start Ray on a node: its ports, its arguments and its environment. Nothing here starts anything.
+"""What starts Ray on a node: its ports, its arguments and its environment. Nothing here starts anything.
 
-Every port a node opens lies in the node's own block, so that no two nodes need the same one: the other nodes' agents
-listen there (DESIGN section 3). Places inside a block are fixed, so anyone can tell them from the block alone:
+Every port that a node opens lies in the node's own block, so that no two nodes need the same one: the other nodes'
+agents listen there. Places inside a block are fixed, so the block alone says where everything is:
 
     +0 GCS (head)      +1 dashboard (head)     +2 node manager            +3 object manager
     +4 metrics export  +5 agent, HTTP          +6 agent, gRPC             +7 runtime environment agent
     +8 … the end       worker processes: slots, actors, drivers
 
-Names of flags and variables are Ray's (`ray start --help`, ray_config_def.h, 2.60); the time limits were found by
-trial: with them a tunnel that stalls for 90 s costs no task.
+Flags and variables are named by Ray (`ray start --help`, ray_config_def.h, 2.60). The time limits were found by
+experiment: with them a tunnel that stalls for 90 s costs no task.
 """
 
 from __future__ import annotations
@@ -21,12 +21,10 @@ from tunnel.nodes import PortBlock, block_size
 
 __all__ = [
     "RayPorts",
-    "head_command",
-    "joiner_command",
     "ports_needed",
-    "quick_imports",
     "ray_environment",
     "required_ports",
+    "start_command",
 ]
 
 _FIXED_PORTS = 8
@@ -37,7 +35,9 @@ _SHORTEST_TOKEN = 32  # characters; Ray refuses shorter ones
 _ENVIRONMENT: Mapping[str, str] = {
     "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
-    # `ray start` would wait up to 30 s on SIGTERM for a node to drain; the engine has drained it by then.
+    # Ray would want the same patch release of Python on every node; what it pickles only needs the same minor version.
+    "RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL": "minor",
+    # On SIGTERM `ray start` would wait up to 30 s for its node to drain, which the engine has seen to by then.
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
     "RAY_health_check_initial_delay_ms": "10000",
     "RAY_health_check_period_ms": "10000",
@@ -49,13 +49,12 @@ _ENVIRONMENT: Mapping[str, str] = {
     "RAY_grpc_client_keepalive_timeout_ms": "180000",
     "RAY_gcs_rpc_server_reconnect_timeout_s": "240",
     "RAY_gcs_server_request_timeout_seconds": "180",
-    # A pull or push that is late is repeated whole (ray#56523): a slow link needs longer than the default 10 s.
+    # A pull or push that is late starts again from its first byte (ray#56523), so a slow link needs more than 10 s.
     "RAY_object_manager_pull_timeout_ms": "300000",
     "RAY_object_manager_push_timeout_ms": "300000",
 }
 
-# What would bend this Ray when a kernel or an outer Ray left it in the environment, and our own secrets, which no
-# worker needs.
+# Left in the environment by a kernel or by another Ray, these would mislead this one; our own secrets no worker needs.
 _NOT_INHERITED = frozenset(
     {
         "RAY_ADDRESS",
@@ -66,7 +65,7 @@ _NOT_INHERITED = frozenset(
         "NGROK_AUTHTOKEN",
     }
 )
-_INLINE_BACKEND = "module://"  # MPLBACKEND of a kernel: a module a Ray worker may not have
+_INLINE_BACKEND = "module://"  # how a kernel's MPLBACKEND starts: it names a module that a worker may not have
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,7 @@ class RayPorts:
     """Each port of one Ray node, as `ray start` names them."""
 
     gcs: int  # head only
-    dashboard: int  # head only; nothing listens there, it is named so that Ray's default is not used
+    dashboard: int  # head only; nothing listens there, but unnamed it would be Ray's default
     node_manager: int
     object_manager: int
     metrics_export: int
@@ -104,73 +103,33 @@ class RayPorts:
 
 
 def ports_needed(num_cpus: int) -> int:
-    """Give the size of the block for a node of that many CPUs: 8 + 2 x num_cpus + 16, rounded up."""
+    """The size of the block for a node of this many CPUs, 0 included: 8 + 2 x num_cpus + 16, rounded up."""
     return block_size(_FIXED_PORTS + 2 * num_cpus + _SPARE_WORKER_PORTS)
 
 
 def required_ports(ports: RayPorts, *, head: bool) -> dict[str, int]:
-    """Name the ports every other node must be able to dial as soon as this one's Ray is up."""
+    """The ports, by what they are for, that every other node must be able to dial once this node's Ray is up."""
     required = {"node manager": ports.node_manager, "object manager": ports.object_manager}
     return {"GCS": ports.gcs, **required} if head else required
 
 
-def head_command(
-    ports: RayPorts, *, node_ip: str, node_name: str, num_cpus: int, num_gpus: int | None, temp_dir: str
-) -> list[str]:
-    """Build the arguments that start Ray's head node in the foreground; `num_gpus=None` lets Ray count them."""
-    return [
-        *_start(ports, node_ip, node_name, num_cpus, num_gpus, temp_dir),
-        "--head",
-        f"--port={ports.gcs}",
-        f"--dashboard-port={ports.dashboard}",
-        "--include-dashboard=false",
-        "--no-monitor",  # the autoscaler's: nothing here scales by itself, and it costs a second and 85 MB
-    ]
-
-
-def joiner_command(
+def start_command(
     ports: RayPorts,
     *,
     node_ip: str,
     node_name: str,
-    head_address: str,
+    head_address: str | None,
     num_cpus: int,
     num_gpus: int | None,
     temp_dir: str,
 ) -> list[str]:
-    """Build the arguments that join Ray's head at `head_address` (`127.77.0.1:port` of its GCS), in the foreground."""
-    return [
-        *_start(ports, node_ip, node_name, num_cpus, num_gpus, temp_dir),
-        f"--address={head_address}",
-    ]
+    """The arguments that start Ray on a node in the foreground.
 
-
-def ray_environment(token: str, base: Mapping[str, str]) -> dict[str, str]:
-    """Give the environment of every Ray process of a cluster, drivers included, made from `base`.
-
-    `token` (32 characters or more) is what Ray's processes prove themselves with; it must never stand in an argv.
+    `head_address` is where the head's GCS listens (`127.77.0.1:port`), None for the head itself; `num_gpus=None` lets
+    Ray count them.
     """
-    if len(token) < _SHORTEST_TOKEN:
-        raise ValueError(f"Ray's token must have {_SHORTEST_TOKEN} characters or more")
-    inherited = {
-        name: value
-        for name, value in base.items()
-        if name not in _NOT_INHERITED and not (name == "MPLBACKEND" and value.startswith(_INLINE_BACKEND))
-    }
-    return {**inherited, **_ENVIRONMENT, "RAY_AUTH_TOKEN": token}
-
-
-def quick_imports(environment: Mapping[str, str]) -> dict[str, str]:
-    """Give the environment with the folder on PYTHONPATH whose modules spare Ray's processes a second (`lazy`)."""
-    folders = [f"{__file__.rpartition('/')[0]}/lazy", environment.get("PYTHONPATH", "")]
-    return {**environment, "PYTHONPATH": ":".join(filter(None, folders))}
-
-
-def _start(
-    ports: RayPorts, node_ip: str, node_name: str, num_cpus: int, num_gpus: int | None, temp_dir: str
-) -> list[str]:
     # -P: a file of the user's called random.py beside the notebook must not become Ray's.
-    return [
+    command = [
         *(sys.executable, "-P", "-m", "ray.scripts.scripts", "start", "--block"),
         f"--node-ip-address={node_ip}",
         f"--node-name={node_name}",
@@ -185,7 +144,33 @@ def _start(
         f"--runtime-env-agent-port={ports.runtime_env_agent}",
         f"--min-worker-port={ports.min_worker}",
         f"--max-worker-port={ports.max_worker}",
-        # It sends all that workers print to the GCS, through the tunnel, for drivers that show it: ours do not. It
-        # costs half a second of CPU and 46 MB a node.
+        # The monitor sends all that workers print through the tunnel to the GCS, for drivers that show it, which ours
+        # do not. It costs half a second of CPU and 46 MB on each node.
         "--include-log-monitor=false",
     ]
+    if head_address is not None:
+        return [*command, f"--address={head_address}"]
+    return [
+        *command,
+        "--head",
+        f"--port={ports.gcs}",
+        f"--dashboard-port={ports.dashboard}",
+        "--include-dashboard=false",
+        # The monitor is the autoscaler's: nothing here scales by itself, and it costs a second of CPU and 85 MB.
+        "--no-monitor",
+    ]
+
+
+def ray_environment(token: str, base: Mapping[str, str]) -> dict[str, str]:
+    """The environment of every Ray process of a cluster, drivers included, made from `base`.
+
+    With `token` (32 characters or more) Ray's processes prove themselves to each other; it must never be in an argv.
+    """
+    if len(token) < _SHORTEST_TOKEN:
+        raise ValueError(f"Ray's token must have {_SHORTEST_TOKEN} characters or more")
+    inherited = {
+        name: value
+        for name, value in base.items()
+        if name not in _NOT_INHERITED and not (name == "MPLBACKEND" and value.startswith(_INLINE_BACKEND))
+    }
+    return {**inherited, **_ENVIRONMENT, "RAY_AUTH_TOKEN": token}

@@ -32,8 +32,9 @@ __all__ = ["RayProcess", "check_ports_free", "decisive_line"]
 _log = logging.getLogger(__name__)
 
 _ADDRESS_FILE = "ray_current_cluster"  # Ray writes it into its temp dir once its node is registered with the head
-_START_S = 90.0  # Ray itself gives up after 30 to 45 s
-_GAVE_UP = "timed out during startup"  # what it then says
+# Ray itself gives up after 30 to 45 s, and then says this.
+_START_S = 90.0
+_GAVE_UP = "timed out during startup"
 _TRIES = 3
 _STOP_S = 15.0
 _POLL_S = 0.05
@@ -71,7 +72,7 @@ class RayProcess:
             try:
                 await self._start_once(timeout_s)
             except ClusterError:
-                check_ports_free(self._ports)  # where a program took one in the meantime, that says more
+                check_ports_free(self._ports)  # if a program took one in the meantime, that error says more
                 if not tries_left or _GAVE_UP not in self.last_words():
                     raise
                 _log.warning("Ray gave up, as it does on a busy machine: it is started again")
@@ -108,7 +109,7 @@ class RayProcess:
                 await self.stop()
 
     async def wait(self) -> int:
-        """Wait until Ray has ended, for whatever reason, and give its exit code (128 + n for signal n)."""
+        """Wait until Ray has ended, for whatever reason; returns its exit code (128 + n for signal n)."""
         if self._process is None:
             raise RuntimeError("RayProcess.start was not called")
         return await self._process.wait()
@@ -128,7 +129,7 @@ class RayProcess:
         await asyncio.to_thread(shutil.rmtree, self._temp_dir, ignore_errors=True)
 
     def last_words(self) -> str:
-        """Give the decisive line of what Ray printed."""
+        """The decisive line of what Ray printed."""
         with self.log.open("rb") as file:
             file.seek(max(0, self.log.stat().st_size - _LOG_TAIL))
             return decisive_line(file.read().decode(errors="replace"))
@@ -144,8 +145,8 @@ class RayProcess:
 def check_ports_free(ports: RayPorts) -> None:
     """Raise PortTakenError when another program listens at a port that Ray must have.
 
-    Ray binds them to every address, needs up to 40 s to notice, and then does not say which it was. Of the ports for
-    workers it takes those that are free.
+    Ray binds them to every address, takes up to 40 s to notice, and does not say which one it was. Of the ports for
+    workers it uses those that are free.
     """
     for port in range(ports.gcs, ports.min_worker):
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:

@@ -12,37 +12,41 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from raycolab.errors import ClusterError, RaycolabError
-from raycolab.files import bug_sentence, spell_everything
+from raycolab.files import crash_report, escape_unencodable
 from raycolab.node import api
 from raycolab.node.data_dir import DataDir
 from raycolab.node.head import HeadOptions, HeadSupervisor
 from raycolab.node.joiner import JoinerOptions, JoinerSupervisor
-from raycolab.node.keeping import Keeper
 from raycolab.node.launch import ADDRESS_VARIABLE, Task, announce, read_task
 from raycolab.node.lifeline import die_with_parent
 from raycolab.node.rpc import OTHER_VERSION, Channel, Server
-from raycolab.node.trial_sign import newest_sign
+from raycolab.node.snapshots import Snapshots
 from tunnel.address import JoinAddress
 
 __all__ = ["main"]
 
 log = logging.getLogger("raycolab")
 
+Options = TypeVar("Options", HeadOptions, JoinerOptions)
+
 
 def main(run_dir: Path) -> int:
     """Carry the task out; returns the exit code."""
     die_with_parent(os.getppid())
-    spell_everything()
-    task = read_task(run_dir)
-    log_path = Path(task.log) if task.log else run_dir / "supervisor.log"
-    _log_to(log_path)
+    escape_unencodable()
+    try:
+        task = read_task(run_dir)
+    except RaycolabError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    _log_to(Path(task.log) if task.log else run_dir / "supervisor.log")
     run = _head if task.role == "head" else _joiner
     try:
         _event_loop_run(run(task, run_dir))
@@ -51,25 +55,24 @@ def main(run_dir: Path) -> int:
         announce(task, "failed", **msgspec.to_builtins(api.Problem.of(error)))
         return error.exit_code
     except Exception as error:
-        log.exception("unforeseen")
-        announce(task, "failed", error=bug_sentence(error), kind="RaycolabError", exit_code=1)
+        log.exception("unexpected")
+        announce(task, "failed", error=crash_report(error), kind="RaycolabError", exit_code=1)
         return 1
     return 0
 
 
 async def _head(task: Task, run_dir: Path) -> None:
     data_dir = DataDir(task.data_dir)
-    fields = {**task.options, "secrets": tuple(task.options.get("secrets", ()))}
-    options = HeadOptions(**fields)
+    options = _options(task.options, HeadOptions)
     with data_dir.lock():
-        keeper = Keeper.chosen(data_dir, options.store, run_dir, os.environ)
+        keeper = Snapshots.chosen(data_dir, options.store, run_dir, os.environ)
         notes: list[str] = []
         if keeper is not None:
             restoring = asyncio.create_task(keeper.restore())
             _on_signals(restoring.cancel)
             try:
                 notes = await restoring
-            except asyncio.CancelledError:  # told to end before it began
+            except asyncio.CancelledError:  # a signal ended it before it began
                 return
         for note in notes:
             log.info("%s", note)
@@ -80,10 +83,9 @@ async def _head(task: Task, run_dir: Path) -> None:
 
 async def _joiner(task: Task, run_dir: Path) -> None:
     address = JoinAddress.parse(os.environ.pop(ADDRESS_VARIABLE, ""))
-    fields = {**task.options, "secrets": tuple(task.options.get("secrets", ()))}
     joiner = JoinerSupervisor(
         address,
-        JoinerOptions(**fields),
+        _options(task.options, JoinerOptions),
         run_dir,
         os.environ,
         lambda state, text: announce(task, state, text=text, at=time.time()),
@@ -93,7 +95,7 @@ async def _joiner(task: Task, run_dir: Path) -> None:
         if api.decode_known(body, api.JoinerState) is None:
             raise ClusterError(OTHER_VERSION)
         name = joiner.node.name if joiner.node else None
-        return api.encode(api.JoinerFacts(joiner.state, name, newest_sign(joiner.signs)))
+        return api.encode(api.JoinerFacts(joiner.state, name, joiner.trial))
 
     control = Server(run_dir / "control", answer)
     await control.start()
@@ -104,6 +106,13 @@ async def _joiner(task: Task, run_dir: Path) -> None:
         announce(task, "ended", text="This machine is no longer part of the cluster.", reason=reason, at=time.time())
     finally:
         await control.close()
+
+
+def _options(given: Mapping[str, Any], kind: type[Options]) -> Options:
+    try:
+        return msgspec.convert(given, kind)
+    except msgspec.ValidationError as error:
+        raise ClusterError(f"The options of this node cannot be read ({error}): start it again.") from error
 
 
 def _on_signals(stop: Callable[[], object]) -> None:

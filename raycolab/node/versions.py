@@ -8,16 +8,16 @@ from importlib import metadata
 
 __all__ = ["mismatch", "versions"]
 
-_LONGEST_VERSION = 40  # characters of what a joiner says
-_CURES = {
-    "python": ("Python", "give the joiner a runtime with Python {0}"),
+_LONGEST_VERSION = 40  # characters of what a joiner claims to have
+_RULES = {  # what each is called, and the cure, for the version that the joiner needs
+    "python": ("Python", "give the joiner a runtime with any Python {0}"),
     "ray": ("Ray", "run `pip install ray=={0}` on the joiner"),
     "raycolab": ("raycolab", "install raycolab {0} on the joiner"),
 }
 
 
 def versions() -> dict[str, str]:
-    """Version of raycolab, ray and Python here; nothing of them is imported."""
+    """The versions of raycolab, Ray and Python here; neither package is imported."""
     return {
         "raycolab": metadata.version("raycolab"),
         "ray": metadata.version("ray"),
@@ -26,15 +26,21 @@ def versions() -> dict[str, str]:
 
 
 def mismatch(head: Mapping[str, str], joiner: Mapping[str, object]) -> str | None:
-    """What a joiner of other versions is told; None when it fits.
+    """The sentence for a joiner whose versions do not fit the head's; None when they do.
 
-    Ray compares itself and Python down to the patch (`ray._private.utils.check_version_info`), so this does too.
+    Of Python the patch release may differ, as Ray is told too (RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL, `ray_command`).
     """
-    for name, (label, cure) in _CURES.items():
-        if joiner.get(name) != head[name]:
+    for name, (label, cure) in _RULES.items():
+        needed = _what_counts(name, head[name])
+        if _what_counts(name, joiner.get(name)) != needed:
             theirs = str(joiner.get(name, "none"))[:_LONGEST_VERSION]
             return (
-                f"The head has {label} {head[name]} and this joiner {theirs}, which cannot form one cluster: "
-                f"{cure.format(head[name])}, then join again."
+                f"The head has {label} {head[name]} and this joiner {theirs}, which cannot form one cluster:"
+                f" {cure.format(needed)}, then join again."
             )
     return None
+
+
+def _what_counts(name: str, version: object) -> object:
+    """`3.11` of Python's `3.11.7`; of all else the whole version."""
+    return ".".join(version.split(".")[:2]) if name == "python" and isinstance(version, str) else version

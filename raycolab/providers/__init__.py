@@ -10,14 +10,20 @@ from pathlib import Path
 
 from raycolab.errors import UsageError
 from raycolab.providers.base import Provider, bind_failure, check_free
-from raycolab.providers.direct import DirectProvider
-from raycolab.providers.ngrok import NgrokProvider
-from raycolab.providers.ngrok_errors import edge_sentence, ngrok_sentence
-from raycolab.providers.unix import UnixProvider
+from raycolab.providers.direct import DirectProvider, UnixProvider
+from raycolab.providers.ngrok import (
+    AGENT_PATH_VARIABLE,
+    TOKEN_PAGE,
+    TOKEN_VARIABLE,
+    NgrokProvider,
+    edge_sentence,
+    ngrok_sentence,
+)
 
 __all__ = [
     "AGENT_PATH_VARIABLE",
     "PROVIDER_NAMES",
+    "TOKEN_PAGE",
     "TOKEN_VARIABLE",
     "Provider",
     "bind_failure",
@@ -28,8 +34,6 @@ __all__ = [
 ]
 
 PROVIDER_NAMES = ("auto", "ngrok", "direct", "unix")
-TOKEN_VARIABLE = "NGROK_AUTHTOKEN"
-AGENT_PATH_VARIABLE = "PYNGROK_NGROK_PATH"
 
 
 def choose_provider(

@@ -100,8 +100,7 @@ def bind_failure(listen: Listen, error: OSError) -> RaycolabError:
                 " another path."
             )
         return PortTakenError(
-            f"Port {listen.port} on {listen.host} is in use by {_holder(listen.port)}, so the head cannot"
-            " listen there:"
+            f"Port {listen.port} on {listen.host} is in use by {_holder(listen.port)}, so the head cannot listen there:"
             " stop that program, or give --listen another port (port 0 takes any free one)."
         )
     if error.errno == errno.EADDRNOTAVAIL:

@@ -1,9 +1,12 @@
 """The provider for a head behind NAT: ngrok's edge takes joiners' WebSockets to the hub, by pyngrok.
 
-This is the only module that imports pyngrok, and it does so when the agent starts. pyngrok would put the
-authtoken in the agent's argv, and the agent repeats a refused one on stderr and in its log; so the token goes
-into a config file of mode 0600, a two-line launcher drops stderr, and pyngrok's copy of the agent's log goes
-nowhere.
+This is the only module that imports pyngrok, and it does so when the agent starts. pyngrok would put the authtoken in
+the agent's argv, and the agent repeats a refused one on stderr and in its log. So the token goes into a private config
+file, a two-line launcher drops stderr, and pyngrok's copy of the agent's log goes nowhere.
+
+Also here is what ngrok's error codes mean for the person at the keyboard: one sentence each, with the cure. The code
+(`ERR_NGROK_105`) is ngrok's stable identifier; its text changes and may repeat the authtoken, so it is not shown.
+Sources: https://ngrok.com/docs/errors.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -25,8 +29,8 @@ import psutil
 import yaml
 
 from raycolab.errors import ClusterError, RaycolabError, UsageError
+from raycolab.files import write_private
 from raycolab.providers.direct import websocket_url
-from raycolab.providers.ngrok_errors import DOMAIN_NOT_OURS, STILL_ONLINE, TOKEN_PAGE, ngrok_code, ngrok_sentence
 from tunnel.listen import Listen, TcpListen
 
 if TYPE_CHECKING:
@@ -34,9 +38,22 @@ if TYPE_CHECKING:
     from pyngrok.log import NgrokLog
     from pyngrok.process import NgrokProcess
 
-__all__ = ["NgrokProvider", "agent_places"]
+__all__ = [
+    "AGENT_PATH_VARIABLE",
+    "DOMAIN_NOT_OURS",
+    "STILL_ONLINE",
+    "TOKEN_PAGE",
+    "TOKEN_VARIABLE",
+    "NgrokProvider",
+    "edge_sentence",
+    "ngrok_code",
+    "ngrok_sentence",
+]
 
-START_TIMEOUT_S = 30  # until ngrok's edge has taken the agent; the agent itself retries without end
+TOKEN_VARIABLE = "NGROK_AUTHTOKEN"
+AGENT_PATH_VARIABLE = "PYNGROK_NGROK_PATH"
+
+START_TIMEOUT_S = 30  # until ngrok's edge has accepted the agent, which itself retries without end
 REQUEST_TIMEOUT_S = 15.0  # one request to the agent's local API, which asks the edge
 DOWNLOAD_TIMEOUT_S = 180.0  # of the agent, about 12 MB
 # A dead head's address is free again once ngrok has noticed, 5 to 10 s later as people report.
@@ -45,7 +62,7 @@ ONLINE_RETRY_S = 3.0
 STOP_TIMEOUT_S = 5.0  # the agent tells the edge that it leaves, which frees the address at once
 WATCH_INTERVAL_S = 0.5  # between two looks at whether the agent lives
 ERROR_CHARACTERS = 200  # of an agent's error that a person is shown
-LOG_LINES = 20  # how many of the agent's log lines pyngrok keeps; we read each as it comes
+LOG_LINES = 20  # of the agent, kept by pyngrok; each is read as it comes
 
 LAUNCHER = """#!/bin/sh
 # Starts the ngrok agent, which repeats a refused authtoken on stderr: that must reach no log.
@@ -54,19 +71,89 @@ exec {agent} "$@" 2>/dev/null
 """
 DOWNLOAD = "import sys; from pyngrok import installer; installer.install_ngrok(sys.argv[1])"
 
+TOKEN_PAGE = "https://dashboard.ngrok.com/get-started/your-authtoken"
+DIRECT = "start the head with --provider direct where joiners can reach it"
+NOT_OURS = (
+    "This ngrok account does not own the address that --url names: take one listed at"
+    " https://dashboard.ngrok.com/domains, or leave --url out and ngrok gives the account's own."
+)
+
+DOMAIN_NOT_OURS = frozenset({"ERR_NGROK_313", "ERR_NGROK_314", "ERR_NGROK_319", "ERR_NGROK_320"})
+"""The codes for an address that the account may not open (another plan, another account, never reserved)."""
+
+STILL_ONLINE = "ERR_NGROK_334"
+"""The code for an address that another agent has, or had when it died: ngrok frees it within seconds."""
+
+TOO_MANY_REQUESTS = (
+    "ngrok holds this account back because it made too many requests in a short time: wait a minute and try again; the"
+    " limit resets by itself."
+)
+TOO_OLD = (
+    "The ngrok agent on this machine is too old for ngrok's service: delete it (PYNGROK_NGROK_PATH, or"
+    " ~/.config/ngrok/ngrok) and start the head again, which downloads the current one."
+)
+
+SENTENCES = {
+    "ERR_NGROK_105": (
+        f"ngrok says that what was given is no authtoken: copy it again from {TOKEN_PAGE} into NGROK_AUTHTOKEN and"
+        " start the head again."
+    ),
+    "ERR_NGROK_107": (
+        "ngrok no longer accepts this authtoken, which was reset or revoked: copy the current one from"
+        f" {TOKEN_PAGE} into NGROK_AUTHTOKEN and start the head again."
+    ),
+    "ERR_NGROK_4018": (
+        "ngrok needs a verified account and its authtoken: sign up at https://dashboard.ngrok.com/signup, put the token"
+        f" from {TOKEN_PAGE} into NGROK_AUTHTOKEN and start the head again."
+    ),
+    "ERR_NGROK_108": (
+        "This ngrok account already runs as many agents as its plan allows: shut another head down, or stop an agent at"
+        " https://dashboard.ngrok.com/agents, and start this head again."
+    ),
+    "ERR_NGROK_120": TOO_OLD,
+    "ERR_NGROK_121": TOO_OLD,
+    "ERR_NGROK_334": (
+        "This ngrok address is already online: another head of this account uses it, or one that just died still holds"
+        " it. Shut the other one down (https://dashboard.ngrok.com/agents lists it), or wait a minute, and start this"
+        " head again."
+    ),
+    "ERR_NGROK_725": (
+        "This ngrok account has used up its traffic for the month: wait for the next one, look at"
+        f" https://dashboard.ngrok.com/billing, or {DIRECT}."
+    ),
+    "ERR_NGROK_727": (
+        "This ngrok account has used up its requests for the month: wait for the next one, look at"
+        f" https://dashboard.ngrok.com/billing, or {DIRECT}."
+    ),
+    "ERR_NGROK_702": TOO_MANY_REQUESTS,
+    "ERR_NGROK_734": TOO_MANY_REQUESTS,
+    "ERR_NGROK_3200": (
+        "Nothing is online at this ngrok address: the head is not running, or it has a new address. Start it, and use"
+        " the join address it prints."
+    ),
+    "ERR_NGROK_8012": (
+        "ngrok reached the head's machine and nothing listens behind the tunnel: the head is still starting or has"
+        " ended. Wait for its join address, or start it again."
+    ),
+    "ERR_NGROK_8013": (
+        "ngrok opens this kind of endpoint only for accounts with a payment card on file: leave --url out, because"
+        " raycolab needs only the HTTPS endpoint that every account has."
+    ),
+    **dict.fromkeys(DOMAIN_NOT_OURS, NOT_OURS),
+}
 
 log = logging.getLogger("raycolab.ngrok")
 
 
 @dataclass(frozen=True, slots=True)
 class _Refused:
-    """The agent's no to an endpoint."""
+    """An endpoint that the agent did not open, with ngrok's code where it gave one."""
 
     code: str | None
 
 
 class NgrokProvider:
-    """An HTTPS endpoint at ngrok for the hub's local port; with the remembered domain where there is one."""
+    """An HTTPS endpoint at ngrok for the hub's local port, at the remembered domain if there is one."""
 
     name = "ngrok"
     free_month_bytes = 1_000_000_000  # of the free plan, out of the edge in either direction; its pricing page
@@ -84,8 +171,7 @@ class NgrokProvider:
     ) -> None:
         if not token:
             raise UsageError(
-                f"ngrok needs your authtoken: copy it from {TOKEN_PAGE} into the environment variable"
-                " NGROK_AUTHTOKEN,"
+                f"ngrok needs your authtoken: copy it from {TOKEN_PAGE} into the environment variable NGROK_AUTHTOKEN,"
                 " or choose --provider direct."
             )
         self._token = token
@@ -93,8 +179,7 @@ class NgrokProvider:
         # pyngrok knows its processes by this path: one of its own for each head.
         self._launcher = run_dir / "ngrok"
         self._agent_path = agent_path
-        # What was asked for with --url must be had; what is remembered may be lost (another account, another
-        # plan).
+        # An address asked for with --url is required; a remembered one may be gone (another account, another plan).
         self._asked_domain = urlsplit(websocket_url(url)).netloc if url is not None else None
         self._domain = self._asked_domain or remembered.get("domain")
         self._start_timeout_s = start_timeout_s
@@ -104,7 +189,7 @@ class NgrokProvider:
         self._config: PyngrokConfig | None = None
         self._established = False  # the agent's session with the edge stood at least once
         self._last_error = ""  # of the agent, the token taken out
-        self._abandoned = False  # nobody waits for the start any more
+        self._abandoned = False  # the start was given up, so what still comes of it is ended
 
     async def prepare(self) -> Listen:
         """A free loopback port; the agent is there, downloaded if it has to be."""
@@ -117,8 +202,9 @@ class NgrokProvider:
             "update_check": False,
             "console_ui": False,
         }
-        _write_private(self._config_path, yaml.safe_dump({"version": 3, "agent": agent_options}), 0o600)
-        _write_private(self._launcher, LAUNCHER.format(agent=shlex.quote(str(agent))), 0o700)
+        write_private(self._config_path, yaml.safe_dump({"version": 3, "agent": agent_options}))
+        write_private(self._launcher, LAUNCHER.format(agent=shlex.quote(str(agent))))
+        self._launcher.chmod(0o700)
         return TcpListen("127.0.0.1", 0)
 
     async def open(self, bound: Listen) -> str:
@@ -142,7 +228,7 @@ class NgrokProvider:
         return f"The ngrok agent ended (exit status {status}): joiners cannot get through until it is started again."
 
     async def close(self) -> None:
-        """End the agent in peace, which frees its address at once, and remove the file with the token."""
+        """Ask the agent to end, which frees its address at once, and remove the file with the token."""
         if self._process is not None:
             await asyncio.to_thread(self._stop)
             self._process = None
@@ -154,12 +240,13 @@ class NgrokProvider:
         return {"domain": self._domain} if self._domain is not None else {}
 
     async def _default_agent(self) -> Path:
-        """pyngrok's own copy of the agent, downloaded when it is missing."""
-        agent, _ = agent_places()
+        """pyngrok's own copy of the agent, downloaded if it is missing."""
+        from pyngrok import conf
+
+        agent = Path(conf.DEFAULT_NGROK_PATH)
         if os.access(agent, os.X_OK):
             return agent
-        # In a process of its own: pyngrok prints its progress to stdout and unpacks in a shared temporary
-        # folder.
+        # In a process of its own, because pyngrok prints to stdout and unpacks in a shared temporary folder.
         download = await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", DOWNLOAD, str(agent)),
             env={**os.environ, "TMPDIR": str(self._config_path.parent)},
@@ -178,15 +265,13 @@ class NgrokProvider:
                 await download.wait()
         if download.returncode != 0 or not os.access(agent, os.X_OK):
             raise ClusterError(
-                "The ngrok agent is not on this machine and could not be downloaded: check that this session"
-                " reaches"
-                " the internet, or install ngrok and set PYNGROK_NGROK_PATH to it, or choose --provider"
-                " direct."
+                "The ngrok agent is not on this machine and could not be downloaded: check that this session reaches"
+                " the internet, or install ngrok and set PYNGROK_NGROK_PATH to it, or choose --provider direct."
             )
         return agent
 
     async def _launch(self) -> None:
-        """Start the agent; pyngrok's own time limit does not hold while it waits for the agent's next line."""
+        """Start the agent within a time limit; pyngrok's own does not hold while it waits for the agent's next line."""
         self._process, self._established, self._last_error, self._abandoned = None, False, "", False
         starting = asyncio.create_task(asyncio.to_thread(self._start))
         try:
@@ -204,7 +289,7 @@ class NgrokProvider:
             raise
 
     def _start(self) -> NgrokProcess:
-        """Blocking: start the agent and wait until ngrok's edge has taken it."""
+        """Blocking: start the agent and wait until ngrok's edge has accepted it."""
         from pyngrok import ngrok
         from pyngrok.conf import PyngrokConfig
         from pyngrok.exception import PyngrokError
@@ -284,8 +369,7 @@ class NgrokProvider:
             return _refusal(code)
         if self._last_error:
             return ClusterError(
-                "The ngrok agent could not reach ngrok's service: check that this session reaches the"
-                " internet"
+                "The ngrok agent could not reach ngrok's service: check that this session reaches the internet"
                 " (connect.ngrok-agent.com, port 443), or choose --provider direct. The agent said:"
                 f" {_first_line(self._last_error)}"
             )
@@ -322,15 +406,8 @@ class NgrokProvider:
         ngrok.kill(self._config)
 
 
-def agent_places() -> tuple[Path, str]:
-    """Where pyngrok keeps its copy of the agent, and the URL it downloads one from."""
-    from pyngrok import conf, installer
-
-    return Path(conf.DEFAULT_NGROK_PATH), installer.get_ngrok_cdn_url("v3")
-
-
 def _refusal(code: str | None) -> ClusterError:
-    """The sentence for ngrok's no."""
+    """The sentence for what ngrok refused."""
     sentence = ngrok_sentence(code) if code else None
     if sentence is None and code is not None:
         page = f"https://ngrok.com/docs/errors/{code.lower()}"
@@ -352,9 +429,22 @@ def _first_line(text: str) -> str:
     return text.replace("\\r", "").replace("\\n", "\n").strip().partition("\n")[0][:ERROR_CHARACTERS]
 
 
-def _write_private(path: Path, text: str, mode: int) -> None:
-    """Write a file that never had a wider mode than this."""
-    path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with open(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
+def ngrok_code(text: str) -> str | None:
+    """The error code in what ngrok wrote, such as `ERR_NGROK_105`."""
+    found = re.search(r"ERR_NGROK_\d+", text)
+    return found.group(0) if found else None
+
+
+def ngrok_sentence(code: str) -> str | None:
+    """The sentence for a code, or None for one that is not in the table."""
+    sentence = SENTENCES.get(code)
+    return None if sentence is None else f"{sentence} ({code})"
+
+
+def edge_sentence(headers: Mapping[str, str]) -> str | None:
+    """What ngrok's edge says in the headers (lower case) of its answer to a joiner; None when it is not ngrok's."""
+    code = ngrok_code(headers.get("ngrok-error-code", ""))
+    if code is None:
+        return None
+    page = f"https://ngrok.com/docs/errors/{code.lower()}"
+    return ngrok_sentence(code) or f"ngrok did not let this machine through to the head ({code}): {page} says why."

@@ -1,9 +1,8 @@
 """Trials as columns: the table of results, first as plain lists, then as a pandas data frame.
 
-Built column by column, so 100,000 trials take about a second. The plain lists also feed the JSON form,
-which needs no pandas types. Metric and configuration columns get the narrowest type that holds their values
-and "absent": Int64, float64, boolean, string, and object where kinds are mixed (`max_features` of "sqrt" or
-0.5).
+Built column by column, so 100,000 trials take about a second. The plain lists also feed the JSON form, which needs no
+pandas types. Metric and configuration columns get the narrowest type that holds their values and "absent": Int64,
+float64, boolean, string, and object where kinds are mixed (`max_features` of "sqrt" or 0.5).
 """
 
 from __future__ import annotations
@@ -11,37 +10,22 @@ from __future__ import annotations
 import math
 import re
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from raycolab.trials import Metric, TrialRow, TrialState
+from raycolab.trials import Metric, Scalar, TrialRow, TrialState
 
-__all__ = ["Columns", "frame", "on_one_line", "times", "trial_columns"]
+__all__ = ["TIME_COLUMNS", "Columns", "frame", "on_one_line", "times", "trial_columns"]
 
 Columns = dict[str, list[Any]]
 """A column's values by its name; times are seconds since the epoch, absent is None."""
 
-_LEFT: dict[str, Callable[[TrialRow], Any]] = {
-    "model": lambda row: row.model,
-    "dataset": lambda row: row.dataset,
-    "state": lambda row: row.state.value,
-}
-_TIMES: dict[str, Callable[[TrialRow], float | None]] = {
-    "datetime_start": lambda row: row.started_at,
-    "datetime_complete": lambda row: row.ended_at,
-}
-_RIGHT: dict[str, Callable[[TrialRow], Any]] = {
-    "node": lambda row: row.node,
-    "attempts": lambda row: row.attempts,
-    **_TIMES,
-    "duration_s": lambda row: row.duration_s,
-    "error_kind": lambda row: None if row.error_kind is None else row.error_kind.value,
-}
-_TEXTS = ("trial_id", "model", "dataset", "state", "node", "error_kind", "error")
-_FIXED = {"number", "trial_id", "attempts", "duration_s", "error", *_LEFT, *_RIGHT}
+TIME_COLUMNS = ("datetime_start", "datetime_complete")
+_TEXT_COLUMNS = ("trial_id", "model", "dataset", "state", "node", "error_kind", "error")
+_FIXED = {"number", "attempts", "duration_s", *TIME_COLUMNS, *_TEXT_COLUMNS}
 
 _ONE_LINE = "<style>.raycolab-rows{overflow-x:auto}.raycolab-rows :is(th,td){white-space:nowrap!important}</style>"
 
@@ -51,18 +35,34 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 def trial_columns(rows: Sequence[TrialRow], name: str, metric: Metric) -> Columns:
     """The contract's columns in its order; `trial_id` is name and number, `sample_experiment-12`.
 
-    The sweep's metric comes first of the metrics. A metric named like another column is found as
-    `metric/<name>`.
+    The sweep's metric comes first of the metrics. A metric named like another column is found as `metric/<name>`.
     """
-    columns: Columns = {"number": [row.number for row in rows], "trial_id": [f"{name}-{row.number}" for row in rows]}
-    columns |= {column: [value(row) for row in rows] for column, value in _LEFT.items()}
-    for key in dict.fromkeys([metric.name, *_names(row.metrics for row in rows)]):
-        column = f"metric/{key}" if key in _FIXED or key.startswith("config/") else key
-        columns[column] = [row.metrics.get(key) for row in rows]
-    for key in _names(row.config for row in rows if row.config):
-        columns[f"config/{key}"] = [row.config.get(key) if row.config else None for row in rows]
-    columns |= {column: [value(row) for row in rows] for column, value in _RIGHT.items()}
-    columns["error"] = [row.error or _mark(row, metric) for row in rows]
+    metrics = {
+        (f"metric/{key}" if key in _FIXED or key.startswith("config/") else key): [
+            _within_float(row.metrics.get(key)) for row in rows
+        ]
+        for key in dict.fromkeys([metric.name, *_names(row.metrics for row in rows)])
+    }
+    configs = {
+        f"config/{key}": [row.config.get(key) if row.config else None for row in rows]
+        for key in _names(row.config for row in rows if row.config)
+    }
+    columns: Columns = {
+        "number": [row.number for row in rows],
+        "trial_id": [f"{name}-{row.number}" for row in rows],
+        "model": [row.model for row in rows],
+        "dataset": [row.dataset for row in rows],
+        "state": [row.state.value for row in rows],
+        **metrics,
+        **configs,
+        "node": [row.node for row in rows],
+        "attempts": [row.attempts for row in rows],
+        "datetime_start": [row.started_at for row in rows],
+        "datetime_complete": [row.ended_at for row in rows],
+        "duration_s": [row.duration_s for row in rows],
+        "error_kind": [None if row.error_kind is None else row.error_kind.value for row in rows],
+        "error": [row.error or _mark(row, metric) for row in rows],
+    }
     return {_encodable(column): _all_encodable(values) for column, values in columns.items()}
 
 
@@ -95,6 +95,33 @@ def times(seconds: Sequence[float | None]) -> pd.DatetimeIndex:
     return pd.DatetimeIndex(micros.view("datetime64[us]")).tz_localize("UTC")
 
 
+def _names(mappings: Iterable[Iterable[str]]) -> dict[str, None]:
+    """The union of keys, in the order in which they are first met."""
+    names: dict[str, None] = {}
+    for mapping in mappings:
+        names.update(dict.fromkeys(mapping))
+    return names
+
+
+def _within_float(value: Scalar) -> Scalar:
+    """The value of a metric; infinite where no float can hold it, as it is everywhere else."""
+    if isinstance(value, int):
+        try:
+            float(value)
+        except OverflowError:
+            return math.inf if value > 0 else -math.inf
+    return value
+
+
+def _mark(row: TrialRow, metric: Metric) -> str | None:
+    """What marks a COMPLETE trial that can never be best."""
+    value = row.metrics.get(metric.name)
+    if row.state is TrialState.COMPLETE and isinstance(value, (int, float)):
+        number = metric.value_of(row)
+        return None if math.isfinite(number) else f"{metric.name} is {number}: complete, but never best"
+    return None
+
+
 def _all_encodable(values: list[Any]) -> list[Any]:
     """The column without lone surrogates, which neither a data frame nor a file takes; almost always as it is."""
     if all(not isinstance(value, str) or value.isascii() for value in values):
@@ -106,28 +133,12 @@ def _encodable(text: str) -> str:
     return text if text.isascii() else _SURROGATES.sub("\ufffd", text)
 
 
-def _names(mappings: Iterable[Any]) -> dict[str, None]:
-    """The union of keys, in the order they are first met."""
-    names: dict[str, None] = {}
-    for mapping in mappings:
-        names.update(dict.fromkeys(mapping))
-    return names
-
-
-def _mark(row: TrialRow, metric: Metric) -> str | None:
-    """What marks a COMPLETE trial that can never be best."""
-    value = row.metrics.get(metric.name)
-    if row.state is TrialState.COMPLETE and isinstance(value, float) and not math.isfinite(value):
-        return f"{metric.name} is {value}: complete, but never best"
-    return None
-
-
 def _typed(name: str, values: list[Any]) -> Any:
-    if name in _TIMES:
+    if name in TIME_COLUMNS:
         return times(values)
     if name in ("number", "attempts"):
         return np.array(values, dtype=np.int64)
-    if name in _TEXTS:
+    if name in _TEXT_COLUMNS:
         return pd.array(values, dtype="string")
     return _narrowest(values)
 

@@ -14,6 +14,7 @@ from itertools import accumulate
 
 from raycolab.text import duration_text
 from raycolab.trials import FINAL_STATES, TrialRow, TrialState
+from raycolab.view.pages import counted
 
 __all__ = ["compute_line", "most_at_once", "worth_line"]
 
@@ -37,7 +38,7 @@ def worth_line(rows: Iterable[TrialRow], *, nodes: int, head_slots: int, wall_s:
     """
     ended = [row for row in rows if row.state in FINAL_STATES]
     seconds = [row.duration_s or 0.0 for row in ended if row.attempts and row.state in _COMPUTED]
-    line = f"{_count(len(ended), 'trial')}, {_count(nodes, 'tab')}, {duration_text(wall_s)}"
+    line = f"{counted(len(ended), 'trial')}, {counted(nodes, 'tab')}, {duration_text(wall_s)}"
     if nodes < 2 or head_slots < 1 or wall_s <= 0 or not any(seconds):
         return line
     alone_s = max(sum(seconds) / head_slots, *seconds)
@@ -55,10 +56,6 @@ def compute_line(arguments: Mapping[str, object]) -> str:
     parts = [f"{name}={_literal(value)}" for name, value in by_name.items()]
     parts += [f"**{_literal(other)}"] if other else []
     return f"compute({', '.join(parts)})"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _about(seconds: float) -> str:

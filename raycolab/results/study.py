@@ -28,7 +28,7 @@ from raycolab.trials import Metric, TrialRow
 __all__ = ["IMPORTANCE_TRIALS", "Study", "importance_method", "importances", "optuna_study"]
 
 IMPORTANCE_TRIALS = 400
-"""The most trials of a pair that importances are reckoned from, evenly taken: half a second a pair, 2,000 a minute."""
+"""The most trials of a pair that importances are computed from: half a second a pair, where 2,000 take a minute."""
 
 _FEWEST_TRIALS = 4  # fewer say nothing about what mattered
 _STATES = {
@@ -62,12 +62,16 @@ def optuna_study(
     with _quiet():
         study = optuna.create_study(study_name=name, direction=direction)
         for row in rows:
-            _add(study, row, reports.get(row.number, {}), distributions, metric)
+            steps = reports.get(row.number, {})
+            try:
+                study.add_trial(_frozen(row, steps, distributions, metric))
+            except ValueError:  # a value outside its distribution: a space that was declared otherwise before
+                study.add_trial(_frozen(row, steps, {}, metric))
     return study
 
 
 def importances(rows: Sequence[TrialRow], space: Mapping[str, Domain], metric: Metric) -> dict[str, float]:
-    """How much of the metric's variation each parameter explains, largest first, 1 in all; {} where none can be told.
+    """How much of the metric's variation each parameter explains, largest first, 1 in all; {} for too few trials.
 
     By Optuna's `importance_method`. What never varied is left out.
     """
@@ -87,32 +91,12 @@ def importances(rows: Sequence[TrialRow], space: Mapping[str, Domain], metric: M
 
 
 def importance_method() -> str:
-    """What `importances` are by, here: fANOVA where scikit-learn is installed, else PED-ANOVA."""
+    """The method of `importances` here: fANOVA where scikit-learn is installed, else PED-ANOVA."""
     return "fANOVA" if importlib.util.find_spec("sklearn") is not None else "PED-ANOVA"
 
 
-def _add(
-    study: Study,
-    row: TrialRow,
-    reports: Mapping[int, float],
-    distributions: Mapping[str, BaseDistribution],
-    metric: Metric,
-) -> None:
-    config = row.config or {}
-    known = {name: value for name, value in config.items() if name in distributions}
-    try:
-        study.add_trial(_frozen(row, reports, known, distributions, metric))
-    except ValueError:  # a value outside its distribution: a space that was declared otherwise before
-        study.add_trial(_frozen(row, reports, {}, {}, metric, config=dict(config)))
-
-
 def _frozen(
-    row: TrialRow,
-    reports: Mapping[int, float],
-    params: Mapping[str, Any],
-    distributions: Mapping[str, BaseDistribution],
-    metric: Metric,
-    **more: Any,
+    row: TrialRow, reports: Mapping[int, float], distributions: Mapping[str, BaseDistribution], metric: Metric
 ) -> FrozenTrial:
     state, value = _STATES[row.state], metric.value_of(row)
     if state is TrialState.COMPLETE and not math.isfinite(value):
@@ -124,15 +108,17 @@ def _frozen(
     if state.is_finished():  # one that was cancelled or lost before it began has no start, which Optuna needs
         ended = began if ended is None else ended
         began = ended if began is None else began
+    config = dict(row.config or {})
+    params = {name: value for name, value in config.items() if name in distributions}
     return FrozenTrial(
         number=0,  # Optuna's own, given when it is added
         trial_id=0,
         state=state,
         value=value if has_value else None,
-        params=dict(params),
+        params=params,
         distributions={name: distributions[name] for name in params},
         intermediate_values=dict(reports),
-        user_attrs=_attributes(row, metric) | more,
+        user_attrs=_attributes(row, metric) | ({} if params == config else {"config": config}),
         system_attrs={},
         datetime_start=None if state is TrialState.WAITING else _local(began or 0.0),
         datetime_complete=_local(ended or 0.0) if state.is_finished() else None,
@@ -142,9 +128,9 @@ def _frozen(
 def _attributes(row: TrialRow, metric: Metric) -> dict[str, Any]:
     kind = None if row.error_kind is None else row.error_kind.value
     fixed = {"number": row.number, "state": row.state.value, "dataset": row.dataset}
-    told = {"node": row.node, "error_kind": kind, "error": row.error, "same_as": row.same_as}
+    known = {"node": row.node, "error_kind": kind, "error": row.error, "same_as": row.same_as}
     others = {name: value for name, value in row.metrics.items() if name != metric.name}
-    return others | fixed | {name: value for name, value in told.items() if value is not None}
+    return others | fixed | {name: value for name, value in known.items() if value is not None}
 
 
 def _varies(rows: Sequence[TrialRow], name: str) -> bool:
@@ -160,13 +146,13 @@ def _local(seconds: float) -> datetime:
 def _evaluator() -> BaseImportanceEvaluator:
     if importance_method() == "PED-ANOVA":
         return PedAnovaImportanceEvaluator()
-    # Optuna's 64 trees of depth 64 say the same of so few trials, in ten times as long.
+    # Optuna's 64 trees of depth 64 say the same of this few trials, and take ten times as long.
     return FanovaImportanceEvaluator(n_trees=16, max_depth=8, seed=0)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Optuna's log lines and warnings about its own methods say nothing to a reader of results."""
+    """Without Optuna's log lines and its warnings about its own methods, which tell a reader of results nothing."""
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:

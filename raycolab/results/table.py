@@ -1,14 +1,16 @@
-"""What a sweep found, as pandas shows it: the table, the best, the models x datasets, the failures, and files of them.
+"""What a sweep found, as pandas shows it: the table, the best, models x datasets, the failures, and files of them.
 
-A `Results` is a picture of the rows at one moment, whatever they had reached; ask the sweep again for a
-newer one. It reaches no database and no cluster.
+`Results` is a picture of the rows at one moment, whatever they had reached; ask the sweep again for a newer one. It
+reaches no database and no cluster.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
@@ -18,32 +20,18 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from raycolab.errors import UsageError
-from raycolab.results.frame import Columns, frame, on_one_line, times, trial_columns
-from raycolab.summary import Cause, PairTally, Tally, causes
+from raycolab.results.frame import TIME_COLUMNS, Columns, frame, on_one_line, times, trial_columns
+from raycolab.summary import PairTally, Tally, causes
 from raycolab.text import config_text, did_you_mean, listed, number_text, tally_text, utc_text
 from raycolab.trials import AttemptRow, Metric, SweepRow, TrialRow, TrialState
 
 if TYPE_CHECKING:  # Optuna takes half a second to import
     from raycolab.results.study import Study
+    from raycolab.view.panels import Findings
 
 __all__ = ["Results"]
 
 _CSV_TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
-_ERROR_COLUMNS = {
-    "count": "int64",
-    "cause": "string",
-    "error_kind": "string",
-    "error": "string",
-    "cell": "Int64",
-    "line": "Int64",
-    "trial": "int64",
-    "model": "string",
-    "dataset": "string",
-    "node": "string",
-    "traceback": "string",
-    "output": "string",
-}
-_TIME_COLUMNS = ("datetime_start", "datetime_complete")
 
 
 class Results:
@@ -88,13 +76,18 @@ class Results:
         Only COMPLETE trials with a finite metric compete; of equals the lowest number wins. Parameters its
         model does not have are left out; times are UTC datetimes.
         """
-        row = self.best_trial
-        return None if row is None else self._row_dict(row)
+        if self.best_trial is None:
+            return None
+        columns = trial_columns([self.best_trial], self.name, self.metric)
+        values = {name: values[0] for name, values in columns.items()}
+        return values | {
+            name: datetime.fromtimestamp(values[name], UTC) for name in TIME_COLUMNS if values[name] is not None
+        }
 
     @property
     def best_trial(self) -> TrialRow | None:
         """The best trial's row of the database, or None."""
-        return _best(self._comparable, self.metric)
+        return next(iter(self._ranked), None)
 
     def best_per_pair(self) -> pd.DataFrame:
         """The best trial of every pair that has one, in declared order, with `dataframe`'s columns."""
@@ -121,8 +114,24 @@ class Results:
 
         Columns: count cause error_kind error cell line trial model dataset node traceback output.
         """
-        table = [_cause_row(cause) for cause in causes(self.rows)]
-        return pd.DataFrame(table, columns=list(_ERROR_COLUMNS)).astype(_ERROR_COLUMNS)
+        found = causes(self.rows)
+        first = [cause.example for cause in found]
+        columns: dict[str, tuple[list[Any], str]] = {
+            "count": ([cause.count for cause in found], "int64"),
+            "cause": ([cause.text for cause in found], "string"),
+            "error_kind": ([row.error_kind and row.error_kind.value for row in first], "string"),
+            "error": ([row.error for row in first], "string"),
+            "cell": ([row.cell_index for row in first], "Int64"),
+            "line": ([cause.line for cause in found], "Int64"),
+            "trial": ([row.number for row in first], "int64"),
+            "model": ([row.model for row in first], "string"),
+            "dataset": ([row.dataset for row in first], "string"),
+            "node": ([row.node for row in first], "string"),
+            "traceback": ([row.traceback for row in first], "string"),
+            "output": ([row.output for row in first], "string"),
+        }
+        table = pd.DataFrame({name: values for name, (values, _) in columns.items()})
+        return table.astype({name: kind for name, (_, kind) in columns.items()})
 
     @property
     def attempts(self) -> pd.DataFrame:
@@ -142,11 +151,8 @@ class Results:
 
     def counts(self) -> dict[str, int]:
         """How many trials there are in all (`total`) and in each state, by the names of `status --json`."""
-        found = dict.fromkeys(("total", *(state.value.lower() for state in TrialState)), 0)
-        found["total"] = len(self.rows)
-        for row in self.rows:
-            found[row.state.value.lower()] += 1
-        return found
+        found = Counter(row.state for row in self.rows)
+        return {"total": len(self.rows), **{state.value.lower(): found[state] for state in TrialState}}
 
     def summary(self) -> str:
         """A few lines for a terminal: the counts, the pivot, the best trial, the causes of failures."""
@@ -158,8 +164,13 @@ class Results:
 
     def closing_lines(self) -> list[str]:
         """The best trial in words, if there is one, and a line per cause of failures."""
-        best = self.best_trial
-        return ([self._best_line(best)] if best else []) + [cause.headline for cause in causes(self.rows)]
+        lines = [cause.headline for cause in causes(self.rows)]
+        if (best := self.best_trial) is None:
+            return lines
+        value = number_text(self.metric.value_of(best))
+        settings = f", {config_text(best.config)}" if best.config else ""
+        where = f"{best.model} on {best.dataset}{settings} (trial {best.number})"
+        return [f"best {self.metric.name} {value}: {where}", *lines]
 
     def as_text(self, kind: str) -> str:
         """The whole table as "csv", or as "json": a list of row objects, times in ISO 8601, null for absent and NaN."""
@@ -198,39 +209,21 @@ class Results:
 
     def report(self, path: str | os.PathLike[str]) -> Path:
         """Writes one self-contained HTML page about the sweep, whole or not at all; returns its absolute path."""
-        from raycolab.view.report import Subject, page
+        from raycolab.view.report import page
 
-        target = Path(path).expanduser().absolute()
-        if target.suffix.lower() not in (".html", ".htm"):
-            raise UsageError(f"a report cannot be saved as '{target.name}': end the name in .html.")
-        subject = Subject(
-            self.name,
-            self.metric,
-            self.counts(),
-            self.rows,
-            self._attempts,
-            self.models,
-            self.datasets,
-            self._best_of_pairs,
-            self.pairs,
-            self._declared,
-            self._reports,
-        )
-        text = page(subject)
-        return _written(target, "the report", lambda beside: _write_text(beside, text))
+        target = _target(path, ("html", "htm"), "a report", "end the name in .html.")
+        return _written(target, "the report", lambda beside: _write_text(beside, page(self._findings())))
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Writes the table to a .csv, .parquet or .json file, whole or not at all; returns its absolute path."""
-        target = Path(path).expanduser().absolute()
-        suffix = target.suffix.lower()
-        if suffix not in (".csv", ".parquet", ".json"):
-            raise UsageError(f"results cannot be saved as '{target.name}': end the name in .csv, .parquet or .json.")
+        target = _target(path, ("csv", "parquet", "json"), "results", "end the name in .csv, .parquet or .json.")
+        kind = target.suffix.lower()[1:]
 
         def write(beside: Path) -> None:
-            if suffix == ".parquet":
+            if kind == "parquet":
                 _one_kind_per_column(self.dataframe).to_parquet(beside, index=False)
             else:
-                _write_text(beside, self.as_text(suffix[1:]))
+                _write_text(beside, self.as_text(kind))
 
         return _written(target, "results", write)
 
@@ -240,7 +233,25 @@ class Results:
     def _repr_html_(self) -> str:
         from raycolab.view.panels import results_panel
 
-        return results_panel(self)
+        return results_panel(self._findings())
+
+    def _findings(self) -> Findings:
+        from raycolab.view.panels import Findings
+
+        return Findings(
+            name=self.name,
+            metric=self.metric,
+            counts=self.counts(),
+            rows=self.rows,
+            attempts=self._attempts,
+            models=self.models,
+            datasets=self.datasets,
+            best=self.best_trial,
+            best_of_pairs=self._best_of_pairs,
+            pairs=self._pairs,
+            reports=self._reports,
+            declared=self._declared,
+        )
 
     def _csv(self, line_end: str) -> str:
         return str(self.dataframe.to_csv(index=False, date_format=_CSV_TIME, lineterminator=line_end))
@@ -250,39 +261,26 @@ class Results:
         return trial_columns(self.rows, self.name, self.metric)
 
     @cached_property
-    def pairs(self) -> Mapping[tuple[str, str], PairTally]:
-        """By model and dataset: how many trials there are, are done, have failed, and the best metric."""
+    def _pairs(self) -> list[PairTally]:
         tally = Tally(self.metric)
         for row in self.rows:
             tally.moved(None, row)
-        return tally.pairs
+        return list(tally.pairs.values())
 
     @cached_property
-    def _comparable(self) -> list[TrialRow]:
-        return [row for row in self.rows if self.metric.objective(row) is not None]
+    def _ranked(self) -> list[TrialRow]:
+        """The trials that may be the best, from best to worst; of equals the lowest number comes first."""
+        comparable = [row for row in self.rows if self.metric.objective(row) is not None]
+        return sorted(comparable, key=self.metric.value_of, reverse=self.metric.mode == "max")
 
     @cached_property
     def _best_of_pairs(self) -> dict[tuple[str, str], TrialRow]:
-        pairs: dict[tuple[str, str], list[TrialRow]] = {
-            (model, dataset): [] for model in self.models for dataset in self.datasets
-        }
-        for row in self._comparable:
-            pairs[row.model, row.dataset].append(row)
-        found = {pair: _best(rows, self.metric) for pair, rows in pairs.items()}
-        return {pair: row for pair, row in found.items() if row is not None}
-
-    def _row_dict(self, row: TrialRow) -> dict[str, Any]:
-        columns = trial_columns([row], self.name, self.metric)
-        values = {name: values[0] for name, values in columns.items()}
-        for name in _TIME_COLUMNS:
-            if values[name] is not None:
-                values[name] = datetime.fromtimestamp(values[name], UTC)
-        return values
-
-    def _best_line(self, row: TrialRow) -> str:
-        value = number_text(self.metric.value_of(row))
-        settings = f", {config_text(row.config)}" if row.config else ""
-        return f"best {self.metric.name} {value}: {row.model} on {row.dataset}{settings} (trial {row.number})"
+        """In declared order, without the pairs that have none."""
+        best: dict[tuple[str, str], TrialRow] = {}
+        for row in self._ranked:
+            best.setdefault((row.model, row.dataset), row)
+        declared = itertools.product(self.models, self.datasets)
+        return {pair: best[pair] for pair in declared if pair in best}
 
     def _pivot_lines(self) -> list[str]:
         cells = [[f"{self.metric.name} ({self.metric.mode})", *self.datasets]]
@@ -290,6 +288,13 @@ class Results:
             cells.append([model, *("-" if math.isnan(value) else number_text(value) for value in values)])
         widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
         return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+
+
+def _target(path: str | os.PathLike[str], kinds: Sequence[str], what: str, cure: str) -> Path:
+    target = Path(path).expanduser().absolute()
+    if target.suffix.lower()[1:] not in kinds:
+        raise UsageError(f"{what} cannot be saved as '{target.name}': {cure}")
+    return target
 
 
 def _written(target: Path, what: str, write: Callable[[Path], object]) -> Path:
@@ -312,20 +317,8 @@ def _write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8", errors="replace", newline="")
 
 
-def _best(rows: Sequence[TrialRow], metric: Metric) -> TrialRow | None:
-    sign = -1.0 if metric.mode == "max" else 1.0
-    return min(rows, key=lambda row: (sign * metric.value_of(row), row.number), default=None)
-
-
-def _cause_row(cause: Cause) -> tuple[Any, ...]:
-    row = cause.example
-    kind = None if row.error_kind is None else row.error_kind.value
-    where = (row.cell_index, cause.line, row.number, row.model, row.dataset, row.node)
-    return (cause.count, cause.text, kind, row.error, *where, row.traceback, row.output)
-
-
 def _json_rows(columns: Columns) -> list[dict[str, Any]]:
-    safe = {name: [_json_value(value, name in _TIME_COLUMNS) for value in values] for name, values in columns.items()}
+    safe = {name: [_json_value(value, name in TIME_COLUMNS) for value in values] for name, values in columns.items()}
     return [dict(zip(safe, values, strict=True)) for values in zip(*safe.values(), strict=True)]
 
 

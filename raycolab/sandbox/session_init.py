@@ -96,7 +96,7 @@ def _be_first(spec: Mapping[str, Any], writing: int) -> NoReturn:
         except OSError as error:
             os.write(writing, json.dumps({"refused": error.filename, "why": error.strerror}).encode())
             os._exit(1)
-        os.write(writing, b"{}")  # to nobody, which raises, when the keeper died before the signal was asked for
+        os.write(writing, b"{}")  # raises if the keeper died before the death signal was set
         _drop_streams(writing)
         while True:
             signal.sigwait({signal.SIGCHLD})
@@ -150,8 +150,8 @@ def _drop_streams(pipe: int) -> None:
 
 def _enter(first: int, cwd: str, argv: Sequence[str]) -> int:
     """Run a command in the session and end as it ends, by the same signal if it was one."""
-    # Two processes wait for the command: this one, which its starter may kill at any moment, and one that then ends the
-    # command and reaps it. Left to an init that does not reap, it would keep the whole session from ending.
+    # Two processes wait for the command: this one, which its starter may kill at any moment, and another that then ends
+    # the command and reaps it. An init that does not reap would otherwise keep the whole session from ending.
     signal.pthread_sigmask(signal.SIG_BLOCK, {*_PASSED_ON, _ABANDONED, signal.SIGCHLD})
     waiting = os.fork()
     if waiting:

@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Literal, Self
+from typing import Literal, Self
 
 from raycolab.errors import RaycolabError
 from raycolab.sandbox import session_init
@@ -93,14 +93,13 @@ class SimulatedSession:
     """
 
     def __init__(self, *, shared: Sequence[Path] = (), hostname: str | None = None, kind: Kind | None = None) -> None:
-        # Directories that lie in what each session has for itself, and are to be seen in this one all the same.
+        # Directories that this session sees although they lie in places, such as /tmp, that each has for itself.
         self._shared = sorted({path.resolve() for path in (*shared, *_places_of_python())})
         # Not digits alone, which the resolver takes for an address.
         self.hostname = hostname or f"tab-{secrets.token_hex(6)}"
         self._kind = kind or ("root" if os.geteuid() == 0 else "user")
         self._keeper: subprocess.Popen[str] | None = None
         self._first: int | None = None  # the process whose end is the session's, as numbered outside
-        self._spawned: list[subprocess.Popen[bytes]] = []
         for path in shared:
             if not path.is_dir() or str(path.resolve()) in session_init.MASKED:
                 raise ValueError(f"{path} cannot be shared with a session: it must be a directory below /tmp")
@@ -141,25 +140,6 @@ class SimulatedSession:
         """Give the arguments that run `argv` in the session, in `cwd` (default: the current directory)."""
         return [*_INIT, "enter", str(self.first_process), str(cwd or Path.cwd()), "--", *argv]
 
-    def spawn(
-        self,
-        argv: Sequence[str],
-        *,
-        env: Mapping[str, str] | None = None,
-        cwd: Path | None = None,
-        output: IO[bytes] | int | None = None,
-    ) -> subprocess.Popen[bytes]:
-        """Start a command in the session; `output` takes its standard output and error."""
-        process = subprocess.Popen(
-            self.command(argv, cwd=cwd),
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT if output is not None else None,
-        )
-        self._spawned.append(process)
-        return process
-
     def run(
         self,
         argv: Sequence[str],
@@ -190,8 +170,6 @@ class SimulatedSession:
         except subprocess.TimeoutExpired:
             keeper.kill()  # the first process dies with it
             keeper.wait()
-        for process in self._spawned:
-            process.wait()
 
     def __enter__(self) -> Self:
         self.start()

@@ -1,9 +1,9 @@
 """A space as Optuna searches it: which distribution stands for a domain, and the way between their values.
 
 Optuna knows uniform and log-uniform numbers, whole numbers and categories. Numbers in steps are searched by counting
-the steps, alternatives by their index. Every other domain (normal, beta, log-uniform in steps, numbers too large for a
-float) is searched by its quantile, so that the domain's own likelihoods stay the search's starting point. The weights
-of a choice Optuna does not know; alternatives of weight 0 are left out.
+the steps, alternatives by their index. Every other domain (normal, beta, log-uniform in steps, numbers too large or too
+close for Optuna's arithmetic) is searched by its quantile, so that the domain's own likelihoods stay the search's
+starting point. The weights of a choice Optuna does not know; alternatives of weight 0 are left out.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from statistics import NormalDist
 
 from optuna.distributions import (
@@ -22,14 +24,29 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from raycolab.spec.domains import LARGEST_UNIT, Beta, Choice, Constant, Domain, Float, Integer, Normal, beta_cdf, tidy
-from raycolab.spec.values import as_number
+from raycolab.spec.beta import beta_cdf
+from raycolab.spec.domains import (
+    LARGEST_UNIT,
+    Beta,
+    Choice,
+    Constant,
+    Domain,
+    Float,
+    Integer,
+    Normal,
+    as_number,
+    tidy,
+)
 from raycolab.trials import Config, Scalar
 
 __all__ = ["SearchSpace", "optuna_distribution"]
 
-_LARGEST_IN_STEPS = 1_000_000  # a number of more steps has binary dust that Optuna takes for a place between two
-_LARGEST_WHOLE = 2**53  # beyond it, a float does not tell neighbours apart, and Optuna counts in floats
+# A number of more steps has binary dust that Optuna takes for a place between two.
+_LARGEST_IN_STEPS = 1_000_000
+# Beyond it, a float does not tell neighbours apart, and Optuna counts in floats.
+_LARGEST_WHOLE = 2**53
+# Bounds and widths between which Optuna's arithmetic, squares and differences of logarithms, stays clear of overflow.
+_LARGEST_BOUND, _SMALLEST_WIDTH, _SMALLEST_LOG_WIDTH = 1e150, 1e-150, 1e-9
 
 
 def optuna_distribution(domain: Domain) -> BaseDistribution:
@@ -56,68 +73,67 @@ class SearchSpace:
 
     def __init__(self, space: Mapping[str, Domain]) -> None:
         self._space = dict(space)
-        # names of the parameters that are searched by quantile
-        self._quantiles = {name for name, domain in space.items() if _by_quantile(domain)}
+        self._codes = {name: _code(domain) for name, domain in space.items() if not isinstance(domain, Constant)}
         # what Optuna is asked for, by name
-        self.distributions: dict[str, BaseDistribution] = {}
-        # the categories, which are told apart as JSON does: 1, 1.0 and true are three
-        self._choices: dict[str, list[Scalar]] = {}
-        self._indices: dict[str, dict[str, int]] = {}
-        for name, domain in space.items():
-            if isinstance(domain, Choice):
-                by_text = {json.dumps(value): value for value in domain.possible}
-                self._choices[name] = list(by_text.values())
-                self._indices[name] = {text: index for index, text in enumerate(by_text)}
-                self.distributions[name] = CategoricalDistribution(range(len(by_text)))
-            elif not isinstance(domain, Constant):
-                self.distributions[name] = _searched(domain)
+        self.distributions = {name: code.distribution for name, code in self._codes.items()}
 
     def params(self, config: Config) -> dict[str, CategoricalChoiceType]:
         """Optuna's parameters for a configuration, which may be a part of one."""
-        return {name: self._param(name, config[name]) for name in self.distributions if name in config}
+        return {name: code.param(config[name]) for name, code in self._codes.items() if name in config}
 
     def config(self, params: Mapping[str, object]) -> dict[str, Scalar]:
         """The configuration that Optuna's parameters mean, with every name of the space in its order."""
-        return {name: self._value(name, params.get(name)) for name in self._space}
+        return {
+            name: domain.value if isinstance(domain, Constant) else self._codes[name].value(as_number(params[name]))
+            for name, domain in self._space.items()
+        }
 
-    def _param(self, name: str, value: Scalar) -> CategoricalChoiceType:
-        if name in self._indices:
-            return self._indices[name][json.dumps(value)]
-        domain = self._space[name]
-        if name in self._quantiles:
-            return _quantile(domain, value)
-        if isinstance(domain, Float) and domain.step is not None:
-            return round((as_number(value) - domain.low) / domain.step)
-        return value
 
-    def _value(self, name: str, param: object) -> Scalar:
-        domain = self._space[name]
-        if isinstance(domain, Constant):
-            return domain.value
-        number = as_number(param)
-        if name in self._choices:
-            return self._choices[name][int(number)]
-        if name in self._quantiles:
-            return domain.at(min(number, LARGEST_UNIT))
-        return tidy(domain.low, domain.step, int(number)) if isinstance(domain, Float) and domain.step else number
+@dataclass(frozen=True, slots=True)
+class _Code:
+    """How Optuna searches a domain, and the way from a value to Optuna's parameter and back."""
+
+    distribution: BaseDistribution
+    param: Callable[[Scalar], CategoricalChoiceType]
+    value: Callable[[float], Scalar]
+
+
+def _code(domain: Domain) -> _Code:
+    if isinstance(domain, Choice):
+        # Told apart as JSON does: 1, 1.0 and true are three.
+        by_text = {json.dumps(value): value for value in domain.possible}
+        indices, values = {text: index for index, text in enumerate(by_text)}, list(by_text.values())
+        return _Code(
+            CategoricalDistribution(range(len(values))),
+            lambda value: indices[json.dumps(value)],
+            lambda index: values[int(index)],
+        )
+    if _by_quantile(domain):
+        return _Code(
+            FloatDistribution(0, 1), partial(_quantile, domain), lambda unit: domain.at(min(unit, LARGEST_UNIT))
+        )
+    if isinstance(domain, Float) and domain.step is not None:
+        low, step = domain.low, domain.step
+        return _Code(
+            IntDistribution(0, _steps(domain, step)),
+            lambda value: round((as_number(value) - low) / step),
+            lambda steps: tidy(low, step, int(steps)),
+        )
+    return _Code(optuna_distribution(domain), lambda value: value, lambda number: number)
 
 
 def _by_quantile(domain: Domain) -> bool:
     match domain:
-        case Float(_, _, log, step):
-            return step is not None and (log or _steps(domain, step) > _LARGEST_WHOLE)
+        case Float(low, high, log, None):
+            width = math.log(high) - math.log(low) if log else high - low
+            narrow = width < (_SMALLEST_LOG_WIDTH if log else _SMALLEST_WIDTH)
+            return narrow or max(abs(low), abs(high)) > _LARGEST_BOUND
+        case Float(_, _, log, step) if step is not None:
+            return log or _steps(domain, step) > _LARGEST_WHOLE
         case Integer(low, high, log, step):
             return (log and step > 1) or max(abs(low), abs(high)) > _LARGEST_WHOLE
         case _:
-            return not isinstance(domain, Constant | Choice)
-
-
-def _searched(domain: Domain) -> BaseDistribution:
-    if _by_quantile(domain):
-        return FloatDistribution(0, 1)
-    if isinstance(domain, Float) and domain.step is not None:
-        return IntDistribution(0, _steps(domain, domain.step))
-    return optuna_distribution(domain)
+            return isinstance(domain, Normal | Beta)
 
 
 def _steps(domain: Float, step: float) -> int:
@@ -128,11 +144,14 @@ def _steps(domain: Float, step: float) -> int:
 def _stepped(domain: Float, step: float) -> BaseDistribution:
     """In steps, unless binary dust makes Optuna take the highest value for one beyond them."""
     highest = float(as_number(domain.at(LARGEST_UNIT)))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it is: the dust
-        found = FloatDistribution(domain.low, highest, step=step)
-    dust_free = found.high == highest and max(abs(domain.low), abs(highest)) / step <= _LARGEST_IN_STEPS
-    return found if dust_free else FloatDistribution(domain.low, highest)
+    if max(abs(domain.low), abs(highest)) / step <= _LARGEST_IN_STEPS:
+        with warnings.catch_warnings():
+            # Optuna warns of the dust.
+            warnings.simplefilter("ignore")
+            found = FloatDistribution(domain.low, highest, step=step)
+        if found.high == highest:
+            return found
+    return FloatDistribution(domain.low, highest)
 
 
 def _quantile(domain: Domain, value: Scalar) -> float:
@@ -141,22 +160,28 @@ def _quantile(domain: Domain, value: Scalar) -> float:
     match domain:
         case Normal(mean, sd, log, step):
             if log and number <= 0 and step is not None:
-                number = step / 4  # what is rounded to 0
+                # A quarter of a step is rounded to 0.
+                number = step / 4 or step
             unit = NormalDist(mean, sd).cdf(math.log(number) if log else number)
         case Beta(a, b, _):
             unit = beta_cdf(a, b, number)
-        case Float(low, high, True, _):
-            unit = (math.log(number) - math.log(low)) / (math.log(high) - math.log(low))
-        case Float(low, high, False, _):
-            unit = (number - low) / (high - low)
+        case Float(low, high, log, _):
+            unit = _share(low, number, high, log)
         case Integer(low, high, log, step):
-            count, index = (high - low) // step + 1, int(number - low) // step
+            index = (int(number) - low) // step
             if log:
                 first = low // step
-                whole, part = math.log(first + count) - math.log(first), math.log(first + index + 0.5) - math.log(first)
-                unit = part / whole
+                unit = _share(first, first + index + 0.5, first + domain.count, log)
             else:
-                unit = (index + 0.5) / count
+                # Of whole numbers, which may be larger than a float.
+                unit = (2 * index + 1) / (2 * domain.count)
         case _:
             raise TypeError(f"{domain} is not searched by its quantile")
     return min(max(unit, 0.0), LARGEST_UNIT)
+
+
+def _share(low: float, number: float, high: float, log: bool) -> float:
+    """How far the number is on the way from low to high; in the middle where floats do not tell the two apart."""
+    if log:
+        low, number, high = math.log(low), math.log(number), math.log(high)
+    return (number - low) / (high - low) if high > low else 0.5

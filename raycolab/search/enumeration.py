@@ -15,14 +15,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import itemgetter
 
 from raycolab.spec.domains import Constant, Domain
-from raycolab.spec.spec import Method, SweepSpec, points_of
+from raycolab.spec.readers import Method, points_of
+from raycolab.spec.spec import SweepSpec
 from raycolab.trials import Config, Scalar, TrialRow
 
-__all__ = ["configuration_source", "enumerate_trials", "grid_configurations", "untried"]
+__all__ = ["enumerate_trials", "grid_configurations", "random_search", "remaining_points"]
 
 Pair = tuple[str, str]
-Entry = tuple[int, Pair, Config | None]  # a configuration and its index in its pair
-Present = list[Config | None]  # the configurations of a pair's rows, in their order
+
+Entry = tuple[int, Pair, Config | None]
+"""A configuration with its pair and its index there."""
+
+Present = list[Config | None]
+"""The configurations of a pair's rows, in their order."""
 
 
 def enumerate_trials(spec: SweepSpec, existing: Sequence[TrialRow] = ()) -> list[TrialRow]:
@@ -31,7 +36,8 @@ def enumerate_trials(spec: SweepSpec, existing: Sequence[TrialRow] = ()) -> list
     random: pairs x jobs_per_pair rows in all; grid: each pair's grid, jobs_per_pair of it at most; bayes: as random,
     and without configurations, which the search proposes when they are needed; run_cap at most.
     """
-    first: dict[tuple[Pair, str], int] = {}  # the number of the first row with a configuration in its pair
+    # The number of the first row with a configuration in its pair.
+    first: dict[tuple[Pair, str], int] = {}
     present: dict[Pair, Present] = defaultdict(list)
     for row in sorted(existing, key=lambda row: row.number):
         pair = (row.model, row.dataset)
@@ -49,20 +55,20 @@ def enumerate_trials(spec: SweepSpec, existing: Sequence[TrialRow] = ()) -> list
 
 def _missing(spec: SweepSpec, present: Mapping[Pair, Present]) -> Iterator[Entry]:
     """What has no row yet, index by index over all pairs; a tie goes to the pair that is declared first."""
-    source = {Method.RANDOM: _drawn, Method.GRID: _gridded, Method.BAYES: _unproposed}[spec.method]
+    source = {Method.RANDOM: _random, Method.GRID: _grid, Method.BAYES: _unproposed}[spec.method]
     return heapq.merge(*(source(spec, pair, present.get(pair, [])) for pair in spec.pairs), key=itemgetter(0))
 
 
-def _drawn(spec: SweepSpec, pair: Pair, present: Present) -> Iterator[Entry]:
+def _random(spec: SweepSpec, pair: Pair, present: Present) -> Iterator[Entry]:
     """A point takes the draw of its index and puts its own values into it."""
     space = spec.models[pair[0]]
-    configuration = configuration_source(spec.seed, *pair, space)
-    points = iter(untried(points_of(spec.points_to_evaluate, space), present))
+    configuration = random_search(spec.seed, *pair, space)
+    points = iter(remaining_points(points_of(spec.points_to_evaluate, space), present))
     for index in range(len(present), spec.jobs_per_pair or 0):
         yield index, pair, configuration(index) | next(points, {})
 
 
-def _gridded(spec: SweepSpec, pair: Pair, present: Present) -> Iterator[Entry]:
+def _grid(spec: SweepSpec, pair: Pair, present: Present) -> Iterator[Entry]:
     had = Counter(_key(config) for config in present)
     index = len(present)
     space = spec.models[pair[0]]
@@ -110,7 +116,7 @@ def grid_configurations(space: Mapping[str, Domain]) -> Iterator[dict[str, Scala
         yield dict(zip(names, values, strict=True))
 
 
-def untried(points: Sequence[Mapping[str, Scalar]], tried: Sequence[Config | None]) -> list[dict[str, Scalar]]:
+def remaining_points(points: Sequence[Mapping[str, Scalar]], tried: Sequence[Config | None]) -> list[dict[str, Scalar]]:
     """The points, in order, that no configuration stands for; each configuration stands for one point at most."""
     left = [config for config in tried if config is not None] if points else []
     missing: list[dict[str, Scalar]] = []
@@ -128,11 +134,12 @@ def _agrees(point: Mapping[str, Scalar], config: Config) -> bool:
     return all(name in config and json.dumps(config[name]) == json.dumps(value) for name, value in point.items())
 
 
-_BITS = 53  # of a float's mantissa
+# Of a float's mantissa.
+_BITS = 53
 _BYTES = 8
 
 
-def configuration_source(
+def random_search(
     seed: int, model: str, dataset: str, space: Mapping[str, Domain]
 ) -> Callable[[int], dict[str, Scalar]]:
     """A function that gives the pair's configuration of an index, counted from 0."""

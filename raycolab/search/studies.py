@@ -1,50 +1,67 @@
 """The studies of a sweep: what trials without a configuration are proposed, and which running ones should be pruned.
 
 One study for each pair, in Optuna, in memory, made again from the rows of the store. Which rows there are and when they
-run, the schedule decides; what to try and what to give up is Optuna's.
+run, the scheduler decides; what to try and what to give up is Optuna's.
 """
 
 from __future__ import annotations
 
-import math
+import hashlib
+import json
+import warnings
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
-from raycolab.search.enumeration import untried
-from raycolab.search.pair_study import PairStudy
-from raycolab.search.pruners import make_pruner, remembers
-from raycolab.spec.spec import Method, SweepSpec, points_of
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.pruners import BasePruner, NopPruner
+from optuna.samplers import TPESampler
+from optuna.storages import InMemoryStorage
+
+from raycolab.search.distributions import SearchSpace
+from raycolab.search.enumeration import remaining_points
+from raycolab.spec.domains import Domain
+from raycolab.spec.pruners import make_pruner, remembers
+from raycolab.spec.readers import Method, points_of
+from raycolab.spec.spec import SweepSpec
 from raycolab.trials import FINAL_STATES, Config, Scalar, TrialRow, TrialState
 
 __all__ = ["Studies"]
 
 Pair = tuple[str, str]
-Reports = Mapping[int, Mapping[int, float]]  # step and value, by the number of the trial
 
-_NOTED = 200  # trials, the last of each pair, whose steps a remembering pruner is shown again: enough to know the best
-_TOLD_ONCE = frozenset({TrialState.COMPLETE, TrialState.PRUNED})  # others may be run again
+Reports = Mapping[int, Mapping[int, float]]
+"""Step and value, by the number of the trial."""
+
+# Trials, the last of each pair, whose steps a remembering pruner is shown again: enough to know the best.
+_NOTED = 200
+# Trials that ended in another state may run again.
+_FOR_GOOD = frozenset({TrialState.COMPLETE, TrialState.PRUNED})
+# numpy's generators take seeds below 2^32.
+_SEED_BYTES = 4
 
 
 class Studies:
-    """What the schedule asks Optuna, by the number of the trial."""
+    """What the scheduler asks Optuna, by the number of the trial."""
 
     def __init__(self, spec: SweepSpec, rows: Sequence[TrialRow], reports: Reports | None = None) -> None:
         """The studies as they stand after these rows; `reports` has the values that their trials reported."""
         self.renew(spec, rows, reports)
 
     def renew(self, spec: SweepSpec, rows: Sequence[TrialRow], reports: Reports | None = None) -> None:
-        """Make them anew, as of these rows: the sweep was declared larger."""
+        """Make them again from these rows: the sweep was declared larger."""
         self._spec = spec
         self._proposing = spec.method is Method.BAYES
         self._remembering = spec.early_stop is not None and remembers(spec.early_stop)
-        self._studies: dict[Pair, PairStudy] = {}
+        self._studies: dict[Pair, _PairStudy] = {}
         # what each pair has yet to try before anything is proposed
         self._points: dict[Pair, list[dict[str, Scalar]]] = {}
         # the pair of every trial, and the configuration of those that have one
         self._pairs: dict[int, Pair] = {}
         self._configs: dict[int, Config] = {}
-        # trials whose end the studies know and will not hear again
-        self._told: set[int] = set()
+        # trials whose end the studies know for good
+        self._ended: set[int] = set()
         if self._proposing or spec.early_stop is not None:
             self._replay(rows, {} if reports is None else reports)
 
@@ -54,7 +71,7 @@ class Studies:
         config = self._configs.get(row.number)
         study = self._study_of(row.number)
         if config is not None:
-            if not study.runs(row.number) and row.number not in self._told:
+            if not study.runs(row.number) and row.number not in self._ended:
                 study.begin(row.number, config)
             return config
         if not self._proposing:
@@ -66,7 +83,7 @@ class Studies:
     def repeated(self, number: int) -> None:
         """What was proposed for the trial is an earlier one's configuration: the study need not wait for it."""
         self._study_of(number).tell(number, None)
-        self._told.add(number)
+        self._ended.add(number)
 
     def reported(self, number: int, step: int, value: float) -> bool:
         """Whether a trial that reports this value at this step should be pruned now."""
@@ -82,10 +99,11 @@ class Studies:
             return
         self._learn(row)
         if self._has_begun(row.number):
-            value = self._value(row)
+            # What is never best teaches nothing.
+            value = self._spec.metric.objective(row)
             self._study_of(row.number).tell(row.number, value, pruned=row.state is TrialState.PRUNED)
-            if row.state in _TOLD_ONCE:
-                self._told.add(row.number)
+            if row.state in _FOR_GOOD:
+                self._ended.add(row.number)
 
     def requeued(self, number: int) -> None:
         """A trial's attempt was lost: what it reported does not count, and it keeps its configuration."""
@@ -99,7 +117,7 @@ class Studies:
             tried[row.model, row.dataset].append(row.config)
         for pair in self._spec.pairs if self._proposing else ():
             points = points_of(self._spec.points_to_evaluate, self._spec.models[pair[0]])
-            self._points[pair] = untried(points, tried[pair])
+            self._points[pair] = remaining_points(points, tried[pair])
         finished = [row for row in rows if row.state in FINAL_STATES and row.same_as is None]
         left = Counter((row.model, row.dataset) for row in finished)
         for row in sorted(finished, key=lambda row: (row.ended_at or 0.0, row.number)):
@@ -130,11 +148,11 @@ class Studies:
         if row.config is not None:
             self._configs[row.number] = row.config
 
-    def _study_of(self, number: int) -> PairStudy:
+    def _study_of(self, number: int) -> _PairStudy:
         pair = self._pairs[number]
         if pair not in self._studies:
             early_stop = self._spec.early_stop
-            self._studies[pair] = PairStudy(
+            self._studies[pair] = _PairStudy(
                 pair,
                 self._spec.models[pair[0]] if self._proposing else {},
                 self._spec.metric.mode,
@@ -145,13 +163,143 @@ class Studies:
 
     def _has_begun(self, number: int) -> bool:
         """Whether the trial runs; one that has a configuration begins now, unless it ended for good."""
-        if number not in self._configs or number in self._told:
+        if number not in self._configs or number in self._ended:
             return False
         if not self._study_of(number).runs(number):
             self._study_of(number).begin(number, self._configs[number])
         return True
 
-    def _value(self, row: TrialRow) -> float | None:
-        """The metric of a COMPLETE trial; None where it has no finite one, which is never best and teaches nothing."""
-        value = row.metrics.get(self._spec.metric.name) if row.state is TrialState.COMPLETE else None
-        return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+class _PairStudy:
+    """The study of one pair in Optuna: proposals that know what runs, intermediate values, what the pruner says.
+
+    A trial is known by its number in the sweep; Optuna counts its own. Randomness is the seed's and the trial number's
+    alone: what a trial is proposed depends on what is known at that moment, and not on whether this study has gone on
+    all the time or was made again. `space` is empty where Optuna proposes nothing and only prunes.
+    """
+
+    def __init__(
+        self, pair: tuple[str, str], space: Mapping[str, Domain], mode: str, pruner: BasePruner | None, seed: int
+    ) -> None:
+        self._pair = pair
+        self._seed = seed
+        self._space = SearchSpace(space)
+        self._direction = (
+            optuna.study.StudyDirection.MAXIMIZE if mode == "max" else optuna.study.StudyDirection.MINIMIZE
+        )
+        self._pruner = NopPruner() if pruner is None else pruner
+        # what Optuna found its trials to have in common
+        self._common: dict[str, BaseDistribution] = {}
+        # Optuna's number of each trial that runs, by ours
+        self._running: dict[int, int] = {}
+        self._open()
+
+    def _open(self) -> None:
+        self._storage = InMemoryStorage()
+        # Hyperband's brackets depend on the name.
+        name = json.dumps(self._pair)
+        with _quiet():
+            self._study = optuna.create_study(
+                storage=self._storage, study_name=name, direction=self._direction, pruner=self._pruner
+            )
+        self._study_id = self._storage.get_study_id_from_name(name)
+
+    def runs(self, number: int) -> bool:
+        """Whether the trial has begun and not ended."""
+        return number in self._running
+
+    def ask(self, number: int, point: Mapping[str, Scalar]) -> dict[str, Scalar]:
+        """A configuration for a trial, which begins to run; it has the values of the point, which may be empty."""
+        text = json.dumps([self._seed, *self._pair, number])
+        seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:_SEED_BYTES], "big")
+        with _quiet():
+            self._study.sampler = _OneSpaceSampler(seed, self._common)
+            if point:
+                self._study.enqueue_trial(self._space.params(point))
+            trial = self._study.ask(fixed_distributions=self._space.distributions)
+        self._running[number] = trial.number
+        return self._space.config(trial.params) | dict(point)
+
+    def begin(self, number: int, config: Config) -> None:
+        """A trial with this configuration runs."""
+        params = self._space.params(config)
+        distributions = {name: self._space.distributions[name] for name in params}
+        template = optuna.trial.create_trial(
+            state=optuna.trial.TrialState.RUNNING, params=params, distributions=distributions
+        )
+        trial_id = self._storage.create_new_trial(self._study_id, template)
+        self._running[number] = self._storage.get_trial_number_from_id(trial_id)
+
+    def report(self, number: int, step: int, value: float) -> None:
+        """A value of a trial that runs; the same step again replaces it."""
+        self._storage.set_trial_intermediate_value(self._trial_id(number), step, value)
+
+    def should_prune(self, number: int) -> bool:
+        """Whether the pruner would end the trial after its last step."""
+        with _quiet():
+            return bool(self._pruner.prune(self._study, self._storage.get_trial(self._trial_id(number))))
+
+    def tell(self, number: int, value: float | None, *, pruned: bool = False) -> None:
+        """A trial ended: with a value, pruned, or failed."""
+        state = (
+            optuna.trial.TrialState.COMPLETE
+            if value is not None
+            else optuna.trial.TrialState.PRUNED
+            if pruned
+            else optuna.trial.TrialState.FAIL
+        )
+        with _quiet():
+            self._study.tell(self._running.pop(number), value, state)
+
+    def forget_reports(self, number: int) -> None:
+        """The values of a trial that runs do not count any more: the study is made again without them."""
+        trials = self._storage.get_all_trials(self._study_id, deepcopy=False)
+        again = self._running[number]
+        if not trials[again].intermediate_values:
+            return
+        self._open()
+        for trial in trials:
+            template = _without_reports(trial) if trial.number == again else trial
+            self._storage.create_new_trial(self._study_id, template)
+
+    def _trial_id(self, number: int) -> int:
+        return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, self._running[number])
+
+
+class _OneSpaceSampler(TPESampler):
+    """Optuna's sampler with its defaults, where all trials have one space: it looks once for what they have in common.
+
+    It would look through every trial for every proposal, which is half the cost of one at 1,000 trials.
+    """
+
+    def __init__(self, seed: int, common: dict[str, BaseDistribution]) -> None:
+        super().__init__(seed=seed, constant_liar=True)
+        self._common = common
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: optuna.trial.FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """What Optuna says as soon as it says something."""
+        if not self._common:
+            self._common.update(super().infer_relative_search_space(study, trial))
+        return dict(self._common)
+
+
+def _without_reports(trial: optuna.trial.FrozenTrial) -> optuna.trial.FrozenTrial:
+    """The trial as it began; what pruners noted about it is gone too."""
+    return optuna.trial.create_trial(
+        state=optuna.trial.TrialState.RUNNING, params=trial.params, distributions=trial.distributions
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Optuna's log lines and warnings are for those who call Optuna; for the time of a call they are off."""
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        optuna.logging.set_verbosity(level)

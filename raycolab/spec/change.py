@@ -1,32 +1,38 @@
-"""What a second declaration of the same name changes: additions go on, contradictions are refused.
+"""What a second declaration of the same name changes: additions extend the sweep, contradictions are refused.
 
 Finished rows are never drawn again, so a change is an addition as long as it leaves the meaning of every row that may
-exist alone.
+exist alone. What a change of each key means stands in the table of keys; the comparisons of their own are here.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from raycolab.errors import SweepChangedError
-from raycolab.spec.domains import Choice, Constant, Domain
-from raycolab.spec.resources import resources_json
-from raycolab.spec.spec import SweepSpec
+from raycolab.spec.domains import Choice, Constant, Domain, domain_json
+from raycolab.spec.keys import Difference, OnChange, differences, fields_of
+from raycolab.spec.resources import Resources, resources_json
 from raycolab.text import listed
+from raycolab.trials import Config, Metric
 
-__all__ = ["Change", "compare", "refuse_contradictions"]
+if TYPE_CHECKING:
+    from raycolab.spec.spec import SweepSpec
+
+__all__ = ["DATASETS", "METRIC", "MODELS", "POINTS", "RESOURCES", "Change", "compare", "refuse_contradictions"]
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """The difference between a stored spec and a new one, a line for each point."""
+    """The difference between a stored spec and a new one, one line for each point."""
 
-    extends: tuple[str, ...]  # to print; the new spec takes the old one's place
-    contradictions: tuple[str, ...]  # to refuse
+    # to print; the new spec takes the old one's place
+    extends: tuple[str, ...]
+    # to refuse
+    contradictions: tuple[str, ...]
 
     @property
     def nothing(self) -> bool:
@@ -36,90 +42,60 @@ class Change:
 
 def compare(old: SweepSpec, new: SweepSpec) -> Change:
     """What `new` changes about `old`; the order of models, datasets and parameters is no change."""
-    extends: list[str] = []
-    contradictions: list[str] = []
-    for found, line in _differences(old, new):
-        (extends if found else contradictions).append(line)
-    return Change(tuple(extends), tuple(contradictions))
+    found = [
+        difference
+        for field, key in fields_of(type(new)).items()
+        for difference in key.change.differences(key.name, getattr(old, field), getattr(new, field))
+    ]
+    return Change(
+        tuple(line for extends, line in found if extends), tuple(line for extends, line in found if not extends)
+    )
 
 
 def refuse_contradictions(name: str, change: Change) -> None:
-    """SweepChangedError with each contradiction on a line and the ways out, when there is one."""
+    """SweepChangedError, where there are contradictions, with one line for each and the ways out."""
     if change.contradictions:
         lines = "\n".join(f"  {line}" for line in change.contradictions)
+        quoted = f'"{name}"' if any(character in name for character in " \"'$`\\") else name
         raise SweepChangedError(
             f"the sweep {name!r} exists and this declaration contradicts it:\n{lines}\n"
-            f"Undo the change, declare under another name, or `raycolab delete {_quoted(name)}` first."
+            f"Undo the change, declare it under another name, or run `raycolab delete {quoted}` first."
         )
 
 
-def _differences(old: SweepSpec, new: SweepSpec) -> Iterator[tuple[bool, str]]:
-    """Pairs of whether the difference is an addition, and its line."""
-    yield from _count_difference("jobs_per_pair", old.jobs_per_pair, new.jobs_per_pair)
-    yield from _count_difference("run_cap", old.run_cap, new.run_cap)
-    yield from _name_differences("dataset", old.datasets, new.datasets)
-    yield from _name_differences("model", tuple(old.models), tuple(new.models))
-    for model in old.models:
-        if model in new.models:
-            yield from _space_differences(model, old.models[model], new.models[model])
-    for key, before, after in (
-        ("method", old.method.value, new.method.value),
-        ("metric", old.metric.name, new.metric.name),
-        ("mode", old.metric.mode, new.metric.mode),
-        ("seed", old.seed, new.seed),
-    ):
-        if before != after:
-            yield False, f"{key} was {before} and is now {after}"
-    yield from _point_differences(old, new)
-    if old.early_stop != new.early_stop:
-        yield False, f"early_terminate was {_or_none(old.early_stop)} and is now {_or_none(new.early_stop)}"
-    for key, was, now in (
-        ("max_failures", old.max_failures, new.max_failures),
-        ("max_concurrent_trials", old.max_concurrent_trials, new.max_concurrent_trials),
-        ("time_budget_s", old.time_budget_s, new.time_budget_s),
-        ("timeout_s", old.timeout_s, new.timeout_s),
-        ("resources", resources_json(old.resources), resources_json(new.resources)),
-    ):
-        if was != now:
-            yield True, f"{key} was {_or_none(was)} and is now {_or_none(now)}"
-
-
-def _count_difference(key: str, old: int | None, new: int | None) -> Iterator[tuple[bool, str]]:
-    if old != new:
-        grows = (math.inf if new is None else new) > (math.inf if old is None else old)
-        yield grows, f"{key} was {_or_all(old)} and is now {_or_all(new)}"
-
-
-def _name_differences(what: str, old: tuple[str, ...], new: tuple[str, ...]) -> Iterator[tuple[bool, str]]:
+def _names(what: str, old: Sequence[str], new: Sequence[str]) -> Iterator[Difference]:
     if added := [name for name in new if name not in old]:
         yield True, f"new {what}: {listed(added)}"
     if removed := [name for name in old if name not in new]:
         yield False, f"{what} no longer there: {listed(removed)}"
 
 
-def _point_differences(old: SweepSpec, new: SweepSpec) -> Iterator[tuple[bool, str]]:
-    before, after = (
-        Counter(json.dumps(point, sort_keys=True) for point in spec.points_to_evaluate) for spec in (old, new)
-    )
-    for point in (after - before).elements():
-        yield True, f"new point to evaluate, by the next configurations of each pair: {point}"
-    for point in (before - after).elements():
-        yield False, f"point to evaluate no longer there: {point}"
+def _datasets(_: str, old: Sequence[str], new: Sequence[str]) -> Iterator[Difference]:
+    yield from _names("dataset", old, new)
 
 
-def _space_differences(model: str, old: Mapping[str, Domain], new: Mapping[str, Domain]) -> Iterator[tuple[bool, str]]:
-    for name in old:
-        if name not in new:
-            yield False, f"model {model!r}: parameter {name!r} is no longer there"
-        elif not _same(old[name], new[name]):
-            added = _added_values(old[name], new[name])
-            if added:
-                yield True, f"model {model!r}: parameter {name!r} may now also be {listed(added)}"
+def _models(
+    _: str, old: Mapping[str, Mapping[str, Domain]], new: Mapping[str, Mapping[str, Domain]]
+) -> Iterator[Difference]:
+    yield from _names("model", tuple(old), tuple(new))
+    for model in old:
+        if model in new:
+            yield from _space(f"model {model!r}", old[model], new[model])
+
+
+def _space(of_model: str, old: Mapping[str, Domain], new: Mapping[str, Domain]) -> Iterator[Difference]:
+    for name, before in old.items():
+        after = new.get(name)
+        if after is None:
+            yield False, f"{of_model}: parameter {name!r} is no longer there"
+        elif _text(domain_json(before)) != _text(domain_json(after)):
+            if added := _added_values(before, after):
+                yield True, f"{of_model}: parameter {name!r} may now also be {listed(added)}"
             else:
-                yield False, f"model {model!r}: parameter {name!r} was {old[name]} and is now {new[name]}"
+                yield False, f"{of_model}: parameter {name!r} was {before} and is now {after}"
     for name in new:
         if name not in old:
-            yield False, f"model {model!r}: parameter {name!r} is new, and finished trials ran without it"
+            yield False, f"{of_model}: parameter {name!r} is new, and finished trials ran without it"
 
 
 def _added_values(old: Domain, new: Domain) -> list[str]:
@@ -131,24 +107,35 @@ def _added_values(old: Domain, new: Domain) -> list[str]:
 
 
 def _alternatives(domain: Domain) -> list[str] | None:
-    if isinstance(domain, Constant):
-        return [json.dumps(domain.value)]
-    if isinstance(domain, Choice) and domain.probabilities is None:
-        return [json.dumps(value) for value in domain.values]
+    if isinstance(domain, Constant) or (isinstance(domain, Choice) and domain.probabilities is None):
+        return [_text(value) for value in domain.grid()]
     return None
 
 
-def _same(old: Domain, new: Domain) -> bool:
-    return json.dumps(old.to_json(), sort_keys=True) == json.dumps(new.to_json(), sort_keys=True)
+def _points(_: str, old: Sequence[Config], new: Sequence[Config]) -> Iterator[Difference]:
+    before, after = (Counter(_text(point) for point in points) for points in (old, new))
+    for point in (after - before).elements():
+        yield True, f"new point to evaluate, by the next configurations of each pair: {point}"
+    for point in (before - after).elements():
+        yield False, f"point to evaluate no longer there: {point}"
 
 
-def _or_all(count: int | None) -> str:
-    return "unlimited" if count is None else str(count)
+def _metric(key: str, old: Metric, new: Metric) -> Iterator[Difference]:
+    yield from differences(key, old.name, new.name, extends=False)
+    yield from differences("mode", old.mode, new.mode, extends=False)
 
 
-def _or_none(value: object) -> str:
-    return "none" if value is None else str(value)
+def _resources(key: str, old: Mapping[str, Resources], new: Mapping[str, Resources]) -> Iterator[Difference]:
+    yield from differences(key, resources_json(old), resources_json(new), extends=True)
 
 
-def _quoted(name: str) -> str:
-    return f'"{name}"' if any(character in name for character in " \"'$`\\") else name
+def _text(value: object) -> str:
+    """The value as JSON, which tells 1, 1.0 and true apart."""
+    return json.dumps(value, sort_keys=True)
+
+
+MODELS = OnChange("more models, and more values at the end of a list", _models)
+DATASETS = OnChange("more of them", _datasets)
+METRIC = OnChange("refused", _metric)
+RESOURCES = OnChange("counts from now on", _resources)
+POINTS = OnChange("more of them", _points)

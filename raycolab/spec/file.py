@@ -1,8 +1,8 @@
 """Sweep files: YAML in our format or a plain W&B one, read into a SweepSpec and the path of its MAIN.
 
 Every error names the file, the line and the key, and says what to write instead. Values that were set on the command
-line (`--set key=value`) replace those of the file and are named as they were typed. What a key may hold is decided by
-`arguments`, what a parameter may be by `raycolab.spec`; how YAML is read, by `yaml_lines`.
+line (`--set key=value`) replace those of the file and are named as they were typed. Which keys there are and what they
+may hold is the table's business (`raycolab.spec.spec`).
 """
 
 from __future__ import annotations
@@ -13,22 +13,23 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from raycolab.errors import SweepFileError
 from raycolab.files import read_text, typed_path
-from raycolab.spec.keys import ALIASES, ArgumentError, check_key
+from raycolab.spec.keys import ArgumentError, check_keys, meanings
 from raycolab.spec.spec import SweepSpec
 from raycolab.spec.wandb import is_wandb_parameter
 
 __all__ = ["SweepFile", "YamlError", "YamlLines", "load_sweep_file", "read_value", "read_yaml"]
 
-_LARGEST_FILE = 1_000_000  # bytes; more is not a sweep file
-_LONGEST_OVERRIDE = 80  # characters of an override, and
-_LONGEST_SENTENCE = 600  # of a whole sentence: what was written wrong is quoted in both
-_FILE_KEYS = ("name", "main")
-_FILE_ALIASES: Mapping[str, str] = {**ALIASES, "program": "main"}
+# Bytes; more is not a sweep file.
+_LARGEST_FILE = 1_000_000
+# Characters of an override and of a whole sentence: what was written wrong is quoted in both.
+_LONGEST_OVERRIDE = 80
+_LONGEST_SENTENCE = 600
 _NO_MAIN = "add main: MAIN.ipynb, the notebook that defines compute, or pass --set main=MAIN.ipynb"
 
 _WANDB_ONLY: Mapping[str, str] = {
@@ -54,11 +55,13 @@ class SweepFile:
     main_path: Path
 
 
-def load_sweep_file(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> SweepFile:
+def load_sweep_file(
+    path: str | os.PathLike[str], overrides: Sequence[str] = (), spec_type: type[SweepSpec] = SweepSpec
+) -> SweepFile:
     """The sweep that a file and `key=value` overrides declare; SweepFileError for whatever is wrong with them.
 
     Dotted keys reach into mappings (`metric.name=f1`); values are YAML. The sweep's name is the file's unless it says
-    one. Relative paths are relative to the file.
+    one. Relative paths are relative to the file. `spec_type` is the table of keys.
     """
     file = typed_path(path, "The sweep file")
     if file.suffix == ".ipynb":
@@ -67,33 +70,33 @@ def load_sweep_file(path: str | os.PathLike[str], overrides: Sequence[str] = ())
         )
     try:
         lines = read_yaml(_text(file))
-        data, places = lines.data, _Places(file.name, lines)
+        data, places = lines.data, _Places(file.name, lines, meanings(spec_type))
     except YamlError as error:
         raise SweepFileError(f"{file.name} line {error.line}: {error.problem}") from error
     for override in overrides:
         _override(data, places, override)
     try:
-        return _sweep(data, file)
+        return _sweep(data, file, spec_type)
     except ArgumentError as error:
         raise SweepFileError(_shortened(f"{places.of(error.path)}: {error}", _LONGEST_SENTENCE)) from error
 
 
-def _sweep(data: dict[str, object], file: Path) -> SweepFile:
+def _sweep(data: dict[str, object], file: Path, spec_type: type[SweepSpec]) -> SweepFile:
     """ArgumentError for whatever the file says wrong."""
     for key in data:
         if key in _WANDB_ONLY:
             raise ArgumentError((key,), f"{key} {_WANDB_ONLY[key]}; remove it")
-        if key != "program":
-            check_key(key, also=_FILE_KEYS)
+    check_keys(spec_type, data, in_file=True)
     for where, parameters in _spaces(data):
         _check_forms(where, parameters)
     main_path = _main_path(data, file)
-    arguments = {key: value for key, value in data.items() if key not in ("name", "main", "program")}
+    arguments: dict[str, Any] = {key: value for key, value in data.items() if key not in ("name", "main", "program")}
     metric = arguments.get("metric")
     if "program" in data and isinstance(metric, Mapping) and not {"goal", "mode"} & metric.keys():
-        arguments["metric"] = {**metric, "goal": "minimize"}  # W&B's default, in a W&B file only
-    name = file.stem if data.get("name") is None else data["name"]
-    return SweepFile(SweepSpec.from_arguments(name, **arguments), main_path)  # type: ignore[arg-type]  # checked there
+        # W&B's default, in a W&B file only.
+        arguments["metric"] = {**metric, "goal": "minimize"}
+    name: Any = file.stem if data.get("name") is None else data["name"]
+    return SweepFile(spec_type.from_arguments(name, **arguments), main_path)
 
 
 def _main_path(data: Mapping[str, object], file: Path) -> Path:
@@ -142,32 +145,45 @@ def _check_forms(where: tuple[str, ...], parameters: Mapping[str, object]) -> No
 class _Places:
     """Where each key was written: a line of the file, or an override."""
 
-    def __init__(self, file_name: str, lines: YamlLines) -> None:
+    def __init__(self, file_name: str, lines: YamlLines, own_names: Mapping[str, str]) -> None:
         # the name that errors call the file by
         self.file_name = file_name
-        # lines of the file by the way to the key
-        self._lines = dict(lines.lines)
-        # overrides as typed, by the way to the key
+        # the key's own name for each word that means it
+        self._own_names = own_names
+        # lines of the file by the way to the key, under its own name
+        self._lines: dict[tuple[str, ...], int] = {}
+        for way, line in lines.lines.items():
+            if self._own(way) == way or self._own(way) not in lines.lines:
+                self._lines[self._own(way)] = line
+        # overrides as typed, likewise
         self._typed: dict[tuple[str, ...], str] = {}
 
     def typed(self, path: tuple[str, ...], override: str) -> None:
         """Remember that a key was given on the command line, in place of all that the file has there."""
+        path = self._own(path)
         self._typed[path] = _shortened(override, _LONGEST_OVERRIDE)
-        for words in {(first, *path[1:]) for first in (path[0], *_other_words(path[0], _FILE_ALIASES))}:
-            for way in [way for way in self._lines if way[: len(words)] == words]:
-                del self._lines[way]
+        for way in [way for way in self._lines if way[: len(path)] == path]:
+            del self._lines[way]
 
     def of(self, path: tuple[str, ...]) -> str:
         """The most exact place known for a key."""
+        path = self._own(path)
         for length in range(len(path), 0, -1):
-            for first in (path[0], *_other_words(path[0], _FILE_ALIASES)):
-                start = (first, *path[1:length])
-                if start in self._typed:
-                    return f"--set {self._typed[start]}"
-                if start in self._lines:
-                    return f"{self.file_name} line {self._lines[start]}"
+            start = path[:length]
+            if start in self._typed:
+                return f"--set {self._typed[start]}"
+            if start in self._lines:
+                return f"{self.file_name} line {self._lines[start]}"
         below = [shown for way, shown in self._typed.items() if path and way[: len(path)] == path]
         return f"--set {below[0]}" if below else self.file_name
+
+    def other_words(self, key: str, written: Iterable[str]) -> list[str]:
+        """The words among those written that mean what `key` means."""
+        meant = self._own_names.get(key, key)
+        return [word for word in written if word != key and self._own_names.get(word, word) == meant]
+
+    def _own(self, way: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(self._own_names.get(word, word) if depth == 0 else word for depth, word in enumerate(way))
 
 
 def _override(data: dict[str, object], places: _Places, override: str) -> None:
@@ -182,10 +198,12 @@ def _override(data: dict[str, object], places: _Places, override: str) -> None:
     except YamlError as error:
         problem = _shortened(error.problem, _LONGEST_SENTENCE)
         raise SweepFileError(f"--set {shown}: {problem}; the value is YAML, quote it if need be") from error
-    for other in _other_words(path[0], data):
-        if len(path) > 1:  # it reaches into what the file calls by another word
+    for other in places.other_words(path[0], data):
+        if len(path) > 1:
+            # It reaches into what the file calls by another word.
             path = (other, *path[1:])
-        elif path[0] != "main":  # which goes before program, and a W&B file stays one without its script
+        elif path[0] != "main":
+            # main goes before program, and a W&B file stays one without its script.
             del data[other]
     inner = data
     for depth, part in enumerate(path[:-1], start=1):
@@ -198,12 +216,6 @@ def _override(data: dict[str, object], places: _Places, override: str) -> None:
         inner = below
     inner[path[-1]] = value
     places.typed(path, override)
-
-
-def _other_words(key: str, written: Iterable[str]) -> list[str]:
-    """The words among those written that mean what `key` means."""
-    meant = _FILE_ALIASES.get(key, key)
-    return [word for word in written if word != key and _FILE_ALIASES.get(word, word) == meant]
 
 
 def _shortened(text: str, length: int) -> str:
@@ -223,8 +235,10 @@ def _text(file: Path) -> str:
         raise SweepFileError(f"the sweep file {file} cannot be read: {error.strerror}") from error
 
 
-_DEEPEST = 20  # levels; an alias that holds itself would have no end
-_MOST_VALUES = 200_000  # with every alias written out, which can make millions of a few lines
+# Levels; an alias that holds itself would have no end.
+_DEEPEST = 20
+# With every alias written out, which can make millions of a few lines.
+_MOST_VALUES = 200_000
 _MERGE = "tag:yaml.org,2002:merge"
 _FLOAT = "tag:yaml.org,2002:float"
 
@@ -299,7 +313,8 @@ def _composed(text: str) -> tuple[_Loader, yaml.Node | None]:
 def _size(node: yaml.Node, depth: int, known: dict[int, int]) -> int:
     """How many nodes there are below a node, and it; each is looked at once, however often aliases repeat it."""
     if id(node) not in known:
-        known[id(node)] = 1  # where it holds itself, which is refused by its depth
+        # Where it holds itself, which is refused by its depth.
+        known[id(node)] = 1
         inner = node.value if isinstance(node, yaml.CollectionNode) and depth <= _DEEPEST else []
         pairs = (part if isinstance(part, tuple) else (part,) for part in inner)
         known[id(node)] = 1 + sum(_size(each, depth + 1, known) for pair in pairs for each in pair)

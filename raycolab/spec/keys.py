@@ -1,87 +1,56 @@
-"""The arguments of a declaration, one by one: what each may be, its default, and the sentence for anything else.
+"""What a key of a sweep is, and what goes for all of them: which there are, the readers several share, the texts.
 
-Python's `declare(...)` and the sweep file give the same keys and meet the same checks here. An error carries the way to
-the value that is wrong (`path`), so that a sweep file can be quoted by line. `spec` puts them together.
+The table of keys is `SweepSpec` in `raycolab.spec.spec`: each of its fields carries its `Key`. The arguments of
+`declare`, the sweep file, `--set`, the comparison with a sweep that exists, `help(raycolab.declare)` and the README's
+table come out of it. So do those of a class that has more fields, which is how a test adds a key.
+
+An error carries the way to the value that is wrong (`path`), so that a sweep file can be quoted by line.
 """
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from typing import Any, get_type_hints
+
+import msgspec
 
 from raycolab.errors import SpaceError, UsageError
-from raycolab.spec.domains import Domain
-from raycolab.spec.spaces import ParameterError, as_space
-from raycolab.spec.values import as_number, as_whole
+from raycolab.spec.domains import as_number, as_whole
 from raycolab.text import did_you_mean, listed
-from raycolab.trials import Metric
 
 __all__ = [
-    "ALIASES",
-    "DEFAULT_JOBS_PER_PAIR",
-    "DEFAULT_METRIC",
-    "DEFAULT_NAME",
-    "GIVEN_BY_US",
-    "SWEEP_KEYS",
+    "CONTRADICTS",
+    "EXTENDS",
+    "HARMLESS",
+    "MOST_TRIALS",
     "ArgumentError",
-    "Method",
+    "Difference",
+    "Key",
+    "OnChange",
     "SpaceArgumentError",
-    "check_key",
-    "check_parameters",
-    "check_size",
-    "check_text",
+    "check_keys",
+    "checked_name",
+    "checked_names",
+    "differences",
+    "fields_of",
+    "keys_help",
+    "keys_of",
+    "keys_table",
+    "meanings",
     "read_count",
-    "read_datasets",
-    "read_method",
-    "read_metric",
-    "read_models",
-    "read_name",
     "read_seconds",
-    "read_seed",
+    "read_whole",
     "settle_keys",
 ]
 
-SWEEP_KEYS = (
-    "models",
-    "datasets",
-    "parameters",
-    "jobs_per_pair",
-    "run_cap",
-    "method",
-    "metric",
-    "mode",
-    "seed",
-    "timeout_s",
-    "resources",
-    "points_to_evaluate",
-    "early_terminate",
-    "max_failures",
-    "max_concurrent_trials",
-    "time_budget_s",
-)
-"""What a declaration may say, in the words of the sweep file."""
+MOST_TRIALS = 1_000_000
+"""Of a sweep: its rows are made and kept at once."""
 
-ALIASES: Mapping[str, str] = {"num_samples": "jobs_per_pair", "space": "parameters"}
-"""Other words for the same: Ray Tune's `num_samples`, and `space` for W&B's `parameters`."""
-
-DEFAULT_JOBS_PER_PAIR = 10  # of methods random and bayes; method grid has the size of its grid
-DEFAULT_METRIC = "metric"  # the column of a number that compute returns without a name
-DEFAULT_NAME = "default"  # the model or dataset of a sweep that lists none
-
-GIVEN_BY_US = ("model", "dataset")  # what raycolab passes beside the configuration, if compute takes it
-
-_LONGEST_NAME = 120  # characters; it stands in tables, file names and terminals
-_MOST_JOBS = 1_000_000  # per pair, and
-_MOST_TRIALS = 1_000_000  # of a sweep: its rows are made and kept at once
-_MODES: Mapping[object, str] = {"max": "max", "min": "min", "maximize": "max", "minimize": "min"}
-
-
-class Method(enum.StrEnum):
-    """How configurations are found."""
-
-    GRID = "grid"
-    RANDOM = "random"
-    BAYES = "bayes"
+# Characters of a name, which stands in tables, file names and terminals.
+_LONGEST_NAME = 120
 
 
 class ArgumentError(UsageError):
@@ -96,197 +65,169 @@ class SpaceArgumentError(ArgumentError, SpaceError):
     """The space in a declaration is malformed or does not suit the method."""
 
 
-def settle_keys(arguments: Mapping[str, object]) -> dict[str, object]:
+Reader = Callable[[str, Any, Mapping[str, Any]], Any]
+"""From a key's name, its value or default, and what was read before, to the value of the spec; or ArgumentError."""
+
+Difference = tuple[bool, str]
+"""Whether a difference extends the sweep (else it contradicts it), and its line."""
+
+
+@dataclass(frozen=True, slots=True)
+class OnChange:
+    """What another value means for a sweep that exists: in the words of the README, and difference by difference."""
+
+    words: str
+    differences: Callable[[str, Any, Any], Iterator[Difference]]
+
+
+def _as_given(_: str, value: object, _read: Mapping[str, object]) -> object:
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key of a sweep."""
+
+    # what it takes and does, in one line
+    help: str
+    # what another value means for a sweep that exists
+    change: OnChange
+    # by default the value as it is given
+    read: Reader = _as_given
+    # as people write it; by default the name of its field
+    name: str = ""
+    # other words for it
+    aliases: tuple[str, ...] = ()
+    # the value that is read where none is given, and where that is not plain, its description
+    default: Any = None
+    unless_given: str = ""
+    # what W&B calls it, if W&B has it
+    wandb: str = ""
+    # keys that are read with it and have no field of their own: the reader finds them among what was read before
+    beside: tuple[Key, ...] = ()
+    # whether `declare` has a parameter of its own for it
+    only_in_file: bool = False
+
+    @property
+    def default_text(self) -> str:
+        """The default in words; empty where there is none."""
+        return self.unless_given or ("" if self.default is None else str(self.default))
+
+
+@cache
+def fields_of(spec_type: type[msgspec.Struct]) -> Mapping[str, Key]:
+    """The key of each field of the table, in its order."""
+    found: dict[str, Key] = {}
+    for field, hint in get_type_hints(spec_type, include_extras=True).items():
+        for key in getattr(hint, "__metadata__", ()):
+            if isinstance(key, Key):
+                found[field] = key if key.name else replace(key, name=field)
+    return found
+
+
+def keys_of(spec_type: type[msgspec.Struct]) -> list[Key]:
+    """Every key that the table has, those without a field too."""
+    return [each for key in fields_of(spec_type).values() for each in (key, *key.beside)]
+
+
+def meanings(spec_type: type[msgspec.Struct]) -> dict[str, str]:
+    """Each word for a key, and the key's own name."""
+    return {word: key.name for key in keys_of(spec_type) for word in (key.name, *key.aliases)}
+
+
+def check_keys(spec_type: type[msgspec.Struct], written: Mapping[str, object], *, in_file: bool = False) -> None:
+    """ArgumentError for a key that no declaration, or no sweep file, has."""
+    allowed = [key for key in keys_of(spec_type) if in_file or not key.only_in_file]
+    known = [word for key in allowed for word in (key.name, *key.aliases)]
+    for key in written:
+        if key not in known:
+            there_are = listed(each.name for each in allowed)
+            raise ArgumentError((key,), f"unknown key {key!r}{did_you_mean(key, known)}; allowed are {there_are}")
+
+
+def settle_keys(spec_type: type[msgspec.Struct], arguments: Mapping[str, object]) -> dict[str, object]:
     """The arguments that say something, under their own names; ArgumentError for unknown and doubled ones."""
+    given = {key: value for key, value in arguments.items() if value is not None}
+    check_keys(spec_type, given)
+    own_name = meanings(spec_type)
     settled: dict[str, object] = {}
     written: dict[str, str] = {}
-    for key, value in arguments.items():
-        if value is None:
-            continue
-        check_key(key)
-        name = ALIASES.get(key, key)
+    for key, value in given.items():
+        name = own_name[key]
         if name in settled:
             raise ArgumentError((key,), f"{written[name]} and {key} mean the same; give one of them")
         settled[name], written[name] = value, key
     return settled
 
 
-def check_key(key: str, also: Sequence[str] = ()) -> None:
-    """ArgumentError for a key that no declaration has (`also` names the ones a file has beside them)."""
-    allowed = (*also, *SWEEP_KEYS)
-    if key not in allowed and key not in ALIASES:
-        known = (*allowed, *ALIASES)
-        raise ArgumentError((key,), f"unknown key {key!r}{did_you_mean(key, known)}; allowed are {listed(allowed)}")
+def differences(key: str, old: object, new: object, *, extends: bool) -> Iterator[Difference]:
+    """One line where the two are not the same."""
+    if old != new:
+        was, now = ("none" if value is None else value for value in (old, new))
+        yield extends, f"{key} was {was} and is now {now}"
 
 
-def read_name(name: object) -> str:
-    """A sweep's name: printable, not empty, short enough for a table."""
-    return _name(("name",), "a sweep's name", name)
+def _extends(key: str, old: int | None, new: int | None) -> Iterator[Difference]:
+    if old != new:
+        grows = (math.inf if new is None else new) > (math.inf if old is None else old)
+        was, now = ("unlimited" if count is None else count for count in (old, new))
+        yield grows, f"{key} was {was} and is now {now}"
 
 
-def read_method(value: object) -> Method:
-    """grid, random or bayes; random when nothing is said."""
-    if value is None:
-        return Method.RANDOM
-    if not isinstance(value, str) or value not in tuple(Method):
-        hint = did_you_mean(str(value), Method)
-        raise ArgumentError(("method",), f"unknown method {value!r}{hint}; methods are {listed(Method)}")
-    return Method(value)
+CONTRADICTS = OnChange("refused", partial(differences, extends=False))
+"""Rows that exist would mean something else."""
+
+EXTENDS = OnChange("may grow", _extends)
+"""A number that may be larger than it was and not smaller; None is the largest."""
+
+HARMLESS = OnChange("counts from now on", partial(differences, extends=True))
+"""Rows that exist mean what they meant."""
 
 
-def read_metric(metric: object, mode: object) -> Metric:
-    """The metric from its name, W&B's `{name, goal}` or a Metric, and the mode beside it; max unless said."""
-    if isinstance(metric, Metric):
-        metric = {"name": metric.name, "mode": metric.mode}
-    if not isinstance(metric, Mapping):
-        name = _name(("metric",), "a metric's name", DEFAULT_METRIC if metric is None else metric)
-        return Metric(name, _mode(("mode",), "mode", "max" if mode is None else mode))
-    allowed = ("name", "goal", "mode")
-    for key in metric:
-        if key not in allowed:
-            hint = did_you_mean(str(key), allowed)
-            raise ArgumentError(("metric", str(key)), f"metric has no key {key!r}{hint}; its keys are name and goal")
-    name = _name(("metric", "name"), "a metric's name", metric.get("name"))
-    said = {
-        _mode(path, path[-1], value)
-        for path, value in (
-            (("metric", "goal"), metric.get("goal")),
-            (("metric", "mode"), metric.get("mode")),
-            (("mode",), mode),
-        )
-        if value is not None
-    }
-    if len(said) != 1:
-        how = "goals that contradict each other" if said else "no goal"
-        raise ArgumentError(("metric",), f"metric {name!r} has {how}; say goal: maximize or goal: minimize")
-    return Metric(name, said.pop())
+def read_whole(key: str, value: object, _: Mapping[str, object]) -> int:
+    """A whole number."""
+    try:
+        return as_whole(value)
+    except SpaceError as error:
+        raise ArgumentError((key,), f"{key}: {error}") from error
 
 
-def read_models(models: object, parameters: object) -> dict[str, dict[str, Domain]]:
-    """The space of each model: `parameters` is every model's, and a model's own space goes before it.
-
-    `models` is a mapping of names to spaces, or a list of names; without it there is one model, `default`.
-    """
-    shared = {} if parameters is None else _space(("parameters",), "", parameters)
-    if models is None:
-        return {DEFAULT_NAME: shared}
-    if isinstance(models, Mapping):
-        spaces = {
-            _name(("models", str(name)), "a model's name", name): shared
-            | ({} if space is None else _space(("models", str(name)), f"the space of model {name!r}, ", space))
-            for name, space in models.items()
-        }
-    else:
-        spaces = {name: dict(shared) for name in _names("models", models)}
-    if not spaces:
-        raise ArgumentError(("models",), "models is empty; name at least one model, or leave the key out")
-    return spaces
-
-
-def check_parameters(model: str, space: Mapping[str, Domain], method: Method, models: object) -> None:
-    """SpaceArgumentError for a parameter whose name is taken, or that method grid cannot list.
-
-    `models` is the argument as given, to tell a model's own parameters from those it shares.
-    """
-    own = models.get(model) if isinstance(models, Mapping) else None
-    for name, domain in space.items():
-        parts = tuple(name.split("/"))
-        is_own = isinstance(own, Mapping) and (parts[0] in own or name in own)
-        path = ("models", model, *parts) if is_own else ("parameters", *parts)
-        where = f"the space of model {model!r}, parameter {name!r}" if is_own else f"parameter {name!r}"
-        if parts[0] in GIVEN_BY_US:
-            raise SpaceArgumentError(
-                path,
-                f"{where}: raycolab itself passes {parts[0]!r} to compute; "
-                f"list the alternatives under {parts[0]}s, or rename it",
-            )
-        if method is not Method.GRID:
-            continue
-        try:
-            domain.grid()
-        except SpaceError as error:
-            raise SpaceArgumentError(path, f"{where}: {error}") from error
-
-
-def read_datasets(datasets: object) -> tuple[str, ...]:
-    """The names of the datasets; without them there is one, `default`."""
-    if datasets is None:
-        return (DEFAULT_NAME,)
-    names = _names("datasets", datasets)
-    if not names:
-        raise ArgumentError(("datasets",), "datasets is empty; name at least one dataset, or leave the key out")
-    return names
-
-
-def read_count(key: str, value: object) -> int | None:
-    """How many jobs: a whole number from 1, or None where nothing is said."""
+def read_count(key: str, value: object, sweep: Mapping[str, object]) -> int | None:
+    """A whole number from 1, or None where nothing is said."""
     if value is None:
         return None
-    count = _whole(key, value)
-    if not 1 <= count <= _MOST_JOBS:
-        raise ArgumentError((key,), f"{key} is a whole number from 1 to {_MOST_JOBS:,}, not {count:,}")
+    count = read_whole(key, value, sweep)
+    if not 1 <= count <= MOST_TRIALS:
+        raise ArgumentError((key,), f"{key} is a whole number from 1 to {MOST_TRIALS:,}, not {count:,}")
     return count
 
 
-def check_size(trials: int, jobs_per_pair: object) -> None:
-    """ArgumentError for a sweep of more trials than can be kept; `jobs_per_pair` as given."""
-    if trials > _MOST_TRIALS:
-        key = "method" if jobs_per_pair is None else "jobs_per_pair"
-        raise ArgumentError(
-            (key,),
-            f"this sweep has {trials:,} trials and at most {_MOST_TRIALS:,} are possible; "
-            "lower jobs_per_pair, or set run_cap",
-        )
-
-
-def check_text(text: str) -> None:
-    """ArgumentError for a declaration with a text that no file and no database can keep."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        near = text[max(error.start - 20, 0) : error.end]
-        sentence = f"a text in the sweep has half a character, at the end of {near!r}: remove it"
-        raise ArgumentError((), sentence) from error
-
-
-def read_seed(value: object) -> int:
-    """A whole number; 0 when nothing is said."""
-    return 0 if value is None else _whole("seed", value)
-
-
-def read_seconds(key: str, value: object) -> float | None:
-    """Seconds above 0, of a trial (timeout_s) or of the sweep (time_budget_s); None for no limit."""
+def read_seconds(key: str, value: object, _: Mapping[str, object]) -> float | None:
+    """Seconds above 0; None for no limit."""
     if value is None:
         return None
     try:
         seconds = float(as_number(value))
     except SpaceError as error:
         raise ArgumentError((key,), f"{key}: {error}") from error
-    if not 0 < seconds < float("inf"):
-        raise ArgumentError((key,), f"{key} is a number of seconds above 0, not {seconds}; remove it for none")
+    if not 0 < seconds < math.inf:
+        raise ArgumentError((key,), f"{key} is a number of seconds above 0, not {seconds}; remove it for no limit")
     return seconds
 
 
-def _space(path: tuple[str, ...], what: str, parameters: object) -> dict[str, Domain]:
-    if not isinstance(parameters, Mapping):
-        raise SpaceArgumentError(path, f"{what}parameters are a mapping of names to values, not {parameters!r}")
-    try:
-        return as_space(parameters)
-    except ParameterError as error:
-        raise SpaceArgumentError((*path, *error.keys), f"{what}{error}") from error
-
-
-def _names(key: str, names: object) -> tuple[str, ...]:
-    if isinstance(names, str) or not isinstance(names, Sequence):
-        raise ArgumentError((key,), f"{key} is a list of names, such as [first, second], not {names!r}")
-    checked = tuple(_name((key,), f"a name in {key}", name) for name in names)
+def checked_names(key: str, value: object) -> tuple[str, ...]:
+    """A list of names, each once."""
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise ArgumentError((key,), f"{key} is a list of names, such as [first, second], not {value!r}")
+    checked = tuple(checked_name((key,), f"a name in {key}", name) for name in value)
     for name in checked:
         if checked.count(name) > 1:
             raise ArgumentError((key,), f"{key} names {name!r} twice; remove one")
     return checked
 
 
-def _name(path: tuple[str, ...], what: str, name: object) -> str:
+def checked_name(path: tuple[str, ...], what: str, name: object) -> str:
+    """A name: printable, not empty, short enough for a table."""
     if not isinstance(name, str) or not name.strip():
         raise ArgumentError(path, f"{what} is text and not empty, not {name!r}; put it in quotes")
     if name != name.strip() or not name.isprintable() or len(name) > _LONGEST_NAME:
@@ -297,16 +238,22 @@ def _name(path: tuple[str, ...], what: str, name: object) -> str:
     return str.__str__(name)
 
 
-def _mode(path: tuple[str, ...], key: str, value: object) -> str:
-    mode = _MODES.get(value) if isinstance(value, str) else None
-    if mode is None:
-        words = "max or min" if key == "mode" else "maximize or minimize"
-        raise ArgumentError(path, f"{key} is {words}, not {value!r}")
-    return mode
+def keys_help(spec_type: type[msgspec.Struct]) -> str:
+    """A line for each argument of a declaration, for its docstring."""
+    lines = []
+    for key in keys_of(spec_type):
+        if not key.only_in_file:
+            words = " or ".join((key.name, *key.aliases))
+            default = f"; default: {key.default_text}" if key.default_text else ""
+            lines.append(f"    {words}: {key.help}{default}".replace("`", ""))
+    return "\n".join(lines)
 
 
-def _whole(key: str, value: object) -> int:
-    try:
-        return as_whole(value)
-    except SpaceError as error:
-        raise ArgumentError((key,), f"{key}: {error}") from error
+def keys_table(spec_type: type[msgspec.Struct]) -> str:
+    """The table of the README, in Markdown."""
+    lines = ["| key | what it says | unless given | another value later | in W&B |", "|---|---|---|---|---|"]
+    for key in keys_of(spec_type):
+        words = ", ".join(f"`{word}`" for word in (key.name, *key.aliases))
+        wandb = f"`{key.wandb}`" if key.wandb else ""
+        lines.append(f"| {words} | {key.help} | {key.default_text} | {key.change.words} | {wandb} |")
+    return "\n".join(lines)

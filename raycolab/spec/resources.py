@@ -3,44 +3,44 @@
     resources: {gpus: 0.5}                          # of every model
     resources: {cpus: 2, cnn: {gpus: 1}}            # cnn takes a GPU, every other model two CPUs
 
-What is said of a model replaces what is said of all of them. Amounts are Ray's logical resources: they decide how many
+What a model asks for replaces what is asked for all models. Amounts are Ray's logical resources: they decide how many
 trials share a node, and Ray shows each trial its own GPUs.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
 
 from raycolab.errors import SpaceError
+from raycolab.spec.domains import as_number
 from raycolab.spec.keys import ArgumentError
-from raycolab.spec.values import as_number
-from raycolab.text import did_you_mean
+from raycolab.text import did_you_mean, listed
 
 __all__ = ["Resources", "read_resources", "resources_json"]
 
 _KEYS = ("cpus", "gpus", "memory", "fresh_process")
-_ALIASES: Mapping[str, str] = {"cpu": "cpus", "gpu": "gpus", "num_cpus": "cpus", "num_gpus": "gpus"}  # Ray's words
+# Ray's words among them.
+_ALIASES: Mapping[str, str] = {"cpu": "cpus", "gpu": "gpus", "num_cpus": "cpus", "num_gpus": "gpus"}
 _UNITS = {"": 1, "b": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*((?:[kmg]i?)?)b?\s*", re.IGNORECASE)
-_SMALLEST = 0.001  # of a CPU or GPU: Ray counts in ten thousandths
+# Of a CPU or GPU: Ray counts in ten thousandths.
+_SMALLEST = 0.001
 _MOST = 100_000
 
 
-@dataclass(frozen=True, slots=True)
-class Resources:
+class Resources(msgspec.Struct, frozen=True, omit_defaults=True):
     """Of one trial; what is None is as the node has it: a CPU, or a GPU with a CPU where there are GPUs."""
 
-    cpus: float | None = None
-    gpus: float | None = None
-    memory: int | None = None  # bytes
-    fresh_process: bool = False  # each trial in a new process, which gives back all it took, GPU memory too
-
-    def to_json(self) -> dict[str, float | bool]:
-        """What was said."""
-        said = {key: getattr(self, key) for key in _KEYS}
-        return {key: value for key, value in said.items() if value is not None and value is not False}
+    cpus: int | float | None = None
+    gpus: int | float | None = None
+    # bytes
+    memory: int | None = None
+    # each trial in a new process, which gives back all it took, GPU memory too
+    fresh_process: bool = False
 
     def __str__(self) -> str:
         """`2 CPUs, 0.5 GPU, 4 GB of memory`."""
@@ -54,50 +54,43 @@ class Resources:
         return ", ".join(words)
 
 
-def read_resources(value: object, models: Iterable[str]) -> dict[str, Resources]:
+def read_resources(key: str, value: object, sweep: Mapping[str, Any]) -> dict[str, Resources]:
     """What a trial of each model takes; ArgumentError for what is no resource, and for an unknown model."""
-    models = tuple(models)
-    if value is None:
-        value = {}
+    models = tuple(sweep["models"])
     if not isinstance(value, Mapping):
-        raise ArgumentError(("resources",), f"resources is a mapping such as {{cpus: 1}}, not {value!r}")
-    of_all = {key: amount for key, amount in value.items() if not isinstance(amount, Mapping)}
-    of_model = {key: asked for key, asked in value.items() if isinstance(asked, Mapping)}
+        raise ArgumentError((key,), f"{key} is a mapping such as {{cpus: 1}}, not {value!r}")
+    of_all = {name: amount for name, amount in value.items() if not isinstance(amount, Mapping)}
+    of_model = {name: asked for name, asked in value.items() if isinstance(asked, Mapping)}
     for name in of_model:
         if name not in models:
-            raise ArgumentError(
-                ("resources", str(name)),
-                f"resources name a model {name!r} that the sweep has not{did_you_mean(str(name), models)}",
-            )
-    general = _read(of_all, ("resources",), models)
-    return {
-        model: _read(of_model[model], ("resources", model), ()) if model in of_model else general for model in models
-    }
+            hint = did_you_mean(str(name), models)
+            raise ArgumentError((key, str(name)), f"{key} names model {name!r}, which is not in this sweep{hint}")
+    general = _read(of_all, (key,), models)
+    return {model: _read(of_model[model], (key, model), ()) if model in of_model else general for model in models}
 
 
 def resources_json(resources: Mapping[str, Resources]) -> dict[str, object]:
     """As `read_resources` takes it, the same for all models where it is."""
-    asked = {model: each.to_json() for model, each in resources.items()}
-    first = next(iter(asked.values()), {})
-    return dict(first) if all(each == first for each in asked.values()) else {**asked}
+    asked: dict[str, object] = {model: msgspec.to_builtins(each) for model, each in resources.items()}
+    first: dict[str, object] = msgspec.to_builtins(next(iter(resources.values()), Resources()))
+    return first if all(each == first for each in asked.values()) else asked
 
 
-def _read(asked: Mapping[str, object], path: tuple[str, ...], models: tuple[str, ...]) -> Resources:
-    found: dict[str, object] = {}
+def _read(asked: Mapping[object, object], path: tuple[str, ...], models: tuple[str, ...]) -> Resources:
+    found: dict[str, Any] = {}
     for written, value in asked.items():
-        key = _ALIASES.get(str(written), str(written))
+        key, here = _ALIASES.get(str(written), str(written)), (*path, str(written))
         if key not in _KEYS:
-            cure = did_you_mean(key, [*_KEYS, *models])
+            hint = did_you_mean(key, [*_KEYS, *models])
             raise ArgumentError(
-                (*path, str(written)),
-                f"resources has no {written!r}{cure}; it has {', '.join(_KEYS)}, or a model's name with these",
+                here, f"resources has no key {written!r}{hint}; it has {listed(_KEYS)}, or a model's name with these"
             )
         if key in found:
-            raise ArgumentError((*path, str(written)), f"resources says {key} twice; remove {written!r}")
-        found[key] = _READERS[key](value, (*path, str(written)))
-    resources = Resources(**found)  # type: ignore[arg-type]  # each by its reader
+            raise ArgumentError(here, f"resources says {key} twice; remove {written!r}")
+        found[key] = _READERS[key](value, here)
+    resources = Resources(**found)
     if resources.cpus == 0 and not resources.gpus:
-        raise ArgumentError((*path, "cpus"), "resources: a trial without a GPU takes some CPU; say cpus: 1 or less")
+        raise ArgumentError((*path, "cpus"), "resources: a trial without a GPU needs some CPU; give cpus: 1 or less")
     return resources
 
 

@@ -2,6 +2,10 @@
 
 The functions have Ray Tune's names and meanings. Whatever is written becomes a flat mapping of names to domains
 (`as_space`), nested names joined by "/". What a domain is and how it is drawn from stands in `raycolab.spec.domains`.
+
+Spaces written for Optuna or Ray Tune are taken as they are. Both are recognised by the names of their classes and
+modules, never imported: Optuna is slow to import and Ray Tune may not be installed. What an object says about itself is
+all that is read.
 """
 
 from __future__ import annotations
@@ -9,19 +13,29 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from raycolab.errors import SpaceError
-from raycolab.spec.domains import Choice, Constant, Domain, Draws, Float, Integer, Normal, domain_from_json, stepped
-from raycolab.spec.foreign import foreign_domain
-from raycolab.spec.values import as_number, as_scalar, as_whole
+from raycolab.spec.domains import (
+    Choice,
+    Constant,
+    Domain,
+    Float,
+    Integer,
+    Normal,
+    as_number,
+    as_scalar,
+    as_whole,
+    check_computable,
+    stepped,
+)
 from raycolab.spec.wandb import WandbKeyError, is_wandb_parameter, wandb_domain
+from raycolab.trials import Scalar
 
 __all__ = [
     "Domain",
-    "Draws",
     "ParameterError",
     "as_domain",
     "as_space",
     "choice",
-    "domain_from_json",
+    "foreign_domain",
     "grid_search",
     "integer",
     "lograndint",
@@ -31,6 +45,10 @@ __all__ = [
     "randn",
     "uniform",
 ]
+
+
+_OPTUNA = "optuna.distributions"
+_TUNE = "ray.tune.search.sample"
 
 
 class ParameterError(SpaceError):
@@ -69,12 +87,12 @@ def loguniform(low: float, high: float) -> Domain:
 
 def randint(low: int, high: int) -> Domain:
     """A whole number from low up to but not including high."""
-    return _whole_below("randint", low, high, log=False)
+    return _below("randint", low, high, log=False)
 
 
 def lograndint(low: int, high: int) -> Domain:
     """A whole number from low up to but not including high, log-uniform; low is at least 1."""
-    return _whole_below("lograndint", low, high, log=True)
+    return _below("lograndint", low, high, log=True)
 
 
 def integer(low: int, high: int) -> Domain:
@@ -90,8 +108,15 @@ def randn(mean: float = 0.0, sd: float = 1.0) -> Domain:
 def as_domain(value: object) -> Domain:
     """The domain that a value means: a domain, a list of alternatives, a constant, or another library's object.
 
-    Also `{"grid_search": [...]}` and a parameter in W&B's form. SpaceError for anything else.
+    Also `{"grid_search": [...]}` and a parameter in W&B's form. SpaceError for anything else, and for a distribution
+    that floats cannot compute.
     """
+    domain = _written_domain(value)
+    check_computable(domain)
+    return domain
+
+
+def _written_domain(value: object) -> Domain:
     if isinstance(value, Domain):
         return value
     if isinstance(value, Mapping):
@@ -99,7 +124,8 @@ def as_domain(value: object) -> Domain:
     foreign = foreign_domain(value)
     if foreign is not None:
         return foreign
-    if isinstance(value, list | tuple | range) or _is_array(value):
+    is_array = type(value).__module__ == "numpy" and getattr(value, "ndim", 0) > 0
+    if isinstance(value, list | tuple | range) or is_array:
         return Choice(_scalars("choice", value))
     if callable(value) or isinstance(value, set | frozenset | bytes):
         raise SpaceError(
@@ -151,7 +177,7 @@ def _mapped_domain(value: Mapping[str, object]) -> Domain:
     if "grid_search" in value:
         if len(value) > 1:
             raise SpaceError("a mapping with grid_search has no other key; remove the others")
-        return choice(_listed("grid_search", value["grid_search"]))
+        return Choice(_scalars("grid_search", value["grid_search"]))
     if set(value) == {"parameters"}:
         raise SpaceError("parameters holds a mapping of nested names")
     if is_wandb_parameter(value):
@@ -159,18 +185,10 @@ def _mapped_domain(value: Mapping[str, object]) -> Domain:
     raise SpaceError("an empty mapping is no search space; give a list of alternatives or one value")
 
 
-def _scalars(function: str, values: object) -> tuple[bool | int | float | str | None, ...]:
-    return tuple(as_scalar(value) for value in _listed(function, values))
-
-
-def _listed(function: str, values: object) -> Iterable[object]:
+def _scalars(function: str, values: object) -> tuple[Scalar, ...]:
     if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
         raise SpaceError(f"{function} takes a list, such as {function}([1, 2, 3]), not {values!r}")
-    return values
-
-
-def _is_array(value: object) -> bool:
-    return type(value).__module__ == "numpy" and getattr(value, "ndim", 0) > 0
+    return tuple(as_scalar(value) for value in values)
 
 
 def _number(function: str, value: object) -> float:
@@ -187,8 +205,84 @@ def _whole(function: str, value: object) -> int:
         raise SpaceError(f"{function}: {error}") from error
 
 
-def _whole_below(function: str, low: object, high: object, *, log: bool) -> Domain:
+def _below(function: str, low: object, high: object, *, log: bool) -> Domain:
     bottom, top = _whole(function, low), _whole(function, high)
     if bottom >= top:
         raise SpaceError(f"{function}({bottom}, {top}) has no value: high is excluded and must be above low")
     return Integer(bottom, top - 1, log)
+
+
+def foreign_domain(value: object) -> Domain | None:
+    """The domain that an Optuna distribution or a Ray Tune search space object means; None for anything else."""
+    for known in type(value).__mro__:
+        if known.__module__ == _OPTUNA:
+            return _optuna_domain(known.__name__, value)
+        if known.__module__ == _TUNE:
+            return _tune_domain(known.__name__, value)
+    return None
+
+
+def _optuna_domain(name: str, value: object) -> Domain:
+    """`FloatDistribution`, `IntDistribution` and `CategoricalDistribution`; older ones are subclasses of these."""
+    if name.endswith("CategoricalDistribution"):
+        return Choice(tuple(as_scalar(choice) for choice in _items(value, "choices")))
+    low, high = _field(value, "low"), _field(value, "high")
+    step, log = _field(value, "step"), bool(_field(value, "log"))
+    if name.startswith("Int"):
+        return Integer(as_whole(low), as_whole(high), log, as_whole(step))
+    bottom, top = float(as_number(low)), float(as_number(high))
+    if bottom == top:
+        return Constant(bottom)
+    return Float(bottom, top, log, None if step is None else float(as_number(step)))
+
+
+def _tune_domain(name: str, value: object) -> Domain:
+    """Ray Tune's `Float`, `Integer` and `Categorical` with the samplers that its functions give them."""
+    if name == "Categorical":
+        return Choice(tuple(as_scalar(category) for category in _items(value, "categories")))
+    if name not in ("Float", "Integer"):
+        raise SpaceError(
+            "Ray Tune's sample_from draws by calling a function, which cannot be repeated; compute the value in compute"
+        )
+    sampler = getattr(value, "sampler", None)
+    quantum = None
+    if type(sampler).__name__ == "Quantized":
+        quantum, sampler = _field(sampler, "q"), _field(sampler, "sampler")
+    law = type(sampler).__name__.strip("_")
+    if law == "Normal":
+        mean, sd = (float(as_number(_field(sampler, name))) for name in ("mean", "sd"))
+        return Normal(mean, sd, step=None if quantum is None else float(as_number(quantum)))
+    low, high = as_number(_field(value, "lower")), as_number(_field(value, "upper"))
+    log = law == "LogUniform"
+    if name == "Integer":
+        return _tune_integer(as_whole(low), as_whole(high), log, quantum)
+    if quantum is None:
+        return Float(float(low), float(high), log)
+    return stepped(float(low), float(high), float(as_number(quantum)), log=log)
+
+
+def _tune_integer(low: int, high: int, log: bool, quantum: object) -> Domain:
+    """Ray Tune leaves the upper bound out, except where it quantizes to more than 1."""
+    q = 1 if quantum is None else as_whole(quantum)
+    if q == 1:
+        return Integer(low, high - 1, log)
+    first, last = -(-low // q) * q, high // q * q
+    if first > last:
+        raise SpaceError(f"there is no multiple of {q} between {low} and {high}; take a smaller quantization")
+    return Integer(first, last, log, q)
+
+
+def _items(value: object, name: str) -> tuple[object, ...]:
+    items = _field(value, name)
+    return tuple(items) if isinstance(items, list | tuple) else (items,)
+
+
+def _field(value: object, name: str) -> object:
+    """An attribute of a foreign object; SpaceError when its library has changed its shape."""
+    try:
+        return getattr(value, name)
+    except AttributeError:
+        kind = f"{type(value).__module__}.{type(value).__qualname__}"
+        raise SpaceError(
+            f"{kind} has no {name!r} in the installed version; write this parameter with raycolab's own functions"
+        ) from None

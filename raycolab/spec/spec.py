@@ -1,7 +1,8 @@
 """The declaration of a sweep, checked and frozen: what is searched, over which pairs, how, and for which metric.
 
-A spec is a value. It is made from arguments (`SweepSpec.from_arguments`) or from the JSON that the store keeps; its
-fingerprint tells whether two declarations mean the same. `check_fits` holds it against the arguments of `compute`.
+`SweepSpec` is the table of keys: a new key is one field with its `Key`, and the place that uses it. A spec is a value,
+made from arguments (`SweepSpec.from_arguments`) or from the JSON that the store keeps; its fingerprint tells whether
+two declarations mean the same. `check_fits` holds it against the arguments of `compute`.
 """
 
 from __future__ import annotations
@@ -9,106 +10,195 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from raycolab.errors import SpaceError
-from raycolab.spec import keys
-from raycolab.spec.domains import Domain, admitted, domain_from_json
-from raycolab.spec.keys import DEFAULT_JOBS_PER_PAIR, DEFAULT_NAME, GIVEN_BY_US, ArgumentError, Method
+import msgspec
+
+from raycolab.errors import RaycolabError, SpaceError, UsageError
+from raycolab.spec import readers
+from raycolab.spec.change import DATASETS, METRIC, MODELS, POINTS, RESOURCES
+from raycolab.spec.domains import AnyDomain, Domain, domain_json
+from raycolab.spec.keys import (
+    CONTRADICTS,
+    EXTENDS,
+    HARMLESS,
+    MOST_TRIALS,
+    ArgumentError,
+    Difference,
+    Key,
+    OnChange,
+    fields_of,
+    read_count,
+    read_seconds,
+    read_whole,
+    settle_keys,
+)
 from raycolab.spec.pruners import EarlyStop, read_early_stop
+from raycolab.spec.readers import Method
 from raycolab.spec.resources import Resources, read_resources, resources_json
-from raycolab.spec.values import as_scalar
-from raycolab.text import did_you_mean, listed
-from raycolab.trials import Config, Metric, Scalar
+from raycolab.text import did_you_mean
+from raycolab.trials import Config, Metric
 
-__all__ = ["ComputeSignature", "Method", "SweepSpec", "check_fits", "points_of", "read_points"]
+if TYPE_CHECKING:
+    from raycolab.main.compute import ComputeSignature
 
-# Not in fingerprints made before there were any.
-_LATER_FIELDS = ("points_to_evaluate", "early_stop", "max_failures", "max_concurrent_trials", "time_budget_s")
-
-
-class ComputeSignature(Protocol):
-    """The arguments of MAIN's `compute`, as far as a space has to fit them."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Its named parameters."""
-
-    @property
-    def required(self) -> frozenset[str]:
-        """Those without a default."""
-
-    @property
-    def accepts_any(self) -> bool:
-        """Whether it takes `**anything`."""
-
-    @property
-    def whole_config(self) -> bool:
-        """Whether it takes the configuration as one dict, in a parameter `config` that is not among the required."""
+__all__ = ["Method", "StoredSpecError", "SweepSpec", "check_fits"]
 
 
-@dataclass(frozen=True, slots=True)
-class SweepSpec:
-    """A sweep as declared."""
+class StoredSpecError(RaycolabError):
+    """The text that the database keeps of a sweep is damaged, or a newer raycolab wrote it."""
 
-    name: str
-    models: Mapping[str, Mapping[str, Domain]]  # each model's space, flat names, in the order declared
-    datasets: tuple[str, ...]
-    method: Method
-    jobs_per_pair: int | None  # None: all of a grid
-    run_cap: int | None  # trials in all, at most
-    metric: Metric
-    seed: int
-    timeout_s: float | None  # of one trial
-    resources: Mapping[str, Resources]  # of one trial of each model
-    points_to_evaluate: tuple[Config, ...] = ()  # what each pair tries first; names that are missing are filled in
-    early_stop: EarlyStop | None = None  # None: every trial runs to its end
-    max_failures: int | None = None  # FAILED trials after which the sweep is held
-    max_concurrent_trials: int | None = None  # that run at the same time; None: as many as there are slots
-    time_budget_s: float | None = None  # after its first trial; then the sweep is held
+
+def _no_difference(_: str, _old: object, _new: object) -> Iterator[Difference]:
+    yield from ()
+
+
+_ANOTHER_SWEEP = OnChange("another sweep", _no_difference)
+# What a change of the code means is decided where the code is.
+_CODE = OnChange("refused once a trial is COMPLETE", _no_difference)
+# Compared as a part of the models that have it.
+_SPACE = OnChange("more values at the end of a list", _no_difference)
+_MAIN = Key(
+    "the notebook that defines `compute`; in a file, a path relative to it",
+    _CODE,
+    name="main",
+    aliases=("program",),
+    wandb="program",
+    only_in_file=True,
+)
+_PARAMETERS = Key(
+    "the space that all models share: names, each with a value, a list of values or a distribution",
+    _SPACE,
+    name="parameters",
+    aliases=("space",),
+    wandb="parameters",
+)
+_MODE = Key("`max` or `min`, for a metric that is given by its name", CONTRADICTS, name="mode", unless_given="max")
+
+
+class SweepSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A sweep as declared: the table of its keys, in the order in which they are read.
+
+    A field without a default is in every text that a database keeps. One with a default came later: it is not in the
+    fingerprint of a sweep that does not use it.
+    """
+
+    name: Annotated[
+        str,
+        Key(
+            "the name by which the sweep is found again",
+            _ANOTHER_SWEEP,
+            readers.read_name,
+            unless_given="the name of the file",
+            wandb="name",
+            beside=(_MAIN,),
+            only_in_file=True,
+        ),
+    ]
+    method: Annotated[
+        Method, Key("`random`, `grid` or `bayes`", CONTRADICTS, readers.read_method, default="random", wandb="method")
+    ]
+    # Each model's space, flat names, in the order declared.
+    models: Annotated[
+        Mapping[str, Mapping[str, Domain]],
+        Key(
+            "a list of names, or names each with a space of its own",
+            MODELS,
+            readers.read_models,
+            unless_given="one, `default`",
+            beside=(_PARAMETERS,),
+        ),
+    ]
+    datasets: Annotated[
+        tuple[str, ...],
+        Key("a list of names", DATASETS, readers.read_datasets, default=["default"], unless_given="one, `default`"),
+    ]
+    run_cap: Annotated[int | None, Key("the most trials of the whole sweep", EXTENDS, read_count, wandb="run_cap")]
+    # None: all of a grid.
+    jobs_per_pair: Annotated[
+        int | None,
+        Key(
+            "trials of each model with each data set",
+            EXTENDS,
+            readers.read_jobs,
+            aliases=("num_samples",),
+            unless_given="10, all of a grid, or enough for `run_cap`",
+        ),
+    ]
+    metric: Annotated[
+        Metric,
+        Key(
+            "the number to optimise: its name, or `{name, goal}`, goal being `maximize` or `minimize`",
+            METRIC,
+            readers.read_metric,
+            default="metric",
+            unless_given="`metric`, a number that `compute` returns without a name",
+            wandb="metric",
+            beside=(_MODE,),
+        ),
+    ]
+    seed: Annotated[
+        int, Key("a whole number; the same seed draws the same configurations", CONTRADICTS, read_whole, default=0)
+    ]
+    timeout_s: Annotated[
+        float | None, Key("seconds after which a trial is FAILED and its process killed", HARMLESS, read_seconds)
+    ]
+    resources: Annotated[
+        Mapping[str, Resources],
+        Key(
+            "what a trial takes of its node, for all models or for one: `{cpus, gpus, memory, fresh_process}`",
+            RESOURCES,
+            read_resources,
+            default={},
+            unless_given="a GPU where there are GPUs, else a CPU",
+        ),
+    ]
+    # As given: names that are missing are filled in, and each model tries those that fit it.
+    points_to_evaluate: Annotated[
+        tuple[Config, ...],
+        Key(
+            "a list of configurations, whole or in part, that each pair tries first",
+            POINTS,
+            readers.read_points,
+            default=(),
+            unless_given="none",
+        ),
+    ] = ()
+    early_stop: Annotated[
+        EarlyStop | None,
+        Key(
+            "the pruner that ends trials early: the name of one of Optuna's, one with its options, or W&B's hyperband",
+            CONTRADICTS,
+            read_early_stop,
+            name="early_terminate",
+            wandb="early_terminate",
+        ),
+    ] = None
+    max_failures: Annotated[int | None, Key("FAILED trials after which the sweep is held", HARMLESS, read_count)] = None
+    max_concurrent_trials: Annotated[
+        int | None,
+        Key("the most trials that run at the same time", HARMLESS, read_count, unless_given="one for each slot"),
+    ] = None
+    time_budget_s: Annotated[
+        float | None, Key("seconds from the first trial on after which the sweep is held", HARMLESS, read_seconds)
+    ] = None
 
     @classmethod
-    def from_arguments(cls, name: str, **arguments: object) -> SweepSpec:
+    def from_arguments(cls, name: str, **arguments: object) -> Self:
         """The spec that a declaration's arguments mean; ArgumentError, a UsageError, for what is wrong with them.
 
-        Arguments are the keys of the sweep file: models datasets parameters (or space) jobs_per_pair (or num_samples)
-        run_cap method metric mode seed timeout_s resources points_to_evaluate early_terminate max_failures
-        max_concurrent_trials time_budget_s. None is the same as not given. Defaults: method random with 10 jobs per
-        pair, as bayes has, grid with all of its grid; metric "metric", mode "max"; seed 0; no timeout, no early
-        stopping.
+        Arguments are the keys of the table; None is the same as not given.
         """
-        given = keys.settle_keys(arguments)
-        method = keys.read_method(given.get("method"))
-        models = keys.read_models(given.get("models"), given.get("parameters"))
-        datasets = keys.read_datasets(given.get("datasets"))
-        run_cap = keys.read_count("run_cap", given.get("run_cap"))
-        jobs = keys.read_count("jobs_per_pair", given.get("jobs_per_pair"))
-        if jobs is None and method is not Method.GRID:
-            pairs = len(models) * len(datasets)
-            jobs = DEFAULT_JOBS_PER_PAIR if run_cap is None else math.ceil(run_cap / pairs)
-        spec = cls(
-            name=keys.read_name(name),
-            models=models,
-            datasets=datasets,
-            method=method,
-            jobs_per_pair=jobs,
-            run_cap=run_cap,
-            metric=keys.read_metric(given.get("metric"), given.get("mode")),
-            seed=keys.read_seed(given.get("seed")),
-            timeout_s=keys.read_seconds("timeout_s", given.get("timeout_s")),
-            resources=read_resources(given.get("resources"), models),
-            points_to_evaluate=read_points(given.get("points_to_evaluate"), models),
-            early_stop=read_early_stop(given.get("early_terminate")),
-            max_failures=keys.read_count("max_failures", given.get("max_failures")),
-            max_concurrent_trials=keys.read_count("max_concurrent_trials", given.get("max_concurrent_trials")),
-            time_budget_s=keys.read_seconds("time_budget_s", given.get("time_budget_s")),
-        )
-        for model, space in models.items():
-            keys.check_parameters(model, space, method, given.get("models"))
-        keys.check_size(spec.size, given.get("jobs_per_pair"))
-        keys.check_text(spec.to_json())
+        given = {**settle_keys(cls, arguments), "name": name}
+        read: dict[str, Any] = {}
+        for field, key in fields_of(cls).items():
+            for each in (*key.beside, key):
+                value = given.get(each.name, each.default)
+                read[field if each is key else each.name] = each.read(each.name, value, read)
+        spec = cls(**{field: read[field] for field in fields_of(cls)})
+        spec._check_size("method" if "jobs_per_pair" not in given else "jobs_per_pair")
+        spec._check_text()
         return spec
 
     @property
@@ -132,23 +222,18 @@ class SweepSpec:
         return _canonical(self._fields())
 
     @classmethod
-    def from_json(cls, text: str) -> SweepSpec:
-        """The spec that `to_json` wrote."""
-        fields: dict[str, Any] = json.loads(text)
-        models = {
-            model: {name: domain_from_json(domain) for name, domain in space} for model, space in fields.pop("models")
-        }
-        early_stop = fields.pop("early_stop", None)  # specs of 0.1 lack the last five fields
-        return cls(
-            models=models,
-            datasets=tuple(fields.pop("datasets")),
-            method=Method(fields.pop("method")),
-            metric=Metric(**fields.pop("metric")),
-            points_to_evaluate=tuple(fields.pop("points_to_evaluate", ())),
-            early_stop=None if early_stop is None else EarlyStop.from_json(early_stop),
-            resources=read_resources(fields.pop("resources"), models),
-            **fields,
-        )
+    def from_json(cls, text: str) -> Self:
+        """The spec that `to_json` wrote; StoredSpecError for anything else."""
+        try:
+            stored = json.loads(text)
+            form = msgspec.convert(stored, _Stored)
+            models = {model: dict(space) for model, space in form.models}
+            resources = read_resources("resources", form.resources, {"models": models})
+            return msgspec.convert({**stored, "models": models, "resources": resources}, cls)
+        except (ValueError, RecursionError, UsageError) as error:
+            raise StoredSpecError(
+                f"the database holds a sweep that cannot be read ({error}); it is damaged, or a newer raycolab wrote it"
+            ) from error
 
     def fingerprint(self) -> str:
         """SHA-256, hex, of what the spec means; its name and the order of what it lists do not count."""
@@ -156,36 +241,54 @@ class SweepSpec:
         del fields["name"]
         fields["models"] = {model: dict(space) for model, space in self._spaces()}
         fields["datasets"] = sorted(self.datasets)
-        for key in _LATER_FIELDS:
-            if not fields[key]:
-                del fields[key]
+        for field in msgspec.structs.fields(self):
+            if not field.required and getattr(self, field.name) == field.default:
+                del fields[field.name]
         return hashlib.sha256(_canonical(fields).encode()).hexdigest()
 
     def _fields(self) -> dict[str, object]:
+        special = {"models": self._spaces(), "resources": resources_json(self.resources)}
         return {
-            "name": self.name,
-            "models": self._spaces(),
-            "datasets": self.datasets,
-            "method": self.method,
-            "jobs_per_pair": self.jobs_per_pair,
-            "run_cap": self.run_cap,
-            "metric": {"name": self.metric.name, "mode": self.metric.mode},
-            "seed": self.seed,
-            "timeout_s": self.timeout_s,
-            "resources": resources_json(self.resources),
-            "points_to_evaluate": [dict(point) for point in self.points_to_evaluate],
-            "early_stop": None if self.early_stop is None else self.early_stop.to_json(),
-            "max_failures": self.max_failures,
-            "max_concurrent_trials": self.max_concurrent_trials,
-            "time_budget_s": self.time_budget_s,
+            field: special[field] if field in special else msgspec.to_builtins(getattr(self, field))
+            for field in self.__struct_fields__
         }
 
     def _spaces(self) -> list[tuple[str, list[tuple[str, dict[str, object]]]]]:
         """Lists of pairs, so that sorting the keys of the JSON leaves the declared order alone."""
         return [
-            (model, [(name, domain.to_json()) for name, domain in space.items()])
+            (model, [(name, domain_json(domain)) for name, domain in space.items()])
             for model, space in self.models.items()
         ]
+
+    def _check_size(self, key: str) -> None:
+        """ArgumentError, about that key, for a sweep of more trials than can be kept."""
+        if self.size > MOST_TRIALS:
+            raise ArgumentError(
+                (key,),
+                f"this sweep has {self.size:,} trials and at most {MOST_TRIALS:,} are possible; "
+                "lower jobs_per_pair, or set run_cap",
+            )
+
+    def _check_text(self) -> None:
+        """ArgumentError for a text that no file and no database can keep."""
+        text = self.to_json()
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            near = text[max(error.start - 20, 0) : error.end]
+            sentence = f"a text in the sweep has half a character, at the end of {near!r}: remove it"
+            raise ArgumentError((), sentence) from error
+
+
+class _Stored(msgspec.Struct):
+    """The parts of the stored JSON that have another form there."""
+
+    models: list[tuple[str, list[tuple[str, AnyDomain]]]]
+    resources: dict[str, Any]
+
+
+def _canonical(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def check_fits(spec: SweepSpec, signature: ComputeSignature, *, main: str = "MAIN") -> None:
@@ -196,7 +299,7 @@ def check_fits(spec: SweepSpec, signature: ComputeSignature, *, main: str = "MAI
     """
     problems: list[str] = []
     for model, space in spec.models.items():
-        giver = "the sweep" if tuple(spec.models) == (DEFAULT_NAME,) else f"the space of model {model!r}"
+        giver = "the sweep" if tuple(spec.models) == (readers.DEFAULT_NAME,) else f"the space of model {model!r}"
         given = {name.split("/")[0] for name in space}
         if not signature.accepts_any and ("config" in given or not signature.whole_config):
             problems += [
@@ -207,92 +310,7 @@ def check_fits(spec: SweepSpec, signature: ComputeSignature, *, main: str = "MAI
         problems += [
             f"compute of {main} needs {name!r}, which {giver} does not give; "
             "add it to the sweep or give it a default in compute."
-            for name in sorted(signature.required - given - set(GIVEN_BY_US))
+            for name in sorted(signature.required - given - set(readers.GIVEN_BY_US))
         ]
     if problems:
         raise SpaceError("\n".join(problems))
-
-
-def _canonical(value: object) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-
-
-_KEY = "points_to_evaluate"
-
-
-def read_points(value: object, models: Mapping[str, Mapping[str, Domain]]) -> tuple[Config, ...]:
-    """The points, flat, as given; ArgumentError for one that no model can try."""
-    if value is None:
-        return ()
-    if isinstance(value, str | Mapping) or not isinstance(value, Sequence):
-        raise ArgumentError((_KEY,), f"{_KEY} is a list of configurations, such as [{{x: 1}}], not {value!r}")
-    points: list[Config] = []
-    for index, written in enumerate(value):
-        what = f"point {index + 1} of {_KEY}"
-        if not isinstance(written, Mapping):
-            raise ArgumentError((_KEY, str(index)), f"{what} is a mapping of names to values, not {written!r}")
-        point: dict[str, Scalar] = {}
-        for name, where, scalar in _flat(written, "", (_KEY, str(index)), what):
-            if name in point:
-                raise ArgumentError(where, f"{what} gives {name!r} twice; remove one")
-            point[name] = scalar
-        _check_point(point, index, what, models)
-        points.append(point)
-    return tuple(points)
-
-
-def points_of(points: Sequence[Config], space: Mapping[str, Domain]) -> list[dict[str, Scalar]]:
-    """The points that a model with this space tries, with the values as its domains give them."""
-    return [
-        {name: admitted(space[name], value) for name, value in point.items()}
-        for point in points
-        if point.keys() <= space.keys()
-    ]
-
-
-def _flat(
-    written: Mapping[object, object], prefix: str, names: tuple[str, ...], what: str
-) -> Iterator[tuple[str, tuple[str, ...], Scalar]]:
-    """Each flat name with the way to it and its value."""
-    for key, value in written.items():
-        here = (*names, str(key))
-        name = f"{prefix}{key}"
-        if name in GIVEN_BY_US:
-            raise ArgumentError(
-                here,
-                f"{what} names a {name}, and every point is tried with every pair; remove it, "
-                f"or declare a sweep of that {name} alone",
-            )
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{name}/", here, what)
-            continue
-        try:
-            yield name, here, as_scalar(value)
-        except SpaceError as error:
-            raise ArgumentError(here, f"{what}, parameter {name!r}: {error}") from error
-
-
-def _check_point(point: Config, index: int, what: str, models: Mapping[str, Mapping[str, Domain]]) -> None:
-    known = list(dict.fromkeys(name for space in models.values() for name in space))
-    for name in point:
-        if name not in known:
-            there_are = f"parameters are {listed(known)}" if known else "the sweep has none"
-            raise ArgumentError(
-                (_KEY, str(index), *name.split("/")),
-                f"{what} names {name!r}{did_you_mean(name, known)}, which no model has; {there_are}",
-            )
-    trying = [model for model, space in models.items() if point.keys() <= space.keys()]
-    if not trying:
-        raise ArgumentError(
-            (_KEY, str(index)),
-            f"{what} fits no model, as none has all of {listed(point)}; give each model a point of its own",
-        )
-    for model in trying:
-        for name, value in point.items():
-            try:
-                admitted(models[model][name], value)
-            except SpaceError as error:
-                of_model = f" of model {model!r}" if len(models) > 1 else ""
-                raise ArgumentError(
-                    (_KEY, str(index), *name.split("/")), f"{what}, parameter {name!r}{of_model}: {error}"
-                ) from error

@@ -1,7 +1,7 @@
 """What a database's errors mean to a person, as our errors.
 
-SQLite's are told apart by their result codes (https://www.sqlite.org/rescode.html), PostgreSQL's by their SQLSTATE
-(https://www.postgresql.org/docs/current/errcodes-appendix.html), where it has none and on other servers by their
+SQLite's are recognised by their result codes (https://www.sqlite.org/rescode.html), PostgreSQL's by their SQLSTATE
+(https://www.postgresql.org/docs/current/errcodes-appendix.html), those without one and those of other servers by their
 DB-API class; never by their text.
 """
 
@@ -13,15 +13,23 @@ from contextlib import contextmanager
 
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
 
-from raycolab.errors import RaycolabError, UsageError
+from raycolab.errors import ClusterError, RaycolabError, UsageError
 
-__all__ = ["StoreOutageError", "told"]
+__all__ = ["ClaimLostError", "DamagedRowError", "StoreOutageError", "translated"]
 
 
 class StoreOutageError(RaycolabError):
     """The database cannot be reached or written just now; nothing was written, and the call may be repeated."""
 
     exit_code = 3
+
+
+class ClaimLostError(ClusterError):
+    """Another head runs this sweep now, or its claim was released; nothing was written, and repeating does not help."""
+
+
+class DamagedRowError(RaycolabError):
+    """A row holds what raycolab never wrote there; the text names sweep, row and column."""
 
 
 _NOT_OPENED = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH})
@@ -34,27 +42,27 @@ _OUTAGES = {
     sqlite3.SQLITE_READONLY: "its file was moved, deleted or made read-only: put it back",
 }
 _OUTAGE_STATES = {
-    "25006": "it takes no writes at present",  # a standby, or one that ran out of transaction ids
+    "25006": "it takes no writes at present",  # a standby, or a server that ran out of transaction ids
     "53100": "its server's disk is full: free some space there",
 }
 _OUTAGE_CLASSES = frozenset({"08", "40", "53", "55", "57", "58"})
-"""SQLSTATE classes: connection, rolled back, out of resources, locked or not ready, shut down, the system beneath."""
+"""SQLSTATE classes: connection, rollback, out of resources, locked or not ready, shut down, the system below."""
 
 
 @contextmanager
-def told(where: str, *, opening: bool = False) -> Iterator[None]:
-    """Raises what SQLAlchemy raises in the block as a RaycolabError about the database `where`."""
+def translated(where: str, *, opening: bool = False) -> Iterator[None]:
+    """Raise what SQLAlchemy raises in the block as a RaycolabError about the database `where`."""
     try:
         yield
     except SQLAlchemyError as error:
-        raise _translated(error, where, opening) from error
-    except (OverflowError, UnicodeError) as error:  # a driver's, before anything is sent: no integer or text of theirs
+        raise _meaning(error, where, opening) from error
+    except (OverflowError, UnicodeError) as error:  # a driver's, for an integer or a text that it cannot send
         raise RaycolabError(
             f"the database {where} cannot hold a value ({error}), and nothing was written: use plain text and numbers."
         ) from error
 
 
-def _translated(error: SQLAlchemyError, where: str, opening: bool) -> RaycolabError:
+def _meaning(error: SQLAlchemyError, where: str, opening: bool) -> RaycolabError:
     cause = error.orig if isinstance(error, DBAPIError) else error
     reason = " ".join(str(cause).split())
     code = getattr(cause, "sqlite_errorcode", None)

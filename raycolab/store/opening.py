@@ -1,10 +1,10 @@
 """Opening a database: from a URL to an engine that is ours, of our version, or a sentence why not.
 
 SQLite is set up here for a sweep. `journal_mode=WAL`: any number of processes read while one writes.
-`synchronous=FULL`: a commit is on the disk when it returns, so a committed row outlives the process (NORMAL
-would give that too) and a loss of power (NORMAL would not); one fsync per commit is paid for by writing
-rows in batches. A write takes the lock at BEGIN, so it waits for another writer there, at most
-`LOCK_WAIT_S`, and never fails half-way.
+`synchronous=FULL`: a commit is on the disk when it returns, so a committed row outlives the process (NORMAL would give
+that too) and a loss of power (NORMAL would not); rows are written in batches to spread the fsync of each commit. A
+write takes the lock at BEGIN, so that is where it waits for another writer, at most `LOCK_WAIT_S`, and it never fails
+half-way.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from raycolab.errors import UsageError
-from raycolab.store.failures import told
+from raycolab.store.failures import translated
 from raycolab.store.tables import ADDED_SINCE, METADATA, SCHEMA_VERSION, schema_version
 
 __all__ = ["LOCK_WAIT_S", "open_engine", "parsed_url", "shown_url", "sqlite_url", "writing"]
 
 LOCK_WAIT_S = 30.0
-"""How long a reader or writer waits for another process's lock before it is told so."""
+"""How long a reader or writer waits for another process's lock before it fails."""
 
-# Of libpq (https://www.postgresql.org/docs/current/libpq-connect.html): a server that a network swallowed while a
-# statement was under way is given up after half a minute, as a lock of SQLite is, not after a quarter of an hour.
+# Options of libpq (https://www.postgresql.org/docs/current/libpq-connect.html). A server that vanishes from the network
+# during a statement is given up after half a minute, as a lock of SQLite is, and not after a quarter of an hour.
 _LIBPQ_OPTIONS = {
     "connect_timeout": 10,
     "keepalives_idle": 15,
@@ -65,7 +65,7 @@ def open_engine(url: str) -> Engine:
     except NoSuchModuleError as error:
         name = parsed.drivername
         cure = "write postgresql://" if name == "postgres" else "write sqlite:/// or postgresql://"
-        raise UsageError(f"'{name}://' is no kind of database SQLAlchemy knows here: {cure}.") from error
+        raise UsageError(f"'{name}://' is not a kind of database that SQLAlchemy knows here: {cure}.") from error
     except ImportError as error:
         raise UsageError(
             f"the driver of '{parsed.drivername}://' is not installed ({error}): "
@@ -75,7 +75,7 @@ def open_engine(url: str) -> Engine:
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     try:
-        with told(shown_url(engine), opening=True):
+        with translated(shown_url(engine), opening=True):
             _make_tables(engine)
     except BaseException:
         engine.dispose()
@@ -91,7 +91,7 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
 
 def parsed_url(url: str) -> URL:
-    """The parts of a database URL, with the driver that is installed; UsageError when it is none."""
+    """The parts of a database URL, with the driver that is installed; UsageError when it is not such a URL."""
     try:
         parsed = make_url(url)
     except ArgumentError as error:
@@ -171,7 +171,7 @@ def _upgrade(connection: Connection, version: int) -> None:
 
 
 def _version(connection: Connection) -> int | None:
-    """The version of our tables, None where there are none; UsageError for a newer version's or somebody else's."""
+    """The version of our tables, None where there are none; UsageError for those of a newer version or of others."""
     there = set(inspect(connection).get_table_names())  # one look: another process may be making them
     if schema_version.name not in there:
         _refuse_taken(connection, there & set(METADATA.tables))

@@ -1,9 +1,9 @@
-"""Rows of `raycolab.trials` as columns of a database, and back.
+"""Rows of `raycolab.trials` in the tables: how each field is written, how it is read, and how rows get there.
 
-Nothing here reaches a database. What is written comes back equal, times to the microsecond. Three things a
-database may refuse are made safe on the way: numbers that JSON has no word for (`{"float": "nan"}`, so that
-`jsonb` and `json_extract` can read the text), a reported NaN (NULL), and characters no UTF-8 text column takes
-in what a trial printed (NUL, lone surrogates: replaced by U+FFFD).
+What is written comes back equal, times to the microsecond. Three things that a database may refuse are made safe on
+the way: numbers that JSON has no word for (`{"float": "nan"}`, so that `jsonb` and `json_extract` can read the text), a
+reported NaN (NULL), and characters that no UTF-8 text column takes in what a trial printed (NUL and lone surrogates,
+replaced by U+FFFD). Transactions are the caller's.
 """
 
 from __future__ import annotations
@@ -11,36 +11,51 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Row
+from sqlalchemy import Connection, Table, bindparam, delete, insert, select, update
 
+from raycolab.errors import RaycolabError
+from raycolab.store import tables
+from raycolab.store.failures import DamagedRowError
 from raycolab.text import utc_seconds, utc_text
-from raycolab.trials import AttemptRow, ErrorKind, Scalar, SweepRow, SweepState, TrialRow, TrialState
+from raycolab.trials import AttemptRow, ErrorKind, ReportRow, Scalar, SweepRow, SweepState, TrialRow, TrialState
 
 __all__ = [
-    "TRIAL_COLUMNS",
-    "attempt_columns",
-    "attempt_row",
-    "reported_value",
+    "ATTEMPTS",
+    "REPORTS",
+    "SWEEPS",
+    "TRIALS",
+    "Shape",
+    "put_attempts",
+    "put_reports",
+    "put_trials",
     "scalars_from_texts",
     "scalars_to_text",
-    "sweep_row",
-    "trial_columns",
-    "trial_rows",
 ]
 
-TRIAL_COLUMNS = (
-    *("number", "model", "dataset", "state", "config", "metrics", "node", "attempts", "started_at", "ended_at"),
-    *("error_kind", "error", "traceback", "cell_index", "output", "same_as"),
-)
-"""The columns of `trials` that make a trial, in the order `trial_rows` takes them."""
+R = TypeVar("R", SweepRow, TrialRow, AttemptRow, ReportRow)
 
+_AT_ONCE = 500  # numbers in one IN (...): SQLite before 3.32 takes at most 999 parameters
 _REFUSED = re.compile("[\0\ud800-\udfff]")
-_STATES = {state.value: state for state in TrialState}
-_KINDS: dict[str | None, ErrorKind | None] = {None: None, **{kind.value: kind for kind in ErrorKind}}
 _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode  # json.dumps would make one per call
+
+
+# --- fields ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Codec:
+    """How a field is written, and how a whole column of it is read; None is NULL, unless `decode` says otherwise."""
+
+    encode: Callable[[Any], Any]
+    decode: Callable[[Sequence[Any]], Sequence[Any]]
+
+
+def _each(decode: Callable[[Any], Any]) -> Callable[[Sequence[Any]], list[Any]]:
+    return lambda column: [None if value is None else decode(value) for value in column]
 
 
 def scalars_to_text(values: Mapping[str, Scalar]) -> str:
@@ -57,132 +72,193 @@ def _finite(value: Scalar) -> Scalar | dict[str, str]:
     return value
 
 
-def scalars_from_texts(texts: Iterable[str]) -> list[dict[str, Scalar]]:
-    """The mappings that `scalars_to_text` wrote; decoded as one, which is three times as fast and shares the names."""
-    text = f"[{','.join(texts)}]"
-    found: list[dict[str, Any]] = json.loads(text)
+def scalars_from_texts(texts: Iterable[str | None]) -> list[dict[str, Scalar] | None]:
+    """The mappings that `scalars_to_text` wrote, None for None; decoded as one, three times as fast as one by one.
+
+    ValueError where a text is not such a mapping.
+    """
+    given = list(texts)
+    text = f"[{','.join('null' if each is None else each for each in given)}]"
+    found: list[Any] = json.loads(text)
+    if [type(values) is dict for values in found] != [each is not None for each in given]:
+        raise ValueError("a text is not one mapping")
     if '{"float":' in text:
-        for values in found:
+        for values in filter(None, found):
             for name, value in values.items():
                 if isinstance(value, dict):
                     values[name] = float(value["float"])
     return found
 
 
-def reported_value(value: float) -> float | None:
-    """A reported number as its column: NULL for NaN, which no two databases keep alike."""
-    return None if math.isnan(value) else float(value)
+_SCALARS = _Codec(scalars_to_text, scalars_from_texts)
+_TIME = _Codec(utc_text, _each(utc_seconds))
+_PRINTED = _Codec(lambda text: _REFUSED.sub("\ufffd", text), list)
+_REPORTED = _Codec(
+    lambda value: None if math.isnan(value) else float(value),  # no two databases keep NaN alike
+    lambda column: [math.nan if value is None else value for value in column],
+)
 
 
-def _time_text(seconds: float | None) -> str | None:
-    return None if seconds is None else utc_text(seconds)
+# --- rows ------------------------------------------------------------------------------------------------------------
 
 
-def _seconds(text: str | None) -> float | None:
-    return None if text is None else utc_seconds(text)
+class Shape(Generic[R]):
+    """How one kind of row lies in the database: a column for each field, by the field's name."""
+
+    def __init__(self, make: type[R], called: Callable[[Sequence[Any]], str], codecs: Mapping[str, _Codec]) -> None:
+        """`called` names a row by its columns, in a sentence; fields without a codec are kept as they are."""
+        self.names = tuple(field.name for field in fields(make))
+        self._make: type[R] = make
+        self._called = called
+        self._codecs = codecs
+
+    def encode(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Some fields by name, as columns."""
+        return {
+            name: value if value is None or name not in self._codecs else self._codecs[name].encode(value)
+            for name, value in values.items()
+        }
+
+    def columns(self, row: R) -> dict[str, Any]:
+        """A row's columns."""
+        return self.encode({name: getattr(row, name) for name in self.names})
+
+    def rows(self, found: Sequence[Sequence[Any]], where: str) -> list[R]:
+        """The rows whose columns these are, in the order of `names`; DamagedRowError names one that cannot be read.
+
+        Column by column, not row by row: a sweep may have 100,000 trials.
+        """
+        if not found:
+            return []
+        columns: list[Sequence[Any]] = list(zip(*found, strict=True))
+        for place, name in enumerate(self.names):
+            if (codec := self._codecs.get(name)) is not None:
+                try:
+                    columns[place] = codec.decode(columns[place])
+                except (ValueError, TypeError, KeyError, AttributeError) as error:
+                    raise self._damage(found, place, codec, where) from error
+        return list(map(self._make, *columns))
+
+    def _damage(self, found: Sequence[Sequence[Any]], place: int, codec: _Codec, where: str) -> DamagedRowError:
+        row = next(row for row in found if not _decodes(codec, row[place]))
+        return DamagedRowError(
+            f"{self._called(row)} of {where} is damaged: its {self.names[place]} is {str(row[place])[:80]!r}. Correct "
+            "it there, delete the sweep, or go on from a copy of the database."
+        )
 
 
-def _printable(text: str | None) -> str | None:
-    return None if text is None else _REFUSED.sub("\ufffd", text)
+def _decodes(codec: _Codec, value: Any) -> bool:
+    try:
+        codec.decode([value])
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return False
+    return True
 
 
-def trial_columns(trial: TrialRow) -> dict[str, Any]:
-    """A trial's columns, without the keys `id` and `sweep_id`."""
+def _enumeration(kind: type[TrialState] | type[SweepState] | type[ErrorKind]) -> _Codec:
+    return _Codec(lambda member: member.value, _each({member.value: member for member in kind}.__getitem__))
+
+
+SWEEPS = Shape(
+    SweepRow,
+    lambda row: f"the row {row[1]!r}",
+    {
+        "state": _enumeration(SweepState),
+        "created_at": _TIME,
+        "versions": _Codec(lambda found: _encode(dict(found)), _each(json.loads)),
+    },
+)
+TRIALS = Shape(
+    TrialRow,
+    lambda row: f"trial {row[0]}",
+    {
+        "config": _SCALARS,
+        "state": _enumeration(TrialState),
+        "metrics": _SCALARS,
+        "started_at": _TIME,
+        "ended_at": _TIME,
+        "error_kind": _enumeration(ErrorKind),
+        **dict.fromkeys(("error", "traceback", "output"), _PRINTED),
+    },
+)
+ATTEMPTS = Shape(
+    AttemptRow,
+    lambda row: f"attempt {row[1]} at trial {row[0]}",
+    {"started_at": _TIME, "ended_at": _TIME, "reason": _PRINTED},
+)
+REPORTS = Shape(ReportRow, lambda row: f"a report of trial {row[0]}", {"value": _REPORTED})
+
+
+# --- into their tables -----------------------------------------------------------------------------------------------
+
+
+def put_trials(connection: Connection, sweep_id: int, trials: Sequence[TrialRow]) -> None:
+    """Write trials; of two rows of one number the later stands. One that starts again has reported nothing yet."""
+    wanted = {trial.number: trial for trial in trials}
+    ids = _trial_ids(connection, sweep_id, wanted)
+    old = [{**TRIALS.columns(trial), "row_id": ids[n]} for n, trial in wanted.items() if n in ids]
+    new = [{**TRIALS.columns(trial), "sweep_id": sweep_id} for n, trial in wanted.items() if n not in ids]
+    _put(connection, tables.trials, old, new)
+    again = sorted(ids[n] for n, trial in wanted.items() if n in ids and _starts_again(trial))
+    for some in _chunks(again):
+        connection.execute(delete(tables.reports).where(tables.reports.c.trial_id.in_(some)))
+
+
+def _starts_again(trial: TrialRow) -> bool:
+    return trial.state is TrialState.PENDING or (trial.state is TrialState.RUNNING and trial.attempts > 1)
+
+
+def put_attempts(connection: Connection, sweep_id: int, attempts: Sequence[AttemptRow]) -> None:
+    """Write attempts at trials that are there."""
+    _put_of_trials(connection, tables.attempts, "number", sweep_id, ATTEMPTS, attempts, "an attempt at")
+
+
+def put_reports(connection: Connection, sweep_id: int, reports: Sequence[ReportRow]) -> None:
+    """Write intermediate values of trials that are there; a step reported again replaces its value."""
+    _put_of_trials(connection, tables.reports, "step", sweep_id, REPORTS, reports, "a report of")
+
+
+def _put_of_trials(
+    connection: Connection, table: Table, key: str, sweep_id: int, shape: Shape[R], rows: Sequence[R], what: str
+) -> None:
+    """Write rows that belong to trials, one for each trial and value of the column `key`."""
+    wanted = {(columns.pop("trial"), columns[key]): columns for columns in map(shape.columns, rows)}
+    ids = _trial_ids(connection, sweep_id, {trial for trial, _ in wanted})
+    if missing := sorted({trial for trial, _ in wanted if trial not in ids}):
+        raise RaycolabError(f"{what} trial {missing[0]} cannot be stored: the sweep has no such trial.")
+    statement = select(table.c.id, table.c.trial_id, table.c[key])
+    present = {
+        (trial_id, number): row_id
+        for some in _chunks(sorted(ids.values()))
+        for row_id, trial_id, number in connection.execute(statement.where(table.c.trial_id.in_(some)))
+    }
+    old, new = [], []
+    for (trial, number), columns in wanted.items():
+        if (row_id := present.get((ids[trial], number))) is not None:
+            old.append({**columns, "row_id": row_id})
+        else:
+            new.append({**columns, "trial_id": ids[trial]})
+    _put(connection, table, old, new)
+
+
+def _put(connection: Connection, table: Table, old: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]) -> None:
+    """Update `old` rows by their "row_id" and insert `new` ones, each with one executemany."""
+    if old:
+        connection.execute(update(table).where(table.c.id == bindparam("row_id")), old)
+    if new:
+        connection.execute(insert(table), new)
+
+
+def _trial_ids(connection: Connection, sweep_id: int, numbers: Iterable[int]) -> dict[int, int]:
+    """The id of each trial number that is in the database."""
+    table = tables.trials.c
+    statement = select(table.number, table.id).where(table.sweep_id == sweep_id)
     return {
-        "number": trial.number,
-        "model": trial.model,
-        "dataset": trial.dataset,
-        "state": trial.state.value,
-        "config": None if trial.config is None else scalars_to_text(trial.config),
-        "metrics": scalars_to_text(trial.metrics),
-        "node": trial.node,
-        "attempts": trial.attempts,
-        "started_at": _time_text(trial.started_at),
-        "ended_at": _time_text(trial.ended_at),
-        "error_kind": None if trial.error_kind is None else trial.error_kind.value,
-        "error": _printable(trial.error),
-        "traceback": _printable(trial.traceback),
-        "cell_index": trial.cell_index,
-        "output": _printable(trial.output),
-        "same_as": trial.same_as,
+        number: row_id
+        for some in _chunks(sorted(numbers))
+        for number, row_id in connection.execute(statement.where(table.number.in_(some)))
     }
 
 
-def trial_rows(found: Sequence[Sequence[Any]]) -> list[TrialRow]:
-    """The trials of rows that hold TRIAL_COLUMNS. By place, not by name: a sweep may have 100,000 of them."""
-    configs = scalars_from_texts(row[4] or "{}" for row in found)
-    metrics = scalars_from_texts(row[5] for row in found)
-    return [_trial_row(values, measured, *row) for row, values, measured in zip(found, configs, metrics, strict=True)]
-
-
-def _trial_row(  # what two of the columns were decoded to, then the columns in their order
-    values: dict[str, Scalar],
-    measured: dict[str, Scalar],
-    number: int,
-    model: str,
-    dataset: str,
-    state: str,
-    config: str | None,
-    _metrics: str,
-    node: str | None,
-    attempts: int,
-    started_at: str | None,
-    ended_at: str | None,
-    error_kind: str | None,
-    error: str | None,
-    traceback: str | None,
-    cell_index: int | None,
-    output: str | None,
-    same_as: int | None,
-) -> TrialRow:
-    return TrialRow(
-        number,
-        model,
-        dataset,
-        None if config is None else values,
-        _STATES[state],
-        measured,
-        node,
-        attempts,
-        _seconds(started_at),
-        _seconds(ended_at),
-        _KINDS[error_kind],
-        error,
-        traceback,
-        cell_index,
-        output,
-        same_as,
-    )
-
-
-def attempt_columns(attempt: AttemptRow) -> dict[str, Any]:
-    """An attempt's columns, without the keys `id` and `trial_id`."""
-    return {
-        "number": attempt.number,
-        "node": attempt.node,
-        "outcome": attempt.outcome,
-        "started_at": _time_text(attempt.started_at),
-        "ended_at": _time_text(attempt.ended_at),
-        "reason": _printable(attempt.reason),
-    }
-
-
-def attempt_row(row: Sequence[Any]) -> AttemptRow:
-    """The attempt of one row of `attempts`: its trial's number, then the columns of `attempt_columns`."""
-    trial, number, node, outcome, started_at, ended_at, reason = row
-    return AttemptRow(trial, number, node, outcome, utc_seconds(started_at), _seconds(ended_at), reason)
-
-
-def sweep_row(row: Row[Any]) -> SweepRow:
-    """The sweep of one row of the `sweeps` table."""
-    return SweepRow(
-        id=row.id,
-        name=row.name,
-        state=SweepState(row.state),
-        spec=row.spec,
-        main=row.main,
-        spec_fingerprint=row.spec_fingerprint,
-        code_fingerprint=row.code_fingerprint,
-        created_at=utc_seconds(row.created_at),
-        versions=json.loads(row.versions),
-    )
+def _chunks(values: Sequence[int]) -> Iterator[Sequence[int]]:
+    return (values[start : start + _AT_ONCE] for start in range(0, len(values), _AT_ONCE))

@@ -10,7 +10,8 @@ snapshot is made on a local disk, then written under a number never used before:
 It counts once its manifest and all that the manifest names are there to the last byte. What does not is skipped when
 reading and removed when a later snapshot stands. Nothing here starts by itself: the caller has the thread and the
 clock. Extra files may hold secrets; whoever reads the folder has them. A head whose store is elsewhere takes
-snapshots without a database.
+snapshots without a database. The database's file is read and written past SQLAlchemy, in a process that has no store
+open.
 """
 
 from __future__ import annotations
@@ -22,16 +23,31 @@ import os
 import re
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO
+
+import msgspec
 
 from raycolab.errors import RaycolabError, UsageError
 from raycolab.store.failures import StoreOutageError
+from raycolab.store.opening import parsed_url
 from raycolab.text import utc_seconds, utc_text
 
-__all__ = ["AT_MOST_EVERY_S", "DATABASE", "KEPT", "Snapshot", "described", "is_due", "newest", "restore", "take"]
+__all__ = [
+    "AT_MOST_EVERY_S",
+    "DATABASE",
+    "KEPT",
+    "Snapshot",
+    "described",
+    "drop_claims",
+    "is_due",
+    "newest",
+    "restore",
+    "sqlite_path",
+    "take",
+    "worth_keeping",
+]
 
 KEPT = 3
 AT_MOST_EVERY_S = 30.0
@@ -41,27 +57,38 @@ _NAME = re.compile(r"raycolab-(\d{6,})\.(.+)")
 _MANIFEST = "manifest.json"
 _BLOCK = 1 << 20  # bytes copied at a time
 _LONGEST_MANIFEST = 1 << 20  # bytes
+_LOCK_WAIT_S = 5.0
 
-T = TypeVar("T")
+# What a snapshot is taken for: sweeps, trials that changed their state for good, attempts that ended. RUNNING counts as
+# PENDING, and neither a claim's renewal nor a report is in it: they change all the time and cost nobody a result.
+_LOOKS = (
+    "select id, name, state, spec_fingerprint, code_fingerprint from sweeps order by id",
+    "select sweep_id, case state when 'RUNNING' then 'PENDING' else state end as settled, count(*) from trials "
+    "group by sweep_id, settled order by sweep_id, settled",
+    "select count(*) from attempts where ended_at is not null",
+)
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
+class _File(msgspec.Struct, frozen=True):
     name: str  # DATABASE, or an extra file's own name
     size: int
     sha256: str
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """One whole snapshot in a folder."""
+class _Manifest(msgspec.Struct, frozen=True):
+    """What a snapshot says of itself."""
 
-    folder: Path
     number: int
     taken_at: str  # UTC ISO 8601
+    heads: tuple[str, ...]  # who took it, last, and before it those whose snapshots that one had taken up
     files: tuple[_File, ...]
-    heads: tuple[str, ...] = ()  # who took it, last, and before it those whose snapshots that one had taken up
-    machine: str = field(default="", compare=False)  # where that was, for people
+    machine: str = ""  # where it was taken, for people
+
+
+class Snapshot(_Manifest, frozen=True, kw_only=True):
+    """One snapshot in a folder."""
+
+    folder: Path
 
     @property
     def path(self) -> Path:
@@ -84,7 +111,7 @@ def is_due(
 ) -> bool:
     """Whether to take a snapshot: something changed that the last one may lack, and none was tried for `every_s`.
 
-    All are of one clock that does not go back, None for never; `taken_at` is when the last one that succeeded was begun
+    All times are of one monotonic clock, None for never. `taken_at` is when the last snapshot that succeeded was begun
     (what is written while it is made may not be in it), `tried_at` when the last one was begun, failed ones included.
     """
     has_changed = changed_at is not None and (taken_at is None or changed_at >= taken_at)
@@ -100,7 +127,7 @@ def take(
     heads: Sequence[str] = (),
     machine: str = "",
 ) -> Snapshot:
-    """Copies the database as it is at this moment, and the extra files, into the folder; the last KEPT stay there.
+    """Copy the database as it is at this moment, and the extra files, into the folder; the last KEPT stay there.
 
     Whoever writes to the database goes on meanwhile. The folder is made, its parents are not: a Drive that is not
     mounted must not become a folder of this machine. `now` is seconds since the epoch. Raises StoreOutageError where
@@ -111,27 +138,28 @@ def take(
     originals = {Path(extra).name: Path(extra) for extra in extras}
     with tempfile.TemporaryDirectory(prefix="raycolab-snapshot-") as scratch:
         if database is not None:
-            source, copy = Path(database), Path(scratch) / DATABASE
-            _told(lambda: _copy_database(source, copy), f"the database {source} cannot be copied to {scratch}")
+            copy = Path(scratch) / DATABASE
+            with _outages(f"the database {database} cannot be copied to {scratch}"):
+                _copy_database(Path(database), copy)
             originals = {DATABASE: copy} | originals
-        return _told(
-            lambda: _add(target, originals, (utc_text(now), tuple(heads), machine)),
-            f"no snapshot can be written to {target}",
-            ": nothing is lost as long as this machine keeps its own disk",
-        )
+        with _outages(
+            f"no snapshot can be written to {target}", ": nothing is lost as long as this machine keeps its own disk"
+        ):
+            return _add(target, originals, utc_text(now), tuple(heads), machine)
 
 
 def described(folder: str | os.PathLike[str]) -> list[Snapshot]:
-    """What the manifests say that can be read, whole or not, in the order in which to restore them.
+    """The snapshots whose manifests can be read, whole or not, in the order in which to restore them.
 
-    That is the newest first; but those of a head that another one has taken over from come last, whatever it wrote
+    That is the newest first, but snapshots of a head that another head has taken over from come last, whatever it wrote
     since. Raises StoreOutageError when the folder cannot be listed.
     """
     target = Path(folder)
-    names = _told(lambda: _listed(target), f"the snapshots in {target} cannot be looked for")
+    with _outages(f"the snapshots in {target} cannot be looked for"):
+        names = _listed(target)
     found = []
     for number in sorted({number for number, kind in names if kind == _MANIFEST}, reverse=True):
-        with contextlib.suppress(OSError):  # a file that cannot be read is one that does not verify
+        with contextlib.suppress(OSError):  # what cannot be read does not verify
             snapshot = _described(target, number)
             found += [snapshot] if snapshot is not None else []
     followed = {head for snapshot in found for head in snapshot.heads[:-1]}
@@ -151,7 +179,7 @@ def newest(folder: str | os.PathLike[str]) -> Snapshot | None:
 
 
 def restore(snapshot: Snapshot, places: Mapping[str, str | os.PathLike[str]]) -> list[Path]:
-    """Copies those files of a snapshot that have a place, by name, there, for this user alone; returns the paths.
+    """Copy each file of a snapshot to the place named for it, if any, for this user alone; returns the paths.
 
     What is there is never written over: UsageError names it, before anything is written. StoreOutageError, with
     nothing left behind, when the snapshot is not whole any more or the disk fails.
@@ -164,17 +192,37 @@ def restore(snapshot: Snapshot, places: Mapping[str, str | os.PathLike[str]]) ->
         if there.exists():
             raise UsageError(f"a snapshot is not restored over {there}: move that file away, or name another path.")
     what = f"the snapshot of {snapshot.path} cannot be restored"
-    written = _told(lambda: _copied_back(snapshot, targets), what)
+    with _outages(what):
+        written = _copied_back(snapshot, targets)
     if not written:
         raise StoreOutageError(f"{what}: it is not whole any more; start the head again, an older one may be.")
     return written
 
 
+def sqlite_path(url: str) -> Path | None:
+    """Where the database of a store's URL lies; None when it is no SQLite file. UsageError for what is no URL."""
+    parsed = parsed_url(url)
+    return Path(parsed.database) if parsed.get_backend_name() == "sqlite" and parsed.database else None
+
+
+def worth_keeping(database: Path) -> str:
+    """A text that differs when the database has something that a former snapshot of it lacks. StoreOutageError."""
+    cure = ": put it back, or go on from a copy of it"
+    with _outages(f"the database {database} cannot be looked at", cure), _opened(database, "ro") as base:
+        found = [base.execute(look).fetchall() for look in _LOOKS]
+    return hashlib.sha256(json.dumps(found).encode()).hexdigest()
+
+
+def drop_claims(database: Path) -> None:
+    """Forget which heads ran the sweeps of a copy: they ran them in the database it was copied from."""
+    cure = ": mend that, then start the head again"
+    with _outages(f"the database {database} cannot be written", cure), _opened(database, "rw") as base, base:
+        if base.execute("select 1 from sqlite_master where type = 'table' and name = 'heads'").fetchone():
+            base.execute("delete from heads")
+
+
 def _copy_database(source: Path, copy: Path) -> None:
-    with (
-        contextlib.closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as live,
-        contextlib.closing(sqlite3.connect(copy)) as still,
-    ):
+    with _opened(source, "ro") as live, contextlib.closing(sqlite3.connect(copy)) as still:
         live.backup(still)  # in one step: a copy in several begins anew whenever another process writes
         fault = still.execute("PRAGMA quick_check(1)").fetchone()[0].splitlines()[-1]  # below a heading of its own
     if fault != "ok":
@@ -183,7 +231,12 @@ def _copy_database(source: Path, copy: Path) -> None:
         )
 
 
-def _add(folder: Path, originals: dict[str, Path], origin: tuple[str, tuple[str, ...], str]) -> Snapshot:
+def _opened(database: Path, mode: str) -> contextlib.closing[sqlite3.Connection]:
+    uri = f"{database.absolute().as_uri()}?mode={mode}"
+    return contextlib.closing(sqlite3.connect(uri, uri=True, timeout=_LOCK_WAIT_S))
+
+
+def _add(folder: Path, originals: dict[str, Path], taken_at: str, heads: tuple[str, ...], machine: str) -> Snapshot:
     folder.mkdir(exist_ok=True)
     number = max((number for number, _ in _listed(folder)), default=0) + 1
     written: list[Path] = []
@@ -194,24 +247,23 @@ def _add(folder: Path, originals: dict[str, Path], origin: tuple[str, tuple[str,
             with original.open("rb") as source, path.open("xb") as target:
                 written.append(path)
                 files.append(_copied(name, source, target))
-        taken_at, heads, machine = origin
-        snapshot = Snapshot(folder, number, taken_at, tuple(files), heads, machine)
+        manifest = _Manifest(number, taken_at, heads, tuple(files), machine)
         path = folder / _numbered(number, _MANIFEST)
-        with path.open("x", encoding="utf-8") as manifest:
+        with path.open("xb") as target:
             written.append(path)
-            manifest.write(_manifest(snapshot))
-            manifest.flush()
-            os.fsync(manifest.fileno())
+            target.write(msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n")
+            target.flush()
+            os.fsync(target.fileno())
     except BaseException:
         for path in reversed(written):
             _remove(path)
         raise
     _prune(folder, number)
-    return snapshot
+    return Snapshot(**msgspec.structs.asdict(manifest), folder=folder)
 
 
 def _prune(folder: Path, number: int) -> None:
-    """Removes what is older than the last KEPT, and pieces of snapshots that were never finished."""
+    """Remove what is older than the last KEPT, and pieces of snapshots that were never finished."""
     names = [found for found in _listed(folder) if found[0] < number]
     kept = set(sorted({old for old, kind in names if kind == _MANIFEST}, reverse=True)[: KEPT - 1])
     for old, kind in sorted(names, key=lambda found: found[1] != _MANIFEST):  # manifests first
@@ -265,21 +317,12 @@ def _described(folder: Path, number: int) -> Snapshot | None:
     with (folder / _numbered(number, _MANIFEST)).open("rb") as file:
         text = file.read(_LONGEST_MANIFEST)
     try:
-        found = json.loads(text)
-        files = tuple(_File(str(item["name"]), int(item["size"]), str(item["sha256"])) for item in found["files"])
-        taken_at, heads = str(found["taken_at"]), tuple(map(str, found["heads"]))
-        utc_seconds(taken_at)
-    except (ValueError, KeyError, TypeError):
+        manifest = msgspec.json.decode(text, type=_Manifest)
+        utc_seconds(manifest.taken_at)
+    except ValueError:  # msgspec's errors are such too
         return None
-    is_ours = found["number"] == number and all(Path(file.name).name == file.name for file in files)
-    snapshot = Snapshot(folder, number, taken_at, files, heads, str(found.get("machine", "")))
-    return snapshot if files and is_ours else None
-
-
-def _manifest(snapshot: Snapshot) -> str:
-    files = [{"name": file.name, "size": file.size, "sha256": file.sha256} for file in snapshot.files]
-    origin = {"taken_at": snapshot.taken_at, "heads": snapshot.heads, "machine": snapshot.machine}
-    return json.dumps({"number": snapshot.number, **origin, "files": files}, indent=1) + "\n"
+    is_ours = manifest.number == number and all(Path(file.name).name == file.name for file in manifest.files)
+    return Snapshot(**msgspec.structs.asdict(manifest), folder=folder) if manifest.files and is_ours else None
 
 
 def _is_whole(snapshot: Snapshot, file: _File) -> bool:
@@ -314,10 +357,11 @@ def _listed(folder: Path) -> list[tuple[int, str]]:
     return [(int(match[1]), match[2]) for name in names if (match := _NAME.fullmatch(name))]
 
 
-def _told(call: Callable[[], T], what: str, comfort: str = "") -> T:
-    """What the call gives; a failing disk or database as StoreOutageError."""
+@contextlib.contextmanager
+def _outages(what: str, comfort: str = "") -> Iterator[None]:
+    """Raise the failure of a disk or a database in the block as StoreOutageError."""
     try:
-        return call()
+        yield
     except (OSError, sqlite3.Error) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise StoreOutageError(f"{what} ({reason}){comfort}.") from error

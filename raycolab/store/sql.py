@@ -4,27 +4,30 @@ Through SQLAlchemy Core and portable SQL only, so one class serves every databas
 its connections, the sweeps it has claimed and the names of those it has seen: a store may be used by several
 threads, several processes may open one database, and after any of them is killed the rows are whole. It decides
 nothing about trials; the last row written for a number is the one that stands.
+
+At most one head runs a sweep: it claims it, by a row that it renews and that another head may take over once it is
+stale. The claim is also a fence: each write locks its row until the commit, so a head that slept through the end of its
+claim cannot write over the one that took over.
 """
 
 from __future__ import annotations
 
-import json
-import math
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import Connection, Engine, Row, Table, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Table, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from raycolab.errors import UnknownSweepError, UsageError
-from raycolab.store import claims, rows, tables
-from raycolab.store.failures import told
+from raycolab.store import tables
+from raycolab.store.failures import ClaimLostError, translated
 from raycolab.store.opening import open_engine, shown_url, writing
-from raycolab.store.writes import put_attempts, put_reports, put_trials
-from raycolab.text import did_you_mean, listed, utc_text
+from raycolab.store.rows import ATTEMPTS, REPORTS, SWEEPS, TRIALS, put_attempts, put_reports, put_trials
+from raycolab.store.tables import heads
+from raycolab.text import did_you_mean, duration_text, listed, utc_seconds, utc_text
 from raycolab.trials import AttemptRow, ReportRow, SweepRow, SweepState, TrialRow, TrialState
 
 __all__ = ["Store", "open_store"]
@@ -44,7 +47,7 @@ class Store:
         self._engine = engine
         self.location = shown_url(engine)  # a file's absolute path, or the URL without its password
         self._claimed: dict[int, str] = {}  # sweep id: the owner for whom this store has claimed it
-        self._names: dict[int, str] = {}  # of every sweep it has read, to name one that is gone
+        self._names: dict[int, str] = {}  # of every sweep it has read, to name it when it is gone
 
     def __enter__(self) -> Self:
         return self
@@ -55,7 +58,7 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Gives the connections back; nothing is pending, so nothing is lost."""
+        """Give the connections back; nothing is pending, so nothing is lost."""
         self._engine.dispose()
 
     def create_sweep(
@@ -74,19 +77,19 @@ class Store:
             raise UsageError(
                 f"a sweep's name has at most {tables.NAME_LIMIT} characters, this one {len(name)}: shorten it."
             )
-        columns = {
+        given = {
             "name": name,
-            "state": SweepState.DECLARED.value,
+            "state": SweepState.DECLARED,
             "spec": spec,
             "main": main,
             "spec_fingerprint": spec_fingerprint,
             "code_fingerprint": code_fingerprint,
-            "created_at": utc_text(now),
-            "versions": json.dumps(dict(versions)),
+            "created_at": now,
+            "versions": versions,
         }
         with self._writing() as connection:
             try:
-                result = connection.execute(insert(tables.sweeps), columns)
+                result = connection.execute(insert(tables.sweeps), SWEEPS.encode(given))
             except IntegrityError as error:
                 raise UsageError(
                     f"a sweep named '{name}' is already in {self.location}: "
@@ -94,17 +97,17 @@ class Store:
                 ) from error
             sweep_id = result.inserted_primary_key[0]  # type: ignore[index]  # None only for a table without key
             put_trials(connection, sweep_id, trials)
-            row = connection.execute(select(tables.sweeps).where(tables.sweeps.c.id == sweep_id)).one()
-        return self._seen(row)
+            (row,) = self._sweeps(connection, tables.sweeps.c.id == sweep_id)
+        return row
 
     def sweep(self, name: str) -> SweepRow | None:
         """The sweep of this name, or None."""
         with self._reading() as connection:
-            row = connection.execute(select(tables.sweeps).where(tables.sweeps.c.name == name)).one_or_none()
-        return None if row is None else self._seen(row)
+            found = self._sweeps(connection, tables.sweeps.c.name == name)
+        return found[0] if found else None
 
     def existing_sweep(self, name: str) -> SweepRow:
-        """The sweep of this name; UnknownSweepError names those there are."""
+        """The sweep of this name; UnknownSweepError names the sweeps there are."""
         found = self.sweep(name)
         if found is None:
             raise self._unknown(name)
@@ -113,8 +116,7 @@ class Store:
     def sweeps(self) -> list[SweepRow]:
         """Every sweep, in the order they were declared."""
         with self._reading() as connection:
-            found = connection.execute(select(tables.sweeps).order_by(tables.sweeps.c.id)).all()
-        return [self._seen(row) for row in found]
+            return self._sweeps(connection)
 
     def update_sweep(
         self,
@@ -127,19 +129,19 @@ class Store:
         code_fingerprint: str | None = None,
         versions: Mapping[str, str] | None = None,
     ) -> None:
-        """Changes what is given, leaves what is None; UnknownSweepError when the sweep was deleted.
+        """Change what is given, leave what is None; UnknownSweepError when the sweep was deleted.
 
-        Of a claimed sweep nothing is changed once another head has it, as with `write`.
+        As with `write`, nothing of a claimed sweep is changed once another head has it.
         """
         given = {
-            "state": None if state is None else state.value,
+            "state": state,
             "spec": spec,
             "main": main,
             "spec_fingerprint": spec_fingerprint,
             "code_fingerprint": code_fingerprint,
-            "versions": None if versions is None else json.dumps(dict(versions)),
+            "versions": versions,
         }
-        changes = {name: value for name, value in given.items() if value is not None}
+        changes = SWEEPS.encode({name: value for name, value in given.items() if value is not None})
         if not changes:
             return
         with self._writing() as connection:
@@ -149,15 +151,11 @@ class Store:
                 raise self._deleted(sweep_id)
 
     def delete_sweep(self, name: str) -> None:
-        """Deletes a sweep with its trials, attempts and reports; UnknownSweepError names those there are."""
+        """Delete a sweep with its trials, attempts and reports; UnknownSweepError names the sweeps there are."""
         with self._writing() as connection:
             gone = connection.execute(delete(tables.sweeps).where(tables.sweeps.c.name == name)).rowcount
         if not gone:
             raise self._unknown(name)
-
-    def add_trials(self, sweep_id: int, trials: Sequence[TrialRow]) -> None:
-        """Adds trials to a sweep; repeating it changes nothing."""
-        self.write(sweep_id, trials)
 
     def write(
         self,
@@ -168,11 +166,11 @@ class Store:
         *,
         now: float | None = None,
     ) -> None:
-        """Writes whole rows in one transaction: all are committed when it returns, none when it raises.
+        """Write whole rows in one transaction: all are committed when it returns, none when it raises.
 
-        Each row replaces the one of its number (a report the one of its step), so repeating a write changes
-        nothing. A batch costs one fsync: give as many rows at once as there are. Of a sweep that this store has
-        claimed nothing is written once another head has it: ClaimLostError; `now` renews the claim.
+        Each row replaces the one of its number (a report the one of its step), so repeating a write changes nothing. A
+        batch costs one fsync: give all the rows there are at once. When another head has a sweep that this store had
+        claimed, nothing is written: ClaimLostError. `now` renews the claim.
         """
         with self._writing() as connection:
             self._hold(connection, sweep_id, now)
@@ -183,49 +181,32 @@ class Store:
     def trials(self, sweep_id: int, *, after: int = -1, limit: int | None = None) -> list[TrialRow]:
         """A sweep's trials by number, those behind `after`; no more than `limit` of them."""
         table = tables.trials.c
-        statement = select(*(table[name] for name in rows.TRIAL_COLUMNS)).where(table.sweep_id == sweep_id)
+        statement = select(*(table[name] for name in TRIALS.names)).where(table.sweep_id == sweep_id)
         statement = statement.where(table.number > after).order_by(table.number).limit(limit)
         with self._reading() as connection:
             parts = connection.execute(statement).partitions(_AT_ONCE)
-            return [trial for part in parts for trial in rows.trial_rows(part)]
+            return [trial for part in parts for trial in TRIALS.rows(part, self._called(sweep_id))]
 
     def attempts(
         self, sweep_id: int, *, after: tuple[int, int] | None = None, limit: int | None = None
     ) -> list[AttemptRow]:
         """Attempts at a sweep's trials by trial and attempt number, those behind `after`; at most `limit` of them."""
-        columns = ("number", "node", "outcome", "started_at", "ended_at", "reason")
-        return [rows.attempt_row(row) for row in self._of_trials(tables.attempts, columns, sweep_id, after, limit)]
+        found = self._of_trials(sweep_id, tables.attempts, ATTEMPTS.names, "number", after, limit)
+        return ATTEMPTS.rows(found, self._called(sweep_id))
 
     def reports(self, sweep_id: int) -> dict[int, dict[int, float]]:
         """The intermediate values of every trial that has some: trial number -> step -> value, both in order."""
         found: dict[int, dict[int, float]] = {}
-        for row in self.report_rows(sweep_id):
-            found.setdefault(row.trial, {})[row.step] = row.value
+        for report in self.report_rows(sweep_id):
+            found.setdefault(report.trial, {})[report.step] = report.value
         return found
 
     def report_rows(
         self, sweep_id: int, *, after: tuple[int, int] | None = None, limit: int | None = None
     ) -> list[ReportRow]:
         """Intermediate values by trial number and step, those behind `after`; no more than `limit` of them."""
-        found = self._of_trials(tables.reports, ("step", "value"), sweep_id, after, limit)
-        return [ReportRow(trial, step, math.nan if value is None else value) for trial, step, value in found]
-
-    def _of_trials(
-        self, table: Table, columns: Sequence[str], sweep_id: int, after: tuple[int, int] | None, limit: int | None
-    ) -> Sequence[Any]:
-        """Rows that belong to a sweep's trials, by trial number and the first of `columns`, behind `after`."""
-        number, key = tables.trials.c.number, table.c[columns[0]]
-        statement = (
-            select(number.label("trial"), *(table.c[name] for name in columns))
-            .join(tables.trials, table.c.trial_id == tables.trials.c.id)
-            .where(tables.trials.c.sweep_id == sweep_id)
-            .order_by(number, key)
-            .limit(limit)
-        )
-        if after is not None:
-            statement = statement.where(number >= after[0], (number > after[0]) | (key > after[1]))
-        with self._reading() as connection:
-            return connection.execute(statement).all()
+        found = self._of_trials(sweep_id, tables.reports, REPORTS.names, "step", after, limit)
+        return REPORTS.rows(found, self._called(sweep_id))
 
     def counts(self, sweep_id: int) -> dict[TrialState, int]:
         """How many trials of a sweep are in each state, zeros included."""
@@ -236,15 +217,14 @@ class Store:
         return {state: found.get(state.value, 0) for state in TrialState}
 
     def claim(self, sweep_id: int, owner: str, now: float, stale_s: float, *, machine: str | None = None) -> str | None:
-        """None when the sweep is `owner`'s to run, from now on and until it is silent for `stale_s`; else who has it.
+        """None when the sweep is `owner`'s to run until it is silent for `stale_s`; else a sentence about who has it.
 
-        The owner claims again, at least every third of `stale_s`, to be heard of; so does `write` with its time.
-        `machine` is what others are told to look for, this host's name unless given. Clocks of machines that share
-        a database may differ by less than `stale_s`.
+        The owner claims again at least every third of `stale_s`, or passes its time to `write`. `machine` is where the
+        sentence says that the owner runs, this host's name unless given. Clocks of machines that share a database may
+        differ by less than `stale_s`.
         """
         with self._writing() as connection:
-            host = machine or socket.gethostname()
-            sentence = claims.take(connection, sweep_id, owner, host, now, stale_s, self._deleted)
+            sentence = self._take(connection, sweep_id, owner, machine or socket.gethostname(), now, stale_s)
         if sentence is None:
             self._claimed[sweep_id] = owner
         else:
@@ -252,29 +232,107 @@ class Store:
         return sentence
 
     def release(self, sweep_id: int, owner: str) -> None:
-        """Lets another head run the sweep at once; nothing happens when it is not the owner's."""
+        """Let another head run the sweep at once; nothing happens when it is not the owner's."""
         with self._writing() as connection:
-            claims.leave(connection, sweep_id, owner)
+            connection.execute(delete(heads).where(heads.c.sweep_id == sweep_id, heads.c.owner == owner))
         self._claimed.pop(sweep_id, None)
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
-        with told(self.location), self._engine.connect() as connection:
+        with translated(self.location), self._engine.connect() as connection:
             yield connection
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
-        with told(self.location), writing(self._engine) as connection:
+        with translated(self.location), writing(self._engine) as connection:
             yield connection
 
-    def _hold(self, connection: Connection, sweep_id: int, now: float | None = None) -> None:
-        if (owner := self._claimed.get(sweep_id)) is not None:
-            claims.hold(connection, sweep_id, owner, now, self._deleted)
+    def _sweeps(self, connection: Connection, *conditions: ColumnElement[bool]) -> list[SweepRow]:
+        columns = [tables.sweeps.c[name] for name in SWEEPS.names]
+        found = connection.execute(select(*columns).where(*conditions).order_by(tables.sweeps.c.id)).all()
+        rows = SWEEPS.rows(found, f"the sweeps in {self.location}")
+        self._names.update((row.id, row.name) for row in rows)
+        return rows
 
-    def _seen(self, row: Row[Any]) -> SweepRow:
-        found = rows.sweep_row(row)
-        self._names[found.id] = found.name
-        return found
+    def _of_trials(
+        self,
+        sweep_id: int,
+        table: Table,
+        names: Sequence[str],
+        key: str,
+        after: tuple[int, int] | None,
+        limit: int | None,
+    ) -> Sequence[Row[Any]]:
+        """The columns of what belongs to a sweep's trials: the trial's number, then those of its own table."""
+        trials = tables.trials.c
+        statement = (
+            select(trials.number, *(table.c[name] for name in names[1:]))
+            .join(tables.trials, table.c.trial_id == trials.id)
+            .where(trials.sweep_id == sweep_id)
+            .order_by(trials.number, table.c[key])
+            .limit(limit)
+        )
+        if after is not None:
+            behind = (trials.number > after[0]) | (table.c[key] > after[1])
+            statement = statement.where(trials.number >= after[0], behind)
+        with self._reading() as connection:
+            return connection.execute(statement).all()
+
+    def _take(
+        self, connection: Connection, sweep_id: int, owner: str, machine: str, now: float, stale_s: float
+    ) -> str | None:
+        """None once the sweep is `owner`'s at `now`, else a sentence about who has it."""
+        mine = {"owner": owner, "machine": machine, "heartbeat": utc_text(now)}
+        is_stale = heads.c.heartbeat < utc_text(now - stale_s)
+        free = (heads.c.owner == owner) | is_stale
+        for _ in range(2):  # the second time, the head that was faster stands there
+            if connection.execute(update(heads).where(heads.c.sweep_id == sweep_id, free).values(mine)).rowcount:
+                return None
+            if not self._exists(connection, sweep_id):
+                break
+            found = connection.execute(select(heads).where(heads.c.sweep_id == sweep_id)).one_or_none()
+            if found is not None:
+                heard_s = max(now - utc_seconds(found.heartbeat), 0.0)
+                return (
+                    f"{self._called(sweep_id)} is being run by the head on {found.machine}, last heard of "
+                    f"{duration_text(heard_s)} ago: stop it there, or wait until it has been silent for "
+                    f"{duration_text(stale_s)}."
+                )
+            try:
+                with connection.begin_nested():
+                    connection.execute(insert(heads), {"sweep_id": sweep_id, **mine})
+            except IntegrityError:
+                continue
+            return None
+        raise self._deleted(sweep_id)
+
+    def _hold(self, connection: Connection, sweep_id: int, now: float | None = None) -> None:
+        """Lock this store's claim, renewed at `now`, until the transaction ends; ClaimLostError when it has none now.
+
+        Nothing is asked of a store that never claimed the sweep.
+        """
+        if (owner := self._claimed.get(sweep_id)) is None:
+            return
+        mine = (heads.c.sweep_id == sweep_id) & (heads.c.owner == owner)
+        if now is None:
+            if connection.execute(select(heads.c.owner).where(mine).with_for_update()).one_or_none() is not None:
+                return
+        elif connection.execute(update(heads).where(mine).values(heartbeat=utc_text(now))).rowcount:
+            return
+        if not self._exists(connection, sweep_id):
+            raise self._deleted(sweep_id)
+        machine = connection.execute(select(heads.c.machine).where(heads.c.sweep_id == sweep_id)).scalar_one_or_none()
+        by = "it was released" if machine is None else f"the head on {machine} has taken it over"
+        raise ClaimLostError(f"this head no longer runs the sweep: {by}. What was committed before stands.")
+
+    def _exists(self, connection: Connection, sweep_id: int) -> bool:
+        found = connection.execute(select(tables.sweeps.c.name).where(tables.sweeps.c.id == sweep_id)).one_or_none()
+        if found is not None:
+            self._names[sweep_id] = found.name
+        return found is not None
+
+    def _called(self, sweep_id: int) -> str:
+        return f"the sweep {self._names[sweep_id]!r}" if sweep_id in self._names else f"the sweep with id {sweep_id}"
 
     def _deleted(self, sweep_id: int) -> UnknownSweepError:
         name = self._names.get(sweep_id, "")

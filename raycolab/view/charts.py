@@ -1,17 +1,18 @@
-"""The report's pictures, as SVG text with classes instead of colours: the page's style gives those, light or dark.
+"""The report's pictures as SVG text, with classes instead of colours: the style sheet gives those, light or dark.
 
-Pure: from rows to text. Sizes are CSS pixels of a phone's width, so a picture is as readable there as three of them
-side by side on a desk. However many trials there are, a picture stays small: points that would lie on each other are
-left out, and the caller says so.
+Pure: from rows to text. Sizes are CSS pixels of a phone's width, so a picture can be read there as well as three of
+them side by side on a desk. However many trials there are, a picture stays small: points that would cover each other
+are left out, and the caller says so.
 """
 
 from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeGuard
 
 from raycolab.trials import Metric, Scalar, TrialRow
 
@@ -32,16 +33,16 @@ __all__ = [
 ]
 
 MOST_POINTS = 400
-"""Trials drawn as points in one history; every improvement is."""
+"""The most trials drawn as points in one history, besides every improvement."""
 
 MOST_LINES = 240
-"""Trials drawn as lines in one picture of parallel coordinates; the best are always."""
+"""The most trials drawn as lines in one picture of parallel coordinates; the best are always among them."""
 
 MOST_CURVES = 60
-"""Trials drawn in one picture of learning curves; the best is always."""
+"""The most trials drawn in one picture of learning curves, besides the best."""
 
 MOST_STEPS = 60
-"""Steps drawn of one curve; its first and its last always are."""
+"""The most steps drawn of one curve, besides its last."""
 
 _WIDTH, _HEIGHT = 360, 220
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 10, 28
@@ -108,7 +109,7 @@ def learning_curves(curves: Sequence[Curve], first: Curve | None, metric: Metric
 
 
 def parallel_width(names: int) -> int:
-    """How wide a picture of so many parameters is."""
+    """How wide a picture of this many parameters is."""
     return max(_WIDTH, 2 * _SIDE + _AXIS * names)
 
 
@@ -121,7 +122,7 @@ def parallel_coordinates(
     rest = rest[:: max(math.ceil(len(rest) / MOST_LINES), 1)]
     top = rows[: min(some, MOST_LINES)]
     axes = [_parameter_axis([(row.config or {}).get(name) for row, _ in rows], name) for name in names]
-    axes.append(_NumberAxis([value for _, value in rows], metric.name))
+    axes.append(_number_axis([value for _, value in rows], metric.name))
     width = parallel_width(len(names))
     step = (width - 2 * _SIDE) / max(len(axes) - 1, 1)
     places = [_SIDE + step * index for index in range(len(axes))]
@@ -133,7 +134,7 @@ def parallel_coordinates(
         parts.append(f'<path class="axis" d="M{place:.1f} {_TOP + 12}V{_HEIGHT - _BOTTOM}"/>')
         parts += [
             f'<text class="halo" x="{place:.1f}" y="{up + 3.5:.1f}" text-anchor="middle">{_short(text, 12)}</text>'
-            for text, up in axis.labels()
+            for text, up in axis.labels
         ]
         parts.append(
             f'<text class="name" x="{place:.1f}" y="{_TOP + 2}" text-anchor="middle">{_short(axis.name, 12)}</text>'
@@ -142,7 +143,7 @@ def parallel_coordinates(
 
 
 def timeline(bars: Sequence[Bar], start: float, end: float) -> tuple[str, int]:
-    """What a node did between two times, and how many trials it ran at once at most. Bars too thin to see merge."""
+    """What a node did between two times, and at most how many trials it ran at once. Bars too thin to see merge."""
     lanes = _lanes(sorted(bars, key=lambda bar: (bar.started_at, bar.ended_at)))
     across = Scale(start, max(end, start + 1e-6), 0, _TIMELINE)
     lane_height = max(min(_LANE, 120 / max(len(lanes), 1)), 1.0)
@@ -152,7 +153,7 @@ def timeline(bars: Sequence[Bar], start: float, end: float) -> tuple[str, int]:
             left, right = across(bar.started_at), across(bar.ended_at)
             size = f"h{max(right - left, 0.7):.1f}v{lane_height * 0.8:.1f}h-{max(right - left, 0.7):.1f}z"
             paths.setdefault(bar.outcome, []).append(f"M{left:.1f} {index * lane_height:.1f}{size}")
-    seen = sorted(paths, key=lambda kind: kind != "COMPLETE")  # a failure lies above what it stood among
+    seen = sorted(paths, key=lambda kind: kind != "COMPLETE")  # so that a failure is drawn above its neighbours
     drawn = "".join(f'<path class="{html.escape(kind.lower())}" d="{"".join(paths[kind])}"/>' for kind in seen)
     height = max(lane_height * len(lanes), lane_height)
     box = f'viewBox="0 0 {_TIMELINE} {height:.0f}" style="height:{height:.0f}px" preserveAspectRatio="none"'
@@ -160,7 +161,7 @@ def timeline(bars: Sequence[Bar], start: float, end: float) -> tuple[str, int]:
 
 
 def _robust(values: Sequence[float], metric: Metric) -> tuple[float, float]:
-    """The range to draw: everything but the worst twentieth where that lies far out, for a loss may be 1e9 once."""
+    """The range to draw: all values, or all but the worst twentieth where that is far out, as one loss of 1e9 is."""
     ordered = sorted(values)
     low, high = ordered[0], ordered[-1]
     cut = ordered[len(ordered) // 20], ordered[-1 - len(ordered) // 20]
@@ -204,64 +205,50 @@ def _axes(across: Scale, up: Scale) -> str:
     return "".join(parts)
 
 
-class _NumberAxis:
-    """Numbers from bottom to top, by their logarithm where they span three powers of ten."""
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    """One axis of parallel coordinates, from bottom to top."""
 
-    def __init__(self, values: Sequence[Scalar], name: str) -> None:
-        self.name = name
-        numbers = [float(value) for value in values if isinstance(value, (int, float)) and math.isfinite(value)]
-        low, high = min(numbers, default=0.0), max(numbers, default=1.0)
-        self._is_log = low > 0 and high / low >= 1000
-        if low == high:
-            low, high = low - 0.5, high + 0.5
-        self._ends = (low, high)
-        self._scale = Scale(self._unit(low), self._unit(high), _HEIGHT - _BOTTOM, _TOP + 18)
-
-    def _unit(self, value: float) -> float:
-        return math.log10(value) if self._is_log else value
-
-    def place(self, value: Scalar) -> float | None:
-        """Where a value lies, None where it has no place."""
-        if not isinstance(value, (int, float)) or not math.isfinite(value):
-            return None
-        return self._scale(self._unit(float(value)))
-
-    def labels(self) -> list[tuple[str, float]]:
-        """Its ends."""
-        return [
-            (number_label(end), self._scale(self._unit(end)) + shift)
-            for end, shift in zip(self._ends, (12, -2), strict=True)
-        ]
+    name: str
+    place: Callable[[Scalar], float | None]  # where a value is, None for one that has no place
+    labels: Sequence[tuple[str, float]]
 
 
-class _ChoiceAxis:
-    """Alternatives from bottom to top, by name, so that two pictures of one model are alike."""
-
-    def __init__(self, values: Sequence[Scalar], name: str) -> None:
-        self.name = name
-        texts = sorted({str(value) for value in values}, reverse=True)
-        self._scale = Scale(-0.5, len(texts) - 0.5, _HEIGHT - _BOTTOM, _TOP + 14)
-        self._places = {text: self._scale(index) for index, text in enumerate(texts)}
-
-    def place(self, value: Scalar) -> float | None:
-        """Where a value lies."""
-        return self._places.get(str(value))
-
-    def labels(self) -> list[tuple[str, float]]:
-        """Every alternative, or some of many."""
-        labels = list(self._places.items())
-        return labels[:: max(math.ceil(len(labels) / 10), 1)]
-
-
-def _parameter_axis(values: Sequence[Scalar], name: str) -> _NumberAxis | _ChoiceAxis:
+def _parameter_axis(values: Sequence[Scalar], name: str) -> _Axis:
     is_numeric = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
-    return _NumberAxis(values, name) if is_numeric else _ChoiceAxis(values, name)
+    return _number_axis(values, name) if is_numeric else _choice_axis(values, name)
+
+
+def _number_axis(values: Sequence[Scalar], name: str) -> _Axis:
+    """Numbers, by their logarithm where they span three powers of ten; the ends are labelled."""
+    numbers = [float(value) for value in values if _is_finite(value)]
+    low, high = min(numbers, default=0.0), max(numbers, default=1.0)
+    is_log = low > 0 and high / low >= 1000
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    unit = math.log10 if is_log else float
+    scale = Scale(unit(low), unit(high), _HEIGHT - _BOTTOM, _TOP + 18)
+    labels = [(number_label(low), scale.begin + 12), (number_label(high), scale.end - 2)]
+    return _Axis(name, lambda value: scale(unit(value)) if _is_finite(value) else None, labels)
+
+
+def _choice_axis(values: Sequence[Scalar], name: str) -> _Axis:
+    """Alternatives by name, so that two pictures of one model are alike; of many some are labelled."""
+    texts = sorted({str(value) for value in values}, reverse=True)
+    scale = Scale(-0.5, len(texts) - 0.5, _HEIGHT - _BOTTOM, _TOP + 14)
+    places = {text: scale(index) for index, text in enumerate(texts)}
+    labels = list(places.items())[:: max(math.ceil(len(places) / 10), 1)]
+    return _Axis(name, lambda value: places.get(str(value)), labels)
+
+
+def _is_finite(value: Scalar) -> TypeGuard[int | float]:
+    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def _lines(
     rows: Sequence[tuple[TrialRow, float]],
     names: Sequence[str],
-    axes: Sequence[_NumberAxis | _ChoiceAxis],
+    axes: Sequence[_Axis],
     places: Sequence[float],
 ) -> str:
     parts = []
@@ -288,7 +275,7 @@ def _lanes(bars: Sequence[Bar]) -> list[list[Bar]]:
 
 
 def _merged(lane: Sequence[Bar], shortest: float) -> list[Bar]:
-    """A lane whose bars of one outcome are one where nobody could tell them apart: of any number few are left."""
+    """A lane whose bars of one outcome are merged where nobody could tell them apart, so that few are left."""
     merged: dict[str, list[Bar]] = {}
     for bar in lane:
         same = merged.setdefault(bar.outcome, [])
@@ -311,7 +298,7 @@ def _svg(width: int, height: int, label: str, parts: Iterable[str], kind: str = 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Values from `low` to `high` as places from `begin` to `end`; what lies outside is put at the nearer end."""
+    """Values from `low` to `high` as places from `begin` to `end`; a value outside is put at the nearer end."""
 
     low: float
     high: float
@@ -335,7 +322,7 @@ class Scale:
 
 
 def number_label(value: float) -> str:
-    """Short: `0.25`, `1e-05`, `12k`, `3M`; no binary dust."""
+    """A short number: `0.25`, `1e-05`, `12k`, `3M`, without the rounding errors of binary fractions."""
     for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if unit <= abs(value) < 1e12 and abs(value) >= 10_000:
             return f"{value / unit:.3g}{name}"

@@ -1,7 +1,7 @@
-"""One output of a notebook cell that is updated in place: HTML and plain text, by a `display_id` and no widgets.
+"""One output of a notebook cell that is updated in place: HTML and plain text, by a `display_id` instead of widgets.
 
-So it is still there after the page is loaded again, and the saved file has its last state. It needs IPython only where
-there is one.
+So it is still there after the page is loaded again, and the saved file has its last state. IPython is imported only
+where it runs already.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from raycolab.view.html import Bundle
+from raycolab.view.pages import Bundle
 
 __all__ = ["NotebookOutput", "in_notebook", "publish"]
 
 _LEAST_GAP_S = 1.0
 _LONGEST_GAP_S = 5.0
-_PATIENCE = 300  # the gap grows to its longest over so many times its seconds: nobody counts along for hours
+_PATIENCE = 300  # the gap is the time watched divided by this: nobody counts along for hours
 
 
 class NotebookOutput:

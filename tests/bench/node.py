@@ -18,10 +18,10 @@ import uvloop
 
 from tunnel.address import JoinAddress
 from tunnel.agent import Agent
-from tunnel.handshake import Welcome
 from tunnel.hub import Hub
 from tunnel.listen import TcpListen
 from tunnel.machine import Machine
+from tunnel.messages import Welcome
 from tunnel.nodes import Node
 from tunnel.secure import HubIdentity
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import getpass
 import os
-import shutil
 import socket
 import subprocess
 import time
@@ -15,17 +14,17 @@ from pathlib import Path
 import psutil
 
 from tests.bench.processes import PATIENCE_S, Line, Way, edge
+from tests.programs import find
 
 __all__ = ["free_port", "missing", "openssh"]
 
 PROGRAMS = ("sshd", "ssh", "ssh-keygen")
-SEARCH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])  # where Debian keeps sshd
 CIPHER = "aes128-gcm@openssh.com"
 
 
 def missing() -> str:
     """Which of OpenSSH's programs are not here, "" when all are."""
-    return " ".join(name for name in PROGRAMS if shutil.which(name, path=SEARCH) is None)
+    return " ".join(name for name in PROGRAMS if find(name) is None)
 
 
 def free_port() -> int:
@@ -107,6 +106,6 @@ def _until_it_listens(port: int) -> None:
 
 
 def _program(name: str) -> str:
-    path = shutil.which(name, path=SEARCH)
+    path = find(name)
     assert path is not None, f"{name} is missing"
     return path

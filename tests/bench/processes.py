@@ -133,11 +133,11 @@ def free_subnets(count: int) -> list[int]:
 
 @contextlib.contextmanager
 def edge(to: str, line: Line) -> Iterator[tuple[str, Child]]:
-    """An edge in front of `to` (HOST:PORT); gives where it listens, and itself, for what `tunnel.testing` obeys."""
+    """An edge in front of `to` (HOST:PORT); gives where it listens, and itself, for what it obeys."""
     options = ["--delay", str(line.delay_s), "--buffer", str(line.buffer_bytes)]
     if line.rate < math.inf:
         options += ["--rate", str(line.rate)]
-    with Child(["tunnel.testing", "--listen", "127.0.0.1:0", "--to", to, *options]) as child:
+    with Child(["tests.tunnel.edge", "--listen", "127.0.0.1:0", "--to", to, *options]) as child:
         yield child.says()["listening"], child
 
 

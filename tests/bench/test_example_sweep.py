@@ -8,10 +8,10 @@ compares the two clocks.
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from raycolab.main.notebook import MainNotebook
 from raycolab.main.roles import CellRole
@@ -42,7 +42,7 @@ def test_the_examples_sweep() -> None:
         for turn in range(TURNS):
             theirs = stage.rival("ray_main", str(plan), timeout_s=1200)
             raw.append(theirs["seconds"] / ideal_s(theirs["durations"], CPUS))
-            ours = stage.timed(replace(file.spec, name=f"example-{turn}"), cells, timeout_s=1200)
+            ours = stage.timed(structs.replace(file.spec, name=f"example-{turn}"), cells, timeout_s=1200)
             sweeps.append(ours.took_s / ideal_s(ours.durations, CPUS))
             clocks.append(ours.took_s / theirs["seconds"])
             works.append(sum(ours.durations) / sum(theirs["durations"]))

@@ -17,11 +17,11 @@ import pytest
 from tests.bench.measure import report, transfer
 from tests.bench.processes import Way, load
 from tests.in_loop import in_loop
+from tests.tunnel.edge import Edge
 from tests.tunnel.mesh import Mesh, behind_an_edge, eventually
 from tunnel.congestion import MAX_FLIGHT
 from tunnel.frames import MAX_PAYLOAD
 from tunnel.ledger import CONTROL_FLIGHT, FRAME_COST
-from tunnel.testing import Edge
 
 SAMPLE_S = 0.002
 REPLAY_BOUND = MAX_FLIGHT + CONTROL_FLIGHT + 2 * (MAX_PAYLOAD + FRAME_COST)  # either may be passed by its last frame

@@ -24,7 +24,7 @@ import raycolab
 from raycolab.engine.__main__ import STORE_VARIABLE
 from raycolab.main.notebook import MainNotebook
 from raycolab.node import api
-from raycolab.node.ray_command import RayPorts, head_command, joiner_command, ray_environment
+from raycolab.node.ray_command import RayPorts, ray_environment, start_command
 from raycolab.node.rpc import Channel, EngineLine, Server
 from raycolab.search import enumerate_trials
 from raycolab.spec.spec import SweepSpec
@@ -137,10 +137,11 @@ class Cluster:
         ports = RayPorts.of(self._block)
         self._spawn(
             "head",
-            head_command(
+            start_command(
                 ports,
                 node_ip="127.77.0.1",
                 node_name="head",
+                head_address=None,
                 num_cpus=cpus,
                 num_gpus=0,
                 temp_dir=str(self.folder / "r1"),
@@ -181,7 +182,7 @@ class Cluster:
             block = free_block(self._block.first + self._block.count, 48)
             self._spawn(
                 name,
-                joiner_command(
+                start_command(
                     RayPorts.of(block),
                     node_ip=f"127.77.0.{number}",
                     node_name=name,
@@ -242,5 +243,5 @@ class Cluster:
         """Declare a sweep larger than it is."""
         spec = SweepSpec.from_arguments(name, **arguments)
         sweep = self.store.existing_sweep(name)
-        self.store.add_trials(sweep.id, enumerate_trials(spec, self.store.trials(sweep.id)))
+        self.store.write(sweep.id, enumerate_trials(spec, self.store.trials(sweep.id)))
         self.store.update_sweep(sweep.id, spec=spec.to_json(), spec_fingerprint=spec.fingerprint())

@@ -12,11 +12,10 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
 from raycolab.text import utc_seconds
-from tests.integration.sessions import RAYCOLAB, Cluster, Tab, cluster, until, write_main, write_sweep
+from tests.integration.sessions import RAYCOLAB, Cluster, Tab, all_slots_cell, cluster, until, write_main, write_sweep
 
 __all__ = ["ONE_WAY_S", "SHARED_GRACE_S", "Attempt", "NodeWatch", "Sight", "Sweep", "behind_edges"]
 
@@ -25,14 +24,13 @@ SHARED_GRACE_S = 12  # of the cluster that tests of outages share: the short one
 JOINERS = ("tab-1", "tab-2")
 
 _MAIN = """
-import os, socket, time
-ran = []
+import pathlib, socket, time
 def compute(model, dataset, x):
-    while ran and WAITS_FOR and not os.path.exists(WAITS_FOR):
-        time.sleep(0.05)
     begun = time.time()
+    wait_for_all_slots()
     time.sleep(SECONDS)
-    ran.append(x)
+    while pathlib.Path(HELD).exists() and len(pathlib.Path(RUNS).read_text().splitlines()) >= LAST:
+        time.sleep(0.05)
     with open(RUNS, "a") as runs:
         runs.write(f"{x!r} {socket.gethostname()} {begun}\\n")
     return {"score": x}
@@ -73,17 +71,27 @@ class Attempt:
 
 
 class Sweep:
-    """A sweep of sleeping trials on a cluster, started in the background."""
+    """A sweep of sleeping trials on a cluster, started in the background.
 
-    def __init__(self, on: Cluster, name: str, *, trials: int, trial_s: float, after_first: Path | None = None) -> None:
-        """After its first trial each process waits for the file `after_first`, where one is given."""
+    Each of `slots` slots runs one of them at least. The last `held` trials do not end before `release`, so the sweep is
+    at work until then.
+    """
+
+    def __init__(self, on: Cluster, name: str, *, trials: int, trial_s: float, slots: int = 1, held: int = 0) -> None:
         self.name = name
         self.trials = trials
         self._cluster = on
         self._runs = on.folder / f"{name}.runs"
         self._runs.touch()
-        main = _MAIN.replace("SECONDS", str(trial_s)).replace("RUNS", repr(str(self._runs)))
-        write_main(on.folder, main.replace("WAITS_FOR", repr(after_first and str(after_first))))
+        self._held = on.folder / f"{name}.held"
+        if held:
+            self._held.touch()
+        values = {"SECONDS": trial_s, "RUNS": str(self._runs), "HELD": str(self._held), "LAST": trials - held}
+        main = _MAIN
+        for word, value in values.items():
+            main = main.replace(word, repr(value))
+        (on.folder / f"{name}.marks").mkdir()
+        write_main(on.folder, all_slots_cell(on.folder / f"{name}.marks", slots), main)
         lines = [
             "models: {a: {x: {min: 0.0, max: 1.0}}}",
             "datasets: [one]",
@@ -103,13 +111,17 @@ class Sweep:
             text=True,
         )
 
+    def release(self) -> None:
+        """Let the last trials of a held sweep end."""
+        self._held.unlink()
+
     def wait(self, timeout_s: float) -> None:
         """Wait for its end; it must end with 0."""
         _, err = self.process.communicate(timeout=timeout_s)
         assert self.process.returncode == 0, err
 
     def wait_complete(self, count: int, timeout_s: float = 60.0) -> None:
-        """Wait until so many of its trials are COMPLETE in the store."""
+        """Wait until this many of its trials are COMPLETE in the store."""
         until(lambda: self.complete >= count, timeout_s, lambda: f"{self.complete} of {count}: {self.attempts()}")
 
     @property

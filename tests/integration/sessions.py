@@ -20,6 +20,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 import raycolab
 from raycolab.sandbox.sessions import SimulatedSession
+from tests.tunnel.edge import PROGRAM
 from tunnel.address import JoinAddress, unix_url
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Cluster",
     "EdgeProcess",
     "Tab",
+    "all_slots_cell",
     "cluster",
     "processes_with",
     "until",
@@ -47,6 +49,7 @@ class Tab:
         self.session = SimulatedSession(shared=[folder])
         self.process: subprocess.Popen[bytes] | None = None
         self.log = folder / f"{name}.log"
+        self._spawned: list[subprocess.Popen[bytes]] = []
 
     def start(self, *arguments: str, env: Mapping[str, str] | None = None) -> None:
         """Run `raycolab ARGUMENTS` here."""
@@ -70,6 +73,14 @@ class Tab:
         return subprocess.run(
             self.command(*argv), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout_s
         )
+
+    def spawn(self, argv: Sequence[str], cwd: Path, env: Mapping[str, str], log: Path) -> None:
+        """Start another command here, which ends with the session."""
+        command = self.session.command(argv, cwd=cwd)
+        with log.open("ab") as output:
+            self._spawned.append(
+                subprocess.Popen(command, env=dict(env), stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+            )
 
     def processes(self) -> list[psutil.Process]:
         """Every process of the session but its first one."""
@@ -104,8 +115,8 @@ class Tab:
     def end(self) -> None:
         """End the session as Colab ends a virtual machine."""
         self.session.end()
-        if self.process is not None:
-            self.process.wait()
+        for process in [*self._spawned, *([] if self.process is None else [self.process])]:
+            process.wait()
 
 
 class EdgeProcess:
@@ -116,7 +127,7 @@ class EdgeProcess:
         self.address_file = folder / f"{name}.address"
         self.process = subprocess.Popen(
             [
-                *(sys.executable, "-P", "-m", "tunnel.testing", "--delay", str(delay_s)),
+                *(*PROGRAM, "--delay", str(delay_s)),
                 *("--listen", f"unix:{self.socket}", "--to", f"unix:{folder / 'hub.sock'}"),
             ],
             stdin=subprocess.PIPE,
@@ -127,7 +138,7 @@ class EdgeProcess:
         self._read()
 
     def tell(self, *lines: str) -> None:
-        """Have it do what these lines say, in this order; see `tunnel.testing`."""
+        """Have it do what these lines say, in this order; see `tests.tunnel.edge`."""
         assert self.process.stdin is not None  # a pipe, as asked for
         self.process.stdin.write("".join(f"{line}\n" for line in lines))
         self.process.stdin.flush()
@@ -283,6 +294,24 @@ def write_main(folder: Path, *cells: str) -> Path:
     notebook = new_notebook(cells=[new_code_cell(source) for source in cells])
     nbformat.write(notebook, path)
     return path
+
+
+def all_slots_cell(folder: Path, slots: int) -> str:
+    """A cell of MAIN with `wait_for_all_slots()`: a trial that calls it goes on once this many slots have begun one.
+
+    So every slot has its share however slow the machine is. The very first trial goes on at once, for a model's first
+    one runs alone.
+    """
+    return f"""
+import os, pathlib, socket, time
+def wait_for_all_slots():
+    marks = pathlib.Path({str(folder)!r}, "slots")
+    first = not marks.exists()
+    marks.mkdir(exist_ok=True)
+    (marks / f"{{socket.gethostname()}}-{{os.getpid()}}").touch()
+    while not first and len(list(marks.iterdir())) < {slots}:
+        time.sleep(0.05)
+"""
 
 
 def write_sweep(folder: Path, name: str, lines: Sequence[str]) -> Path:

@@ -17,7 +17,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from raycolab.node.ray_command import ports_needed
 from raycolab.sandbox.sessions import PRIVATE_ADDRESS
-from tests.integration.sessions import Cluster, Tab, cluster, until, write_main, write_sweep
+from tests.integration.sessions import Cluster, Tab, all_slots_cell, cluster, until, write_main, write_sweep
 from tunnel.address import JoinAddress
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
@@ -32,9 +32,8 @@ SWEEP = (
     "metric: {name: score, goal: maximize}",
 )
 MAIN = """
-import time
 def compute(model, dataset, x):
-    time.sleep(0.2)
+    wait_for_all_slots()
     return {"score": x, "twice": 2 * x}
 """
 
@@ -83,7 +82,7 @@ def test_nodes_are_named_in_order_of_joining(six: Cluster) -> None:
 
 def test_submit_runs_the_sweep_on_every_node(six: Cluster) -> None:
     """60 trials, all COMPLETE, on six nodes; the results are a file and a database."""
-    write_main(six.folder, MAIN)
+    write_main(six.folder, all_slots_cell(six.folder, 1 + JOINERS), MAIN)
     sweep = write_sweep(six.folder, "everywhere", SWEEP)
     output = six.folder / "out.csv"
     done = six.raycolab("submit", str(sweep), "--output", str(output), "--json")

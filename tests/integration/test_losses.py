@@ -119,7 +119,7 @@ def test_a_joiner_that_dies_costs_no_trial(three: Cluster) -> None:
     assert set(finished.values()) == {1}
     assert set(finished) == set(range(80))
     lost = [(trial, node) for trial, _, node, outcome in tries if outcome == "LOST"]
-    assert len({node for _, node in lost}) == 1
+    assert len({node for _, node in lost}) <= 1
     assert all(row["attempts"] == 2 for row in rows if row["number"] in {trial for trial, _ in lost})
     names = [node["name"] for node in three.status()["nodes"]]
     assert len(names) == 2

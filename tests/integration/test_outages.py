@@ -48,7 +48,7 @@ def test_a_sweep_through_cuts_and_black_holes(edged: Cluster) -> None:
     """Cut again and again, then dark for 3 and 6 s: each trial ran once, and Ray's nodes are the same ones."""
     before = processes(edged)
     with NodeWatch(edged) as watch:
-        sweep = Sweep(edged, "short", trials=84, trial_s=1.0)
+        sweep = Sweep(edged, "short", trials=60, trial_s=1.0, slots=3, held=3)
         sweep.wait_complete(3)
         cuts = cut_for(edged, 15.0, every_s=2.0)
         black_hole(edged, ["tab-1"], 3.0)
@@ -63,7 +63,7 @@ def test_a_sweep_through_minutes_of_cuts_and_black_holes(three: Cluster) -> None
     """At full length: cut every 3 s for two minutes, then dark for 10, 30, 90 and 115 s."""
     before = processes(three)
     with NodeWatch(three) as watch:
-        sweep = Sweep(three, "long", trials=1000, trial_s=1.0)
+        sweep = Sweep(three, "long", trials=1000, trial_s=1.0, slots=3, held=3)
         sweep.wait_complete(3)
         cuts = cut_for(three, 120.0, every_s=3.0)
         for seconds in (10.0, 30.0, 90.0, 115.0):
@@ -83,7 +83,7 @@ def test_a_sweep_that_is_submitted_in_the_dark(three: Cluster) -> None:
         edge.tell("blackhole off")
     sweep.assert_each_ran_once()
     assert {each.node for each in sweep.attempts()} == {"head"}
-    after = Sweep(three, "light", trials=24, trial_s=0.5)
+    after = Sweep(three, "light", trials=24, trial_s=0.5, slots=3)
     after.wait(60)
     after.assert_each_ran_once()
     assert {each.node for each in after.attempts()} == {"head", "joiner-1", "joiner-2"}
@@ -98,10 +98,11 @@ def processes(three: Cluster) -> set[int]:
 def see_through(three: Cluster, watch: NodeWatch, sweep: Sweep, before: set[int], cuts: int) -> None:
     """The outages are over in mid-sweep: wait for its end, print what was seen, and see that nobody noticed."""
     during = sweep.complete
+    assert during < sweep.trials
+    sweep.release()
     sweep.wait(180)
     alive = watch.latest().alive
     report(three, watch, sweep, cuts=cuts, complete_when_outages_ended=during)
-    assert during < sweep.trials
     assert sum(edge.stats()["connections"] for edge in three.edges.values()) >= cuts + len(three.edges)
     sweep.assert_each_ran_once()
     assert {row["node"] for row in three.rows(sweep.name)} == alive.keys() == {"head", "joiner-1", "joiner-2"}

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 
@@ -35,9 +38,9 @@ run_dir.mkdir(mode=0o700)
 environment = ray_environment("t" * 40, os.environ)
 os.environ.update(environment)
 head_ports, joiner_ports = RayPorts.of(head_block), RayPorts.of(joiner_block)
-head = RayProcess(head_command(head_ports, node_ip="127.77.0.1", node_name="head", num_cpus=2, num_gpus=0,
-    temp_dir=str(run_dir / "h")), environment, ports=head_ports, temp_dir=run_dir / "h")
-joiner = RayProcess(joiner_command(joiner_ports, node_ip="127.77.0.2", node_name="joiner-1", num_cpus=1, num_gpus=0,
+head = RayProcess(start_command(head_ports, node_ip="127.77.0.1", node_name="head", head_address=None, num_cpus=2,
+    num_gpus=0, temp_dir=str(run_dir / "h")), environment, ports=head_ports, temp_dir=run_dir / "h")
+joiner = RayProcess(start_command(joiner_ports, node_ip="127.77.0.2", node_name="joiner-1", num_cpus=1, num_gpus=0,
     head_address=f"127.77.0.1:{head_ports.gcs}", temp_dir=str(run_dir / "j")), environment, ports=joiner_ports,
     temp_dir=run_dir / "j")
 def others():
@@ -112,12 +115,67 @@ asyncio.run(main())
 FAILING = """
 async def main():
     deep = run_dir / ("d" * 100)
-    process = RayProcess(head_command(head_ports, node_ip="127.77.0.1", node_name="head", num_cpus=1, num_gpus=0,
-        temp_dir=str(deep)), environment, ports=head_ports, temp_dir=deep)
+    process = RayProcess(start_command(head_ports, node_ip="127.77.0.1", node_name="head", head_address=None,
+        num_cpus=1, num_gpus=0, temp_dir=str(deep)), environment, ports=head_ports, temp_dir=deep)
     try:
         await process.start()
     except Exception as error:
         say(kind=type(error).__name__, text=str(error), left=others(), temp=deep.exists(), log=process.log.exists())
+asyncio.run(main())
+"""
+OTHER_PATCH = """
+import ray
+other, level = json.loads(os.environ["OTHER"]), "RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL"
+def node(name, **changed):
+    temp = run_dir / name
+    command = start_command(joiner_ports, node_ip="127.77.0.2", node_name=name, num_cpus=1, num_gpus=0,
+        head_address=f"127.77.0.1:{head_ports.gcs}", temp_dir=str(temp))
+    environment_there = {**environment, "PYTHONPATH": other["path"], **changed}
+    return RayProcess([other["python"], *command[1:]], environment_there, ports=joiner_ports, temp_dir=temp)
+def work():
+    ray.init(address=f"127.77.0.1:{head_ports.gcs}", _node_ip_address="127.77.0.1", log_to_driver=False)
+    @ray.remote(resources={"node:127.77.0.2": 0.1})
+    def version():
+        return list(sys.version_info[:3])
+    say(there=ray.get(version.remote()), here=list(sys.version_info[:3]))
+    ray.shutdown()
+async def main():
+    await head.start()
+    try:
+        await node("strict", **{level: "patch"}).start()
+    except Exception as error:
+        say(refused=str(error))
+    lenient = node("lenient")
+    await lenient.start()
+    await asyncio.to_thread(work)
+    await lenient.stop()
+    await head.stop()
+asyncio.run(main())
+"""
+ANOTHER_PATCH = """
+import collections, sys
+fields = "major minor micro releaselevel serial"
+sys.version_info = collections.namedtuple("version_info", fields)(*sys.version_info[:2], 99, "final", 0)
+"""
+NO_CPU = """
+def work():
+    import ray
+    ray.init(address=f"127.77.0.1:{head_ports.gcs}", _node_ip_address="127.77.0.1", log_to_driver=False)
+    cpus = {node["NodeName"]: node["Resources"].get("CPU", 0) for node in ray.nodes()}
+    @ray.remote
+    def where():
+        return ray.get_runtime_context().get_node_id()
+    say(cpus=cpus, used=len(set(ray.get([where.remote() for _ in range(8)]))))
+    ray.shutdown()
+async def main():
+    await head.start()
+    command = start_command(joiner_ports, node_ip="127.77.0.2", node_name="puller", num_cpus=0, num_gpus=0,
+        head_address=f"127.77.0.1:{head_ports.gcs}", temp_dir=str(run_dir / "p"))
+    puller = RayProcess(command, environment, ports=joiner_ports, temp_dir=run_dir / "p")
+    await puller.start()
+    await asyncio.to_thread(work)
+    await puller.stop()
+    await head.stop()
 asyncio.run(main())
 """
 
@@ -134,9 +192,10 @@ def _argv(scenario: str) -> list[str]:
     return [sys.executable, "-c", PRELUDE + scenario, "/tmp/rc", *blocks]
 
 
-def _run(session: SimulatedSession, scenario: str) -> dict[str, object]:
+def _run(session: SimulatedSession, scenario: str, **environ: str) -> dict[str, object]:
     """Run a scenario in the session and merge what it said."""
-    done = session.run(_argv(scenario), timeout_s=120)
+    changed = [f"{name}={value}" for name, value in environ.items()]
+    done = session.run(["env", *changed, *_argv(scenario)], timeout_s=200)
     assert done.returncode == 0, done.stderr
     said: dict[str, object] = {}
     for line in done.stdout.splitlines():
@@ -210,3 +269,43 @@ def test_a_failing_start_tells_why(session: SimulatedSession) -> None:
     assert said["left"] == []
     assert said["temp"] is False
     assert said["log"] is True
+
+
+def _other_patch_release() -> str | None:
+    """Another interpreter on this machine of this minor version, of another patch release."""
+    name = f"python3.{sys.version_info.minor}"
+    for folder in os.environ["PATH"].split(":"):
+        found = shutil.which(name, path=folder)
+        asked = found and subprocess.run(
+            [found, "-c", "import sys; print(sys.version)"], capture_output=True, text=True
+        )
+        if asked and asked.stdout and asked.stdout.split()[0] != sys.version.split()[0]:
+            return found
+    return None
+
+
+def test_patch_releases_of_python_form_one_cluster(session: SimulatedSession) -> None:
+    """Ray itself refuses another patch release unless our variable is set; with it the node joins and works.
+
+    Where this machine has no second one, a node makes up the version that Ray sees.
+    """
+    setup, path = "Path('/tmp/other').mkdir()\n", [folder for folder in sys.path if "site-packages" in folder]
+    found, python = _other_patch_release(), sys.executable
+    if found is None:
+        setup += f"Path('/tmp/other/sitecustomize.py').write_text({ANOTHER_PATCH!r})\n"
+        path.insert(0, "/tmp/other")
+    else:
+        setup += f"subprocess.run([{found!r}, '-m', 'venv', '--without-pip', '/tmp/other'], check=True)\n"
+        python = "/tmp/other/bin/python"
+    said = _run(session, setup + OTHER_PATCH, OTHER=json.dumps({"python": python, "path": ":".join(path)}))
+    assert "Version mismatch: The cluster was started with" in str(said["refused"])
+    there, here = said["there"], said["here"]
+    assert isinstance(there, list)
+    assert isinstance(here, list)
+    assert (there[:2], there != here) == (here[:2], True)
+
+
+def test_a_node_without_cpus_joins_and_runs_no_tasks(session: SimulatedSession) -> None:
+    """As for a tab that only pulls."""
+    said = _run(session, NO_CPU)
+    assert (said["cpus"], said["used"]) == ({"head": 2, "puller": 0}, 1)

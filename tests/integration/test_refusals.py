@@ -164,7 +164,7 @@ class TestAJoinerThatIsRefused:
         assert (ended.returncode, ended.stderr) == (
             3,
             "The certificate at this address is not the one the join address names: either the address is from an "
-            "earlier head, or someone stands in between. Nothing was told to it. Ask the head for its current join "
+            "earlier head, or someone stands in between. It was told nothing. Ask the head for its current join "
             "address.\n",
         )
 
@@ -201,13 +201,13 @@ class TestAJoinerThatIsRefused:
         )
 
     def test_another_python(self, running: Cluster, tmp_path: Path) -> None:
-        """Another patch is another Python to Ray. As JSON the sentence is an event too."""
-        (tmp_path / "sitecustomize.py").write_text("import platform\nplatform.python_version = lambda: '3.11.99'\n")
+        """Another minor version, that is. As JSON the sentence is an event too."""
+        (tmp_path / "sitecustomize.py").write_text("import platform\nplatform.python_version = lambda: '3.99.1'\n")
         ended = raycolab("join", "--json", f"@{running.address_file}", env={"PYTHONPATH": str(tmp_path)})
-        ours = ".".join(map(str, sys.version_info[:3]))
+        minor = f"3.{sys.version_info.minor}"
         sentence = (
-            f"The head has Python {ours} and this joiner 3.11.99, which cannot form one cluster: "
-            f"give the joiner a runtime with Python {ours}, then join again."
+            f"The head has Python {minor}.{sys.version_info.micro} and this joiner 3.99.1, which cannot form one"
+            f" cluster: give the joiner a runtime with any Python {minor}, then join again."
         )
         assert (ended.returncode, ended.stderr) == (3, f"{sentence}\n")
         connecting, failed = map(json.loads, ended.stdout.splitlines())

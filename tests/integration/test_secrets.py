@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 import raycolab
-from tests.integration.sessions import words_of, write_main
+from tests.integration.sessions import all_slots_cell, words_of, write_main
 from tests.raycolab.colab.vm import STAND_IN, ColabVm, colab_vm
 
 __all__ = ["colab_vm"]
@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(200)]
 HEADS = {"OF_HEAD": "head-7f3a9c5e", "OF_BOTH": "both-by-head-51d0b2"}
 JOINERS = {"OF_JOINER": "joiner-c04e8d11", "OF_BOTH": "both-by-joiner-9ab3f6"}
 MAIN = """
-import hashlib, time
+import hashlib
 from google.colab import userdata
 
 def digest(name):
@@ -37,7 +37,7 @@ def digest(name):
         return ""
 
 def compute(model, dataset, x):
-    time.sleep(0.3)
+    wait_for_all_slots()
     return {"score": x, **{name: digest(name) for name in ("OF_HEAD", "OF_JOINER", "OF_BOTH")}}
 """
 
@@ -72,7 +72,7 @@ def ran(colab_vm: ColabVm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
         (colab_vm.folder / "page.json").unlink()
         sweep = raycolab.declare(
             "secrets",
-            main=write_main(tmp_path, MAIN),
+            main=write_main(tmp_path, all_slots_cell(tmp_path, 2), MAIN),
             models={"m": {"x": raycolab.uniform(0, 1)}},
             jobs_per_pair=12,
             metric="score",

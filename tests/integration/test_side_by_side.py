@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.sessions import RAYCOLAB, processes_with, until, write_main, write_sweep
+from tests.integration.sessions import RAYCOLAB, all_slots_cell, processes_with, until, write_main, write_sweep
 from tunnel.address import JoinAddress
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
 
 MARK = "RAYCOLAB_TEST_SIDE_BY_SIDE"  # in the environment of every process that is started here
-MAIN = "import time\ndef compute(model, dataset, x):\n    time.sleep(0.2)\n    return x"
+MAIN = "def compute(model, dataset, x):\n    wait_for_all_slots()\n    return x"
 SWEEP = (
     "models: {a: {x: {min: 0.0, max: 1.0}}}",
     "datasets: [one, two]",
@@ -100,7 +100,7 @@ def test_a_head_and_a_joiner_side_by_side(machine: Machine) -> None:
         }
 
     until(lambda: states() == {"head": "up", "joiner-1": "up"}, 60, states)
-    write_main(machine.folder, MAIN)
+    write_main(machine.folder, all_slots_cell(machine.data_dir, 2), MAIN)
     ended = machine.raycolab("submit", str(write_sweep(machine.folder, "beside", SWEEP)), "--json")
     assert ended.returncode == 0, ended.stderr
     assert json.loads(ended.stdout)["complete"] == 20

@@ -84,6 +84,11 @@ def _until_ended(pid: int) -> None:
     pytest.fail(f"process {pid} is still there")
 
 
+def _spawn(session: SimulatedSession, argv: list[str]) -> subprocess.Popen[bytes]:
+    """Start a command in a session, whose output can be read."""
+    return subprocess.Popen(session.command(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+
+
 def _outside(session: SimulatedSession) -> list[int]:
     """List the processes of a session as numbered outside."""
     namespace = os.readlink(f"/proc/{session.first_process}/ns/pid")
@@ -103,7 +108,7 @@ def test_two_sessions_meet_only_at_a_shared_socket(kind: Kind, shared: Path) -> 
     """Neither loopback, nor the private address both have, nor the world is reached; the shared socket is."""
     socket_path = str(shared / "hub.sock")
     with SimulatedSession(shared=[shared], kind=kind) as one, SimulatedSession(shared=[shared], kind=kind) as two:
-        server = one.spawn(_python(SERVE, socket_path), output=subprocess.PIPE)
+        server = _spawn(one, _python(SERVE, socket_path))
         assert server.stdout is not None
         assert server.stdout.readline() == b"listening\n"
         here = one.run(_python(DIAL, socket_path))
@@ -120,6 +125,7 @@ def test_two_sessions_meet_only_at_a_shared_socket(kind: Kind, shared: Path) -> 
             "",
         ]
         server.stdout.close()
+    server.wait(10)
 
 
 @needs_sessions
@@ -182,7 +188,7 @@ def test_commands_end_as_they_would_outside(kind: Kind, tmp_path: Path) -> None:
 def test_a_signal_reaches_the_command(kind: Kind, number: signal.Signals) -> None:
     """What ends the process outside ends the command inside, SIGKILL included, and nothing of it stays."""
     with SimulatedSession(kind=kind) as session:
-        process = session.spawn(["sh", "-c", "echo up; exec sleep 1000"], output=subprocess.PIPE)
+        process = _spawn(session, ["sh", "-c", "echo up; exec sleep 1000"])
         assert process.stdout is not None
         assert process.stdout.readline() == b"up\n"
         process.send_signal(number)
@@ -199,13 +205,13 @@ def test_end_leaves_no_process(kind: Kind) -> None:
     """Ending a session kills what runs in it, daemons that ignore every signal included."""
     daemon = "trap '' TERM INT HUP; echo up; sleep 1000 & setsid sleep 1000 & wait"
     with SimulatedSession(kind=kind) as session:
-        process = session.spawn(["sh", "-c", daemon], output=subprocess.PIPE)
+        process = _spawn(session, ["sh", "-c", daemon])
         assert process.stdout is not None
         assert process.stdout.readline() == b"up\n"
         inside = _outside(session)
         assert len(inside) >= 2
         session.end()
-        assert process.returncode == -signal.SIGKILL
+        assert process.wait(10) == -signal.SIGKILL
         assert not any(Path(f"/proc/{pid}").exists() for pid in inside)
         process.stdout.close()
         session.end()  # a second time is fine
@@ -215,11 +221,11 @@ def test_end_leaves_no_process(kind: Kind) -> None:
 def test_a_session_ends_with_its_maker(kind: Kind) -> None:
     """SIGKILL of the process that made a session leaves nothing of the session."""
     code = f"""
-    import signal
+    import signal, subprocess
     from raycolab.sandbox.sessions import SimulatedSession
     session = SimulatedSession(kind={kind!r})
     session.start()
-    session.spawn(["sleep", "1000"])
+    command = subprocess.Popen(session.command(["sleep", "1000"]))
     print(session.first_process, flush=True)
     signal.pause()
     """

@@ -19,6 +19,7 @@ import psutil
 import pytest
 
 from raycolab.sandbox.sessions import SimulatedSession, probe
+from tests.tunnel.edge import PROGRAM
 from tunnel.address import JoinAddress, unix_url
 
 pytestmark = [
@@ -173,7 +174,7 @@ class Mesh:
         self.folder = folder
         self.edge = Program(
             [
-                *(sys.executable, "-m", "tunnel.testing", "--listen", f"unix:{folder}/edge.sock"),
+                *(*PROGRAM, "--listen", f"unix:{folder}/edge.sock"),
                 *("--to", f"unix:{folder}/hub.sock", "--delay", "0.01", "--rate", "20000000"),
             ],
             folder / "errors",

@@ -13,6 +13,7 @@ from types import ModuleType
 import pytest
 
 from raycolab.sandbox.sessions import probe
+from tests.programs import needs
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "tunnel_only.py"
@@ -30,19 +31,12 @@ def _load() -> ModuleType:
 example = _load()
 
 
-def _why_not() -> str:
-    """What keeps the example from running here, "" when nothing does."""
-    try:
-        example.find_programs(example.SEARCH)
-    except example.ExampleError as error:
-        return str(error)
-    return probe().reason
-
-
-@pytest.mark.skipif(bool(_why_not()), reason=_why_not() or "everything is there")
+@pytest.mark.skipif(probe().kind is None, reason=probe().reason or "sessions can be made")
 @pytest.mark.timeout(120)
 def test_ssh_and_scp_reach_a_server_in_another_session(tmp_path: Path) -> None:
     """It ends with its result line and 0, and leaves the person's own SSH files alone."""
+    for program in ("sshd", "ssh", "scp", "ssh-keygen"):
+        needs(program)
     home = {**os.environ, "HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, EXAMPLE], capture_output=True, text=True, cwd=ROOT, env=home, timeout=100)
     assert (done.returncode, done.stderr) == (0, "")

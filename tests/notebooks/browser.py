@@ -26,6 +26,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.integration.sessions import until
 from tests.notebooks.kernels import NotebookTab, Opened
+from tests.programs import find
 
 __all__ = ["WAIT_S", "LabPage", "come_one_by_one", "open_lab"]
 
@@ -53,7 +54,7 @@ class LabPage:
         options = webdriver.ChromeOptions()
         for word in CHROMIUM:
             options.add_argument(word)
-        service = webdriver.ChromeService(executable_path="/usr/bin/chromedriver")
+        service = webdriver.ChromeService(executable_path=find("chromedriver"))
         self._driver = webdriver.Chrome(options=options, service=service)
         self._folder = Path(folder)
         self._pictures = Path(pictures)
@@ -197,14 +198,9 @@ def open_lab(tab: NotebookTab, pictures: Path) -> LabPage:
         *("--ip=127.0.0.1", "--IdentityProvider.token=", f"--ServerApp.root_dir={tab.tab.folder}"),
     ]
     browser = [sys.executable, "-m", "tests.notebooks.browser", str(socket)]
-    session = tab.tab.session
-    with log.open("ab") as output:
-        session.spawn(
-            tab.dressed(lab, {"HOME": str(folder), "JUPYTER_CONFIG_DIR": str(config)}),
-            cwd=tab.tab.folder,
-            output=output,
-        )
-        session.spawn(browser, env={**os.environ, "HOME": str(folder)}, cwd=_ROOT, output=output)
+    dressed = tab.dressed(lab, {"HOME": str(folder), "JUPYTER_CONFIG_DIR": str(config)})
+    tab.tab.spawn(dressed, tab.tab.folder, os.environ, log)
+    tab.tab.spawn(browser, _ROOT, {**os.environ, "HOME": str(folder)}, log)
     until(lambda: "is running at" in log.read_text() and socket.exists(), START_S, log.read_text)
     pages = _Pages(address=str(socket), authkey=_KEY)
     pages.connect()

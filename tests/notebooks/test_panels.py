@@ -122,7 +122,7 @@ def head(data_dir: Path) -> Iterator[None]:
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
     assert listening.wait(10)
-    DataDir(data_dir).write_head(HeadRecord(os.getpid(), str(data_dir / "control"), 0.0, ""))
+    DataDir(data_dir).save(HeadRecord(os.getpid(), str(data_dir / "control"), 0.0, ""))
     yield
     thread.join(10)
     assert not thread.is_alive()

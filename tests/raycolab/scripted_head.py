@@ -85,7 +85,7 @@ def scripted_head(data_dir: Path, answer: Answer = lambda request: None) -> Iter
     server = Server(folder / "control", head.answer)
     try:
         loop.run(server.start())
-        data.write_head(HeadRecord(1, str(folder / "control"), 0.0, sqlite_url(data.database_path)))
+        data.save(HeadRecord(1, str(folder / "control"), 0.0, sqlite_url(data.database_path)))
         yield head
     finally:
         data.clear_head()

@@ -22,8 +22,8 @@ class TestBeforeAnythingIsReached:
         [
             (
                 SWEEP.replace("datasets:", "datsets:"),
-                "sweep.yaml line 5: unknown key 'datsets' (did you mean 'datasets'?); allowed are name, main, models, "
-                "datasets, parameters, jobs_per_pair, run_cap, method, metric, mode, seed, timeout_s, resources, "
+                "sweep.yaml line 5: unknown key 'datsets' (did you mean 'datasets'?); allowed are name, main, method, "
+                "models, parameters, datasets, run_cap, jobs_per_pair, metric, mode, seed, timeout_s, resources, "
                 "points_to_evaluate, early_terminate, max_failures, max_concurrent_trials, time_budget_s\n",
             ),
             (
@@ -116,7 +116,7 @@ class TestBeforeAnythingIsReached:
         [
             (ADDRESS[:-5], "This join address is cut short: 86 of the 91 characters after its # are there. "),
             (ADDRESS[:-1] + "x", "This join address was altered on its way: a character in it is wrong or missing. "),
-            ("hello", "There is no join address in this text, as one starts with tunnel+. Copy the whole line"),
+            ("hello", "There is no join address in this text: it would start with tunnel+. Copy the whole line"),
             ("", "The join address is empty. Paste the line that the head prints; it starts with tunnel+."),
             ("@none", "The join address file none cannot be read (No such file or directory): name the head's own."),
             ("@", "@ stands before the name of a file with the join address: write @FILE."),
@@ -208,7 +208,7 @@ class TestBeforeAnythingIsReached:
                 "the sweep 'sample' exists and this declaration contradicts it:",
                 "  jobs_per_pair was 3 and is now 2",
                 "  seed was 0 and is now 7",
-                "Undo the change, declare under another name, or `raycolab delete sample` first.",
+                "Undo the change, declare it under another name, or run `raycolab delete sample` first.",
             ],
         )
 

@@ -112,22 +112,13 @@ def test_head_and_joiner_install_the_same() -> None:
     assert "# @param" in cells[0]
 
 
-@pytest.mark.parametrize(
-    ("name", "fields"),
-    [
-        (
-            "head.ipynb",
-            ["SOURCE", "PROVIDER", "MOUNT_DRIVE", "NAME", "MAIN", "JOBS_PER_PAIR", "METRIC", "MODE", "SHUT_DOWN"],
-        ),
-        ("joiner.ipynb", ["SOURCE", "ADDRESS"]),
-    ],
-)
-def test_the_forms_have_their_fields(name: str, fields: list[str]) -> None:
-    """What Colab shows as a form, in its order; each on a line that holds a constant and nothing else."""
+@pytest.mark.parametrize("name", ["head.ipynb", "joiner.ipynb"])
+def test_a_form_field_is_a_constant(name: str) -> None:
+    """What Colab shows as a form: each field stands on a line that holds a constant and nothing else."""
     lines = [line for cell in read(name).cells for line in cell.source.splitlines() if "# @param" in line]
     form = [ast.parse(line).body[0] for line in lines]
-    assert [field.targets[0].id for field in form] == fields
-    assert all(isinstance(field.value, ast.Constant) for field in form)
+    assert form
+    assert all(isinstance(field, ast.Assign) and isinstance(field.value, ast.Constant) for field in form)
 
 
 def test_workers_skip_the_head_only_cells() -> None:
@@ -142,12 +133,6 @@ class TestSweepFile:
     def test_names_main(self) -> None:
         """Leads to the MAIN beside it."""
         assert load_sweep_file(EXAMPLES / "sweep.yaml").main_path.resolve() == EXAMPLES / "MAIN.ipynb"
-
-    def test_has_sixty_jobs_for_each_pair(self) -> None:
-        """Declares 60 jobs for each of the pairs, and maximises accuracy."""
-        spec = sweep()
-        assert [(model, dataset) for model in spec.models for dataset in spec.datasets] == PAIRS
-        assert (spec.jobs_per_pair, spec.metric.name, spec.metric.mode) == (60, "accuracy", "max")
 
     def test_fits_compute(self) -> None:
         """Every space fits the arguments of MAIN's compute."""
@@ -170,7 +155,7 @@ def test_computes(model: str, dataset: str) -> None:
     """Each pair, with a configuration drawn from its space, gives an accuracy and its side metrics as plain numbers."""
     chance = random.Random(f"{model} {dataset}")
     compute: Callable[..., dict[str, float]] = main_namespace()["compute"]
-    config = {name: domain.sample(chance) for name, domain in sweep().models[model].items()}
+    config = {name: domain.at(chance.random()) for name, domain in sweep().models[model].items()}
     metrics = compute(model, dataset, **config)
     assert set(metrics) == {"accuracy", "accuracy_std", "f1_macro", "fit_seconds"}
     assert {type(value) for value in metrics.values()} == {float}

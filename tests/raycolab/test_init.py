@@ -97,7 +97,3 @@ class TestWhatIsRefused:
         with pytest.raises(UsageError, match="cannot be written to"):
             write_examples(here / "new" / ("x" * 300))
         assert not (here / "new").exists()
-
-    def test_no_folder_at_all(self, run: Run) -> None:
-        """Is a usage error of the command line's own."""
-        assert run("init").code == 2

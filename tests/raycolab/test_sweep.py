@@ -151,9 +151,9 @@ class TestASweepThatExists:
         finish(folder)
         make(jobs_per_pair=3, datasets=["iris", "wine"], models={**MODELS, "knn": {"x": 1.0}})
         assert said == [
-            "s: jobs_per_pair was 2 and is now 3",
-            "s: new dataset: wine",
             "s: new model: knn",
+            "s: new dataset: wine",
+            "s: jobs_per_pair was 2 and is now 3",
         ]
         row, trials = stored(folder)
         assert [trial.number for trial in trials] == list(range(12))
@@ -168,10 +168,10 @@ class TestASweepThatExists:
             make(seed=1, datasets=["wine"], models={"svc": {"x": [1.0]}})
         assert str(refused.value).splitlines() == [
             "the sweep 's' exists and this declaration contradicts it:",
-            "  dataset no longer there: iris",
             "  model 'svc': parameter 'x' was [0.25, 0.5] and is now [1.0]",
+            "  dataset no longer there: iris",
             "  seed was 0 and is now 1",
-            "Undo the change, declare under another name, or `raycolab delete s` first.",
+            "Undo the change, declare it under another name, or run `raycolab delete s` first.",
         ]
         assert (stored(folder), said) == (before, [])
 

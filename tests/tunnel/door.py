@@ -13,17 +13,26 @@ from tunnel.address import JoinAddress, unix_url
 from tunnel.dial import dial
 from tunnel.errors import Refused
 from tunnel.gate import Gate, Visitor
-from tunnel.handshake import Hello, Welcome
 from tunnel.listen import Listen, UnixListen
-from tunnel.nodes import Node, NodeId, PortBlock
+from tunnel.messages import Hello, Welcome
+from tunnel.nodes import NodeId
 from tunnel.secure import HubIdentity
 from tunnel.transport import Carrier
 
 __all__ = ["HELLO", "WELCOME", "Door", "address_of_hub", "get_in", "identity", "open_door"]
 
-HELLO = Hello(proof=b"", instance="i", name=None, ports=8, namespace="n")
-NODE = Node(NodeId(2), "node-1", PortBlock(10000, 8), "n")
-WELCOME = Welcome(link="l", node=NODE, incarnation="c", grace_s=1.0)
+HELLO = Hello(proof=b"", instance="i", ports=8, namespace="n", busy=(), application={})
+WELCOME = Welcome(
+    link="l",
+    node_id=NodeId(2),
+    name="node-1",
+    first=10000,
+    count=8,
+    incarnation="c",
+    grace_s=1.0,
+    received=0,
+    application={},
+)
 
 
 @cache

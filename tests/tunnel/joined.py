@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections import deque
 
-from tunnel.events import Event, StreamData, StreamOpened
 from tunnel.frames import SEQUENCED, Frame, FrameParser
-from tunnel.link import Link
-from tunnel.stream import StreamId
+from tunnel.link import Event, Link
+from tunnel.stream import StreamData, StreamId, StreamOpened
 from tunnel.window import Budget
 
 __all__ = ["End", "Joined", "data_in", "deliver_all", "frames_of", "opened", "quiet"]

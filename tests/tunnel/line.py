@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 
-from tunnel.events import StreamData, StreamDelivered, StreamOpened
+from tests.tunnel.edge import Wire
 from tunnel.frames import FrameParser
 from tunnel.link import Link
-from tunnel.stream import StreamId
-from tunnel.testing import Wire
+from tunnel.stream import StreamData, StreamDelivered, StreamId, StreamOpened
 from tunnel.window import Budget
 
 __all__ = ["Line"]

@@ -24,15 +24,15 @@ from typing import Any, Self
 import pytest
 import uvloop
 
+from tests.tunnel.edge import Edge
 from tunnel.address import JoinAddress, unix_url
 from tunnel.agent import Agent
-from tunnel.handshake import Welcome
 from tunnel.hub import Hub, Peer
 from tunnel.listen import UnixListen
 from tunnel.machine import Machine, busy_ports
+from tunnel.messages import Welcome
 from tunnel.nodes import Node, NodeId, PortBlock
 from tunnel.secure import HubIdentity
-from tunnel.testing import Edge
 
 __all__ = [
     "NOW",
@@ -41,6 +41,7 @@ __all__ = [
     "Log",
     "Member",
     "Mesh",
+    "Serve",
     "behind_an_edge",
     "echo",
     "eventually",
@@ -262,6 +263,7 @@ class Mesh:
     via: Path | None = None
     log: HubLog = field(default_factory=HubLog)
     machine: Machine = field(default_factory=lambda: machine(0))
+    services: Mapping[int, Path] = field(default_factory=dict)
     hub: Hub = field(init=False)
     members: list[Member] = field(default_factory=list)
     _servers: list[asyncio.Server] = field(default_factory=list)
@@ -278,7 +280,13 @@ class Mesh:
 
     async def start(self) -> None:
         """Start the hub, or another one in its place."""
-        self.hub = Hub(self.identity, self.log, ports=8, grace_s=self.grace_s, machine=self.machine)
+        options: dict[str, Any] = {
+            "ports": 8,
+            "grace_s": self.grace_s,
+            "machine": self.machine,
+            "services": self.services,
+        }
+        self.hub = Hub(self.identity, self.log, **options)
         await self.hub.start(UnixListen(self.path))
 
     def begin(self, where: Machine | None = None, *, log: AgentLog | None = None, **options: Any) -> Member:

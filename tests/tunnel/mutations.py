@@ -41,7 +41,7 @@ class Piece:
 
 
 def pieces(frames: list[Frame]) -> list[Piece]:
-    """An agent's true words, whose sequences are given anew."""
+    """An agent's true words, whose sequences are assigned again."""
     return [Piece(int(frame.type), frame.stream, bytes(frame.payload)) for frame in frames]
 
 

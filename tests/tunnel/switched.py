@@ -9,21 +9,11 @@ from __future__ import annotations
 import math
 
 from tests.tunnel.joined import Joined
-from tunnel.events import (
-    Event,
-    LinkOver,
-    MessageReceived,
-    RosterReceived,
-    StreamData,
-    StreamFinished,
-    StreamOpened,
-    StreamReset,
-)
-from tunnel.link import Link
+from tunnel.link import Event, Link, MessageReceived, RosterReceived
+from tunnel.messages import LinkOver, Listening, NodePorts, Orders, Ready, roster_of_agent, roster_of_hub
 from tunnel.nodes import NodeId, Roster
-from tunnel.orders import Listening, Orders
-from tunnel.router import Port, Router
-from tunnel.stream import StreamId
+from tunnel.router import Endpoint, Router
+from tunnel.stream import StreamData, StreamFinished, StreamId, StreamOpened, StreamReset
 
 __all__ = ["Member", "Switched"]
 
@@ -58,10 +48,11 @@ class Member:
         for event in events:
             match event:
                 case RosterReceived(body):
-                    orders = Orders.from_json(body)
-                    self.ready = self.ready or orders.ready
-                    if orders.start:
-                        link.roster(Listening(tuple(node for node, _ in orders.start)).to_json())
+                    orders = roster_of_hub(body)
+                    if isinstance(orders, Ready):
+                        self.ready = True
+                    elif orders.listen:
+                        link.roster(Listening(tuple(wanted.node for wanted in orders.listen)).to_json())
                 case StreamOpened(stream_id, _, _):
                     link.opened(stream_id)
                 case StreamData(stream_id, data):
@@ -106,7 +97,8 @@ class Switched:
         """Do what a hub does with what the link of a member tells it; the GOODBYE, if there is one."""
         for event in events:
             if isinstance(event, RosterReceived):
-                for of in Listening.from_json(event.body).nodes:
+                answer = roster_of_agent(event.body)
+                for of in answer.listening if isinstance(answer, Listening) else ():
                     self.roster.listening(node_id, of)
                 self._announce_ready()
             elif isinstance(event, MessageReceived):
@@ -173,14 +165,16 @@ class Switched:
         joined.agent.events.clear()
         return said
 
-    def _route(self, entry: Port, node: int, port: int) -> Port | None:
+    def _route(self, entry: Endpoint, node: int, port: int) -> Endpoint | None:
         member = self.members.get(NodeId(node))
         return None if member is None or member.joined.hub.link is entry else member.joined.hub.link
 
     def _reorder(self) -> None:
         for node_id, start, stop in self.roster.orders():
             if node_id in self.members:
-                self.members[node_id].joined.hub.link.roster(Orders.for_nodes(start, stop).to_json())
+                self.members[node_id].joined.hub.link.roster(
+                    Orders(tuple(map(NodePorts.of, start)), tuple(stop)).to_json()
+                )
             else:
                 for node in start:
                     self.roster.listening(node_id, node.id)
@@ -189,4 +183,4 @@ class Switched:
     def _announce_ready(self) -> None:
         for node in self.roster.newly_ready():
             if node.id in self.members:
-                self.members[node.id].joined.hub.link.roster(Orders(ready=True).to_json())
+                self.members[node.id].joined.hub.link.roster(Ready().to_json())

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import base64
-import pickle
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunnel.address import TOKEN_CHARACTERS, JoinAddress, unix_url
-from tunnel.errors import AddressError, LocalProtocolError, TunnelError
+from tunnel.address import JoinAddress, unix_url
+from tunnel.errors import AddressError, LocalProtocolError
 
 PIN = bytes(range(32))
 SECRET = bytes(range(100, 132))
@@ -39,11 +38,6 @@ addresses = st.builds(
 def test_parse_gives_back_what_text_says(address: JoinAddress) -> None:
     """Text and parse are each other's reverse."""
     assert JoinAddress.parse(address.text) == address
-
-
-def test_token_has_a_fixed_length() -> None:
-    """After the # stand exactly 91 characters, however the bytes fall."""
-    assert len(ADDRESS.text.partition("#")[2]) == TOKEN_CHARACTERS == 91
 
 
 @pytest.mark.parametrize(
@@ -89,7 +83,7 @@ def test_empty_text_says_that_it_is_empty(text: str) -> None:
 @pytest.mark.parametrize("text", ["hello", "https://abc.ngrok-free.app", "raycolab join", "joiner-1"])
 def test_text_without_an_address_says_so(text: str) -> None:
     """A sentence names what an address starts with."""
-    with pytest.raises(AddressError, match=r"no join address in this text, as one starts with tunnel\+"):
+    with pytest.raises(AddressError, match=r"no join address in this text: it would start with tunnel\+"):
         JoinAddress.parse(text)
 
 
@@ -185,11 +179,6 @@ def test_unix_path_may_hold_any_character(path: str) -> None:
     assert JoinAddress(unix_url(path), PIN, SECRET).unix_path == path
 
 
-def test_network_address_has_no_unix_path() -> None:
-    """Only unix:// urls name a socket file."""
-    assert ADDRESS.unix_path is None
-
-
 @pytest.mark.parametrize("shown", [repr(ADDRESS), str(ADDRESS), f"{ADDRESS}", ADDRESS.masked])
 def test_only_text_shows_the_secret(shown: str) -> None:
     """Neither repr, str nor masked holds any part of the secret, and all name the url."""
@@ -220,11 +209,3 @@ def test_layout_of_the_token_is_fixed() -> None:
     """Addresses already handed out stay good: pin, secret, then four bytes of SHA-256 over everything."""
     raw = base64.urlsafe_b64decode(ADDRESS.text.partition("#")[2] + "=")
     assert raw == PIN + SECRET + bytes.fromhex("20773375")
-
-
-def test_address_error_is_a_value_error_and_survives_pickling() -> None:
-    """Callers that know nothing of the tunnel may catch ValueError; a process boundary keeps the sentence."""
-    error = AddressError("a sentence")
-    assert isinstance(error, ValueError)
-    assert isinstance(error, TunnelError)
-    assert str(pickle.loads(pickle.dumps(error))) == "a sentence"

@@ -146,11 +146,11 @@ def complaint(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str
         (["agent", "nonsense"], "There is no join address in this text"),
         (
             ["agent", "@/nowhere"],
-            "The file with the join address, /nowhere, cannot be read: No such file or directory. Name the one that",
+            "The file with the join address, /nowhere, cannot be read: No such file or directory. Name the file that",
         ),
         (
             ["agent", "@/proc/self/exe"],
-            "The file with the join address, /proc/self/exe, cannot be read: it is not text. Name the one that the hub",
+            "The file with the join address, /proc/self/exe, cannot be read: it is not text. Name the file that holds",
         ),
         (["hub", "--listen", "8000:x"], "--listen takes HOST:PORT or the path of a unix socket"),
         (["hub", "--listen", "127.0.0.1:70000"], "--listen takes HOST:PORT"),

@@ -26,7 +26,7 @@ LINES = [(0.05, 50 * MBIT), (0.01, 200 * MBIT), (0.0005, 1000 * MBIT), (0.15, 10
 
 
 def queue_s(delay_s: float) -> float:
-    """What is meant to wait in a line so long each way."""
+    """What is meant to wait in a line that is this long each way."""
     return min(max(2 * delay_s / 8, MIN_QUEUE_S), MAX_QUEUE_S)
 
 
@@ -94,7 +94,7 @@ class TestALineThatChanges:
             assert statistics.median(queue) < 0.05
 
     def test_a_longer_way_is_not_taken_for_a_queue_for_ever(self) -> None:
-        """From 20 ms to 200 ms: the base is measured anew after BASE_S, and the line is full again."""
+        """From 20 ms to 200 ms: the base is measured again after BASE_S, and the line is full again."""
         line = Line(0.01, 50 * MBIT)
         bulk = line.bulk()
         line.run(2)

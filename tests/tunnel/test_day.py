@@ -13,9 +13,9 @@ import sys
 from dataclasses import dataclass
 
 from tests.tunnel.switched import Switched
+from tunnel.keepalive import PING_EVERY_S, SILENCE_S
 from tunnel.link import Link
 from tunnel.nodes import NodeId
-from tunnel.pulse import PING_EVERY_S, SILENCE_S
 from tunnel.window import INITIAL_WINDOW
 
 HOUR_S = 3600.0
@@ -57,7 +57,7 @@ class Day:
         return [end.link for member in self.core.members.values() for end in member.joined.ends]
 
     def until(self, hours: float) -> None:
-        """Go on until so many hours have passed since the start."""
+        """Go on until this many hours have passed since the start."""
         while self.core.now < self.start + hours * HOUR_S:
             for _ in range(self.random.randrange(12, 60)):
                 self._beat()
@@ -127,7 +127,7 @@ class Day:
             ledger = link._ledger
             tables += [len(link.streams), len(ledger._sent), len(ledger._replay), ledger.flight, ledger.control]
             tables += [len(link._control), link._control_bytes, len(link._opening), len(link._granting)]
-            tables += [len(link._unsequenced), len(link._turns._fresh), len(link._turns._others)]
+            tables += [len(link._unsequenced), len(link._queue._fresh), len(link._queue._others)]
             tables += [link.budget.reserved, sum(stream.window.size for stream in link.streams.values())]
         gc.collect()
         return Count(tuple(tables), len(gc.get_objects()), sys.getallocatedblocks())
@@ -148,7 +148,7 @@ def test_twenty_four_hours_leave_no_trace() -> None:
     assert after.blocks - before.blocks < NOISE_BLOCKS
     for node_id in (day.one, day.two):
         day._count_pings(node_id)
-    pings = sum(member.link._pulse._token for member in day.core.members.values())
+    pings = sum(member.link._keepalive._token for member in day.core.members.values())
     assert abs(pings / day.pings_due - 1) < 0.01, (pings, day.pings_due)
     for member in day.core.members.values():
         assert 0 < member.link.next_deadline() - day.core.now <= PING_EVERY_S

@@ -12,10 +12,10 @@ import gc
 import random
 import sys
 from collections.abc import Coroutine
-from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 import pytest
+from msgspec.structs import replace
 from websockets.asyncio.connection import Connection
 
 from tests.tunnel.door import HELLO, WELCOME, identity
@@ -23,9 +23,20 @@ from tests.tunnel.mutations import Piece, as_bytes, mutate, mutate_json, pieces,
 from tests.tunnel.switched import Switched
 from tunnel.errors import RemoteProtocolError
 from tunnel.frames import Frame, FrameParser, FrameType, ResetCode, decode_json, encode_header, encode_json
-from tunnel.handshake import Hello, Welcome
+from tunnel.messages import (
+    Hello,
+    LinkOver,
+    Listening,
+    NodePort,
+    NodePorts,
+    Orders,
+    Ready,
+    Taken,
+    Welcome,
+    roster_of_agent,
+    roster_of_hub,
+)
 from tunnel.nodes import NodeId
-from tunnel.orders import Listening, Orders
 from tunnel.secure import SecureSession, server_context
 from tunnel.transport import MAX_BATCH, Carrier
 
@@ -75,7 +86,7 @@ class Core:
         self.hub.settle()
         member.link.reset(streams[2], ResetCode.CONNECTION)
         self.hub.wait(1)
-        member.link.goodbye("it left", final=True)
+        member.link.goodbye(LinkOver("it left", final=True))
         self.hub.settle()
         self.hub.leave(node_id)
         self.hub.settle()
@@ -179,7 +190,7 @@ class TestCore:
         core.nothing_is_left()
 
     def feed(self, core: Core, rng: random.Random, count: int) -> int:
-        """Some lives with so many mutations."""
+        """Some lives with this many mutations."""
         done = 0
         while done < count:
             done += core.life(rng)
@@ -191,16 +202,12 @@ class TestCore:
         """Whoever reads the JSON of a peer gets a value or a RemoteProtocolError, and the refusal can be told."""
         rng = random.Random(count)
         hello = replace(HELLO, busy=(80, 443), name="n", application={"versions": {"ray": "2.60", "list": [1]}})
-        bodies = [hello.to_json(), WELCOME.to_json(), Listening(taken=(NodeId(2), 80)).to_json()]
-        bodies += [Listening((NodeId(2), NodeId(3))).to_json(), Orders(((NodeId(3), WELCOME.node.block),)).to_json()]
+        bodies = [hello.to_json(), WELCOME.to_json(), Taken(NodePort(NodeId(2), 80)).to_json()]
+        orders = Orders((NodePorts.of(WELCOME.node),), (NodeId(3),))
+        bodies += [Listening((NodeId(2), NodeId(3))).to_json(), orders.to_json(), Ready().to_json()]
         for _ in range(count):
             payload = mutate_json(rng, encode_json(FrameType.HELLO, rng.choice(bodies)))
-            for read in (
-                Hello.from_json,
-                lambda body: Welcome.from_json(body, "n"),
-                Orders.from_json,
-                Listening.from_json,
-            ):
+            for read in (Hello.from_json, Welcome.from_json, roster_of_hub, roster_of_agent):
                 with contextlib.suppress(RemoteProtocolError):
                     read(decode_json(Frame(FrameType.HELLO, payload=payload)))
 

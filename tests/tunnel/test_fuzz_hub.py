@@ -9,10 +9,10 @@ import asyncio
 import contextlib
 import logging
 import random
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from websockets.asyncio.client import unix_connect
 from websockets.exceptions import ConnectionClosed
 

@@ -19,13 +19,10 @@ from tests.in_loop import in_loop
 from tests.tunnel.door import identity, open_door
 from tests.tunnel.test_fuzz import Mailbox, carriers
 from tests.tunnel.test_fuzz_hub import REQUEST
-from tunnel.errors import RemoteProtocolError
 from tunnel.frames import FrameType, decode_json, encode_header
 from tunnel.gate import PATH
 from tunnel.link import Link
 from tunnel.listen import UnixListen
-from tunnel.nodes import MAX_NODE
-from tunnel.orders import Listening
 from tunnel.secure import SecureSession
 from tunnel.transport import MAX_BATCH, MAX_MESSAGE, Carrier, Wake, carry
 
@@ -104,9 +101,3 @@ async def test_a_hello_whose_refusal_was_too_long_to_tell_was_a_bug(
         (answer,) = await carrier.receive()
         assert decode_json(answer)["code"] == "protocol"
         await carrier.close()
-
-
-def test_a_roster_of_twenty_thousand_nodes_was_believed() -> None:
-    """There are no more nodes than MAX_NODE to listen for: a longer list is a breach, not work."""
-    with pytest.raises(RemoteProtocolError):
-        Listening.from_json({"listening": [1] * (MAX_NODE + 1)})

@@ -36,21 +36,6 @@ class TestJoining:
     """Names, numbers, and when a node is ready."""
 
     @in_loop
-    async def test_nodes_are_numbered_and_named_in_order(self, tmp_path: Path) -> None:
-        """Node 2 is the first to come; a name is the one asked for while it is free, else the next of ours."""
-        async with Mesh(tmp_path) as mesh:
-            members = [await mesh.join(name=name) for name in (None, "tab", "tab", None)]
-            assert [(member.node.id, member.node.name) for member in members] == [
-                (2, "node-1"),
-                (3, "tab"),
-                (4, "node-2"),
-                (5, "node-3"),
-            ]
-            assert [event for event in mesh.log.events if event[0] == "ready"] == [
-                ("ready", name) for name in ("node-1", "tab", "node-2", "node-3")
-            ]
-
-    @in_loop
     async def test_ready_means_that_everybody_reaches_it(self, tmp_path: Path) -> None:
         """When a node is ready all others listen on its whole block, and it on theirs."""
         async with Mesh(tmp_path) as mesh:
@@ -126,16 +111,6 @@ class TestSwitching:
                     if client is not server:
                         await mesh.echoes(client, target)
             await eventually(lambda: not any(peer.link.streams for peer in mesh.hub.peers))
-
-    @in_loop
-    async def test_resets_cross_two_hops(self, tmp_path: Path) -> None:
-        """A refused port at another agent is ECONNRESET here."""
-        async with Mesh(tmp_path) as mesh:
-            here, there = await mesh.join(), await mesh.join()
-            reader, writer = await mesh.dial(here, (there.node.id, there.node.block.first))
-            with pytest.raises(ConnectionResetError):
-                await reader.read()
-            writer.close()
 
     @in_loop
     async def test_probe_codes(self, tmp_path: Path) -> None:

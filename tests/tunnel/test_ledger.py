@@ -132,24 +132,6 @@ class TestResumption:
         assert ledger.flight == 50 + 2 * FRAME_COST
         assert number_data(ledger, 1)[0].sequence == 4
 
-    def test_a_cut_in_mid_replay_repeats_all_that_is_missing_again(self) -> None:
-        """What was repeated into a WebSocket that died may have been lost with it."""
-        ledger = Ledger()
-        sent = number_data(ledger, 1, 2, 3, 4)
-        ledger.resume(0)
-        ledger.repeat()
-        ledger.repeat()
-        assert ledger.resume(1) == {1: 1}
-        assert replayed(ledger) == sent[1:]
-
-    def test_resuming_twice_with_the_same_count_repeats_the_same(self) -> None:
-        """The first answer may not have arrived."""
-        ledger = Ledger()
-        sent = number_data(ledger, 1, 2)
-        ledger.resume(1)
-        ledger.resume(1)
-        assert replayed(ledger) == sent[1:]
-
     def test_an_ack_in_mid_replay_settles_what_was_repeated_and_no_more(self) -> None:
         """The peer cannot have what waits to be repeated, whatever was sent on the old WebSocket."""
         ledger = Ledger()

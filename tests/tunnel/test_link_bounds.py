@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from tests.tunnel.joined import deliver_all, frames_of, opened, quiet
 from tunnel.congestion import START_FLIGHT
-from tunnel.events import (
-    MessageReceived,
-    StreamOpened,
-)
 from tunnel.frames import (
     HEADER_SIZE,
     MAX_PAYLOAD,
@@ -19,13 +15,8 @@ from tunnel.frames import (
     pack_open,
 )
 from tunnel.ledger import CONTROL_FLIGHT, FRAME_COST
-from tunnel.link import (
-    MAX_CONTROL,
-    MAX_STREAM_ID,
-    MAX_STREAMS,
-    Link,
-)
-from tunnel.stream import StreamId
+from tunnel.link import MAX_CONTROL, MAX_STREAM_ID, MAX_STREAMS, MessageReceived
+from tunnel.stream import StreamId, StreamOpened
 from tunnel.window import INITIAL_WINDOW, Budget
 
 
@@ -71,7 +62,7 @@ class TestBounds:
         assert link.lost == "the other end takes no control frames"
 
     def test_neither_data_nor_finish_overtakes_an_open_that_waits(self) -> None:
-        """With so much unacknowledged that the OPENs of some streams cannot leave, nothing of these streams leaves."""
+        """While the OPENs of some streams wait for acknowledgements, nothing else of these streams leaves."""
         joined = quiet()
         link = joined.hub.link
         sent: list[Frame] = []
@@ -146,14 +137,6 @@ class TestBounds:
         assert budget.reserved == 0
         for link in (joined.agent.link, joined.hub.link):
             assert link.streams == {}
-            assert not link._turns
+            assert not link._queue
             assert not link._granting
             assert (link._ledger.flight, link._ledger.control) == (0, 0)
-
-
-def test_a_link_that_cannot_go_on_says_so() -> None:
-    """Its owner finds the reason; nothing is raised in the middle of somebody else's stream."""
-    link = Link(initiator=False, now=0.0)
-    for _ in range(MAX_CONTROL // 40_000 + 1):
-        link.message({"text": "x" * 40_000})
-    assert link.lost == "the other end takes no control frames"

@@ -6,9 +6,6 @@ import pytest
 
 from tests.tunnel.joined import Joined, opened, quiet
 from tunnel.errors import RemoteProtocolError
-from tunnel.events import (
-    StreamAccepted,
-)
 from tunnel.frames import (
     MAX_PAYLOAD,
     Frame,
@@ -19,9 +16,9 @@ from tunnel.frames import (
     pack_pair,
 )
 from tunnel.link import (
-    MAX_CREDIT,
     MAX_UNANSWERED,
 )
+from tunnel.stream import MAX_CREDIT, StreamAccepted
 from tunnel.window import INITIAL_WINDOW
 
 

@@ -18,19 +18,18 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.tunnel.joined import End, Joined
 from tunnel.congestion import MAX_FLIGHT
 from tunnel.errors import RemoteProtocolError
-from tunnel.events import (
-    Event,
-    MessageReceived,
+from tunnel.frames import MAX_PAYLOAD, ResetCode
+from tunnel.ledger import CONTROL_FLIGHT, FRAME_COST
+from tunnel.link import Event, MessageReceived
+from tunnel.stream import (
     StreamAccepted,
     StreamData,
     StreamDelivered,
     StreamFinished,
+    StreamId,
     StreamOpened,
     StreamReset,
 )
-from tunnel.frames import MAX_PAYLOAD, ResetCode
-from tunnel.ledger import CONTROL_FLIGHT, FRAME_COST
-from tunnel.stream import StreamId
 from tunnel.window import INITIAL_WINDOW, Budget
 
 copyreg.pickle(memoryview, lambda view: (memoryview, (bytes(view),)))  # for copies of a link that holds some
@@ -325,7 +324,7 @@ class LinkMachine(RuleBasedStateMachine):
         assert link.streams == {}
         assert (side.budget.reserved, link._unassigned.reserved, link.budget.reserved) == (0, 0, 0)
         assert (link._ledger.flight, link._ledger.control, link._ledger.unacknowledged) == (0, 0, False)
-        assert not link._turns
+        assert not link._queue
         assert not link._granting
         assert not link._opening
         assert not link._control

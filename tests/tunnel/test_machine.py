@@ -21,11 +21,6 @@ def test_this_machine_has_the_addresses_of_the_mesh() -> None:
     assert Machine.here() == Machine(namespace_id(), 0)
 
 
-def test_a_machine_that_is_played_has_addresses_of_its_own() -> None:
-    """Still in 127.77.0.0/16, and no other's."""
-    assert Machine("elsewhere", 3).address_of(1) == "127.77.3.1"
-
-
 def test_processes_of_one_namespace_have_one_namespace_id() -> None:
     """A child without a network of its own says the same text; it names the boot and the namespace."""
     code = "from tunnel.machine import namespace_id; print(namespace_id())"

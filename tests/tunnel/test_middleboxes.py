@@ -10,7 +10,6 @@ import contextlib
 import functools
 import hashlib
 import random
-import shutil
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -20,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.in_loop import in_loop
+from tests.programs import needs
 from tests.tunnel.mesh import Member, Mesh, echo, eventually
 from tunnel.address import JoinAddress
 from tunnel.hub import Hub
@@ -103,20 +103,12 @@ class Middlebox:
         return False
 
 
-def program(name: str) -> str:
-    """Where it is; a failure that names the package when it is not."""
-    found = shutil.which(name, path="/usr/sbin:/usr/bin:/sbin:/usr/local/sbin:/usr/local/bin")
-    if found is None:
-        pytest.fail(f"{name} not found; install with: sudo apt-get install {name}")
-    return found
-
-
 def nginx(folder: Path, port: int, hub: int, *, brief: bool) -> Middlebox:
     """nginx as its documentation of WebSocket proxying says; `brief`: it drops what is idle for a second."""
     extra = "proxy_read_timeout 1s; proxy_send_timeout 1s;" if brief else ""
     conf = folder / "nginx.conf"
     conf.write_text(NGINX.format(folder=folder, port=port, hub=hub, extra=extra))
-    return Middlebox(program("nginx"), ["-p", str(folder), "-c", str(conf), "-e", f"{folder}/error.log"], port)
+    return Middlebox(needs("nginx"), ["-p", str(folder), "-c", str(conf), "-e", f"{folder}/error.log"], port)
 
 
 def haproxy(folder: Path, port: int, hub: int, *, brief: bool) -> Middlebox:
@@ -124,7 +116,7 @@ def haproxy(folder: Path, port: int, hub: int, *, brief: bool) -> Middlebox:
     conf = folder / "haproxy.cfg"
     extra = "timeout tunnel 1s" if brief else ""
     conf.write_text(HAPROXY.format(port=port, hub=hub, idle="50000ms", extra=extra))
-    return Middlebox(program("haproxy"), ["-db", "-f", str(conf)], port)
+    return Middlebox(needs("haproxy"), ["-db", "-f", str(conf)], port)
 
 
 KINDS = [nginx, haproxy]

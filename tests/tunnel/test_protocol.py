@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 import tunnel
+from tests.tunnel.door import HELLO, WELCOME
 from tunnel.errors import RemoteProtocolError
 from tunnel.frames import MAX_PAYLOAD, SEQUENCED, FrameParser, FrameType, ResetCode, encode_header
-from tunnel.handshake import Hello, Welcome
-from tunnel.nodes import Node, NodeId, PortBlock
 from tunnel.stream import Half
 
 PACKAGE = Path(tunnel.__file__).parent
@@ -85,13 +84,11 @@ def test_no_limit_is_missing(module: str) -> None:
 
 def test_handshake_keys() -> None:
     """HELLO and WELCOME have the keys in their tables."""
-    node = Node(NodeId(2), "a", PortBlock(10_002, 8), "space")
-    hello, welcome = Hello(b"", "i", None, 1, "space"), Welcome("l", node, "i", 1.0)
     keys = [re.findall(r"`(\w+)`", row[0]) for row in table("key", "type", "what it is")]
-    assert [key for row in keys for key in row] == list(hello.to_json())
+    assert [key for row in keys for key in row] == list(HELLO.to_json())
     _, _, after = PAGE.partition("closes, or it answers WELCOME:")
     rows = re.findall(r"^\| (`.*?) \|", after.partition("5. Both ends")[0], flags=re.MULTILINE)
-    assert [key for row in rows for key in re.findall(r"`(\w+)`", row)] == list(welcome.to_json())
+    assert [key for row in rows for key in re.findall(r"`(\w+)`", row)] == list(WELCOME.to_json())
 
 
 def test_the_states_of_a_half() -> None:

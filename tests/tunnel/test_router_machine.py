@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from tests.tunnel.joined import Joined
-from tunnel.events import StreamData, StreamDelivered, StreamFinished, StreamOpened, StreamReset
 from tunnel.frames import ResetCode
-from tunnel.router import Port, Router, StreamEvent
-from tunnel.stream import StreamId
+from tunnel.router import Endpoint, Router
+from tunnel.stream import StreamData, StreamDelivered, StreamEvent, StreamFinished, StreamId, StreamOpened, StreamReset
 from tunnel.window import INITIAL_WINDOW
 
 SIZES = st.sampled_from([1, 300, INITIAL_WINDOW, 70_000, 400_000])
@@ -49,7 +48,7 @@ class RouterMachine(RuleBasedStateMachine):
         self.count = 0
         self.router = Router(self.route)
 
-    def route(self, entry: Port, node: int, port: int) -> Port | None:
+    def route(self, entry: Endpoint, node: int, port: int) -> Endpoint | None:
         """As a hub does."""
         leaving = self.links[node - 2].hub.link
         return None if self.lost == node - 2 or leaving is entry else leaving

@@ -1,7 +1,7 @@
 """What a middlebox that sees and alters everything gets: nothing to read, nothing to use, and one WebSocket to break.
 
-Its own WebSocket is ended and begun anew at every agent's dial, so the `Meddler` holds whole messages in its hand; what
-only passes is captured by `tunnel.testing.Edge`.
+It has its own WebSocket to each side of every dial, so the `Meddler` holds whole messages in its hand; what only passes
+is captured by `tests.tunnel.edge.Edge`.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import base64
 import contextlib
 import random
 from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from websockets.asyncio.client import unix_connect
 from websockets.asyncio.connection import Connection
 from websockets.asyncio.server import ServerConnection, unix_serve
@@ -22,14 +22,14 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.in_loop import in_loop
 from tests.tunnel.door import HELLO
+from tests.tunnel.edge import Edge
 from tests.tunnel.mesh import NOW, Mesh, echo, eventually, nothing_left
 from tunnel.dial import dial
 from tunnel.errors import PinMismatch, Refused, RemoteProtocolError
 from tunnel.frames import FrameType, encode_header, encode_json
 from tunnel.gate import PATH
-from tunnel.handshake import Resume
+from tunnel.messages import Resume
 from tunnel.secure import HubIdentity, SecureSession, prove, server_context
-from tunnel.testing import Edge
 from tunnel.transport import MAX_MESSAGE, Carrier
 
 MARKER = b"the-marker-that-programs-and-applications-said"
@@ -130,7 +130,7 @@ async def meddled(folder: Path) -> AsyncIterator[tuple[Mesh, Meddler]]:
 
 
 class TestReplaying:
-    """What was once said is of no use again."""
+    """What was said once cannot be used again."""
 
     @in_loop
     async def test_a_captured_handshake_opens_nothing(self, tmp_path: Path) -> None:

@@ -16,12 +16,11 @@ import pytest
 from tests.in_loop import in_loop
 from tests.tunnel.mesh import echo, eventually, free_block, in_each_loop, listening, machine, nothing_left, reset
 from tunnel.errors import ListenFailed, PortTaken
-from tunnel.events import StreamData, StreamOpened, StreamReset
 from tunnel.frames import ResetCode
 from tunnel.nodes import Node, NodeId
-from tunnel.router import Port, Router, StreamEvent
-from tunnel.sockets import LEAST_READ_AHEAD, READ_AHEAD, READ_BUDGET, LocalPort
-from tunnel.stream import StreamId
+from tunnel.router import Endpoint, Router
+from tunnel.sockets import LEAST_READ_AHEAD, READ_AHEAD, READ_BUDGET, LocalEndpoint
+from tunnel.stream import StreamData, StreamEvent, StreamId, StreamOpened, StreamReset
 
 HERE, THERE = machine(1), machine(2)
 TARGET = NodeId(7)
@@ -35,9 +34,9 @@ class Pair:
     def __init__(self) -> None:
         self.block = free_block()
         self.router = Router(self._route)
-        self.here = LocalPort(lambda event: self._emit(self.here, event), HERE.address_of)
-        self.there = LocalPort(lambda event: self._emit(self.there, event), THERE.address_of)
-        self.there.become(Node(TARGET, "target", self.block, "there"))
+        self.here = LocalEndpoint(lambda event: self._emit(self.here, event), HERE.address_of)
+        self.there = LocalEndpoint(lambda event: self._emit(self.there, event), THERE.address_of)
+        self.there.become(Node(TARGET, "target", self.block))
         self.service: asyncio.Server | None = None
 
     async def __aenter__(self) -> Pair:
@@ -59,10 +58,10 @@ class Pair:
         """Connect as a program here does."""
         return await asyncio.open_connection(HERE.address_of(TARGET), self.block.first + at)
 
-    def _route(self, entry: Port, node: int, port: int) -> Port | None:
+    def _route(self, entry: Endpoint, node: int, port: int) -> Endpoint | None:
         return self.there if entry is self.here else None
 
-    def _emit(self, port: LocalPort, event: StreamEvent) -> None:
+    def _emit(self, port: LocalEndpoint, event: StreamEvent) -> None:
         self.router.receive(port, event)
 
 
@@ -179,7 +178,7 @@ class TestListening:
     @in_loop
     async def test_a_taken_port_leaves_no_half_of_a_block(self) -> None:
         """PortTaken names address and port, and every other port of the block is free again."""
-        port = LocalPort(lambda event: None, HERE.address_of)
+        port = LocalEndpoint(lambda event: None, HERE.address_of)
         block = free_block(8)
         address = HERE.address_of(TARGET)
         before = listening()
@@ -194,7 +193,7 @@ class TestListening:
     @in_loop
     async def test_an_address_that_is_not_here_is_not_a_taken_port(self) -> None:
         """Nobody is sent to look for a program that does not exist."""
-        port = LocalPort(lambda event: None, lambda node: "192.0.2.1")
+        port = LocalEndpoint(lambda event: None, lambda node: "192.0.2.1")
         with pytest.raises(ListenFailed, match=r"192\.0\.2\.1:\d+: Cannot assign requested address") as caught:
             await port.listen(TARGET, free_block())
         assert not isinstance(caught.value, PortTaken)
@@ -202,7 +201,7 @@ class TestListening:
     @in_loop
     async def test_too_many_open_files_were_taken_for_success(self) -> None:
         """asyncio listens on nothing and says nothing when there are no files left; we say so, with the cure."""
-        port = LocalPort(lambda event: None, HERE.address_of)
+        port = LocalEndpoint(lambda event: None, HERE.address_of)
         block = free_block(8)
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         lowest_free = os.dup(0)
@@ -248,7 +247,7 @@ class TestListening:
     async def test_reading_stops_at_the_read_ahead(self, loop: str) -> None:
         """A program that sends without end gets READ_AHEAD into the tunnel, and more only as that moves on."""
         events: list[StreamEvent] = []
-        port = LocalPort(events.append, HERE.address_of)
+        port = LocalEndpoint(events.append, HERE.address_of)
         block = free_block()
         await port.listen(TARGET, block)
 
@@ -272,7 +271,7 @@ class TestListening:
 
     def test_many_readers_share_a_budget(self) -> None:
         """Past READ_BUDGET of all connections together each one has LEAST_READ_AHEAD."""
-        port = LocalPort(lambda event: None)
+        port = LocalEndpoint(lambda event: None)
         port.entered = READ_BUDGET
         assert port.read_ahead == READ_AHEAD
         port.entered += 1
@@ -298,7 +297,7 @@ class TestProbing:
     async def test_no_answer_in_time_is_lost_and_leaves_no_stream(self) -> None:
         """LOST after the time given, and the stream is reset so that nobody keeps it."""
         events: list[StreamEvent] = []
-        port = LocalPort(events.append)
+        port = LocalEndpoint(events.append)
         assert await port.probe(TARGET, 20000, 0.01) is ResetCode.LOST
         stream = events[0].stream
         assert events == [StreamOpened(stream, TARGET, 20000), StreamReset(stream, ResetCode.CONNECTION)]
@@ -307,7 +306,7 @@ class TestProbing:
     async def test_a_cancelled_probe_left_its_stream_open(self) -> None:
         """Whoever gives up on a probe leaves no stream behind either."""
         events: list[StreamEvent] = []
-        port = LocalPort(events.append)
+        port = LocalEndpoint(events.append)
         probing = asyncio.create_task(port.probe(TARGET, 20000, 5.0))
         await eventually(lambda: events)
         probing.cancel()
@@ -318,7 +317,7 @@ class TestProbing:
     async def test_close_ends_probes(self) -> None:
         """Nobody waits out a probe's time on a port that is closed."""
         events: list[StreamEvent] = []
-        port = LocalPort(events.append)
+        port = LocalEndpoint(events.append)
         probing = asyncio.create_task(port.probe(TARGET, 20000, 60.0))
         await eventually(lambda: events)
         await port.close()
@@ -328,7 +327,7 @@ class TestProbing:
 def test_a_stream_nobody_knows_is_ignored() -> None:
     """What the router still says of a connection that is gone changes nothing."""
     events: list[StreamEvent] = []
-    port = LocalPort(events.append)
+    port = LocalEndpoint(events.append)
     gone = StreamId(99)
     port.send(gone, b"x")
     port.finish(gone)

@@ -10,11 +10,10 @@ import pytest
 
 from tests.in_loop import in_loop
 from tests.tunnel.mesh import eventually, free_block, in_each_loop, machine, reset_on_close
-from tunnel.events import StreamAccepted, StreamData, StreamDelivered, StreamFinished, StreamReset
 from tunnel.frames import ResetCode
 from tunnel.nodes import Node, NodeId
-from tunnel.router import StreamEvent
-from tunnel.sockets import READ_AHEAD, LocalPort
+from tunnel.sockets import READ_AHEAD, LocalEndpoint
+from tunnel.stream import StreamAccepted, StreamData, StreamDelivered, StreamEvent, StreamFinished, StreamReset
 
 THERE = machine(2)
 TARGET = NodeId(7)
@@ -25,8 +24,8 @@ class Scripted:
 
     def __init__(self) -> None:
         self.events: list[StreamEvent] = []
-        self.port = LocalPort(self.events.append, THERE.address_of)
-        self.node = Node(TARGET, "target", free_block(), "there")
+        self.port = LocalEndpoint(self.events.append, THERE.address_of)
+        self.node = Node(TARGET, "target", free_block())
         self.port.become(self.node)
 
     def of(self, kind: type[StreamEvent]) -> list[StreamEvent]:

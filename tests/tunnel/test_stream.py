@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tunnel.errors import LocalProtocolError, RemoteProtocolError
 from tunnel.frames import MAX_PAYLOAD
-from tunnel.stream import PIECE, Half, Stream, StreamId
+from tunnel.stream import FRESH_RUN, PIECE, FairQueue, Half, Stream, StreamId
 from tunnel.window import INITIAL_WINDOW, Budget
 
 SIZES = st.lists(st.integers(0, 3 * PIECE), max_size=12)
@@ -24,12 +24,6 @@ def new_stream() -> Stream:
 
 class TestSending:
     """The queue, the credit and FINISH."""
-
-    def test_nothing_is_sendable_at_first(self) -> None:
-        """A stream begins silent, with credit for its first bytes."""
-        stream = new_stream()
-        assert not stream.sendable
-        assert stream.credit == INITIAL_WINDOW
 
     def test_bytes_are_sendable_while_there_is_credit(self) -> None:
         """What is beyond the credit waits for more of it."""
@@ -118,17 +112,6 @@ class TestSending:
 class TestReceiving:
     """What the peer may do."""
 
-    def test_data_within_the_window_is_taken(self) -> None:
-        """It is held here until it is delivered."""
-        stream = new_stream()
-        stream.received(100)
-        assert stream.window.held == 100
-
-    def test_data_beyond_the_credit_breaks_the_protocol(self) -> None:
-        """The window says so."""
-        with pytest.raises(RemoteProtocolError, match="were granted"):
-            new_stream().received(INITIAL_WINDOW + 1)
-
     def test_nothing_follows_the_peers_finish(self) -> None:
         """Neither DATA, not even without bytes, nor a second FINISH."""
         stream = new_stream()
@@ -141,13 +124,6 @@ class TestReceiving:
 
 class TestTheEnd:
     """When a stream is over."""
-
-    def test_both_halves_end_independently(self) -> None:
-        """After the peer's FINISH we may send for as long as we like."""
-        stream = new_stream()
-        stream.received_finish()
-        stream.put(b"still")
-        assert (stream.over, stream.sendable) == (False, True)
 
     def test_over_means_that_what_came_has_left_too(self) -> None:
         """Bytes of a finished stream still take memory here."""
@@ -172,3 +148,122 @@ class TestTheEnd:
         assert budget.reserved > 0
         stream.close()
         assert (stream.queued, stream.sendable, budget.reserved) == (0, False, 0)
+
+
+def busy(stream_id: int, frames: int = 1000) -> Stream:
+    """A stream with this many frames to send."""
+    stream = Stream(StreamId(stream_id), Budget())
+    stream.credit = 1 << 40
+    stream.put(bytes(MAX_PAYLOAD * frames))
+    return stream
+
+
+def served(queue: FairQueue, count: int) -> list[int]:
+    """Whose queue come next; each takes its frame."""
+    order = []
+    for _ in range(count):
+        stream = queue.next()
+        assert stream is not None
+        stream.take()
+        order.append(int(stream.id))
+    return order
+
+
+def with_streams(*streams: Stream) -> FairQueue:
+    """A queue in which these became busy one after the other."""
+    queue = FairQueue()
+    for stream in streams:
+        queue.add(stream)
+    return queue
+
+
+class TestFairQueue:
+    """One frame each; who was idle goes first, once; nobody waits for ever."""
+
+    def test_nobody_has_a_turn_when_nobody_has_something_to_send(self) -> None:
+        """An idle stream is not taken in."""
+        queue = with_streams(Stream(StreamId(1), Budget()))
+        assert not queue
+        assert queue.next() is None
+
+    def test_busy_streams_take_turns(self) -> None:
+        """One frame each, in order of becoming busy, round after round."""
+        assert served(with_streams(busy(1), busy(3), busy(5)), 7) == [1, 3, 5, 1, 3, 5, 1]
+
+    def test_a_short_message_passes_bulk(self) -> None:
+        """Who was idle goes before everyone who has been served."""
+        queue = with_streams(busy(1), busy(3))
+        assert served(queue, 3) == [1, 3, 1]
+        queue.add(busy(5, frames=1))
+        assert served(queue, 3) == [5, 3, 1]
+
+    def test_pausing_does_not_get_a_stream_ahead(self) -> None:
+        """One that sent its message and has the next one ready waits for a whole rotation."""
+        chatty = busy(9, frames=1)
+        queue = with_streams(busy(1), busy(3), chatty)
+        assert served(queue, 3) == [1, 3, 9]
+        for _ in range(3):
+            chatty.put(bytes(MAX_PAYLOAD))
+            queue.add(chatty)
+            assert served(queue, 3) == [1, 3, 9]
+
+    def test_a_turn_that_finds_nothing_to_send_is_passed_on(self) -> None:
+        """Such a stream leaves, and is fresh when it comes again."""
+        chatty = busy(9, frames=1)
+        queue = with_streams(busy(1), busy(3), chatty)
+        assert served(queue, 6) == [1, 3, 9, 1, 3, 1]
+        chatty.put(b"again")
+        queue.add(chatty)
+        assert served(queue, 1) == [9]
+
+    def test_a_stream_out_of_credit_has_no_turn(self) -> None:
+        """Its bytes wait here, and others go on."""
+        stuck = busy(1)
+        stuck.credit = 0
+        queue = with_streams(stuck, busy(3))
+        assert served(queue, 2) == [3, 3]
+        stuck.credit = MAX_PAYLOAD
+        queue.add(stuck)
+        assert served(queue, 3) == [1, 3, 3]
+
+    def test_bulk_is_not_starved_by_ever_new_streams(self) -> None:
+        """After FRESH_RUN newcomers one of the others has its turn."""
+        queue = with_streams(busy(1))
+        assert served(queue, 1) == [1]
+        order = []
+        for newcomer in range(3, 3 + 20 * FRESH_RUN):
+            for twin in range(2):
+                queue.add(busy(newcomer + 10_000 * twin, frames=1))
+            order += served(queue, 1)
+        assert order.count(1) >= len(order) // (FRESH_RUN + 1) - 1
+
+    def test_streams_that_are_over_leave_nothing_behind(self) -> None:
+        """Streams that were reset while the link could send nothing are not kept for their turn."""
+        queue = FairQueue()
+        for number in range(1, 1001):
+            stream = busy(number, frames=1)
+            queue.add(stream)
+            if number % 2:
+                queue.next()
+            stream.close()
+            queue.discard(stream.id)
+        queue.discard(StreamId(5000))
+        assert not queue
+
+    @given(st.lists(st.tuples(st.integers(1, 6), st.integers(1, 4)), max_size=30))
+    def test_every_frame_has_its_turn(self, puts: list[tuple[int, int]]) -> None:
+        """Whatever becomes busy when, all of it is sent, and no stream waits longer than everybody else's turn."""
+        queue = FairQueue()
+        streams = {number: busy(number, frames=0) for number in range(1, 7)}
+        order = []
+        for number, frames in puts:
+            streams[number].put(bytes(MAX_PAYLOAD * frames))
+            queue.add(streams[number])
+            order += served(queue, 1)
+        while (stream := queue.next()) is not None:
+            stream.take()
+            order.append(int(stream.id))
+        assert {number: order.count(number) for number in set(order)} == {
+            number: sum(frames for other, frames in puts if other == number) for number, _ in puts
+        }
+        assert not queue

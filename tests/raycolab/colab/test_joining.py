@@ -114,7 +114,7 @@ def test_joining_on_the_heads_vm_is_told_the_same(
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(tmp_path / "control"))
         listening.listen()
-        DataDir(tmp_path / "data").write_head(HeadRecord(1, str(tmp_path / "control"), 0.0, ""))
+        DataDir(tmp_path / "data").save(HeadRecord(1, str(tmp_path / "control"), 0.0, ""))
         with pytest.raises(UsageError, match=r"is the head already.*Save a copy in Drive"):
             raycolab.join("tunnel+wss://h/T")
     assert colab_vm.log == []

@@ -1,8 +1,13 @@
-"""A diagnosis reads the same as JSON, as text and in a notebook."""
+"""A diagnosis reads the same as JSON, as text and in a notebook; checks run side by side, and none is an error."""
 
 from __future__ import annotations
 
-from raycolab.diagnostics.check import Check, Diagnosis, Verdict
+import threading
+
+import pytest
+
+from raycolab.diagnostics.check import Check, Diagnosis, Finding, Look, Verdict, examine, good
+from raycolab.errors import UsageError
 
 SICK = Diagnosis(
     (
@@ -49,3 +54,64 @@ def test_a_notebook_shows_text_as_text() -> None:
     assert "&lt;end&gt;" in page
     assert page.count("<tr>") == 3
     assert "these will fail: ports." in page
+
+
+def failing(error: Exception) -> Look:
+    """A look that raises."""
+
+    def look() -> Finding:
+        raise error
+
+    return look
+
+
+def test_what_was_found_comes_in_the_order_of_the_checks() -> None:
+    """Whichever ends first."""
+    first_may_end = threading.Event()
+
+    def first() -> Finding:
+        first_may_end.wait(30)
+        return good("one")
+
+    def last() -> Finding:
+        first_may_end.set()
+        return good("three")
+
+    found = examine({"first": first, "last": last}, limit_s=30)
+    assert [(check.name, check.message) for check in found.checks] == [("first", "one"), ("last", "three")]
+
+
+def test_a_check_that_hangs_costs_its_time_alone() -> None:
+    """It has failed, in a sentence; the others are as they are."""
+    never = threading.Event()
+
+    def hang() -> Finding:
+        never.wait()
+        return good("at last")
+
+    found = examine({"hangs": hang, "fine": lambda: good("well")}, limit_s=0.2)
+    assert [(check.name, check.ok) for check in found.checks] == [("hangs", False), ("fine", True)]
+    assert found.checks[0].message.startswith("There was no answer within 0.2 s")
+    never.set()
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (UsageError("Name another folder."), "Name another folder."),
+        (
+            PermissionError(13, "Permission denied", "/proc/1/ns"),
+            "This could not be looked at (/proc/1/ns: Permission denied): mend that, then try again.",
+        ),
+        (OSError("odd"), "This could not be looked at (odd): mend that, then try again."),
+        (TimeoutError("slow"), "This could not be looked at (slow): mend that, then try again."),
+        (
+            ZeroDivisionError("by zero"),
+            "This could not be looked at (ZeroDivisionError: by zero): please report this bug.",
+        ),
+    ],
+)
+def test_a_check_that_raises_is_a_failed_check(error: Exception, message: str) -> None:
+    """Our own errors are sentences already; the system's and a bug's become one."""
+    (check,) = examine({"raises": failing(error)}).checks
+    assert (check.ok, check.message) == (False, message)

@@ -8,18 +8,16 @@ from pathlib import Path
 import pytest
 
 import raycolab
-from raycolab.diagnostics import Diagnosis, doctor, prepare
+from raycolab.diagnostics import Diagnosis, doctor
+from raycolab.diagnostics.doctor import prepare
 from raycolab.errors import UsageError
+from tests.raycolab.colab.vm import ColabVm, colab_vm
 from tests.raycolab.command_line import Run, here, run
 from tunnel.address import JoinAddress, unix_url
 
-__all__ = ["here", "run"]
+__all__ = ["colab_vm", "here", "run"]
 
-EVERYWHERE = [
-    *("python", "system", "packages", "loopback", "ports", "namespaces", "memory", "shared memory", "open files"),
-    *("temporary folder", "data directory", "running"),
-]
-TOKEN = "2aBcDeFgHiJkLmNoPqRsTuVwXyZ_4AbCdEfGhIjKlMnOpQrSt"
+EVERYWHERE = ["packages", "ports", "memory", "open files", "temporary folder", "data directory"]
 
 
 def address(folder: Path) -> str:
@@ -31,14 +29,16 @@ class TestWhatIsLookedAt:
     """`prepare` looks at nothing yet."""
 
     def test_a_head_needs_ngrok(self, tmp_path: Path) -> None:
-        """Its agent and its service only where there is a token."""
-        assert list(prepare(None, tmp_path, {})) == [*EVERYWHERE, "ngrok token"]
-        with_token = list(prepare(None, tmp_path, {"NGROK_AUTHTOKEN": TOKEN}))
-        assert with_token == [*EVERYWHERE, "ngrok token", "ngrok agent", "ngrok service"]
+        """Or is told that it is dialled directly."""
+        assert list(prepare(None, tmp_path, {})) == [*EVERYWHERE, "ngrok"]
 
     def test_a_joiner_needs_its_head(self, tmp_path: Path) -> None:
         """And no token."""
-        assert list(prepare(address(tmp_path), tmp_path, {})) == [*EVERYWHERE, "join address", "clock"]
+        assert list(prepare(address(tmp_path), tmp_path, {})) == [*EVERYWHERE, "join address"]
+
+    def test_a_colab_tab_needs_drive(self, tmp_path: Path, colab_vm: ColabVm) -> None:
+        """Or its results end with it."""
+        assert list(prepare(None, tmp_path, colab_vm.environ)) == [*EVERYWHERE, "ngrok", "drive"]
 
     @pytest.mark.parametrize("text", ["", "hello", "tunnel+ws://127.0.0.1:1#abc", "@none"])
     def test_a_damaged_address_is_a_usage_error(self, tmp_path: Path, text: str) -> None:
@@ -59,7 +59,7 @@ class TestHere:
         """The function for a cell, which shows its answer; JSON alone on stdout, 1 where something will fail."""
         found = raycolab.doctor()
         assert isinstance(found, Diagnosis)
-        assert [check.name for check in found.checks] == [*EVERYWHERE, "ngrok token"]
+        assert [check.name for check in found.checks] == [*EVERYWHERE, "ngrok"]
         ended = run("doctor", "--json")
         said = json.loads(ended.out)
         assert set(said) == {"ok", "checks"}

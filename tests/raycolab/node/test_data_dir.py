@@ -6,14 +6,17 @@ import json
 import os
 import stat
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from raycolab.errors import ClusterError, UsageError
-from raycolab.node.data_dir import DataDir, HeadRecord, make_run_dir
+from raycolab.node.data_dir import DataDir, HeadRecord, Heads, Identity, MonthTraffic, make_run_dir
 from tests.raycolab.situations import a_full_disk
 
+IDENTITY = Identity("hub", "token")
 RECORD = HeadRecord(pid=1, control="/nowhere/control.sock", started_at=1.5, store="sqlite:////x/raycolab.db")
 
 
@@ -33,18 +36,23 @@ def test_the_directory_is_what_was_asked_for(tmp_path: Path) -> None:
 def test_reading_makes_nothing(tmp_path: Path) -> None:
     """A command that only looks leaves no directory behind."""
     data = DataDir(tmp_path / "new")
-    assert data.load_identity() is None
+    assert data.load(Identity) is None
     assert data.read_head() is None
     data.clear_head()
     assert not data.path.exists()
 
 
-def test_an_identity_comes_back_as_it_was_saved(tmp_path: Path) -> None:
-    """Saving replaces the former identity."""
+def test_records_come_back_as_they_were_saved(tmp_path: Path) -> None:
+    """Saving replaces the former one, and before the first there is none."""
     data = DataDir(tmp_path / "deep" / "data")
-    data.save_identity({"secret": "old"})
-    data.save_identity({"secret": "ü", "provider": {"port": "4321"}})
-    assert data.load_identity() == {"secret": "ü", "provider": {"port": "4321"}}
+    assert (data.load(MonthTraffic), data.load(Heads)) == (None, None)
+    identity = Identity("ü", "token", {"port": "4321"})
+    data.save(Identity("old", "token"))
+    data.save(identity)
+    data.save(Heads(("b", "a")))
+    data.save(MonthTraffic("2026-11", 5))
+    assert (data.load(Identity), data.load(Heads)) == (identity, Heads(("b", "a")))
+    assert data.load(MonthTraffic) == MonthTraffic("2026-11", 5)
 
 
 def test_everything_is_for_this_user_alone(tmp_path: Path) -> None:
@@ -52,8 +60,8 @@ def test_everything_is_for_this_user_alone(tmp_path: Path) -> None:
     data = DataDir(tmp_path / "data")
     before = os.umask(0)
     try:
-        data.save_identity({"secret": "s"})
-        data.write_head(RECORD)
+        data.save(IDENTITY)
+        data.save(RECORD)
         data.lock().release()
     finally:
         os.umask(before)
@@ -63,47 +71,59 @@ def test_everything_is_for_this_user_alone(tmp_path: Path) -> None:
     )
 
 
-def test_the_names_of_heads_come_back_in_their_order(tmp_path: Path) -> None:
-    """None before the first; a damaged file is said."""
-    data = DataDir(tmp_path / "data")
-    assert data.load_heads() == []
-    data.save_heads(["b", "a"])
-    assert data.load_heads() == ["b", "a"]
-    (data.path / "heads.json").write_text('{"heads": [1]}')
-    with pytest.raises(ClusterError, match=r"heads\.json is damaged"):
-        data.load_heads()
-
-
-def test_a_failed_save_keeps_the_old_identity(tmp_path: Path) -> None:
+def test_a_failed_save_keeps_the_old_record(tmp_path: Path) -> None:
     """What cannot be written whole is not written at all, and nothing is left beside."""
     data = DataDir(tmp_path)
-    data.save_identity({"secret": "old"})
-    with pytest.raises(TypeError):
-        data.save_identity({"secret": "new", "bytes": b"not JSON"})
-    assert data.load_identity() == {"secret": "old"}
+    data.save(IDENTITY)
+    with a_full_disk(room=0), pytest.raises(ClusterError, match="could not be read or written"):
+        data.save(Identity("new", "token"))
+    assert data.load(Identity) == IDENTITY
     assert [path.name for path in tmp_path.iterdir()] == ["identity.json"]
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff"])
-def test_a_damaged_identity_is_not_replaced_in_silence(tmp_path: Path, content: bytes) -> None:
-    """A new identity would lock the joiners out, so the person decides."""
-    (tmp_path / "identity.json").write_bytes(content)
-    with pytest.raises(ClusterError, match=r"identity\.json is damaged: delete it .* Joiners then need the new join"):
-        DataDir(tmp_path).load_identity()
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "nothing": lambda good: b"",
+    "NUL bytes": lambda good: bytes(len(good)),
+    "half of it": lambda good: good[: len(good) // 2],
+    "a list": lambda good: b"[" + good + b"]",
+    "null": lambda good: b"null",
+    "no UTF-8": lambda good: b'{"hub": "\xff", "store": "\xff", "month": "\xff", "heads": ["\xff"]}',
+    "other types": lambda good: json.dumps({name: {} for name in json.loads(good)}).encode(),
+}
+DELETE = "delete it and start the head again"
+NEW = "start the head with --new-address (in a notebook new_address=True), and give joiners the new address"
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize(
+    ("kind", "cure"), [(Identity, NEW), (HeadRecord, DELETE), (MonthTraffic, DELETE), (Heads, DELETE)]
+)
+def test_a_damaged_file_is_one_sentence(tmp_path: Path, kind: Any, cure: str, damage: str) -> None:
+    """Nothing is guessed at or replaced in silence: the person decides."""
+    data = DataDir(tmp_path)
+    data.save(IDENTITY)
+    data.save(RECORD)
+    data.save(MonthTraffic("2026-11", 5))
+    data.save(Heads(("a",)))
+    path = tmp_path / kind.FILE
+    path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    with pytest.raises(ClusterError) as damaged:
+        data.load(kind)
+    assert str(damaged.value) == f"{path} is damaged: {cure}."
 
 
 def test_a_head_whose_socket_is_gone_is_no_head(tmp_path: Path) -> None:
     """A head that was killed left its record, and its record is not believed."""
     data = DataDir(tmp_path)
-    data.write_head(RECORD)
+    data.save(RECORD)
     assert data.read_head() is None
-    data.write_head(HeadRecord(1, str(tmp_path / "head.json"), 1.5, ""))  # a file, not a socket
+    data.save(HeadRecord(1, str(tmp_path / "head.json"), 1.5, ""))  # a file, not a socket
     assert data.read_head() is None
 
 
 def test_a_record_of_another_version_is_damaged(tmp_path: Path) -> None:
     """Unknown fields are not guessed at."""
-    (tmp_path / "head.json").write_text(json.dumps({"pid": 1}))
+    (tmp_path / "head.json").write_text('{"pid": 1, "control": "/x", "started_at": 1, "store": "", "more": 1}')
     with pytest.raises(ClusterError, match=r"head\.json is damaged: delete it and start the head again\.$"):
         DataDir(tmp_path).read_head()
 
@@ -111,7 +131,7 @@ def test_a_record_of_another_version_is_damaged(tmp_path: Path) -> None:
 def test_clearing_forgets_the_head(tmp_path: Path) -> None:
     """A head that ends in peace leaves no record."""
     data = DataDir(tmp_path)
-    data.write_head(RECORD)
+    data.save(RECORD)
     data.clear_head()
     assert list(tmp_path.iterdir()) == []
 
@@ -149,7 +169,7 @@ def test_a_file_cannot_be_the_directory(tmp_path: Path) -> None:
     """Each way in says so and says what to give instead."""
     (tmp_path / "file").touch()
     data = DataDir(tmp_path / "file")
-    for use in (data.load_identity, data.lock, data.read_head, lambda: data.save_identity({})):
+    for use in (lambda: data.load(Identity), data.lock, data.read_head, lambda: data.save(IDENTITY)):
         with pytest.raises(UsageError, match=r"cannot be the data directory \(it is a file\): give --data-dir, or RAY"):
             use()
 
@@ -164,7 +184,7 @@ def test_a_failing_disk_is_no_usage_error(tmp_path: Path) -> None:
     """The path is right then, and the machine is not."""
     (tmp_path / "identity.json").symlink_to("/proc/self/mem")  # reading it fails with EIO
     with pytest.raises(ClusterError, match="could not be read or written"):
-        DataDir(tmp_path).load_identity()
+        DataDir(tmp_path).load(Identity)
 
 
 def test_a_run_directory_is_private_and_short() -> None:

@@ -1,16 +1,19 @@
-"""What a head says when it cannot be one, before anything is started; what it does is in `tests/integration`."""
+"""What a head says when it cannot be one, before anything is started, and what `status` shows.
+
+What it does is in `tests/integration`.
+"""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from raycolab.errors import ClusterError, RaycolabError, UsageError
-from raycolab.node.data_dir import DataDir
-from raycolab.node.head import HeadOptions, HeadSupervisor, engine_failure, write_private
+from raycolab.node.data_dir import DataDir, Identity
+from raycolab.node.head import HeadOptions, HeadSupervisor, cluster_status, engine_failure, write_address_file
+from raycolab.summary import NodeStatus, TrafficStatus
 from tunnel.secure import HubIdentity
 
 TRACEBACK = 'Traceback (most recent call last):\n  File "x.py", line 1, in <module>\n'
@@ -24,40 +27,41 @@ TRACEBACK = 'Traceback (most recent call last):\n  File "x.py", line 1, in <modu
         ("", "it said nothing"),
     ],
 )
-def test_an_engine_that_did_not_start_is_told_in_its_last_words(tmp_path: Path, log: str, said: str) -> None:
+def test_an_engine_that_did_not_start_is_quoted(tmp_path: Path, log: str, said: str) -> None:
     """One sentence: of an error of ours without its class, and with one full stop."""
     (tmp_path / "engine.log").write_text(log)
     sentence = engine_failure(tmp_path / "engine.log")
     assert sentence == f"The sweep engine did not start: {said}. Start the head again."
 
 
-DAMAGED = (
-    "The head's identity in {0} is damaged: start the head with --new-address (in a notebook new_address=True), and"
-    " give joiners the new join address."
-)
-GOOD = {"hub": HubIdentity.create(time.time()).to_pem().decode(), "ray_token": "t" * 43}
+KEY = HubIdentity.create(time.time()).to_pem().decode()
 
 
 @pytest.mark.parametrize(
-    ("identity", "secrets", "kind", "sentence"),
+    ("hub", "secrets", "kind", "sentence"),
     [
-        ({**GOOD, "hub": GOOD["hub"][:200]}, (), ClusterError, DAMAGED),
-        ({"hub": GOOD["hub"]}, (), ClusterError, DAMAGED),
         (
-            GOOD,
+            KEY[:200],
+            (),
+            ClusterError,
+            "{0}/identity.json is damaged: start the head with --new-address (in a notebook new_address=True), and give"
+            " joiners the new address.",
+        ),
+        (
+            KEY,
             ("PATH", "HF_TOKEN"),
             UsageError,
             "The secret 'HF_TOKEN' is not in the head's environment: set it, then start the head.",
         ),
     ],
-    ids=["a key cut short", "no token of Ray's", "a secret that is not there"],
+    ids=["a key cut short", "a secret that is not there"],
 )
 def test_what_a_head_needs_is_looked_at_first(
-    tmp_path: Path, identity: dict[str, Any], secrets: tuple[str, ...], kind: type[RaycolabError], sentence: str
+    tmp_path: Path, hub: str, secrets: tuple[str, ...], kind: type[RaycolabError], sentence: str
 ) -> None:
-    """Of what it kept, and of its environment."""
+    """What it kept, and its environment."""
     data_dir = DataDir(tmp_path)
-    data_dir.save_identity(identity)
+    data_dir.save(Identity(hub, "t" * 43))
     options = HeadOptions(provider="unix", secrets=secrets)
     with pytest.raises(kind) as refused:
         HeadSupervisor(options, data_dir, tmp_path, {"PATH": "/bin"})
@@ -65,23 +69,37 @@ def test_what_a_head_needs_is_looked_at_first(
 
 
 def test_a_damaged_identity_can_be_replaced(tmp_path: Path) -> None:
-    """As the sentence says; a good one is kept."""
+    """As the sentence says, whatever is in the file; a good one is kept."""
     data_dir = DataDir(tmp_path)
-    data_dir.save_identity({"hub": "x"})
+    (tmp_path / "identity.json").write_bytes(bytes(100))
     HeadSupervisor(HeadOptions(provider="unix", new_address=True), data_dir, tmp_path, {})
-    data_dir.save_identity(GOOD)
+    data_dir.save(Identity(KEY, "t" * 43))
     HeadSupervisor(HeadOptions(provider="unix"), data_dir, tmp_path, {})
 
 
 @pytest.mark.parametrize(
     ("place", "reason"), [("gone/address", "No such file or directory"), ("folder", "Is a directory")]
 )
-def test_a_join_address_that_cannot_be_written_is_told(tmp_path: Path, place: str, reason: str) -> None:
+def test_a_join_address_that_cannot_be_written_is_an_error(tmp_path: Path, place: str, reason: str) -> None:
     """Its folder has gone since it was looked at, or a folder came in its place; nothing is left beside it."""
     (tmp_path / "folder").mkdir()
     with pytest.raises(ClusterError) as refused:
-        write_private(tmp_path / place, "tunnel+ws://h#token")
+        write_address_file(tmp_path / place, "tunnel+ws://h#token")
     assert str(refused.value) == (
         f"The join address cannot be written to {tmp_path / place} ({reason}): mend that, or name another file."
     )
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_status_has_each_node_with_the_trial_it_runs() -> None:
+    """What the mesh knows of nodes and the engine of trials, by name."""
+    nodes = [NodeStatus(name="head", cpus=2), NodeStatus(name="joiner-1", cpus=1)]
+    progress = {"trials": {"joiner-1": "#3 svc x iris", "gone": "#4"}, "sweeps": [{"name": "s", "total": 4}]}
+    traffic = TrafficStatus(bytes=5, control_bytes=1, provider="unix", month="2026-11", month_bytes=7)
+    status = cluster_status(nodes, progress, traffic, None)
+    assert [(node["name"], node["cpus"], node["trial"]) for node in status["nodes"]] == [
+        ("head", 2, None),
+        ("joiner-1", 1, "#3 svc x iris"),
+    ]
+    assert (status["sweeps"], status["snapshots"]) == (progress["sweeps"], None)
+    assert status["traffic"]["month_bytes"] == 7

@@ -1,8 +1,9 @@
-"""What a supervisor is told, and what it says."""
+"""What a machine gives, what a supervisor is to do, and what it says."""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import stat
 from collections.abc import Iterator
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from raycolab.node.launch import Task, announce, prepare, read_task
+from raycolab.errors import ClusterError
+from raycolab.node.launch import Task, announce, cpu_count, gpu_count, prepare, read_task
 
 HEAD = Task("head", "/data dir", {"num_cpus": 2})
 JOINER = Task("joiner", "/data", {"name": "tab"}, "json", "/data/joiner.log")
@@ -38,6 +40,14 @@ def test_the_command_is_a_supervisor_under_a_guard(prepared: tuple[Path, list[st
     guard, supervisor = command[: command.index("--")], command[command.index("--") + 1 :]
     assert guard[-2:] == ["--remove", str(run_dir)]
     assert supervisor[1:] == ["-P", "-m", "raycolab.node.supervisor", str(run_dir)]
+
+
+@pytest.mark.parametrize("content", [b"", bytes(50), b'{"role": "head"', b'{"role": "boss", "data_dir": "/"}'])
+def test_a_damaged_task_is_one_sentence(tmp_path: Path, content: bytes) -> None:
+    """Half a file, NUL bytes, or a role that is none."""
+    (tmp_path / "task.json").write_bytes(content)
+    with pytest.raises(ClusterError, match=r"^/.*/task\.json cannot be read \(.*\): start the node again\.$"):
+        read_task(tmp_path)
 
 
 def test_a_head_that_is_up_says_what_to_type_next(capsys: pytest.CaptureFixture[str]) -> None:
@@ -79,3 +89,27 @@ def test_a_failure_is_a_sentence_on_stderr(capsys: pytest.CaptureFixture[str], o
         assert json.loads(said.out) == {"event": "failed", "error": "No.", "kind": "JoinError", "exit_code": 3}
     else:
         assert said.out == ""
+
+
+def test_cpus_are_those_this_process_may_use() -> None:
+    """A process that is bound to one CPU has one, whatever the machine has."""
+    allowed = os.sched_getaffinity(0)
+    assert 1 <= cpu_count() <= len(allowed)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        assert cpu_count() == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+@pytest.mark.parametrize(("visible", "count"), [("", 0), ("-1", 0), ("0", 1), ("0, 3,GPU-8932f937", 3), (",", 0)])
+def test_gpus_are_those_cuda_may_see(monkeypatch: pytest.MonkeyPatch, visible: str, count: int) -> None:
+    """CUDA_VISIBLE_DEVICES lists numbers or names; empty and -1 hide them all."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert gpu_count() == count
+
+
+def test_without_that_variable_all_gpus_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The device files count, /dev/nvidiactl and the like do not."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert gpu_count() == sum(name.removeprefix("nvidia").isdigit() for name in os.listdir("/dev"))

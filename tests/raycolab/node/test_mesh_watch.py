@@ -10,14 +10,16 @@ from typing import Any
 
 import pytest
 
+from raycolab.node import mesh_watch
 from raycolab.node.mesh_watch import LONGEST_REASON, MeshWatch, Reachable
 from raycolab.node.ray_command import RayPorts, ports_needed, required_ports
 from raycolab.node.versions import versions
+from raycolab.summary import NodeStatus
 from tests.in_loop import in_loop
-from tunnel.errors import Refused
+from tunnel.errors import Refused, RemoteProtocolError
 from tunnel.frames import ResetCode
 from tunnel.nodes import Node, NodeId, PortBlock
-from tunnel.traffic import Traffic
+from tunnel.transport import Traffic
 
 BLOCK = ports_needed(1)
 TOKEN = "t" * 32
@@ -25,7 +27,7 @@ TOKEN = "t" * 32
 
 def node(number: int, name: str) -> Node:
     """A node with a block of its own."""
-    return Node(NodeId(number), name, PortBlock(10_000 + number * BLOCK, BLOCK), f"session-{number}")
+    return Node(NodeId(number), name, PortBlock(10_000 + number * BLOCK, BLOCK))
 
 
 def ports(of: Node, *, head: bool = False) -> dict[str, int]:
@@ -71,28 +73,31 @@ class Scene:
         """A joiner gets its number and everyone listens for it."""
         link = SimpleNamespace(round_trip_s=0.0421)
         self.hub.peers.append(SimpleNamespace(node=joiner, link=link, carrier=object(), traffic=Traffic(8, 2, 15, 5)))
-        self.watch.node_joined(joiner, {"cpus": 2, "gpus": 1, **application})
+        self.watch.node_joined(joiner, {"versions": versions(), "cpus": 2, "gpus": 1, **application})
         self.watch.node_ready(joiner)
 
     async def up(self, joiner: Node, failed: Mapping[int, object] | None = None) -> None:
         """Ray runs there; whoever is asked to dial says what failed, `failed` by the number of who dials."""
         told = len(self.hub.sent)
-        self.watch.message(joiner, {"ray": "up"})
+        self.watch.message(joiner, UP)
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         for number, body in self.hub.sent[told:]:
             asked = next(peer.node for peer in self.hub.peers if peer.node.id == number)
-            self.watch.message(asked, {"probed": body["probe"], "failed": (failed or {}).get(number, [])})
+            answer = {"question": body["question"], "failed": (failed or {}).get(number, [])}
+            self.watch.message(asked, {"type": "dialed", **answer})
         for _ in range(5):
             await asyncio.sleep(0)
 
-    def seen(self, name: str) -> dict[str, Any]:
-        """A node's object of `status --json`."""
-        return next(row for row in self.watch.nodes(cpus=4, gpus=0) if row["name"] == name)
+    def seen(self, name: str) -> NodeStatus:
+        """What `status` has of a node."""
+        return next(row for row in self.watch.nodes(cpus=4, gpus=0) if row.name == name)
 
 
 FIRST, SECOND = node(2, "joiner-1"), node(3, "joiner-2")
-START = {"start": {"gcs": f"127.77.0.1:{ports(HEAD, head=True)['GCS']}", "token": TOKEN, "secrets": {"KEY": "value"}}}
+GCS = ports(HEAD, head=True)["GCS"]
+START = {"type": "start-ray", "gcs": f"127.77.0.1:{GCS}", "token": TOKEN, "secrets": {"KEY": "value"}}
+UP = {"type": "ray-is-up"}
 
 
 def test_a_joiner_of_our_versions_is_admitted() -> None:
@@ -118,7 +123,7 @@ def test_a_joiner_starts_ray_once_the_head_is_up_and_all_listen() -> None:
     scene.join(SECOND)
     scene.watch.node_ready(SECOND)
     assert scene.hub.sent == [(2, START), (3, START)]
-    assert scene.seen("joiner-2")["state"] == "starting"
+    assert scene.seen("joiner-2").state == "starting"
 
 
 @in_loop
@@ -128,9 +133,9 @@ async def test_a_joiner_that_everyone_reaches_is_up() -> None:
     scene.head_is_up()
     scene.join(FIRST)
     await scene.up(FIRST)
-    assert (scene.seen("joiner-1")["state"], scene.seen("joiner-1")["warning"]) == ("up", None)
+    assert (scene.seen("joiner-1").state, scene.seen("joiner-1").warning) == ("up", None)
     (_, question) = scene.hub.sent[-1]
-    assert question["targets"] == [[1, port] for port in ports(HEAD, head=True).values()]
+    assert question["targets"] == [(1, port) for port in ports(HEAD, head=True).values()]
 
 
 @in_loop
@@ -142,11 +147,11 @@ async def test_joiners_dial_each_other() -> None:
     await scene.up(FIRST)
     scene.join(SECOND)
     await scene.up(SECOND)
-    asked = {number: body["targets"] for number, body in scene.hub.sent if "probe" in body}
-    assert asked[2] == [[3, port] for port in ports(SECOND).values()]
-    assert [1, ports(HEAD, head=True)["GCS"]] in asked[3]
-    assert [2, ports(FIRST)["node manager"]] in asked[3]
-    assert scene.seen("joiner-2")["state"] == "up"
+    asked = {number: body["targets"] for number, body in scene.hub.sent if body["type"] == "dial"}
+    assert asked[2] == [(3, port) for port in ports(SECOND).values()]
+    assert (1, GCS) in asked[3]
+    assert (2, ports(FIRST)["node manager"]) in asked[3]
+    assert scene.seen("joiner-2").state == "up"
 
 
 @in_loop
@@ -158,23 +163,22 @@ async def test_a_dial_of_the_head_that_fails_is_named() -> None:
     port = ports(FIRST)["object manager"]
     scene.hub.closed_ports.add(port)
     await scene.up(FIRST)
-    assert scene.seen("joiner-1")["state"] == "unreachable"
-    assert str(scene.seen("joiner-1")["warning"]).startswith(
-        f"head cannot reach joiner-1's object manager port {port}:"
-    )
+    assert scene.seen("joiner-1").state == "unreachable"
+    assert str(scene.seen("joiner-1").warning).startswith(f"head cannot reach joiner-1's object manager port {port}:")
 
 
 @in_loop
 async def test_a_dial_of_a_joiner_that_fails_is_named() -> None:
-    """Whoever dials tells; answers without form are no failures."""
+    """Whoever dials says so."""
     scene = Scene()
     scene.head_is_up()
     scene.join(FIRST)
-    gcs = ports(HEAD, head=True)["GCS"]
-    await scene.up(FIRST, {2: [[1, gcs], "x", None]})
-    assert str(scene.seen("joiner-1")["warning"]).startswith(f"joiner-1 cannot reach head's GCS port {gcs}:")
-    await scene.up(FIRST, {2: "nonsense"})
-    assert scene.seen("joiner-1")["state"] == "up"
+    await scene.up(FIRST, {2: [[1, GCS]]})
+    assert scene.seen("joiner-1").warning == (
+        f"joiner-1 cannot reach head's GCS port {GCS}: trials may fail there; end the joiner and run it again."
+    )
+    await scene.up(FIRST)
+    assert scene.seen("joiner-1").state == "up"
 
 
 @in_loop
@@ -184,14 +188,14 @@ async def test_ray_that_ends_on_a_joiner_is_told_to_the_engine() -> None:
     scene.head_is_up()
     scene.join(FIRST)
     await scene.up(FIRST)
-    scene.watch.message(FIRST, {"ray": "down", "reason": "\x1b[31mout of\nmemory" + "!" * 10_000})
+    scene.watch.message(FIRST, {"type": "ray-is-down", "reason": "\x1b[31mout of\nmemory" + "!" * 10_000})
     assert scene.lost == ["joiner-1"]
-    assert scene.seen("joiner-1")["state"] == "restarting"
-    warning = scene.seen("joiner-1")["warning"]
+    assert scene.seen("joiner-1").state == "restarting"
+    warning = scene.seen("joiner-1").warning
     assert warning.startswith(" [31mout of memory!!")
     assert len(warning) == LONGEST_REASON
     await scene.up(FIRST)
-    assert (scene.seen("joiner-1")["state"], scene.seen("joiner-1")["warning"]) == ("up", None)
+    assert (scene.seen("joiner-1").state, scene.seen("joiner-1").warning) == ("up", None)
 
 
 @in_loop
@@ -203,43 +207,81 @@ async def test_a_joiner_that_leaves_is_told_to_the_engine() -> None:
     await scene.up(FIRST)
     scene.hub.peers.clear()
     scene.watch.node_left(FIRST, "gone")
-    scene.watch.message(FIRST, {"ray": "up"})
+    scene.watch.message(FIRST, UP)
     assert scene.lost == ["joiner-1"]
-    assert [row["name"] for row in scene.watch.nodes(cpus=1, gpus=0)] == ["head"]
+    assert [row.name for row in scene.watch.nodes(cpus=1, gpus=0)] == ["head"]
 
 
 @in_loop
 async def test_what_a_joiner_says_out_of_turn_does_nothing() -> None:
     """Ray cannot be up before it was to start, and only what was asked is answered."""
     scene = Scene()
-    scene.watch.node_joined(FIRST, {})
-    for body in ({"ray": "up"}, {"probed": 99, "failed": []}, {"probed": "x"}, {"ray": ["up"]}, {}):
+    scene.watch.node_joined(FIRST, {"versions": versions()})
+    for body in (UP, {"type": "dialed", "question": 99, "failed": []}):
         scene.watch.message(FIRST, body)
     await scene.watch.close()
     assert scene.hub.sent == []
 
 
+@pytest.mark.parametrize("body", [{}, {"type": "x"}, {"type": "dialed", "question": True, "failed": []}, {"type": []}])
+def test_what_is_no_message_ends_the_joiners_link(body: Mapping[str, Any]) -> None:
+    """It runs the same version, so it means harm or is broken."""
+    scene = Scene()
+    scene.join(FIRST)
+    with pytest.raises(RemoteProtocolError):
+        scene.watch.message(FIRST, body)
+
+
+@in_loop
+async def test_each_joiner_hears_of_its_own_trial_and_only_when_it_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once, then at a steady pace, the last one included; nothing when nothing changes."""
+    monkeypatch.setattr(mesh_watch, "TRIALS_EVERY_S", 0.02)
+    scene = Scene()
+    scene.join(FIRST)
+    scene.join(SECOND)
+    scene.watch.show_trials({"joiner-1": "#1 svc x iris", "head": "#2 svc x iris"})
+    first = (2, {"type": "runs-trial", "trial": "#1 svc x iris"})
+    assert scene.hub.sent == [first]
+    scene.watch.show_trials({"joiner-1": "#3 svc x iris"})
+    scene.watch.show_trials({"joiner-2": "#4 svc x iris"})
+    assert scene.hub.sent == [first]
+    await asyncio.sleep(0.2)
+    last = [(2, {"type": "runs-trial", "trial": None}), (3, {"type": "runs-trial", "trial": "#4 svc x iris"})]
+    assert scene.hub.sent == [first, *last]
+    scene.watch.show_trials({"joiner-2": "#4 svc x iris"})
+    await scene.watch.close()
+    assert scene.hub.sent == [first, *last]
+
+
 def test_nodes_are_shown_with_their_links() -> None:
     """Bytes are the node's own: what the hub received it sent; a link that is down is away."""
     scene = Scene()
-    assert scene.seen("head")["state"] == "starting"
+    assert scene.seen("head").state == "starting"
     scene.head_is_up()
     scene.join(FIRST)
-    keys = [*("name", "state", "cpus", "gpus", "rtt_ms", "bytes_sent", "bytes_received")]
-    keys += ["control_sent", "control_received", "warning"]
-    assert scene.seen("head") == dict(zip(keys, ("head", "up", 4, 0, 0.0, 0, 0, 0, 0, None), strict=True))
-    joiner = ("joiner-1", "starting", 2, 1, 42.1, 20, 10, 5, 2, None)
-    assert scene.seen("joiner-1") == dict(zip(keys, joiner, strict=True))
+    assert scene.seen("head") == NodeStatus(name="head", state="up", cpus=4, gpus=0, rtt_ms=0.0)
+    assert scene.seen("joiner-1") == NodeStatus(
+        name="joiner-1",
+        state="starting",
+        cpus=2,
+        gpus=1,
+        rtt_ms=42.1,
+        bytes_sent=20,
+        bytes_received=10,
+        control_sent=5,
+        control_received=2,
+    )
     scene.hub.peers[0].carrier = None
     scene.hub.peers[0].link.round_trip_s = None
-    assert (scene.seen("joiner-1")["state"], scene.seen("joiner-1")["rtt_ms"]) == ("away", None)
+    assert (scene.seen("joiner-1").state, scene.seen("joiner-1").rtt_ms) == ("away", None)
 
 
-def test_a_joiner_may_claim_any_capacity() -> None:
-    """What is no number is one CPU and no GPU."""
-    scene = Scene()
-    scene.join(FIRST, cpus="many", gpus=None)
-    assert (scene.seen("joiner-1")["cpus"], scene.seen("joiner-1")["gpus"]) == (1, 0)
+@pytest.mark.parametrize("said", [{"cpus": "many"}, {"gpus": -1}, {"cpus": None}, {"cpus": True}])
+def test_a_joiner_that_claims_what_is_no_number_is_refused(said: Mapping[str, object]) -> None:
+    """Before it is a node."""
+    with pytest.raises(Refused, match="The head cannot read what this joiner says of itself") as refused:
+        Scene().watch.admit({"versions": versions(), **said})
+    assert refused.value.code == "protocol"
 
 
 @in_loop
@@ -248,7 +290,7 @@ async def test_tests_under_way_end_with_the_head() -> None:
     scene = Scene()
     scene.head_is_up()
     scene.join(FIRST)
-    scene.watch.message(FIRST, {"ray": "up"})
+    scene.watch.message(FIRST, UP)
     await asyncio.sleep(0)
     await asyncio.wait_for(scene.watch.close(), 1)
-    assert scene.seen("joiner-1")["state"] == "starting"
+    assert scene.seen("joiner-1").state == "starting"

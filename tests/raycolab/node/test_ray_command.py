@@ -9,11 +9,10 @@ import pytest
 
 from raycolab.node.ray_command import (
     RayPorts,
-    head_command,
-    joiner_command,
     ports_needed,
     ray_environment,
     required_ports,
+    start_command,
 )
 from tunnel.nodes import PortBlock
 
@@ -23,13 +22,19 @@ TOKEN = "t" * 32
 
 
 def _head(num_gpus: int | None = None) -> list[str]:
-    return head_command(
-        PORTS, node_ip="127.77.0.1", node_name="head", num_cpus=2, num_gpus=num_gpus, temp_dir="/tmp/x/r"
+    return start_command(
+        PORTS,
+        node_ip="127.77.0.1",
+        node_name="head",
+        head_address=None,
+        num_cpus=2,
+        num_gpus=num_gpus,
+        temp_dir="/tmp/x/r",
     )
 
 
 def _joiner() -> list[str]:
-    return joiner_command(
+    return start_command(
         PORTS,
         node_ip="127.77.0.2",
         node_name="joiner-1",
@@ -44,7 +49,7 @@ def _ports_in(command: list[str]) -> list[int]:
     return [int(word.split("=")[1]) for word in command if "-port=" in word or word.startswith("--port=")]
 
 
-@pytest.mark.parametrize(("num_cpus", "needed"), [(1, 32), (2, 32), (4, 32), (5, 40), (96, 216)])
+@pytest.mark.parametrize(("num_cpus", "needed"), [(0, 24), (1, 32), (4, 32), (5, 40), (96, 216)])
 def test_a_block_has_room_for_two_workers_per_cpu(num_cpus: int, needed: int) -> None:
     """A block holds 8 + 2 x num_cpus + 16 ports, rounded up to a multiple of 8."""
     assert ports_needed(num_cpus) == needed
@@ -65,7 +70,7 @@ def test_a_block_too_small_for_ray_is_refused() -> None:
         RayPorts.of(PortBlock(20_000, 9))
 
 
-def test_head_command_pins_every_port_of_a_head() -> None:
+def test_a_heads_command_pins_every_port_of_a_head() -> None:
     """The head names its ten ports, GCS and dashboard among them, and starts neither dashboard nor autoscaler."""
     command = _head()
     assert sorted(_ports_in(command)) == sorted(astuple(PORTS))
@@ -74,7 +79,7 @@ def test_head_command_pins_every_port_of_a_head() -> None:
     assert {"--node-ip-address=127.77.0.1", "--node-name=head", "--num-cpus=2", "--temp-dir=/tmp/x/r"} <= set(command)
 
 
-def test_joiner_command_names_the_head_and_no_head_only_port() -> None:
+def test_a_joiners_command_names_the_head_and_no_head_only_port() -> None:
     """Ray refuses --port and --include-dashboard on a joiner."""
     command = _joiner()
     assert "--address=127.77.0.1:20000" in command
@@ -87,7 +92,7 @@ def test_nothing_sends_what_workers_print_through_the_tunnel() -> None:
     assert all("--include-log-monitor=false" in command for command in (_head(), _joiner()))
 
 
-def test_gpus_are_counted_by_ray_unless_told() -> None:
+def test_gpus_are_counted_by_ray_unless_a_number_is_given() -> None:
     """Without a number Ray looks for GPUs itself; 0 hides them."""
     assert not any("--num-gpus" in word for word in _head())
     assert "--num-gpus=0" in _head(num_gpus=0)
@@ -106,33 +111,12 @@ def test_required_ports_are_those_other_nodes_dial() -> None:
 
 
 def test_environment_turns_token_auth_on_and_stays_quiet() -> None:
-    """Every Ray process proves itself with the token, reports no usage, and does not wait 30 s on SIGTERM."""
+    """Every Ray process proves itself with the token; another patch release of Python is no reason to refuse it."""
     environment = ray_environment(TOKEN, {"PATH": "/bin"})
-    assert environment["RAY_AUTH_MODE"] == "token"
-    assert environment["RAY_AUTH_TOKEN"] == TOKEN
+    assert (environment["RAY_AUTH_MODE"], environment["RAY_AUTH_TOKEN"]) == ("token", TOKEN)
     assert environment["RAY_USAGE_STATS_ENABLED"] == "0"
-    assert environment["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] == "0"
+    assert environment["RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL"] == "minor"
     assert environment["PATH"] == "/bin"
-
-
-def test_environment_holds_the_time_limits_that_survive_a_stall() -> None:
-    """The values are the ones that were tried: a tunnel that stalls for 90 s costs no task."""
-    environment = ray_environment(TOKEN, {})
-    limits = {
-        "RAY_health_check_initial_delay_ms": "10000",
-        "RAY_health_check_period_ms": "10000",
-        "RAY_health_check_timeout_ms": "60000",
-        "RAY_health_check_failure_threshold": "5",
-        "RAY_grpc_keepalive_time_ms": "60000",
-        "RAY_grpc_keepalive_timeout_ms": "180000",
-        "RAY_grpc_client_keepalive_time_ms": "300000",
-        "RAY_grpc_client_keepalive_timeout_ms": "180000",
-        "RAY_gcs_rpc_server_reconnect_timeout_s": "240",
-        "RAY_gcs_server_request_timeout_seconds": "180",
-        "RAY_object_manager_pull_timeout_ms": "300000",
-        "RAY_object_manager_push_timeout_ms": "300000",
-    }
-    assert limits.items() <= environment.items()
 
 
 def test_environment_drops_what_would_bend_ray_and_our_secrets() -> None:

@@ -79,7 +79,7 @@ def sweep_row(spec: SweepSpec) -> SweepRow:
 
 
 def finished_sweep(spec: SweepSpec | None = None, *, failures: int = 3, seed: int = 0) -> Results:
-    """Its results: the better the nearer C is to 1 or lr to 0.5; every so many trials failed."""
+    """Its results: the better the nearer C is to 1 or lr to 0.5; one trial in ten failed."""
     spec = spec or declared()
     chance = random.Random(seed)
     rows: list[TrialRow] = []

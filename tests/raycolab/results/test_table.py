@@ -170,6 +170,21 @@ def test_a_nan_is_marked_where_a_person_looks() -> None:
     assert data["error_kind"].isna().all()
 
 
+@pytest.mark.parametrize(("value", "shown"), [(10**400, math.inf), (-(10**400), -math.inf)])
+def test_a_metric_beyond_a_float_was_not_infinite_everywhere(tmp_path: Path, value: int, shown: float) -> None:
+    """In the table, marked, in JSON as any other infinity; never best, in no pair, on the panel and in the report."""
+    found = results(trial(0, value), trial(1, 0.5, model="forest"))
+    assert found.dataframe["accuracy"].tolist() == [shown, 0.5]
+    assert found.dataframe["error"][0] == f"accuracy is {shown}: complete, but never best"
+    assert json.loads(found.as_text("json"))[0]["accuracy"] is None
+    assert found.pivot().isna().loc["svc", "iris"]
+    assert found.best is not None
+    assert found.best["accuracy"] == 0.5
+    for page in (found._repr_html_(), found.report(tmp_path / "r.html").read_text()):
+        assert "0.5" in page
+        assert "1000000" not in page
+
+
 def test_pivot_has_models_and_datasets_in_declared_order() -> None:
     """The best metric in each cell, NaN where there is none."""
     pivot = results(trial(0, 0.5), trial(1, 0.75), trial(2, 0.25, model="forest", dataset="wine")).pivot()
@@ -232,13 +247,6 @@ def test_the_summary_fits_a_terminal() -> None:
         "2 trials, one cause: ValueError at cell 7 line 12: bad",
     ]
     assert repr(results(trial(0))) == results(trial(0)).summary()
-
-
-def test_html_is_escaped() -> None:
-    """A model's name is text, not markup."""
-    text = results(trial(0, model="<b>svc</b>"))._repr_html_()
-    assert "<b>svc" not in text
-    assert "&lt;b&gt;svc" in text
 
 
 def test_a_notebook_breaks_no_trial_id_over_two_lines() -> None:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import optuna
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import RandomSampler
 from optuna.trial import create_trial
 
+from raycolab.errors import SpaceError
+from raycolab.search import enumerate_trials
 from raycolab.search.distributions import SearchSpace, optuna_distribution
+from raycolab.search.studies import Studies
 from raycolab.spec.domains import Beta, Choice, Constant, Domain, Float, Integer, Normal, admitted
-from tests.raycolab.spec.spaces import domains, units
+from raycolab.spec.spec import SweepSpec
+from raycolab.trials import TrialState
+from tests.raycolab.spec.spaces import domains, units, wild_parameters
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -59,6 +65,28 @@ def test_what_optuna_draws_is_a_value_of_the_domain(domain: Domain, seed: int) -
     study = optuna.create_study(sampler=RandomSampler(seed=seed))
     value = space.config(study.ask(fixed_distributions=space.distributions).params)["p"]
     assert repr(admitted(domain, value)) == repr(value)
+
+
+@settings(max_examples=60, deadline=None)
+@given(wild_parameters, st.integers(0, 10))
+def test_whatever_is_not_refused_can_be_searched(written: dict[str, object], seed: int) -> None:
+    """Optuna proposes values of the domain, from the start and once it has learnt, and shows them in a study."""
+    try:
+        spec = SweepSpec.from_arguments("s", method="bayes", parameters={"x": written}, seed=seed, jobs_per_pair=13)
+    except SpaceError:
+        return
+    rows = enumerate_trials(spec)
+    studies = Studies(spec, rows)
+    domain = spec.models["default"]["x"]
+    for row in rows:
+        config = studies.propose(row)
+        assert repr(admitted(domain, config["x"])) == repr(config["x"])
+        ended = replace(row, config=config, state=TrialState.COMPLETE, metrics={"metric": row.number % 5})
+        studies.ended(ended)
+        rows[row.number] = ended
+        create_trial(params={"p": config["x"]}, distributions={"p": optuna_distribution(domain)}, value=0.0)
+    again = Studies(spec, rows)
+    again.propose(replace(rows[0], number=99, config=None))
 
 
 @pytest.mark.parametrize(

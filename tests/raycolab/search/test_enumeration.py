@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from raycolab.search import enumerate_trials
-from raycolab.search.enumeration import configuration_source
-from raycolab.spec.spaces import uniform
+from raycolab.search.enumeration import grid_configurations, random_search, remaining_points
+from raycolab.spec.spaces import as_space, choice, integer, loguniform, randn, uniform
 from raycolab.spec.spec import SweepSpec
 from raycolab.trials import Scalar, TrialRow, TrialState
+
+_GOLDEN = Path(__file__).parents[1] / "spec" / "golden_sweeps.json"
+
+
+@pytest.mark.parametrize("golden", json.loads(_GOLDEN.read_text("utf-8")), ids=lambda golden: str(golden["name"]))
+def test_the_same_sweep_has_the_same_configurations_for_ever(golden: dict[str, Any]) -> None:
+    """Numbers, pairs, configurations and repeats of the first rows, as they stand in databases."""
+    rows = enumerate_trials(SweepSpec.from_arguments(golden["name"], **golden["arguments"]))[:24]
+    found = [[row.number, row.model, row.dataset, row.config, row.same_as] for row in rows]
+    assert json.dumps(found) == json.dumps(golden["configurations"])
 
 
 def _spec(**arguments: object) -> SweepSpec:
@@ -26,22 +40,6 @@ def _spec(**arguments: object) -> SweepSpec:
 
 def _finished(rows: list[TrialRow]) -> list[TrialRow]:
     return [replace(row, state=TrialState.COMPLETE, metrics={"accuracy": 1.0}) for row in rows]
-
-
-def test_the_first_of_every_pair_comes_first() -> None:
-    """Numbers run over the pairs before they run over the index."""
-    rows = enumerate_trials(_spec())
-    assert [row.number for row in rows] == list(range(12))
-    assert [(row.model, row.dataset) for row in rows] == [("m", "d"), ("m", "e"), ("n", "d"), ("n", "e")] * 3
-    assert {row.state for row in rows} == {TrialState.PENDING}
-
-
-def test_random_rows_hold_the_draws_of_their_pair_and_index() -> None:
-    """The k-th row of a pair has its k-th configuration."""
-    spec = _spec(seed=7)
-    rows = [row for row in enumerate_trials(spec) if (row.model, row.dataset) == ("n", "e")]
-    drawn = configuration_source(7, "n", "e", spec.models["n"])
-    assert [row.config for row in rows] == [drawn(0), drawn(1), drawn(2)]
 
 
 @given(st.integers(1, 6), st.integers(1, 6), st.sampled_from(["random", "grid"]))
@@ -80,7 +78,7 @@ def test_a_repeat_points_to_the_first_row_of_its_pair() -> None:
     for row in rows:
         same = [r.number for r in rows if (r.model, r.dataset, r.config) == (row.model, row.dataset, row.config)]
         assert row.same_as == (None if row.number == same[0] else same[0])
-    later = enumerate_trials(replace(spec, jobs_per_pair=21), _finished(rows))
+    later = enumerate_trials(structs.replace(spec, jobs_per_pair=21), _finished(rows))
     assert [row.same_as is not None for row in later] == [True, True]
 
 
@@ -175,3 +173,61 @@ def test_bayes_has_rows_without_configurations() -> None:
     proposed = [replace(row, config={"x": 1.0}) for row in rows]
     more = enumerate_trials(_spec(method="bayes", jobs_per_pair=4), proposed)
     assert [(row.number, row.config) for row in more] == [(number, None) for number in range(12, 16)]
+
+
+_SPACE = as_space({"C": loguniform(1e-3, 1e3), "kernel": choice(["rbf", "poly"]), "depth": integer(1, 99)})
+
+
+def test_indices_can_be_asked_for_in_any_order() -> None:
+    """The third is the third, whether or not the first was asked for."""
+    ahead, again = random_search(3, "m", "d", _SPACE), random_search(3, "m", "d", _SPACE)
+    assert [ahead(index) for index in (2, 0, 1)] == [again(2), again(0), again(1)]
+
+
+@pytest.mark.parametrize(("seed", "model", "dataset"), [(1, "svc", "iris"), (0, "forest", "iris"), (0, "svc", "wine")])
+def test_seed_model_and_dataset_each_change_the_draws(seed: int, model: str, dataset: str) -> None:
+    """Pairs do not share their configurations."""
+    one, other = random_search(0, "svc", "iris", _SPACE), random_search(seed, model, dataset, _SPACE)
+    assert all(one(index)["C"] != other(index)["C"] for index in range(20))
+
+
+def test_a_parameter_is_drawn_by_itself() -> None:
+    """Order and neighbours do not matter: adding a parameter leaves the values of the others alone."""
+    wide = random_search(0, "svc", "iris", dict(reversed([*_SPACE.items(), ("new", randn())])))
+    narrow = random_search(0, "svc", "iris", _SPACE)
+    for index in range(20):
+        assert {name: wide(index)[name] for name in _SPACE} == narrow(index)
+
+
+def test_every_combination_with_the_last_parameter_fastest() -> None:
+    """The order is the order declared, not that of names."""
+    space = as_space({"b": [1, 2], "a": integer(8, 9), "c": "x"})
+    assert list(grid_configurations(space)) == [
+        {"b": 1, "a": 8, "c": "x"},
+        {"b": 1, "a": 9, "c": "x"},
+        {"b": 2, "a": 8, "c": "x"},
+        {"b": 2, "a": 9, "c": "x"},
+    ]
+
+
+def test_an_empty_space_has_one_configuration() -> None:
+    """A model without parameters runs once."""
+    assert list(grid_configurations({})) == [{}]
+
+
+def test_points_without_a_configuration_are_left_in_their_order() -> None:
+    """What the point does not name may be anything; rows without a configuration stand for nothing."""
+    points = [{"x": 1}, {"y": 2}, {"x": 3, "y": 4}]
+    assert remaining_points(points, [None, {"x": 5, "y": 2}]) == [{"x": 1}, {"x": 3, "y": 4}]
+    assert remaining_points(points, []) == points
+
+
+def test_a_configuration_stands_for_one_point() -> None:
+    """The first that it has the values of."""
+    assert remaining_points([{}, {"x": 1}], [{"x": 1}]) == [{"x": 1}]
+    assert remaining_points([{"x": 1}, {"x": 1}], [{"x": 1}]) == [{"x": 1}]
+
+
+def test_one_true_and_one_are_different_points() -> None:
+    """Told apart as JSON does."""
+    assert remaining_points([{"x": 1}], [{"x": 1.0}, {"x": True}]) == [{"x": 1}]

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import optuna
 import pytest
+from msgspec import structs
 
 from raycolab.search import enumerate_trials
 from raycolab.search.studies import Studies
@@ -135,6 +136,15 @@ def test_a_trial_that_never_began_is_nothing_to_the_search() -> None:
     assert studies.propose(rows[2])
 
 
+def test_a_metric_that_no_float_can_hold_teaches_nothing() -> None:
+    """It is taken for infinite, which is never best."""
+    spec = _spec()
+    rows = enumerate_trials(spec)
+    studies = Studies(spec, rows)
+    studies.ended(_ended(_begun(studies, rows[0]), 10**400))
+    assert studies.propose(rows[1])
+
+
 def test_only_bayes_proposes() -> None:
     """A row of another method has its configuration."""
     spec = _spec(method="random")
@@ -165,7 +175,7 @@ def test_the_worse_half_is_pruned(method: str, mode: str, worse: float) -> None:
     rows[4:] = [_begun(studies, row) for row in rows[4:]]
     assert _steps(studies, 4, [worse * 9] * 3) == [False, True, True]
     assert _steps(studies, 5, [worse * -9] * 3) == [False, False, False]
-    never = Studies(replace(spec, early_stop=None), rows)
+    never = Studies(structs.replace(spec, early_stop=None), rows)
     assert not any(_steps(never, 4, [worse * 9] * 3))
 
 

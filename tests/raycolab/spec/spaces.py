@@ -1,4 +1,4 @@
-"""Domains for property tests: every kind, with bounds that are awkward rather than round."""
+"""Domains for property tests: every kind, with bounds that are awkward rather than round, or that nobody means."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from raycolab.spec.domains import Beta, Choice, Constant, Domain, Float, Integer, Normal, stepped
 from raycolab.trials import Scalar
 
-__all__ = ["domains", "scalars", "units"]
+__all__ = ["domains", "scalars", "units", "wild_numbers", "wild_parameters"]
 
 units = st.floats(0, 1, exclude_max=True)
 scalars = st.one_of(
@@ -48,4 +48,30 @@ domains: st.SearchStrategy[Domain] = st.one_of(
     st.builds(Normal, _numbers, _positive, st.just(False), st.none() | _steps),
     st.builds(Normal, st.floats(-5, 5), st.floats(0.1, 5), st.just(True), st.none()),
     st.builds(Beta, st.floats(0.5, 20), st.floats(0.5, 20), st.none() | st.just(0.25)),
+)
+
+wild_numbers: st.SearchStrategy[int | float] = st.one_of(
+    st.floats(),
+    st.sampled_from([1e308, -1e308, 1.7976931348623157e308, 1e300, 1e154, 1000, 100, 50, 1, 0, 5e-324, 1e-300, 1e-9]),
+    st.integers(-100, 100),
+    st.sampled_from([2**53, 2**63, -(2**63), 10**308, 10**309, 10**400, 10**4000]),
+)
+
+
+def _of(distributions: str, *keys: str) -> st.SearchStrategy[dict[str, object]]:
+    return st.fixed_dictionaries(
+        {"distribution": st.sampled_from(distributions.split())} | dict.fromkeys(keys, wild_numbers)  # type: ignore[arg-type]
+    )
+
+
+# Parameters in W&B's form, most of which have to be refused.
+wild_parameters: st.SearchStrategy[dict[str, object]] = st.one_of(
+    _of("uniform int_uniform log_uniform log_uniform_values inv_log_uniform inv_log_uniform_values", "min", "max"),
+    _of("q_uniform q_log_uniform q_log_uniform_values", "min", "max", "q"),
+    _of("normal log_normal", "mu", "sigma"),
+    _of("q_normal q_log_normal", "mu", "sigma", "q"),
+    _of("beta", "a", "b"),
+    _of("q_beta", "a", "b", "q"),
+    st.fixed_dictionaries({"values": st.lists(wild_numbers, min_size=1, max_size=3)}),
+    st.fixed_dictionaries({"values": st.just([1, 2]), "probabilities": st.lists(wild_numbers, min_size=2, max_size=2)}),
 )

@@ -109,6 +109,6 @@ def test_contradictions_are_refused_with_the_ways_out() -> None:
         "the sweep 'my sweep' exists and this declaration contradicts it:\n"
         "  mode was max and is now min\n"
         "  seed was 0 and is now 1\n"
-        'Undo the change, declare under another name, or `raycolab delete "my sweep"` first.'
+        'Undo the change, declare it under another name, or run `raycolab delete "my sweep"` first.'
     )
     assert caught.value.exit_code == 2

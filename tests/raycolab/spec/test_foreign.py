@@ -14,8 +14,7 @@ from optuna import distributions
 
 from raycolab.errors import SpaceError
 from raycolab.spec.domains import Choice, Constant, Domain, Float, Integer, Normal
-from raycolab.spec.foreign import foreign_domain
-from raycolab.spec.spaces import as_domain
+from raycolab.spec.spaces import as_domain, foreign_domain
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,13 @@ from raycolab.spec.spec import SweepSpec
 MODELS = ("svc", "cnn")
 
 
+def _read(said: object) -> dict[str, Resources]:
+    return read_resources("resources", said, {"models": MODELS})
+
+
 @pytest.mark.parametrize(
     ("said", "svc", "cnn"),
     [
-        (None, Resources(), Resources()),
         ({}, Resources(), Resources()),
         ({"cpus": 1, "gpus": 0}, Resources(1, 0), Resources(1, 0)),
         ({"cpu": 2, "gpu": 0.5}, Resources(2, 0.5), Resources(2, 0.5)),
@@ -28,9 +31,9 @@ MODELS = ("svc", "cnn")
 )
 def test_resources_are_of_all_models_or_of_one(said: object, svc: Resources, cnn: Resources) -> None:
     """In our words or Ray's; what is said of a model replaces the rest; kept as JSON and read again."""
-    read = read_resources(said, MODELS)
+    read = _read(said)
     assert read == {"svc": svc, "cnn": cnn}
-    assert read_resources(resources_json(read), MODELS) == read
+    assert _read(resources_json(read)) == read
     spec = SweepSpec.from_arguments("s", models={model: {} for model in MODELS}, resources=said)
     assert spec.resources == read
     assert SweepSpec.from_json(spec.to_json()) == spec
@@ -38,8 +41,8 @@ def test_resources_are_of_all_models_or_of_one(said: object, svc: Resources, cnn
 
 def test_one_ask_of_all_models_is_kept_as_one() -> None:
     """As versions wrote it that knew no models here."""
-    assert resources_json(read_resources({"cpus": 1}, MODELS)) == {"cpus": 1}
-    assert resources_json(read_resources(None, MODELS)) == {}
+    assert resources_json(_read({"cpus": 1})) == {"cpus": 1}
+    assert resources_json(_read({})) == {}
 
 
 def test_resources_in_words() -> None:
@@ -55,17 +58,17 @@ def test_resources_in_words() -> None:
         (
             {"gpsu": 1},
             ("gpsu",),
-            "resources has no 'gpsu' (did you mean 'gpus'?); it has cpus, gpus, memory, fresh_process, or a model's"
+            "resources has no key 'gpsu' (did you mean 'gpus'?); it has cpus, gpus, memory, fresh_process, or a model's"
             " name with these",
         ),
         (
             {"cnnn": {"gpus": 1}},
             ("cnnn",),
-            "resources name a model 'cnnn' that the sweep has not (did you mean 'cnn'?)",
+            "resources names model 'cnnn', which is not in this sweep (did you mean 'cnn'?)",
         ),
-        ({"cnn": {"svc": 1}}, ("cnn", "svc"), "resources has no 'svc'"),
+        ({"cnn": {"svc": 1}}, ("cnn", "svc"), "resources has no key 'svc'"),
         ({"cpus": 1, "num_cpus": 1}, ("num_cpus",), "resources says cpus twice; remove 'num_cpus'"),
-        ({"cpus": 0}, ("cpus",), "resources: a trial without a GPU takes some CPU; say cpus: 1 or less"),
+        ({"cpus": 0}, ("cpus",), "resources: a trial without a GPU needs some CPU; give cpus: 1 or less"),
         ({"cpus": -1}, ("cpus",), "resources: cpus is 0 or from 0.001 up, not -1"),
         ({"cpus": True}, ("cpus",), "resources: cpus: a number is needed, not True"),
         ({"gpus": 1.5}, ("gpus",), "resources: gpus is a part of one GPU or a whole number of them, not 1.5"),
@@ -78,6 +81,6 @@ def test_resources_in_words() -> None:
 def test_what_is_no_resource_is_refused(said: object, path: tuple[str, ...], sentence: str) -> None:
     """With the way to it in the sweep file, and what to write."""
     with pytest.raises(ArgumentError) as raised:
-        read_resources(said, MODELS)
+        _read(said)
     assert raised.value.path == ("resources", *path)
     assert str(raised.value).startswith(sentence)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,35 +15,13 @@ from hypothesis import strategies as st
 from raycolab.errors import SpaceError
 from raycolab.search import enumerate_trials
 from raycolab.spec.domains import Domain
-from raycolab.spec.keys import ArgumentError
-from raycolab.spec.spaces import loguniform
-from raycolab.spec.spec import Method, SweepSpec, check_fits
-from raycolab.trials import Metric
-from tests.raycolab.spec.spaces import domains
+from raycolab.spec.keys import ArgumentError, keys_of
+from raycolab.spec.spec import StoredSpecError, SweepSpec, check_fits
+from tests.raycolab.spec.spaces import domains, wild_numbers, wild_parameters
 
+_GOLDEN: list[dict[str, Any]] = json.loads(Path(__file__).with_name("golden_sweeps.json").read_text("utf-8"))
 _names = st.text("abcxyz_0", min_size=1, max_size=6)
 _spaces = st.dictionaries(_names.map(lambda name: f"p_{name}"), domains, max_size=3)
-
-
-def test_the_declaration_of_the_readme() -> None:
-    """Everything said is kept, and the pairs are models before datasets."""
-    spec = SweepSpec.from_arguments(
-        "sample_experiment",
-        models={"svc": {"C": loguniform(1e-3, 1e3)}, "forest": {"max_depth": [2, 4, 8]}},
-        datasets=["iris", "wine"],
-        jobs_per_pair=60,
-        method="random",
-        metric="accuracy",
-        mode="max",
-        seed=0,
-    )
-    assert (spec.name, spec.method, spec.jobs_per_pair, spec.metric) == (
-        "sample_experiment",
-        Method.RANDOM,
-        60,
-        Metric("accuracy", "max"),
-    )
-    assert spec.pairs == (("svc", "iris"), ("svc", "wine"), ("forest", "iris"), ("forest", "wine"))
 
 
 @pytest.mark.parametrize(
@@ -110,17 +91,8 @@ def test_json_gives_the_same_spec_back(
     assert [list(space) for space in again.models.values()] == [list(space) for space in models.values()]
 
 
-def test_json_keeps_points_early_stopping_and_failures() -> None:
-    """And a spec that was stored before there were any is read, with the fingerprint it had."""
-    spec = SweepSpec.from_arguments(
-        "s",
-        method="bayes",
-        parameters={"o": {"lr": [0.1, 1]}},
-        points_to_evaluate=[{"o": {"lr": 1}}],
-        early_terminate={"type": "percentile", "percentile": 25},
-        max_failures=3,
-    )
-    assert SweepSpec.from_json(spec.to_json()) == spec
+def test_a_spec_of_before_some_keys_is_read() -> None:
+    """With the fingerprint it had."""
     plain = SweepSpec.from_arguments("s", parameters={"x": [1]})
     older = {
         key: value
@@ -158,6 +130,91 @@ def test_the_fingerprint_is_of_the_meaning() -> None:
         fingerprint(resources={"gpus": 0.5}),
     ]
     assert len({fingerprint(), *different}) == 1 + len(different)
+
+
+@pytest.mark.parametrize("golden", _GOLDEN, ids=lambda golden: str(golden["name"]))
+def test_a_spec_is_stored_as_ever(golden: dict[str, Any]) -> None:
+    """Text and fingerprint byte for byte: databases hold them, and a second declaration is held against them."""
+    spec = SweepSpec.from_arguments(golden["name"], **golden["arguments"])
+    assert (spec.to_json(), spec.fingerprint()) == (golden["json"], golden["fingerprint"])
+    again = SweepSpec.from_json(golden["json"])
+    assert (again.to_json(), again.fingerprint()) == (golden["json"], golden["fingerprint"])
+
+
+_json_values = st.recursive(
+    st.one_of(
+        st.none(), st.booleans(), st.integers(-3, 3), st.floats(), st.sampled_from(["", "choice", "x", "random"])
+    ),
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["kind", "low", "x"]), inner, max_size=2)
+    ),
+    max_leaves=4,
+)
+
+
+_written_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | wild_numbers
+    | st.sampled_from(["", "median", "hyperband", "x", "4GB", "default", "grid"]),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(
+            st.sampled_from(["type", "name", "goal", "x", "cpus", "memory", "default", "s"]), inner, max_size=2
+        )
+    ),
+    max_leaves=4,
+)
+
+
+@given(
+    st.dictionaries(st.sampled_from([key.name for key in keys_of(SweepSpec)[2:]]), _written_values, max_size=2),
+    st.none() | wild_parameters,
+)
+def test_whatever_is_given_is_a_spec_or_one_error(arguments: dict[str, object], parameter: object) -> None:
+    """No value of any key makes any other, and what is accepted can be stored."""
+    space = {} if parameter is None else {"parameters": {"x": parameter}}
+    with contextlib.suppress(ArgumentError):
+        spec = SweepSpec.from_arguments("s", **(arguments | space))
+        assert SweepSpec.from_json(spec.to_json()).to_json() == spec.to_json()
+
+
+@st.composite
+def _damaged(draw: st.DrawFn) -> str:
+    """A stored sweep, one value of which is another."""
+    data = inner = json.loads(draw(st.sampled_from(_GOLDEN))["json"])
+    while True:
+        key = draw(st.sampled_from(sorted(inner) if isinstance(inner, dict) else range(len(inner))))
+        if not (isinstance(inner[key], dict | list) and inner[key] and draw(st.booleans())):
+            inner[key] = draw(_json_values)
+            return json.dumps(data)
+        inner = inner[key]
+
+
+@given(_damaged() | st.text(max_size=20))
+def test_a_damaged_text_is_a_spec_or_one_error(text: str) -> None:
+    """Nothing else comes out of a database, whatever happened to it."""
+    with contextlib.suppress(StoredSpecError):
+        SweepSpec.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "problem"),
+    [
+        ("seed", "0", "Expected `int`, got `str` - at `$.seed`"),
+        ("seed", True, "Expected `int`, got `bool` - at `$.seed`"),
+        ("colour", "red", "Object contains unknown field `colour`"),
+        ("models", [["m", [["x", {"kind": "flat"}]]]], "Invalid value 'flat' - at `$.models[0][1][0][1].kind`"),
+        ("models", [["m", [["x", {"kind": "float", "low": 2, "high": 1}]]]], "uniform(2, 1) needs its low bound below"),
+    ],
+)
+def test_what_a_database_holds_is_read_strictly(key: str, value: object, problem: str) -> None:
+    """With the place in the text, and whose turn it is."""
+    stored = json.loads(_GOLDEN[0]["json"]) | {key: value}
+    with pytest.raises(StoredSpecError) as caught:
+        SweepSpec.from_json(json.dumps(stored))
+    assert str(caught.value).startswith(f"the database holds a sweep that cannot be read ({problem}")
+    assert str(caught.value).endswith("); it is damaged, or a newer raycolab wrote it")
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
+from tests.programs import needs
 
 __all__ = ["PostgresServer", "postgres_server"]
 
-MISSING = "PostgreSQL's server is missing, and these tests start one: sudo apt-get install postgresql"
 START_WITHIN_S = 30.0
 OPTIONS = ("fsync=off", "full_page_writes=off", "shared_buffers=16MB", "max_connections=40")
 
@@ -81,9 +80,7 @@ class PostgresServer:
 @contextlib.contextmanager
 def postgres_server() -> Iterator[PostgresServer]:
     """A running server with an empty database."""
-    programs = _programs()
-    if programs is None:
-        pytest.fail(MISSING)
+    programs = Path(needs("initdb")).resolve().parent  # `postgres` lies there too
     folder = Path(tempfile.mkdtemp(prefix="raycolab-pg-"))  # a socket's path is short, pytest's folders are not
     account: dict[str, Any] = {"cwd": "/"}
     try:
@@ -100,11 +97,3 @@ def postgres_server() -> Iterator[PostgresServer]:
             server.stop(signal.SIGQUIT)
     finally:
         shutil.rmtree(folder)
-
-
-def _programs() -> Path | None:
-    """The folder of `initdb` and `postgres`; Debian keeps it outside everybody's PATH."""
-    found = shutil.which("initdb")
-    folders = [Path(found).resolve().parent] if found else []
-    folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    return next((folder for folder in folders if (folder / "postgres").exists()), None)

@@ -92,7 +92,7 @@ def test_a_head_that_was_told_no_is_fenced_no_longer(url: str) -> None:
         first.claim(sweep.id, "a", NOW, STALE_S)
         second.claim(sweep.id, "b", NOW + 61, STALE_S)
         assert first.claim(sweep.id, "a", NOW + 62, STALE_S) is not None
-        first.add_trials(sweep.id, [TrialRow(2, "svc", "iris", {"C": 2.0})])
+        first.write(sweep.id, [TrialRow(2, "svc", "iris", {"C": 2.0})])
         assert len(second.trials(sweep.id)) == 3
 
 

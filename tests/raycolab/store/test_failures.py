@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 
 from raycolab.errors import RaycolabError, UsageError
 from raycolab.store import StoreOutageError
-from raycolab.store.failures import told
+from raycolab.store.failures import translated
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_a_full_disk_is_an_outage(engine: Engine) -> None:
     engine.dispose()  # the limit is a connection's own: the next one has it
     with (
         pytest.raises(StoreOutageError, match=r"r\.sqlite cannot be used: its disk is full: free some space"),
-        told("r.sqlite"),
+        translated("r.sqlite"),
         engine.begin() as connection,
     ):
         insert(connection, "x" * 100_000)
@@ -49,20 +49,19 @@ def test_a_lock_held_too_long_is_an_outage(engine: Engine) -> None:
         insert(first, "a")
         with (
             pytest.raises(StoreOutageError, match="another program keeps it locked"),
-            told("r.sqlite"),
+            translated("r.sqlite"),
             engine.begin() as second,
         ):
             insert(second, "b")
 
 
-def test_an_outage_ends_a_command_as_something_not_reached() -> None:
-    """Exit code 3, as for a head that is not there."""
-    assert StoreOutageError.exit_code == 3
-
-
 def test_a_refused_row_is_not_an_outage(engine: Engine) -> None:
     """Repeating it would not help."""
-    with pytest.raises(RaycolabError, match="refused a row") as caught, told("r.sqlite"), engine.begin() as connection:
+    with (
+        pytest.raises(RaycolabError, match="refused a row") as caught,
+        translated("r.sqlite"),
+        engine.begin() as connection,
+    ):
         insert(connection, "a", "a")
     assert not isinstance(caught.value, StoreOutageError)
 
@@ -75,7 +74,7 @@ def test_a_damaged_file_is_said_to_be_damaged(engine: Engine, tmp_path: Path) ->
     path = tmp_path / "r.sqlite"
     whole = path.read_bytes()
     path.write_bytes(whole[:4096] + b"\x55" * (len(whole) - 4096))
-    with pytest.raises(RaycolabError, match="is damaged"), told("r.sqlite"), engine.connect() as connection:
+    with pytest.raises(RaycolabError, match="is damaged"), translated("r.sqlite"), engine.connect() as connection:
         connection.execute(text("SELECT * FROM kept")).all()
 
 
@@ -85,7 +84,7 @@ def test_a_value_that_no_database_takes_is_named(engine: Engine) -> None:
         pytest.raises(
             RaycolabError, match=r"r\.sqlite cannot hold a value \(.*surrogates.*\), and nothing was written: use"
         ),
-        told("r.sqlite"),
+        translated("r.sqlite"),
         engine.begin() as connection,
     ):
         insert(connection, "\udcff")
@@ -101,7 +100,7 @@ def test_what_is_no_outage_is_told_in_the_databases_words(
     sentence = r"^the database r\.sqlite answered with an error \(.*\): mend that, or name another database\.$"
     with (
         pytest.raises(RaycolabError, match=sentence) as caught,
-        told("r.sqlite"),
+        translated("r.sqlite"),
         engine.begin() as connection,
     ):
         connection.exec_driver_sql(statement, values)
@@ -110,12 +109,12 @@ def test_what_is_no_outage_is_told_in_the_databases_words(
 
 def test_parameters_are_never_part_of_a_sentence(engine: Engine) -> None:
     """What trials printed stays out of errors."""
-    with pytest.raises(RaycolabError) as caught, told("r.sqlite"), engine.begin() as connection:
+    with pytest.raises(RaycolabError) as caught, translated("r.sqlite"), engine.begin() as connection:
         insert(connection, "hunter2", "hunter2")
     assert "hunter2" not in str(caught.value)
 
 
 def test_our_own_errors_pass_unchanged() -> None:
     """A sentence is said once."""
-    with pytest.raises(UsageError, match=r"^mine$"), told("r.sqlite"):
+    with pytest.raises(UsageError, match=r"^mine$"), translated("r.sqlite"):
         raise UsageError("mine")

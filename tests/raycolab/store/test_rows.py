@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,6 +35,13 @@ def test_many_are_read_as_one_and_stay_apart(many: list[dict[str, Scalar]]) -> N
     """As many mappings come back as were written, each its own."""
     found = scalars_from_texts(scalars_to_text(values) for values in many)
     assert [scalars_to_text(values) for values in found] == [scalars_to_text(values) for values in many]
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "null", "{", "{},{}", "", '{"a":{"float":"many"}}', '{"a":{"flo":"nan"}}'])
+def test_a_text_that_is_no_mapping_of_scalars_is_refused(text: str) -> None:
+    """Alone and among others, also where all of them together would be JSON."""
+    with pytest.raises((ValueError, KeyError)):
+        scalars_from_texts(['{"a":{"float":"nan"}}', text, "{}"])
 
 
 @given(st.dictionaries(st.text(), scalars))

@@ -11,7 +11,7 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,8 +21,19 @@ from hypothesis import strategies as st
 from raycolab.errors import RaycolabError, UsageError
 from raycolab.sandbox.sessions import probe
 from raycolab.store import Store, StoreOutageError, open_store, sqlite_url
-from raycolab.store.snapshots import AT_MOST_EVERY_S, KEPT, described, is_due, newest, restore, take
-from raycolab.trials import TrialRow, TrialState
+from raycolab.store.snapshots import (
+    AT_MOST_EVERY_S,
+    KEPT,
+    described,
+    drop_claims,
+    is_due,
+    newest,
+    restore,
+    sqlite_path,
+    take,
+    worth_keeping,
+)
+from raycolab.trials import AttemptRow, ReportRow, SweepState, TrialRow, TrialState
 
 NOW = 1_795_379_400.0
 
@@ -324,21 +335,14 @@ def test_a_full_folder_is_an_outage_and_keeps_the_last_snapshot(database: Path, 
     assert number == 2
 
 
-@contextlib.contextmanager
-def unremovable(folder: Path) -> Iterator[None]:
-    """A snapshot's old file that `unlink` refuses: a directory of its name."""
-    (folder / "raycolab-000001.db").unlink()
-    (folder / "raycolab-000001.db").mkdir()
-    yield
-
-
 def test_an_old_file_that_cannot_be_removed_hinders_nothing(database: Path, drive: Path) -> None:
-    """The next snapshot tries again."""
+    """`unlink` refuses it, a folder of its name; the next snapshot tries again."""
     take(database, drive, NOW)
-    with unremovable(drive):
-        taken = [take(database, drive, NOW) for _ in range(KEPT)]
-        assert newest(drive) == taken[-1]
-        assert "raycolab-000001.db" in names(drive)
+    (drive / "raycolab-000001.db").unlink()
+    (drive / "raycolab-000001.db").mkdir()
+    taken = [take(database, drive, NOW) for _ in range(KEPT)]
+    assert newest(drive) == taken[-1]
+    assert "raycolab-000001.db" in names(drive)
     (drive / "raycolab-000001.db").rmdir()
     (drive / "raycolab-000001.db").write_text("")
     take(database, drive, NOW)
@@ -360,3 +364,66 @@ def test_a_snapshot_that_failed_is_due_again_without_a_new_change() -> None:
     """Or the last rows of a sweep would wait for the next sweep; and not sooner than any other."""
     assert not is_due(NOW + 39, changed_at=NOW + 5, taken_at=NOW, tried_at=NOW + 10)
     assert is_due(NOW + 40, changed_at=NOW + 5, taken_at=NOW, tried_at=NOW + 10)
+
+
+# --- the database's file ---------------------------------------------------------------------------------------------
+
+
+def row(state: TrialState, attempts: int = 0) -> TrialRow:
+    """The only trial, in a state."""
+    return TrialRow(0, "svc", "iris", {"C": 1.0}, state, attempts=attempts)
+
+
+def test_the_path_is_that_of_the_url() -> None:
+    """None for a server; what is no URL is a usage error."""
+    assert sqlite_path(sqlite_url("/x/a b.db")) == Path("/x/a b.db")
+    assert sqlite_path("postgresql://me@host/name") is None
+    with pytest.raises(UsageError, match="is not a database URL"):
+        sqlite_path("results.sqlite")
+
+
+@pytest.mark.parametrize(
+    ("change", "is_worth"),
+    [
+        (lambda store, sweep: store.write(sweep, [row(TrialState.RUNNING)]), False),
+        (lambda store, sweep: store.claim(sweep, "me", NOW, 60), False),
+        (lambda store, sweep: store.write(sweep, [], [], [ReportRow(0, 1, 0.5)]), False),
+        (lambda store, sweep: store.write(sweep, [row(TrialState.FAILED)]), True),
+        (lambda store, sweep: store.write(sweep, [], [AttemptRow(0, 1, "head", "LOST", NOW, NOW + 1)]), True),
+        (lambda store, sweep: store.update_sweep(sweep, state=SweepState.PAUSED), True),
+        (lambda store, sweep: store.delete_sweep("digits"), True),
+    ],
+    ids=["a trial that runs", "a claim", "a report", "a trial's end", "an attempt's end", "a pause", "a deletion"],
+)
+def test_what_somebody_would_miss_is_worth_keeping(
+    database: Path, change: Callable[[Store, int], object], is_worth: bool
+) -> None:
+    """What changes all the time is not."""
+    before = worth_keeping(database)
+    with open_store(sqlite_url(database)) as store:
+        change(store, store.existing_sweep("digits").id)
+    assert (worth_keeping(database) != before) is is_worth
+
+
+def test_a_file_that_is_gone_or_no_database_is_said(tmp_path: Path) -> None:
+    """And none is made."""
+    with pytest.raises(StoreOutageError, match=r"a\.db cannot be looked at \(.*\): put it back, or go on"):
+        worth_keeping(tmp_path / "a.db")
+    assert not (tmp_path / "a.db").exists()
+    (tmp_path / "b.db").write_text("hello" * 1000)
+    with pytest.raises(
+        StoreOutageError, match=r"^the database .*b\.db cannot be written \(.*\): mend that, then start the head"
+    ):
+        drop_claims(tmp_path / "b.db")
+
+
+def test_a_copy_has_nobody_s_claims(database: Path) -> None:
+    """One of before there were claims has none to lose."""
+    with open_store(sqlite_url(database)) as store:
+        sweep = store.existing_sweep("digits").id
+        assert store.claim(sweep, "one", NOW, 60) is None
+        drop_claims(database)
+        assert store.claim(sweep, "other", NOW, 60) is None
+    with contextlib.closing(sqlite3.connect(database)) as base:
+        base.execute("drop table heads")
+    drop_claims(database)

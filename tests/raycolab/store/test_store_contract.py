@@ -13,7 +13,8 @@ from collections.abc import Iterator
 import pytest
 
 from raycolab.errors import RaycolabError, UnknownSweepError, UsageError
-from raycolab.store import Store, StoreOutageError, open_store
+from raycolab.store import DamagedRowError, Store, StoreOutageError, open_store
+from raycolab.store.opening import open_engine, writing
 from raycolab.trials import AttemptRow, ErrorKind, ReportRow, SweepRow, SweepState, TrialRow, TrialState
 
 NOW = 1_795_379_400.25
@@ -61,12 +62,6 @@ def test_a_created_sweep_is_read_back_as_it_was_given(store: Store) -> None:
     assert store.sweep("digits") == sweep
     assert store.existing_sweep("digits") == sweep
     assert store.sweep("other") is None
-
-
-def test_a_sweep_without_main_has_none(store: Store) -> None:
-    """MAIN and its fingerprint may be absent."""
-    sweep = store.create_sweep("plain", "{}", None, "aa", None, {}, [], NOW)
-    assert (sweep.main, sweep.code_fingerprint) == (None, None)
 
 
 def test_sweeps_are_listed_in_the_order_of_declaration(store: Store) -> None:
@@ -173,17 +168,21 @@ def test_attempts_come_by_trial_and_number_and_end_in_place(store: Store) -> Non
 
 
 def test_a_write_is_whole_or_not_at_all(store: Store) -> None:
-    """An attempt at a trial that does not exist takes the trials of the same write with it."""
+    """An attempt at a trial that does not exist, or a report of one, takes the trials of the same write with it."""
     sweep = make_sweep(store)
+    done = [complete(pending(1)[0])]
     with pytest.raises(RaycolabError, match=r"^an attempt at trial 99 cannot be stored: the sweep has no such trial"):
-        store.write(sweep.id, [complete(pending(1)[0])], [AttemptRow(99, 1, "head", "RUNNING", NOW)])
+        store.write(sweep.id, done, [AttemptRow(99, 1, "head", "RUNNING", NOW)])
+    with pytest.raises(RaycolabError, match="a report of trial 99 cannot be stored"):
+        store.write(sweep.id, done, [], [ReportRow(0, 1, 0.5), ReportRow(99, 1, 0.5)])
     assert store.trials(sweep.id) == pending(4)
+    assert store.reports(sweep.id) == {}
 
 
 def test_more_rows_than_a_statement_takes_parameters(store: Store) -> None:
     """A write may be of any size."""
     sweep = make_sweep(store, trials=0)
-    store.add_trials(sweep.id, pending(1_234))
+    store.write(sweep.id, pending(1_234))
     done = [complete(trial) for trial in pending(1_300)]
     store.write(sweep.id, done, [AttemptRow(trial.number, 1, "head", "COMPLETE", NOW, NOW) for trial in done])
     assert store.trials(sweep.id) == done
@@ -224,15 +223,6 @@ def test_a_trial_that_starts_again_has_reported_nothing(store: Store) -> None:
     assert store.reports(sweep.id) == {1: {7: 0.7}, 2: {1: 0.5}, 3: {1: 0.5}}
 
 
-def test_a_report_of_no_trial_takes_the_whole_write_with_it(store: Store) -> None:
-    """As an attempt does."""
-    sweep = make_sweep(store)
-    with pytest.raises(RaycolabError, match="a report of trial 99 cannot be stored"):
-        store.write(sweep.id, [complete(pending(1)[0])], [], [ReportRow(0, 1, 0.5), ReportRow(99, 1, 0.5)])
-    assert store.trials(sweep.id) == pending(4)
-    assert store.reports(sweep.id) == {}
-
-
 def test_a_value_no_column_holds_takes_the_whole_write_with_it(store: Store) -> None:
     """It is refused with a sentence, as an error that repeating does not mend, and whoever writes goes on."""
     sweep = make_sweep(store)
@@ -242,6 +232,40 @@ def test_a_value_no_column_holds_takes_the_whole_write_with_it(store: Store) -> 
             store.write(sweep.id, trials, [], reports)
         assert not isinstance(caught.value, StoreOutageError)
     assert store.trials(sweep.id) == pending(4)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (
+            "trials SET state = 'DNOE' WHERE number = 2",
+            r"trial 2 of the sweep 'digits' is damaged: its state is 'DNOE'",
+        ),
+        (
+            "trials SET metrics = '{\"accuracy\": 0' WHERE number = 3",
+            r"trial 3 of the sweep 'digits' is damaged: its me",
+        ),
+        (
+            "trials SET config = '[1]' WHERE number = 0",
+            r"trial 0 of the sweep 'digits' is damaged: its config is '\[1\]'",
+        ),
+        (
+            "trials SET ended_at = 'noon' WHERE number = 1",
+            r"trial 1 of .* its ended_at is 'noon'\. Correct it there, de",
+        ),
+        ("attempts SET started_at = 'noon'", r"attempt 1 at trial 0 of the sweep 'digits' is damaged: its started_at"),
+        ("sweeps SET versions = 'x'", r"the row 'digits' of the sweeps in .* is damaged: its versions is 'x'"),
+    ],
+)
+def test_a_row_that_somebody_damaged_is_named(url: str, change: str, sentence: str) -> None:
+    """Sweep, row and column, in one sentence, instead of an error from the midst of reading it."""
+    with open_store(url) as store:
+        sweep = make_sweep(store)
+        store.write(sweep.id, [], [AttemptRow(0, 1, "head", "RUNNING", NOW)])
+        with writing(open_engine(url)) as connection:
+            connection.exec_driver_sql(f"UPDATE {change}")
+        with pytest.raises(DamagedRowError, match=sentence):
+            _ = (store.sweeps(), store.attempts(sweep.id), store.trials(sweep.id))
 
 
 def test_counts_name_every_state(store: Store) -> None:
@@ -301,15 +325,6 @@ def test_an_unknown_name_is_answered_with_those_there_are(store: Store) -> None:
     make_sweep(store, "wine")
     with pytest.raises(UnknownSweepError, match=r"no sweep named 'digit' .*'digits'.*there is digits, wine"):
         store.existing_sweep("digit")
-
-
-def test_two_stores_of_one_database_see_each_other(url: str) -> None:
-    """What one process has committed the other reads at once."""
-    with open_store(url) as writer, open_store(url) as reader:
-        sweep = make_sweep(writer)
-        for trial in pending(4):
-            writer.write(sweep.id, [complete(trial)])
-            assert reader.counts(sweep.id)[TrialState.COMPLETE] == trial.number + 1
 
 
 def test_threads_write_through_one_store(store: Store) -> None:

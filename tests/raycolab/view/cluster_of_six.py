@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
-from raycolab.summary import SweepNews, Tally
+from raycolab.summary import SweepStatus, Tally
 from raycolab.trials import ErrorKind, Metric, SweepState, TrialRow, TrialState
 
 __all__ = ["ADDRESS", "DATASETS", "MODELS", "head_status", "nodes", "rows", "sweep"]
@@ -63,7 +63,7 @@ def _failed(row: TrialRow) -> TrialRow:
 def sweep(
     found: list[TrialRow] | None = None, state: SweepState = SweepState.RUNNING, **changes: Any
 ) -> dict[str, Any]:
-    """The sweep's object; `changes` are of `SweepNews`."""
+    """The sweep's object; `changes` are of `SweepStatus.of`."""
     metric = Metric("accuracy")
     tally = Tally(metric)
     found = rows(412, failing=9) if found is None else found
@@ -71,8 +71,9 @@ def sweep(
     for row in found:
         tally.moved(None, row)
     best = max(complete, key=lambda row: float(row.metrics["accuracy"] or 0), default=None)
-    news = SweepNews("sample_experiment", state, Counter(row.state for row in found), metric, best, tally=tally)
-    return replace(news, **{"eta_s": 371.0 if state is SweepState.RUNNING else None, **changes}).to_json()
+    changes = {"eta_s": 371.0 if state is SweepState.RUNNING else None, **changes}
+    counts = Counter(row.state for row in found)
+    return SweepStatus.of("sample_experiment", state, counts, metric, best, tally=tally, **changes).to_json()
 
 
 def nodes(*, stalled: bool = False) -> list[dict[str, Any]]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from raycolab.view.panels import MASK, head_bundle, head_panel
-from tests.raycolab.results.pages import Page
 from tests.raycolab.view import cluster_of_six as six
+from tests.raycolab.view.pages import Page
 
 NASTY = "<img src=x onerror=alert(1)> & \"'"
 
@@ -21,8 +21,7 @@ def test_the_address_is_selectable_text() -> None:
     seen = page()
     assert six.ADDRESS in seen.texts
     assert ("pre", {"class": "address"}) in seen.tags
-    assert ".address{" in seen.text
-    assert "user-select:all" in seen.text
+    assert "user-select: all" in seen.style
 
 
 def test_a_blank_notebook_gets_a_whole_cell() -> None:
@@ -57,7 +56,7 @@ def test_many_nodes_are_counted_where_they_are_not_shown() -> None:
 def test_the_allowance_is_a_bar_and_a_line() -> None:
     """The month's bytes beside what the plan has; without a limit the bytes alone."""
     seen = page()
-    assert any("312 MB of 1.0 GB that ngrok's free plan has a month" in text for text in seen.texts)
+    assert any("312 MB of the 1.0 GB that ngrok's free plan includes each month" in text for text in seen.texts)
     assert ("i", {"class": "complete", "style": "width:31.2%"}) in seen.tags
     traffic = {**six.head_status()["traffic"], "limit_bytes": None}
     assert "allowance" not in {attributes.get("class") for _, attributes in page(traffic=traffic).tags}
@@ -72,11 +71,11 @@ def test_a_used_up_allowance_is_a_warning() -> None:
 
 
 def test_the_last_snapshot_says_its_age() -> None:
-    """Its number, its folder; what is wrong with the next; and what it means that none are taken."""
+    """Its age; what is wrong with the next, as a warning; and what it means that none are taken."""
     assert "snapshot 12, 24 s old, in /content/drive/MyDrive/raycolab" in page().texts
-    assert "on this machine's disk alone" in page(snapshots=None).text
+    assert "on this machine's disk only" in page(snapshots=None).text
     stuck = page(snapshots={**six.head_status()["snapshots"], "error": "the folder is full"})
-    assert ("p", {"class": "told warn"}) in stuck.tags
+    assert ("p", {"class": "notice warn"}) in stuck.tags
     assert "the folder is full" in stuck.text
     bare = {key: value for key, value in six.head_status().items() if key != "snapshots"}
     assert "Snapshots" not in Page(head_panel(bare, six.ADDRESS)).texts
@@ -84,7 +83,7 @@ def test_the_last_snapshot_says_its_age() -> None:
 
 def test_warnings_are_read_before_the_nodes() -> None:
     """A node's and a sweep's sentence."""
-    sweeps = [{"name": "digits", "sentence": "svc is held"}]
+    sweeps = [{"name": "digits", "state": "HELD", "sentence": "svc is held"}]
     seen = page(nodes=six.nodes(stalled=True), sweeps=sweeps)
     for sentence in ("digits: svc is held", "joiner-5: head cannot reach its object manager (127.77.0.6:20201)."):
         assert seen.texts.index(sentence) < seen.texts.index("Nodes")

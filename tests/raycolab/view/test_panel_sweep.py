@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from raycolab.summary import PairTally
 from raycolab.trials import SweepState
-from raycolab.view.panels import head_panel, sweep_panel
-from raycolab.view.progress import sweep_line
-from tests.raycolab.results.pages import Page
+from raycolab.view.panels import PairsMap, head_panel, sweep_panel
 from tests.raycolab.view import cluster_of_six as six
+from tests.raycolab.view.pages import Page
 
 NASTY = "<script>alert(1)</script> & \"'"
 
@@ -60,7 +60,7 @@ def test_a_long_name_stays_on_one_line_and_can_be_read_whole() -> None:
     trial = "#12 svc x breast_cancer_wisconsin_diagnostic"
     node = {**six.nodes()[1], "trial": trial}
     for markup in (sweep_panel(six.sweep(), [node]), head_panel(six.head_status(nodes=[node]), six.ADDRESS)):
-        assert "text-overflow:ellipsis" in markup
+        assert "text-overflow: ellipsis" in markup
         wide = [
             attributes for tag, attributes in Page(markup).tags if (attributes.get("class") or "").startswith("wide")
         ]
@@ -110,9 +110,9 @@ def test_before_the_first_trial_has_ended_nothing_is_claimed() -> None:
 def test_what_a_head_does_not_tell_is_left_out() -> None:
     """The contract's keys are enough."""
     bare = {"name": "s", "state": "RUNNING", "total": 3, "running": 1, "complete": 1, "failed": 0, "best": None}
-    text = Page(sweep_panel(bare)).text
-    assert "1 / 3" in text
-    assert "Models by datasets" not in text
+    texts = Page(sweep_panel(bare)).texts
+    assert "1 / 3" in texts
+    assert "Models by datasets" not in texts
 
 
 def test_pairs_that_are_left_out_are_counted() -> None:
@@ -144,25 +144,61 @@ def test_it_reaches_for_nothing_and_everything_is_escaped() -> None:
 
 def test_it_follows_light_and_dark_and_its_own_width() -> None:
     """The reader's system, and the notebook's own theme where it says which it is; a panel is as wide as its cell."""
-    style = next(text for text in page().texts if "prefers-color-scheme" in text)
-    for word in ("body[data-jp-theme-light=false]", "html[theme=dark]", "@container (max-width:560px)"):
+    style = page().style
+    for word in ("color-scheme: light dark", "body[data-jp-theme-light=false]", "html[theme=dark]", "@container"):
         assert word in style
 
 
 def test_its_style_touches_nothing_else_on_the_page() -> None:
-    """Every rule is for what lies in a panel."""
-    style = next(text for text in page().texts if "prefers-color-scheme" in text)
-    rules = [line.replace(":is(.raycolab,#rc)", ".raycolab") for line in style.splitlines() if "{" in line]
-    selectors = [
-        each for rule in rules if not rule.startswith("@container") for each in rule.partition("{")[0].split(",")
-    ]
-    assert [each for each in selectors if ".raycolab" not in each and not each.startswith("@media")] == []
+    """Every rule is for a panel, or nested in a rule that is."""
+    selectors, depth = [""], 0
+    for letter in page().style:
+        depth += {"{": 1, "}": -1}.get(letter, 0)
+        if depth == 0:
+            selectors[-1] += letter
+        elif letter == "{" and depth == 1:
+            selectors.append("")
+    found = [each.strip("} ") for each in selectors if each.strip("} ")]
+    assert len(found) >= 5
+    assert [each for each in found if ".raycolab" not in each] == []
 
 
-def test_the_panel_says_no_less_than_the_line() -> None:
-    """Each number of the terminal's line is on the panel."""
-    sweep, nodes = six.sweep(), six.nodes()
-    panel = Page(sweep_panel(sweep, nodes, 503.0)).text.replace(" / ", "/")
-    for part in sweep_line(sweep, nodes, 503.0).split("  "):
-        for word in part.removesuffix(" left").removesuffix(" nodes").replace("best accuracy", "").split(", "):
-            assert word.strip("() ").split(" (")[0] in panel
+def done(best: dict[str, float | None]) -> list[PairTally]:
+    """Pairs on iris that are done, with these bests."""
+    return [PairTally(model, "iris", 3, 3, 0, value) for model, value in best.items()]
+
+
+@pytest.mark.parametrize(("mode", "best", "shares"), [("max", "svc", [1.0, 0.5, 0.0]), ("min", "knn", [0.0, 0.5, 1.0])])
+def test_the_best_on_a_dataset_is_deepest_and_stands_out(mode: str, best: str, shares: list[float]) -> None:
+    """By the metric's mode; equals are all best."""
+    pairs = done({"svc": 1.0, "forest": 0.5, "knn": 0.0})
+    cells = [row[0] for _, row in PairsMap.of(pairs, mode).rows]
+    assert [cell and cell.share for cell in cells] == shares
+    seen = Page(sweep_panel({"name": "s", "state": "RUNNING", "pairs": pairs, "metric": {"name": "m", "mode": mode}}))
+    top = [attributes for _, attributes in seen.tags if attributes.get("class") == "top"]
+    assert [(each["style"], str(each["title"]).split()[0]) for each in top] == [("--heat:0.42", best)]
+    equals = [row[0] for _, row in PairsMap.of(done({"svc": 0.5, "forest": 0.5}), mode).rows]
+    assert [cell and cell.share for cell in equals] == [1.0, 1.0]
+
+
+def test_a_pair_without_a_result_has_no_colour() -> None:
+    """And one that is not there has an empty cell."""
+    pairs = done({"svc": None, "forest": 0.5})
+    text = sweep_panel({"name": "s", "state": "RUNNING", "pairs": [*pairs, PairTally("svc", "wine", 3)]})
+    cells = [attributes for tag, attributes in Page(text).tags if tag == "td"]
+    assert [cell.get("style") for cell in cells] == [None, None, "--heat:0.42", None]
+    assert text.count("<td></td>") == 1
+
+
+def test_a_pair_says_how_far_it_is_while_it_is_not_done() -> None:
+    """By a bar and n/N; failures always. A wide map has numbers alone, and all in the cell's title still."""
+    pairs = [PairTally("svc", "iris", 4, 1, 1), PairTally("forest", "iris", 4, 4, 2, 0.5)]
+    seen = Page(sweep_panel({"name": "s", "state": "RUNNING", "pairs": pairs}))
+    assert ("i", {"style": "width:25%"}) in seen.tags
+    at = seen.texts.index("svc")
+    assert seen.texts[at:] == ["svc", "-", "1/4", "1 failed", "forest", "0.5", "2 failed"]
+    wide = [PairTally("svc", f"data-{at}", 4, 1, 1, 0.5) for at in range(12)]
+    seen = Page(sweep_panel({"name": "s", "state": "RUNNING", "pairs": wide}))
+    assert "1/4" not in seen.texts
+    assert ("table", {"class": "map dense"}) in seen.tags
+    assert sum("1 of 4 done" in (attributes.get("title") or "") for _, attributes in seen.tags) == 12

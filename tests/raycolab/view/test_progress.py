@@ -6,17 +6,19 @@ import io
 import sys
 from typing import Any
 
+import msgspec
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 from rich.console import Console
 
 from raycolab.errors import Detached
+from raycolab.summary import Best, NodeStatus, SweepStatus
+from raycolab.trials import SweepState
 from raycolab.view.progress import SweepProgress, sweep_line
-from raycolab.view.tables import best_text
 
-BEST = {"metric": "accuracy", "value": 0.98333, "model": "svc", "dataset": "iris", "number": 3}
-NODES = [{"name": "head"}, {"name": "joiner-1"}]
+BEST = Best("accuracy", 0.98333, "svc", "iris", 3)
+NODES = [NodeStatus(name="head"), NodeStatus(name="joiner-1")]
 
 
 class Clock:
@@ -29,10 +31,10 @@ class Clock:
         return self.now
 
 
-def status(complete: int = 0, **changes: Any) -> dict[str, Any]:
+def status(complete: int = 0, **changes: Any) -> SweepStatus:
     """A sweep of `status --json`."""
-    base = {"name": "digits", "state": "RUNNING", "total": 480, "running": 5, "complete": complete, "failed": 9}
-    return {**base, "eta_s": None, "best": None, **changes}
+    base = SweepStatus(name="digits", state=SweepState.RUNNING, total=480, running=5, complete=complete, failed=9)
+    return msgspec.structs.replace(base, **changes)
 
 
 def piped() -> Console:
@@ -62,19 +64,13 @@ def test_what_is_not_known_is_not_shown() -> None:
 
 def test_a_sweep_that_rests_says_so() -> None:
     """Or its unmoving count would look like a hang."""
-    assert "running 0  paused  1 node  2.0 s" in sweep_line(status(state="PAUSED", running=0), NODES[:1], 2.0)
-
-
-def test_the_best_is_shown_with_its_pair() -> None:
-    """Nothing before there is one."""
-    assert best_text(BEST) == "accuracy 0.9833 (svc on iris)"
-    assert best_text(None) == ""
+    assert "running 0  paused  1 node  2.0 s" in sweep_line(status(state=SweepState.PAUSED, running=0), NODES[:1], 2.0)
 
 
 def test_a_warning_is_told_at_once_and_once() -> None:
     """A sweep's sentence and a node's warning stand below the line; a log gets each only when it is new."""
     clock, console = Clock(), piped()
-    slow = [{"name": "joiner-1", "warning": "port 20201 does not answer"}]
+    slow = [NodeStatus(name="joiner-1", warning="port 20201 does not answer")]
     with SweepProgress(console, clock=clock) as progress:
         for complete, sentence in ((1, None), (2, "svc is held"), (3, "svc is held")):
             progress.update(status(complete, sentence=sentence), slow)
@@ -90,7 +86,7 @@ def test_what_a_node_computes_is_no_change() -> None:
     clock, console = Clock(), piped()
     with SweepProgress(console, clock=clock) as progress:
         for trial, nodes in (("#1", 1), ("#2", 1), ("#2", 2)):
-            progress.update(status(1), [{"name": f"joiner-{k}", "trial": trial} for k in range(nodes)])
+            progress.update(status(1), [NodeStatus(name=f"joiner-{k}", trial=trial) for k in range(nodes)])
             clock.now += 1.5
     assert [line.split("  ")[5] for line in written(console)] == ["1 node", "2 nodes"]
 

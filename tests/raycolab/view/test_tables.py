@@ -22,7 +22,7 @@ def lines(renderable: RenderableType, *, styled: bool = False) -> list[str]:
 def test_nodes_show_state_load_and_traffic() -> None:
     """What is not known is a dash; names are not markup."""
     nodes: list[dict[str, object]] = [
-        {"name": "head", "state": "ready", "cpus": 2.0, "gpus": 0, "trial": 0, "rtt_ms": None},
+        {"name": "head", "state": "ready", "cpus": 2.0, "gpus": 0, "trial": "#0", "rtt_ms": None},
         {
             "name": "[red]",
             "state": "ready",
@@ -35,7 +35,7 @@ def test_nodes_show_state_load_and_traffic() -> None:
     ]
     assert [line.split() for line in lines(nodes_table(nodes))] == [
         ["node", "state", "CPUs", "GPUs", "trial", "round", "trip", "sent", "received"],
-        ["head", "ready", "2", "0", "0", "-", "0", "B", "0", "B"],
+        ["head", "ready", "2", "0", "#0", "-", "0", "B", "0", "B"],
         ["[red]", "ready", "-", "-", "-", "100", "ms", "1.2", "MB", "0", "B"],
         ["[red]:", "slow"],
     ]
@@ -43,7 +43,7 @@ def test_nodes_show_state_load_and_traffic() -> None:
 
 def test_sweeps_show_how_far_they_are() -> None:
     """A sweep without an ETA or a best has dashes there."""
-    best = {"metric": "score", "value": 0.5, "model": "svc", "dataset": "iris"}
+    best = {"metric": "score", "value": 0.5, "model": "svc", "dataset": "iris", "number": 1}
     sweeps = [
         {"name": "a", "state": "RUNNING", "total": 4, "complete": 1, "running": 2, "eta_s": 61.0, "best": best},
         {"name": "b", "state": "QUEUED", "total": 4, "eta_s": None, "best": None, "sentence": "waits for its turn"},
@@ -87,10 +87,10 @@ def test_traffic_is_told_in_a_line() -> None:
     """The month only where the provider counts; the warning is a line of its own."""
     traffic = {"bytes": 12_300_000, "control_bytes": 400_000, "provider": "ngrok", "month": "2026-11"}
     plain = {**traffic, "month_bytes": 900_000_000, "limit_bytes": None, "warning": None}
-    assert traffic_lines(plain) == ["through the tunnel: 12.3 MB, of which 400 kB its own overhead"]
+    assert traffic_lines(plain) == ["through the tunnel: 12.3 MB, of which 400 kB is its overhead"]
     assert traffic_lines({**plain, "limit_bytes": 10**9, "warning": "Mind."}) == [
-        "through the tunnel: 12.3 MB, of which 400 kB its own overhead; 2026-11: 900 MB of 1.0 GB that ngrok's free "
-        "plan has a month",
+        "through the tunnel: 12.3 MB, of which 400 kB is its overhead; 2026-11: 900 MB of the 1.0 GB that "
+        "ngrok's free plan includes each month",
         "Mind.",
     ]
 

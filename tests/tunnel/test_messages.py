@@ -1,0 +1,279 @@
+"""HELLO, WELCOME and ROSTER: what was said is what is heard, and whatever else comes is a breach of the protocol."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tunnel.errors import RemoteProtocolError
+from tunnel.frames import MAX_JSON, Frame, FrameType, decode_json, encode_json
+from tunnel.messages import (
+    MAX_BUSY,
+    MAX_COUNT,
+    MAX_NAME,
+    MAX_TEXT,
+    PROTOCOL,
+    Hello,
+    Listening,
+    Message,
+    NodePort,
+    NodePorts,
+    Orders,
+    Ready,
+    Resume,
+    Taken,
+    Welcome,
+    roster_of_agent,
+    roster_of_hub,
+)
+from tunnel.nodes import FIRST_PORT, LAST_PORT, MAX_NODE, Node, NodeId, PortBlock
+
+HELLO = Hello(
+    proof=bytes(range(32)),
+    instance="0123456789abcdef",
+    name="gpu",
+    ports=26,
+    namespace="3b1d/4026531840",
+    busy=(10_100, 20_000),
+    resume=Resume("cafe", 12),
+    application={"python": "3.13"},
+)
+BARE = Hello(proof=b"", instance="i", ports=1, namespace="host", busy=(), application={})
+WELCOME = Welcome(
+    link="cafe",
+    node_id=NodeId(3),
+    name="joiner-2",
+    first=10_016,
+    count=32,
+    incarnation="beef",
+    grace_s=120.0,
+    received=7,
+    application={"ray": "2.60.0"},
+)
+
+TEXTS: list[object] = [None, 7, [], "x" * (MAX_TEXT + 1), "a\nb", "a\x1b[31m", "\u202e", "\ud800"]
+WRONG_HELLO: dict[str, list[object]] = {
+    "proof": [None, 7, "not base64", "é" * 44, "A", "x" * 1000],
+    "instance": TEXTS,
+    "name": [7, "", "n" * (MAX_NAME + 1), "a\x1b[31m", "\ud800", "\u202e"],
+    "ports": [None, 0, -1, LAST_PORT, 8.0, "8", True, 10**30],
+    "namespace": TEXTS,
+    "busy": [None, {}, ["a"], [0], [65536], [True], [10**30], [1] * (MAX_BUSY + 1)],
+    "resume": [
+        *("cafe", {}, [], {"link": "a"}, {"link": "a", "received": -1}, {"link": "\ud800", "received": 1}),
+        *({"link": "a", "received": MAX_COUNT + 1}, {"link": "a", "received": True}),
+    ],
+    "application": [None, []],
+}
+WRONG_WELCOME: dict[str, list[object]] = {
+    "link": TEXTS,
+    "node": [None, 0, MAX_NODE + 1, "3", True],
+    "name": TEXTS,
+    "first": [None, FIRST_PORT - 1, LAST_PORT + 1],
+    "count": [None, 0, LAST_PORT + 1 - 10_016 + 1, 10**30],
+    "incarnation": TEXTS,
+    "grace_s": [None, -1, "120", True, float("nan"), float("inf"), 10**400],
+    "received": [None, -1, MAX_COUNT + 1, 1.5],
+    "application": [None, []],
+}
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def each(wrong: dict[str, list[object]]) -> list[tuple[str, object]]:
+    """A table, pair by pair."""
+    return [(key, value) for key, values in wrong.items() for value in values]
+
+
+def heard(message: Message) -> dict[str, Any]:
+    """A message as it comes out of a frame."""
+    return decode_json(Frame(FrameType.HELLO, payload=encode_json(FrameType.HELLO, message.to_json())))
+
+
+class TestHello:
+    """An agent's first word."""
+
+    @pytest.mark.parametrize("hello", [HELLO, BARE])
+    def test_what_was_said_is_heard(self, hello: Hello) -> None:
+        """Through JSON, with and without name and resumption."""
+        assert Hello.from_json(heard(hello)) == hello
+
+    def test_the_proof_is_not_shown(self) -> None:
+        """A HELLO in a log gives nothing away, and tells everything else."""
+        shown = f"{HELLO!r}{HELLO.__rich_repr__()}"
+        assert "proof" not in shown
+        assert str(HELLO.proof) not in shown
+        assert "instance='0123456789abcdef'" in shown
+
+    def test_it_fits_into_a_frame_however_many_ports_are_busy(self) -> None:
+        """With the longest texts."""
+        text = "n" * MAX_TEXT
+        busy = tuple(range(20_000, 20_000 + MAX_BUSY))
+        hello = Hello(proof=bytes(32), instance=text, name=text, ports=8, namespace=text, busy=busy, application={})
+        assert len(json.dumps(hello.to_json())) < MAX_JSON
+
+    @pytest.mark.parametrize("protocol", [0, PROTOCOL + 1, str(PROTOCOL), None])
+    def test_another_protocol_is_not_guessed_at(self, protocol: object) -> None:
+        """Whatever else the HELLO says."""
+        with pytest.raises(RemoteProtocolError, match=f"protocol {protocol!r} where this hub speaks {PROTOCOL}"):
+            Hello.from_json({"protocol": protocol})
+
+    @pytest.mark.parametrize(
+        ("key", "wrong"), [(key, wrong) for key, values in WRONG_HELLO.items() for wrong in values]
+    )
+    def test_a_field_that_is_not_what_it_should_be(self, key: str, wrong: object) -> None:
+        """A stranger sends what he likes; the only error is ours, and names the place."""
+        with pytest.raises(RemoteProtocolError, match=rf"not a valid Hello: .* - at `\$\.{key}"):
+            Hello.from_json(HELLO.to_json() | {key: wrong})
+
+    @pytest.mark.parametrize("key", ["proof", "instance", "ports", "namespace", "busy", "application"])
+    def test_a_field_that_is_missing(self, key: str) -> None:
+        """Only what may be null may also be absent."""
+        with pytest.raises(RemoteProtocolError, match=f"missing required field `{key}`"):
+            Hello.from_json({name: value for name, value in HELLO.to_json().items() if name != key})
+
+    @given(st.dictionaries(st.sampled_from(sorted(HELLO.to_json())), values))
+    def test_any_object_is_a_hello_or_a_protocol_error(self, changes: dict[str, object]) -> None:
+        """And what is taken is what was said."""
+        body = HELLO.to_json() | changes
+        try:
+            hello = Hello.from_json(body)
+        except RemoteProtocolError:
+            return
+        for key in ("instance", "name", "ports", "namespace", "application"):
+            assert hello.to_json()[key] == body[key]
+        assert list(hello.busy) == list(body["busy"])
+
+
+class TestWelcome:
+    """The hub's answer."""
+
+    def test_what_was_said_is_heard(self) -> None:
+        """And makes a node."""
+        assert Welcome.from_json(heard(WELCOME)) == WELCOME
+        assert WELCOME.node == Node(NodeId(3), "joiner-2", PortBlock(10_016, 32))
+
+    @pytest.mark.parametrize(("key", "wrong"), each(WRONG_WELCOME))
+    def test_a_field_that_is_not_what_it_should_be(self, key: str, wrong: object) -> None:
+        """An agent does not stumble over a hub that is none."""
+        with pytest.raises(RemoteProtocolError, match="not a valid Welcome: "):
+            Welcome.from_json(WELCOME.to_json() | {key: wrong})
+
+    @pytest.mark.parametrize("key", sorted(WELCOME.to_json()))
+    def test_a_field_that_is_missing(self, key: str) -> None:
+        """None may be: a count of frames that is guessed would lose some."""
+        with pytest.raises(RemoteProtocolError, match=f"missing required field `{key}`"):
+            Welcome.from_json({name: value for name, value in WELCOME.to_json().items() if name != key})
+
+    @given(st.dictionaries(st.sampled_from(sorted(WELCOME.to_json())), values))
+    def test_any_object_is_a_welcome_or_a_protocol_error(self, changes: dict[str, object]) -> None:
+        """And what is taken is what was said."""
+        body = WELCOME.to_json() | changes
+        try:
+            welcome = Welcome.from_json(body)
+        except RemoteProtocolError:
+            return
+        assert welcome.to_json() == body
+
+
+nodes = st.integers(1, MAX_NODE).map(NodeId)
+node_ports = st.integers(FIRST_PORT, LAST_PORT).flatmap(
+    lambda first: st.builds(NodePorts, nodes, st.just(first), st.integers(1, LAST_PORT + 1 - first))
+)
+scalars = st.sampled_from([None, True, -1, 0, 2, 255, 10_000, 40_000, 1e9, 2.5, "", "2", "127.0.0.1"])
+items = scalars | st.fixed_dictionaries({}, optional=dict.fromkeys(("node", "first", "count", "port"), scalars))
+json_values = items | st.lists(items, max_size=3) | st.lists(st.lists(scalars, max_size=2), max_size=2)
+
+
+class TestRoster:
+    """The hub's orders, and an agent's answers."""
+
+    @given(
+        st.builds(Orders, st.lists(node_ports, max_size=9).map(tuple), st.lists(nodes, max_size=9).map(tuple))
+        | st.just(Ready())
+    )
+    def test_orders_survive_their_json(self, orders: Orders | Ready) -> None:
+        """What the hub orders is what the agent reads."""
+        assert roster_of_hub(heard(orders)) == orders
+
+    @given(
+        st.builds(Listening, st.lists(nodes, max_size=9).map(tuple))
+        | st.builds(lambda node, port: Taken(NodePort(node, port)), nodes, st.integers(1, 65535))
+    )
+    def test_answers_survive_their_json(self, answer: Listening | Taken) -> None:
+        """What the agent answers is what the hub reads."""
+        assert roster_of_agent(heard(answer)) == answer
+
+    def test_their_json_is_the_protocols(self) -> None:
+        """As PROTOCOL.md shows it, with no other key."""
+        node = Node(NodeId(3), "joiner-1", PortBlock(10010, 8))
+        assert json.loads(json.dumps(Orders((NodePorts.of(node),), (NodeId(2),)).to_json())) == {
+            "listen": [{"node": 3, "first": 10010, "count": 8}],
+            "unlisten": [2],
+        }
+        assert Ready().to_json() == {"ready": True}
+        assert json.loads(json.dumps(Listening((NodeId(3),)).to_json())) == {"listening": [3]}
+        assert Taken(NodePort(NodeId(3), 10020)).to_json() == {"taken": {"node": 3, "port": 10020}}
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            {"listen": 5},
+            {"listen": {"node": 2, "first": 10000, "count": 8}},
+            {"listen": [2]},
+            {"listen": [{"node": 2, "first": 10000}]},
+            {"listen": [{"node": "2", "first": 10000, "count": 8}]},
+            {"listen": [{"node": "2.example.com", "first": 10000, "count": 8}]},
+            {"listen": [{"node": 255, "first": 10000, "count": 8}]},
+            {"listen": [{"node": True, "first": 10000, "count": 8}]},
+            {"listen": [{"node": 2, "first": 80, "count": 8}]},
+            {"listen": [{"node": 2, "first": 32767, "count": 2}]},
+            {"listen": [{"node": 2, "first": 10000, "count": 1e9}]},
+            {"unlisten": 3},
+            {"unlisten": ["3"]},
+            {"unlisten": [None]},
+            {"unlisten": [1] * (MAX_NODE + 1)},
+        ],
+    )
+    def test_orders_of_no_use_raise(self, wrong: dict[str, Any]) -> None:
+        """No order makes an agent listen outside 127.77.0.0/16 or outside the ports of blocks."""
+        with pytest.raises(RemoteProtocolError, match=rf"not a valid Orders: .* - at `\$\.{next(iter(wrong))}"):
+            roster_of_hub({"listen": [], "unlisten": []} | wrong)
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            {"listening": 2},
+            {"listening": "2"},
+            {"listening": [2, "3"]},
+            {"listening": [[2]]},
+            {"listening": [0]},
+            {"listening": [1] * (MAX_NODE + 1)},
+            {"listening": "\ud800"},
+            {"taken": 10000},
+            {"taken": {"node": 2}},
+            {"taken": {"node": 2, "port": 0}},
+            {"taken": {"node": {}, "port": 10000}},
+        ],
+    )
+    def test_answers_of_no_use_raise(self, body: dict[str, Any]) -> None:
+        """Nothing an agent says can be anything but nodes and a port."""
+        with pytest.raises(RemoteProtocolError, match=r"not a valid (Listening|Taken): "):
+            roster_of_agent(body)
+
+    @given(st.dictionaries(st.sampled_from(["listen", "unlisten", "ready", "listening", "taken", "x"]), json_values))
+    def test_any_object_is_read_or_refused(self, body: dict[str, Any]) -> None:
+        """Whatever JSON a peer sends gives a value or RemoteProtocolError, nothing else."""
+        for read in (roster_of_hub, roster_of_agent):
+            try:
+                read(body)
+            except RemoteProtocolError:
+                continue
