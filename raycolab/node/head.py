@@ -106,6 +106,7 @@ class HeadSupervisor:
             name="head",
             prefix="joiner",
             grace_s=float(environ.get(GRACE_VARIABLE, GRACE_S)),
+            services={api.API_PORT: run_dir / "control"},
         )
         self._watch.hub = self._hub
         self._ports = RayPorts.of(self._hub.node.block)
