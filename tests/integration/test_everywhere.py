@@ -132,7 +132,8 @@ def test_the_loop_in_three_sessions_at_once(mesh: Cluster) -> None:
 def test_every_command_works_in_a_joined_session(mesh: Cluster) -> None:
     """A sweep is submitted, paused, resumed and read there; what is not known is told as on the head."""
     write_main(mesh.folder, SLOW)
-    file = write_sweep(mesh.folder, "typed", ["models: {a: {x: {min: 0.0, max: 1.0}}}", "jobs_per_pair: 12"])
+    lines = ["models: {a: {x: {min: 0.0, max: 1.0}}}", "jobs_per_pair: 12", "metric: {name: score, goal: maximize}"]
+    file = write_sweep(mesh.folder, "typed", lines)
     submitted = typed(mesh, "submit", str(file), "--no-wait", "--json")
     assert submitted.returncode == 0, submitted.stderr
     assert json.loads(submitted.stdout) == {"name": "typed", "database": str(mesh.data_dir / "raycolab.db")}

@@ -69,7 +69,6 @@ def led_to_itself(here: Path) -> None:
 
 COMMANDS = [
     Row("a database that was cut short", "results sample", 1, DAMAGED, cut_in_half),
-    Row("a sweep that is to go on in it", "submit sweep.yaml", 1, DAMAGED, cut_in_half),
     Row(
         "a MAIN that is a link to itself",
         "submit sweep.yaml",
