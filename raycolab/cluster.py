@@ -15,33 +15,30 @@ import shlex
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from raycolab import colab
 from raycolab.errors import ClusterError, Detached, NoHeadError, RaycolabError, UsageError
+from raycolab.examples import installed_source, joiner_cell
 from raycolab.files import read_text, typed_path
-from raycolab.joining import (
-    end_joiner,
-    installed_source,
-    is_alive,
-    is_detached,
-    joiner_cell,
-    last_joiner,
-    running_joiner,
-    start_joiner,
-    was_up,
-    write_record,
-)
+from raycolab.joining import Joiner
+from raycolab.node.api import Facts, Problem, Remove, Request, Shutdown, Status
 from raycolab.node.data_dir import DataDir
 from raycolab.node.launch import ADDRESS_VARIABLE, Task, cpu_count, gpu_count, start_detached
 from raycolab.node.ray_command import ray_environment
-from raycolab.node.rpc import ControlClient, error_from
+from raycolab.node.rpc import Client, Place
 from tunnel.address import JoinAddress
 from tunnel.errors import AddressError
 from tunnel.messages import MAX_NAME
+from tunnel.nodes import HUB, address_of
 
-__all__ = ["Head", "attach", "check_capacity", "check_name", "join", "leave", "read_address", "start_head"]
+__all__ = ["Head", "Way", "attach", "check_capacity", "check_name", "join", "leave", "read_address", "start_head"]
+
+A = TypeVar("A")
 
 START_S = 180.0  # a head: Ray's processes on a cold disk take most of it
 POLL_S = 0.3
@@ -51,26 +48,64 @@ OLD_OUTPUTS = (
     " see one, clear all outputs (Edit menu)."
 )
 
+HEAD_ENDED = "The head ended before it answered: start it again; its log says why."
+HEAD_AWAY = (
+    "The head was not reached through the mesh: it has ended, or the link of this machine is down, which comes back by"
+    " itself; try again in a few seconds."
+)
+
+_WAYS: dict[Path, Way] = {}  # of this process
 _CONNECTED: set[Path] = set()  # data directories of clusters that this process is a driver of
+
+
+class Way:
+    """How the head of a data directory is reached from this machine: the head's own, or one that has joined."""
+
+    def __init__(self, data_dir: DataDir) -> None:
+        self.data_dir = data_dir
+        self.client = Client(lambda: self.look().place)
+
+    @classmethod
+    def of(cls, data_dir: DataDir) -> Way:
+        """The one of this process, whose connections are kept."""
+        return _WAYS.setdefault(data_dir.path, cls(data_dir))
+
+    def look(self) -> Here:
+        """Where the head is, and which node this machine is; NoHeadError when there is none."""
+        if (head := self.data_dir.read_head()) is not None:
+            return Here(Place(head.control, HEAD_ENDED), "head", address_of(HUB))
+        if (joined := self.data_dir.read_joined()) is not None:
+            return Here(Place(joined.control, HEAD_AWAY), joined.node, joined.address)
+        raise NoHeadError(
+            f"No head is running with the data directory {self.data_dir.path}: start one with `raycolab head` or "
+            f"raycolab.start_head(), or give the --data-dir of the one that runs."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """This machine as a node of a cluster."""
+
+    place: Place  # of the head
+    node: str
+    address: str  # 127.77.0.k
 
 
 class Head:
     """The running cluster; make one with `start_head` or `attach`."""
 
-    def __init__(self, data_dir: DataDir, control: str, store: str) -> None:
+    def __init__(self, data_dir: DataDir) -> None:
         self.data_dir = data_dir
-        self.store_url = store
-        self._client = ControlClient(control)
-        self.join_address = str(self._client.request("head")["join_address"])
+        self._way = Way.of(data_dir)
+        self.join_address = self.ask(Facts()).join_address
 
-    def request(self, op: str, **fields: Any) -> dict[str, Any]:
-        """Ask the head's supervisor; raises the error it answers with, NoHeadError when it is gone."""
-        return self._client.request(op, **fields)
+    def ask(self, request: Request[A]) -> A:
+        """Ask the head; raises the error it answers with, NoHeadError when it is gone."""
+        return self._way.client.ask(request)
 
     def status(self) -> dict[str, Any]:
         """What `raycolab status --json` prints: {"nodes": [...], "sweeps": [...]}."""
-        status: dict[str, Any] = self.request("status")["status"]
-        return status
+        return self.ask(Status())
 
     def nodes(self) -> list[dict[str, Any]]:
         """Every node: name, state, cpus, gpus, trial, rtt_ms (milliseconds), bytes_sent, bytes_received, warning."""
@@ -90,12 +125,12 @@ class Head:
 
     def remove(self, name: str) -> None:
         """Send a joiner away; what it was computing goes back in the queue. UnknownNodeError names the mistake."""
-        self.request("remove", node=name)
+        self.ask(Remove(name))
 
     def connect_ray(self) -> Any:
         """Make plain Ray work in this process: `@ray.remote` then runs on every node. Returns Ray's context."""
-        facts = self.request("head")
-        os.environ.update(ray_environment(facts["ray_token"], {}))
+        facts = self.ask(Facts())
+        os.environ.update(ray_environment(facts.ray_token, {}))
         # In a notebook without ipywidgets Ray says so twice; its progress bars are not for us.
         logging.getLogger("ray.widgets.util").setLevel(logging.WARNING)
         with warnings.catch_warnings():
@@ -104,8 +139,8 @@ class Head:
 
         _CONNECTED.add(self.data_dir.path)
         return ray.init(
-            address=facts["ray_address"],
-            _node_ip_address=facts["node_ip"],
+            address=facts.ray_address,
+            _node_ip_address=self._way.look().address,
             namespace="raycolab",
             ignore_reinit_error=True,
             log_to_driver=False,
@@ -123,7 +158,7 @@ class Head:
             ray.shutdown()
             _CONNECTED.discard(self.data_dir.path)
         with contextlib.suppress(NoHeadError):
-            self.request("shutdown")
+            self.ask(Shutdown())
         head_view(str(self.data_dir.path)).end()
         if in_notebook():
             _say(OLD_OUTPUTS)
@@ -137,7 +172,7 @@ class Head:
         return f"<head with the data directory {self.data_dir.path}>"
 
     def _look(self) -> tuple[Mapping[str, Any], str]:
-        return self.status(), str(self.request("head")["join_address"])
+        return self.status(), self.ask(Facts()).join_address
 
     def _repr_html_(self) -> str:
         from raycolab.view.panels import head_panel
@@ -189,8 +224,7 @@ def start_head(
     }
     try:
         if not _await_other(chosen):
-            if colab.is_colab(os.environ) and running_joiner(chosen) is not None:
-                raise UsageError(colab.JOINER_HERE)
+            _refuse_head_on_joiner(chosen)
             taken = colab.credentials(provider, secrets, os.environ)
             if alone := colab.alone_text(provider, os.environ, taken):
                 _say(alone)
@@ -206,15 +240,11 @@ def start_head(
 
 
 def attach(data_dir: str | os.PathLike[str] | None = None) -> Head:
-    """The running cluster of this data directory, from any process; NoHeadError when there is none."""
-    chosen = DataDir.chosen(data_dir, os.environ)
-    record = chosen.read_head()
-    if record is None:
-        raise NoHeadError(
-            f"No head is running with the data directory {chosen.path}: start one with `raycolab head` or "
-            f"raycolab.start_head(), or give the --data-dir of the one that runs."
-        )
-    return Head(chosen, record.control, record.store)
+    """The running cluster, from any process of any node of it; NoHeadError when there is none.
+
+    It is the head of this data directory, or that of the joiner which runs with it.
+    """
+    return Head(DataDir.chosen(data_dir, os.environ))
 
 
 def join(
@@ -225,11 +255,14 @@ def join(
     num_gpus: int | None = None,
     secrets: Sequence[str] = (),
     release_runtime: bool = False,
+    block: bool = True,
     data_dir: str | os.PathLike[str] | None = None,
 ) -> None:
     """Join this machine to a head and stay until the head ends it, showing what happens.
 
     Interrupting only detaches: the joiner goes on, `raycolab.leave()` ends it, and running this again shows it again.
+    With `block=False` it returns as soon as this machine is a node; with `num_cpus=0` no trial is sent here, which is
+    for a notebook that pulls its trials by itself.
     `address` is what the head printed, or RAYCOLAB_JOIN_ADDRESS; `secrets` are names of environment variables or of
     Colab's secrets, read once, that trials on this machine get; with `release_runtime` Colab gets its VM back once
     this call or `leave` has seen the joiner end. Raises UsageError, JoinError, ClusterError.
@@ -237,45 +270,46 @@ def join(
     if release_runtime and not colab.is_colab(os.environ):
         raise UsageError("release_runtime gives a Colab VM back, and this machine is none: leave it out.")
     chosen = DataDir.chosen(data_dir, os.environ)
-    record = running_joiner(chosen)
-    if record is None and colab.is_colab(os.environ) and chosen.read_head() is not None:
+    joiner = Joiner.running(chosen)
+    if joiner is None and colab.is_colab(os.environ) and chosen.read_head() is not None:
         raise UsageError(colab.HEAD_HERE)
     notebook = colab.this_notebook(os.environ)
-    if record is None:
+    if joiner is None:
         parsed = read_address(address or os.environ.get(ADDRESS_VARIABLE, ""))
-        cpus, gpus = check_capacity(num_cpus, num_gpus)
+        cpus, gpus = check_capacity(num_cpus, num_gpus, fewest=0)
         check_name(name)
         environ = {**os.environ, **colab.take_secrets(secrets, os.environ)}
         options = {"name": name, "num_cpus": cpus, "num_gpus": gpus, "secrets": list(secrets)}
-        record = {**start_joiner(chosen, options, parsed, environ), "head": parsed.url}
+        joiner = Joiner.start(chosen, options, parsed, environ)
         notes = []
-    elif colab.is_colab(os.environ) and not colab.same_notebook(record.get("notebook"), notebook):
+    elif colab.is_colab(os.environ) and not colab.same_notebook(joiner.record.notebook, notebook):
         raise UsageError(colab.ONE_VM_PER_FILE)
     else:
         notes = ["This machine is a joiner already; raycolab.leave() ends that. What happened so far:"]
         notes += [colab.OTHER_TAB] if colab.is_colab(os.environ) else []
-    record |= {"notebook": notebook or record.get("notebook")}
-    record |= {"release_runtime": release_runtime or record.get("release_runtime", False)}
-    write_record(chosen, record)
+    joiner.save(
+        notebook=notebook or joiner.record.notebook,
+        release_runtime=release_runtime or joiner.record.release_runtime,
+    )
     try:
-        if is_detached(record, notes):
+        if joiner.watch(notes, until_up=not block):
             return
     except RaycolabError:
-        if was_up(record):
-            _release(record)
+        if joiner.was_up():
+            _release(joiner)
         raise
-    _release(record)
+    _release(joiner)
 
 
 def leave(data_dir: str | os.PathLike[str] | None = None) -> None:
     """End the joiner that `join` started on this machine; nothing happens when there is none."""
-    record = last_joiner(DataDir.chosen(data_dir, os.environ))
-    is_joiner = record is not None and is_alive(record)
-    if record is not None:
-        end_joiner(record)  # one that has ended by itself may still look alive in a cell that was stopped
+    joiner = Joiner.last(DataDir.chosen(data_dir, os.environ))
+    is_joiner = joiner is not None and joiner.is_alive()
+    if joiner is not None:
+        joiner.end()  # one that has ended by itself may still look alive in a cell that was stopped
     _say("This machine has left the cluster." if is_joiner else "This machine is no joiner: there is nothing to leave.")
-    if record is not None and is_joiner:
-        _release(record)
+    if joiner is not None and is_joiner:
+        _release(joiner)
 
 
 def read_address(text: str) -> JoinAddress:
@@ -292,13 +326,20 @@ def check_name(name: str | None) -> None:
         raise UsageError(f"A node cannot be called {name!r}: give one printable line of at most {MAX_NAME} characters.")
 
 
-def check_capacity(num_cpus: int | None, num_gpus: int | None) -> tuple[int, int]:
-    """CPUs and GPUs to give to the cluster; what is not said is what the machine has. UsageError for nonsense."""
-    if num_cpus is not None and not 1 <= num_cpus <= 256:
-        raise UsageError(f"num_cpus is {num_cpus}: give a number from 1 to 256, or leave it out for all of them.")
+def check_capacity(num_cpus: int | None, num_gpus: int | None, *, fewest: int = 1) -> tuple[int, int]:
+    """CPUs and GPUs to give to the cluster; what is not said is what the machine has. UsageError for nonsense.
+
+    A node without CPUs, where `fewest` allows it, gives no GPUs either unless they are asked for.
+    """
+    if num_cpus is not None and not fewest <= num_cpus <= 256:
+        raise UsageError(
+            f"num_cpus is {num_cpus}: give a number from {fewest} to 256, or leave it out for all of them."
+        )
     if num_gpus is not None and not 0 <= num_gpus <= 64:
         raise UsageError(f"num_gpus is {num_gpus}: give a number from 0 to 64, or leave it out for all of them.")
-    return (cpu_count() if num_cpus is None else num_cpus), (gpu_count() if num_gpus is None else num_gpus)
+    if num_gpus is None:
+        num_gpus = 0 if num_cpus == 0 else gpu_count()
+    return (cpu_count() if num_cpus is None else num_cpus), num_gpus
 
 
 def _read_address_file(name: str) -> str:
@@ -315,6 +356,16 @@ def _read_address_file(name: str) -> str:
 def _say(text: str) -> None:
     """For the person who runs the cell, who copies from it what is to be pasted."""
     print(text, flush=True)  # noqa: T201
+
+
+def _refuse_head_on_joiner(data_dir: DataDir) -> None:
+    if Joiner.running(data_dir) is not None and colab.is_colab(os.environ):
+        raise UsageError(colab.JOINER_HERE)
+    if (joined := data_dir.read_joined()) is not None:
+        raise UsageError(
+            f"This machine is part of a cluster already, as {joined.node}: raycolab.attach() gives its head, and"
+            " raycolab.leave() leaves it. For a head of its own give start_head another data_dir."
+        )
 
 
 def _await_other(data_dir: DataDir) -> bool:
@@ -364,7 +415,7 @@ def _start_head(data_dir: DataDir, options: Mapping[str, Any], environ: Mapping[
         raise ClusterError(f"The head ended without a word: {log} says how far it came. Start it again.")
     event = json.loads(line)
     if event["event"] == "failed":
-        raise error_from(event)
+        raise msgspec.convert(event, Problem).as_error()
     for note in event.get("notes", ()):
         _say(note)
 
@@ -380,8 +431,8 @@ def _show(head: Head) -> None:
         _say(next_steps(head.join_address, joiner_cell(head.join_address)))
 
 
-def _release(record: Mapping[str, Any]) -> None:
+def _release(joiner: Joiner) -> None:
     """Give the VM of a joiner that has ended back to Colab, where that was asked for."""
-    if record.get("release_runtime"):
+    if joiner.record.release_runtime:
         _say("Giving this VM back to Colab.")
         colab.release_runtime()

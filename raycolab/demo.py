@@ -65,13 +65,14 @@ def run_demo(
     began = time.monotonic()
     file = load_sweep_file(example_path("sweep.yaml"), [f"jobs_per_pair={jobs_per_pair}"])
     with data_dir.lock():
-        sweep = declare_spec(file.spec, main=file.main_path, data_dir=data_dir.path, announce=say)
+        pass  # a head that runs with it already is told before anything is started
     with _stage(data_dir) as stage:
         if stage.note:
             say(stage.note)
         where = "" if stage.note else ", each in a session without a network"
         say(f"starting a head and {counted(joiners, 'joiner')}{where}")
         head = stage.head(data_dir)
+        sweep = declare_spec(file.spec, main=file.main_path, data_dir=data_dir.path, announce=say)
         for _ in range(joiners):
             stage.joiner(head.join_address)
         deadline = time.monotonic() + START_S

@@ -1,19 +1,26 @@
-"""The packaged examples, the notebooks and the sweep file of `examples/`: where they lie, and copies to begin with."""
+"""What a person begins with: the packaged notebooks and sweep file, and the cell that makes a joiner of a notebook."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shlex
+from functools import cache
+from importlib import metadata
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from raycolab.errors import UsageError
 from raycolab.files import typed_path
 
-__all__ = ["example_path", "next_steps", "write_examples"]
+__all__ = ["example_path", "installable", "installed_source", "joiner_cell", "next_steps", "write_examples"]
 
 _HERE = Path(__file__).resolve().parent
 _PLACES = (_HERE / "example_files", _HERE.parent / "examples")  # in a wheel; in a checkout
+_NAME = "raycolab"
+_ON_DISK = "# This tab must have that path too, on its Drive or on a disk it shares with the head.\n"
+
 _COPIED = ("head.ipynb", "joiner.ipynb", "MAIN.ipynb", "sweep.yaml")
 
 
@@ -62,6 +69,40 @@ def next_steps(folder: Path) -> str:
         f"                raycolab submit {there}/sweep.yaml --set jobs_per_pair=5\n"
         "Your own work:  replace compute in MAIN.ipynb; name its models and data sets in head.ipynb, or sweep.yaml."
     )
+
+
+def joiner_cell(join_address: str) -> str:
+    """A whole cell: the head's raycolab and its very Ray, then `raycolab.join`."""
+    source = installed_source()
+    note = _ON_DISK if source.startswith("/") else ""
+    return (
+        f'{note}%pip install --quiet "{source}" "ray=={metadata.version("ray")}"\n'
+        "import raycolab\n\n"
+        f'raycolab.join("{join_address}")\n'
+    )
+
+
+@cache
+def installed_source() -> str:
+    """What pip would have to be given to install the raycolab that runs here."""
+    package = metadata.distribution(_NAME)
+    return installable(package.read_text("direct_url.json"), package.version)
+
+
+def installable(direct_url: str | None, version: str) -> str:
+    """A git URL at its commit, the URL of a wheel, or a path, as `direct_url` has it; without it the version's name.
+
+    pip keeps no password in a direct_url: a private repository's URL comes without it.
+    """
+    if direct_url is None:
+        return f"{_NAME}=={version}"
+    written = json.loads(direct_url)
+    url = str(written["url"])
+    if "vcs_info" in written:
+        url = f"{written['vcs_info']['vcs']}+{url}@{written['vcs_info']['commit_id']}"
+    elif urlsplit(url).scheme == "file":
+        return unquote(urlsplit(url).path)
+    return f"{url}#subdirectory={written['subdirectory']}" if "subdirectory" in written else url
 
 
 def _make(folder: Path, undo: contextlib.ExitStack) -> None:

@@ -7,8 +7,8 @@
         task.send_data()
         task.done()
 
-Any number of notebooks of the head's machine may do so at once. A task is leased: it goes to another when its notebook
-dies. Interrupting the loop keeps the task; running the cell again goes on with it.
+Any number of notebooks may do so at once, on any node of the cluster. A task is leased: it goes to another when its
+notebook dies. Interrupting the loop keeps the task; running the cell again goes on with it.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ import secrets
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from raycolab.engine.messages import Assignment
-from raycolab.engine.pull import assignment_from_json, outcome_to_json
 from raycolab.engine.slot import MAX_POINTS
 from raycolab.errors import ClusterError, MainError, UsageError
 from raycolab.main.compute import BadReturnError, metrics_of
 from raycolab.main.notebook import MainNotebook
+from raycolab.node.api import Pull, Pulse, Push, PutDown, Request
 from raycolab.trials import Config, Metric, Outcome, Scalar, SweepState, TrialState, trial_title
 
 if TYPE_CHECKING:
@@ -37,8 +37,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Puller", "Task"]
 
-Request = Callable[..., dict[str, Any]]
-"""`request(op, **fields)`: ask the head; gives the fields of its answer, raises ClusterError."""
+A = TypeVar("A")
+
+
+class Asked(Protocol):
+    """The head."""
+
+    def ask(self, request: Request[A], *, timeout_s: float | None = None) -> A:
+        """Its answer; raises ClusterError."""
+
 
 PULSE_S = 10.0  # a sixth of the lease
 POLL_S = 0.3
@@ -116,16 +123,25 @@ class Puller:
     """This process, as it pulls trials of one sweep."""
 
     def __init__(
-        self, name: str, request: Request, main: str, metric: Metric, folder: Path, *, give_up_s: float = GIVE_UP_S
+        self,
+        name: str,
+        head: Asked,
+        node: str,
+        main: str,
+        metric: Metric,
+        folder: Path,
+        *,
+        give_up_s: float = GIVE_UP_S,
     ) -> None:
-        """`main` is a MainNotebook's JSON; in `folder` its shell commands leave what they did on this machine.
+        """`main` is a MainNotebook's JSON; in `folder` its shell commands leave what they did on this machine, `node`.
 
         A head that does not answer is asked again for `give_up_s`.
         """
         self._give_up_s = give_up_s
         self.metric = metric
         self._name = name
-        self._request = request
+        self._head = head
+        self._node = node
         self._main = main
         self._folder = folder
         self._id = f"{os.getpid()}-{secrets.token_hex(6)}"
@@ -144,16 +160,16 @@ class Puller:
         `begin` lets a sweep that is held go on, and has one at work look for what was added to it.
         """
         while True:
-            answer = self._ask("pull", node="head", begin=begin)
+            pulled = self._ask(Pull(self._name, self._id, self._node, begin))
             begin = False
-            if (trial := answer.get("trial")) is not None:
-                self._hold(assignment := assignment_from_json(trial))
-                return Task(self, assignment)
-            if (over := answer.get("over")) is not None:
-                if over != SweepState.COMPLETE:
-                    _say(answer.get("sentence") or f"The sweep {self._name!r} is {over.lower()}.")
+            if pulled.trial is not None:
+                self._hold(pulled.trial)
+                return Task(self, pulled.trial)
+            if pulled.over is not None:
+                if pulled.over is not SweepState.COMPLETE:
+                    _say(pulled.sentence or f"The sweep {self._name!r} is {pulled.over.lower()}.")
                 return None
-            self._tell_once(answer.get("waits"))
+            self._tell_once(pulled.sentence)
             time.sleep(POLL_S)
 
     def push(self, ticket: int, outcome: Outcome) -> bool:
@@ -161,12 +177,12 @@ class Puller:
         with self._changed:
             points, self._points = self._points, []
         if points:
-            self._ask("pulse", ticket=ticket, points=points)
-        held = self._ask("push", ticket=ticket, outcome=outcome_to_json(outcome))["held"]
+            self._ask(Pulse(self._name, self._id, ticket, points))
+        counts = self._ask(Push(self._name, self._id, ticket, outcome))
         with self._changed:
             if self._ticket == ticket:
                 self._ticket = None
-        return bool(held)
+        return counts
 
     def reported(self, step: int, value: float) -> bool:
         """The trial that runs reports; whether it is to end."""
@@ -196,7 +212,7 @@ class Puller:
             ticket, self._ticket = self._ticket, None
         with contextlib.suppress(ClusterError):
             if ticket is not None:
-                self._request("put_down", sweep=self._name, puller=self._id, timeout_s=2.0)
+                self._head.ask(PutDown(self._name, self._id), timeout_s=2.0)
         if self._runtime is not None:
             self._runtime.close()
             self._runtime = None
@@ -226,21 +242,21 @@ class Puller:
             if ticket is None:
                 continue
             try:
-                answer = self._request("pulse", sweep=self._name, puller=self._id, ticket=ticket, points=points)
+                answer = self._head.ask(Pulse(self._name, self._id, ticket, points))
             except ClusterError:  # whoever pushes next says what is wrong
                 with self._changed:
                     if self._ticket == ticket:
                         self._points = [*points, *self._points][-MAX_POINTS:]
             else:
                 with self._changed:
-                    self._prune = self._ticket == ticket and (bool(answer["prune"]) or not answer["held"])
+                    self._prune = self._ticket == ticket and (answer.prune or not answer.held)
 
-    def _ask(self, op: str, **fields: Any) -> dict[str, Any]:
+    def _ask(self, request: Request[A]) -> A:
         """Ask the head, again while it does not answer."""
         deadline = time.monotonic() + self._give_up_s
         while True:
             try:
-                return self._request(op, sweep=self._name, puller=self._id, **fields)
+                return self._head.ask(request)
             except ClusterError as error:
                 if time.monotonic() >= deadline:
                     raise

@@ -1,30 +1,28 @@
-"""Sweeps as a person declares, runs and reads them.
+"""Sweeps as a person declares, runs and reads them: clients of the head, whose engine alone writes the database.
 
-`declare` checks everything before anything is reached, and freezes MAIN and the spec in the database; `start` asks the
-head's engine to run it; the results are read from the database, while it runs and ever after.
+`declare` checks whatever needs no database before anything is reached. What a sweep found is asked of the head; only
+where none runs is it read from the database's own file.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from raycolab.cluster import Head, attach
-from raycolab.errors import ClusterError, Detached, NoHeadError, SweepChangedError, UnknownSweepError, UsageError
+from raycolab.cluster import Way
+from raycolab.errors import ClusterError, Detached, NoHeadError, UnknownSweepError, UsageError
 from raycolab.main.notebook import MainNotebook
+from raycolab.node import api
 from raycolab.node.data_dir import DataDir
 from raycolab.node.versions import versions
-from raycolab.search import enumerate_trials
-from raycolab.spec.change import compare, refuse_contradictions
 from raycolab.spec.keys import keys_help
 from raycolab.spec.spec import SweepSpec, check_fits
 from raycolab.text import tally_text
-from raycolab.trials import AT_REST, SweepRow, SweepState, TrialState
+from raycolab.trials import AT_REST, SweepState
 
 if TYPE_CHECKING:  # pandas and SQLAlchemy take a second to import
     from raycolab.pull import Puller, Task
@@ -36,6 +34,15 @@ __all__ = ["Sweep", "declare", "declare_spec", "find"]
 Show = Callable[[Mapping[str, Any], list[Mapping[str, Any]]], None]
 """What is shown of a running sweep: its object of `status --json`, and the nodes' ones."""
 
+T = TypeVar("T")
+
+
+class Ask(Protocol):
+    """Answers a question that changes nothing: the head, or a store where no head runs."""
+
+    def __call__(self, request: api.Request[T], /) -> T: ...
+
+
 POLL_S = 0.5
 _PULLERS: dict[tuple[str, int, str | None], Puller] = {}  # of this process, by data directory, sweep and its code
 
@@ -43,10 +50,9 @@ _PULLERS: dict[tuple[str, int, str | None], Puller] = {}  # of this process, by 
 class Sweep:
     """One declared sweep; make it with `declare`, or `find` for one that exists."""
 
-    def __init__(self, name: str, data_dir: DataDir, store_url: str) -> None:
+    def __init__(self, name: str, data_dir: DataDir) -> None:
         self.name = name
-        self._data_dir = data_dir
-        self._store_url = store_url
+        self._way = Way.of(data_dir)
         self._began = time.time()  # when it was started from here
         self._puller: Puller | None = None
         self._task: Task | None = None  # that `not_done` waited for
@@ -57,7 +63,7 @@ class Sweep:
         `expect_slots` holds the first trials back until so many slots have loaded MAIN, or a minute has passed.
         """
         self._began = time.time()
-        self._head().request("start", sweep=self.name, expect_slots=expect_slots)
+        self._ask(api.Start(self.name, expect_slots))
         return self
 
     def run(self, *, progress: Show | None = None) -> Results:
@@ -66,7 +72,7 @@ class Sweep:
         results = self.wait(progress=progress)
         if progress is None:
             with contextlib.suppress(ClusterError):  # the head may have been told to end in the meantime
-                print(self.worth(nodes=len(self._head().nodes())))  # noqa: T201 - for the cell's reader
+                print(self.worth(nodes=len(self._ask(api.Status())["nodes"])))  # noqa: T201 - for the cell's reader
         return results
 
     def wait(self, *, progress: Show | None = None) -> Results:
@@ -104,8 +110,7 @@ class Sweep:
         lines = [worth_line(rows, nodes=nodes, head_slots=head_slots, wall_s=wall_s)] if rows else []
         best = results.best_trial
         if best is not None:
-            with self._store() as store:
-                main = MainNotebook.from_json(store.existing_sweep(self.name).main or "")
+            main = MainNotebook.from_json(self._found(with_main=True).row.main or "")
             lines.append("To run the best configuration again, below the cells of MAIN:")
             lines.append(compute_line(main.signature().arguments(best.model, best.dataset, best.config or {})))
         return "\n".join(lines)
@@ -137,97 +142,88 @@ class Sweep:
         """The one of this process, which may hold a task that it was given before."""
         from raycolab.pull import Puller
 
-        with self._store() as store:
-            row = store.existing_sweep(self.name)
-        key = (str(self._data_dir.path), row.id, row.code_fingerprint)
+        row = self._found(with_main=True).row
+        data_dir = self._way.data_dir.path
+        key = (str(data_dir), row.id, row.code_fingerprint)
         if key not in _PULLERS:
-
-            def request(op: str, **fields: Any) -> dict[str, Any]:
-                return self._head().request(op, **fields)
-
+            node = self._way.look().node
             metric = SweepSpec.from_json(row.spec).metric
-            _PULLERS[key] = Puller(self.name, request, row.main or "", metric, self._data_dir.path / "pull")
+            _PULLERS[key] = Puller(self.name, self._way.client, node, row.main or "", metric, data_dir / "pull")
         return _PULLERS[key]
 
     @property
     def state(self) -> SweepState:
         """Where it stands, by the database."""
-        with self._store() as store:
-            return store.existing_sweep(self.name).state
+        return self._found().row.state
 
     @property
     def results(self) -> Results:
         """What it found so far."""
+        return self._read(self._results)
+
+    def _results(self, ask: Ask) -> Results:
         from raycolab.results.table import Results
 
-        with self._store() as store:
-            row = store.existing_sweep(self.name)
-            spec = SweepSpec.from_json(row.spec)
-            return Results(
-                spec.metric,
-                store.trials(row.id),
-                store.attempts(row.id),
-                models=tuple(spec.models),
-                datasets=spec.datasets,
-                name=self.name,
-                reports=store.reports(row.id),
-                declared=row,
-            )
+        row = ask(api.Find(self.name, with_main=True)).row
+        spec = SweepSpec.from_json(row.spec)
+        reports: dict[int, dict[int, float]] = {}
+        for report in _rows(ask, row.id, "reports"):
+            reports.setdefault(report.trial, {})[report.step] = report.value
+        return Results(
+            spec.metric,
+            _rows(ask, row.id, "trials"),
+            _rows(ask, row.id, "attempts"),
+            models=tuple(spec.models),
+            datasets=spec.datasets,
+            name=self.name,
+            reports=reports,
+            declared=row,
+        )
 
     @property
     def database(self) -> str:
-        """Where the rows are: a file's absolute path, or a URL without its password."""
-        with self._store() as store:
-            return store.location
+        """Where the rows are: a file's absolute path on the head's machine, or a URL without its password."""
+        return self._found().database
 
     def pause(self) -> None:
         """No new trials; running ones go on."""
-        self._head().request("pause", sweep=self.name)
+        self._ask(api.Pause(self.name))
 
     def resume(self) -> None:
         """Go on after a pause, or with the trials of held models."""
-        self._head().request("resume", sweep=self.name)
+        self._ask(api.Resume(self.name))
 
     def stop(self) -> None:
         """No new trials; running ones finish, and that is the end."""
-        self._head().request("stop", sweep=self.name)
+        self._ask(api.Stop(self.name))
 
     def cancel(self) -> None:
         """End the running trials too, now."""
-        self._head().request("cancel", sweep=self.name)
+        self._ask(api.Cancel(self.name))
 
     def retry(self, which: str | None = None) -> None:
         """Queue FAILED ("failed"), LOST ("lost") or both kinds of trials again."""
         if which not in (None, "failed", "lost"):
             raise UsageError(f"retry takes 'failed' or 'lost', not {which!r}: leave it out for both.")
-        self._head().request("retry", sweep=self.name, which=which)
+        self._ask(api.Retry(self.name, which))  # type: ignore[arg-type]  # one of these
 
     def delete(self) -> None:
         """Delete it with all its trials from the database; UsageError while a head is at work on it."""
-        with contextlib.suppress(NoHeadError):
-            at_work = {SweepState.RUNNING, SweepState.QUEUED, SweepState.PAUSED}
-            if any(seen["name"] == self.name and seen["state"] in at_work for seen in self._head().status()["sweeps"]):
-                raise UsageError(
-                    f"The sweep {self.name!r} is not at rest: run `raycolab cancel {shlex.quote(self.name)}` first."
-                )
-        with self._store() as store:
-            store.delete_sweep(self.name)
+        try:
+            self._ask(api.Delete(self.name))
+        except NoHeadError:
+            with self._store() as store:
+                store.delete_sweep(self.name)
 
     def logs(self, number: int) -> str:
         """The last lines that trial `number` printed."""
-        with self._store() as store:
-            rows = store.trials(store.existing_sweep(self.name).id)
-        for row in rows:
-            if row.number == number:
-                return row.output or ""
-        raise UsageError(f"The sweep {self.name!r} has no trial {number}: give a number from 0 to {len(rows) - 1}.")
+        return self._read(lambda ask: ask(api.ReadOutput(self.name, number)))
 
     def __repr__(self) -> str:
-        with self._store() as store:
-            row = store.existing_sweep(self.name)
-            counts = {state.value.lower(): count for state, count in store.counts(row.id).items()}
+        found = self._found()
+        counts = {state.value.lower(): count for state, count in found.counts.items()}
         tally = tally_text({**counts, "total": sum(counts.values())})
-        return f"<sweep {self.name!r}: {row.state.value}  {tally}>"
+        return f"<sweep {self.name!r}: {found.row.state.value}  {tally}>"
 
     def _repr_html_(self) -> str:
         """The panel, as it stands at the head, or by the database where no head has it."""
@@ -236,23 +232,59 @@ class Sweep:
 
         with contextlib.suppress(ClusterError):
             return sweep_panel(*self._look())
-        with self._store() as store:
-            return sweep_panel(news_of(store, store.existing_sweep(self.name), None).to_json())
+
+        def panel(ask: Ask) -> str:
+            row = ask(api.Find(self.name)).row
+            news = news_of(row, _rows(ask, row.id, "trials"), _rows(ask, row.id, "attempts"), None)
+            return sweep_panel(news.to_json())
+
+        return self._read(panel)
 
     def _look(self) -> tuple[Mapping[str, Any], list[Mapping[str, Any]]]:
-        status = self._head().status()
+        status = self._ask(api.Status())
         mine = [sweep for sweep in status["sweeps"] if sweep["name"] == self.name]
         if not mine:
             raise ClusterError(f"The head does not run the sweep {self.name!r}: start it again.")
         return mine[0], status["nodes"]
 
-    def _head(self) -> Head:
-        return attach(self._data_dir.path)
+    def _found(self, *, with_main: bool = False) -> api.FoundSweep:
+        return self._read(lambda ask: ask(api.Find(self.name, with_main)))
+
+    def _ask(self, request: api.Request[T]) -> T:
+        return self._way.client.ask(request)
+
+    def _read(self, read: Callable[[Ask], T]) -> T:
+        """Read rows by asking the head, or the database's own file where no head runs."""
+        try:
+            return read(self._way.client.ask)
+        except NoHeadError:
+            from raycolab.engine.stored_sweeps import answer
+
+            with self._store() as store:
+                return read(partial(answer, store))
 
     def _store(self) -> Store:
-        from raycolab.store import open_store
+        """The database where no head runs; UnknownSweepError when there never was one."""
+        from raycolab.store import open_store, sqlite_url
 
-        return open_store(self._store_url)
+        data_dir = self._way.data_dir
+        if not data_dir.database_path.exists():
+            raise UnknownSweepError(
+                f"No sweep is named {self.name!r}: nothing was ever submitted with the data directory {data_dir.path}."
+                " Give the --data-dir that it was submitted with."
+            )
+        return open_store(sqlite_url(data_dir.database_path))
+
+
+def _rows(ask: Ask, sweep_id: int, table: api.Table) -> list[Any]:
+    """All rows of a sweep's table, page by page."""
+    rows: list[Any] = []
+    more = True
+    while more:
+        page = ask(api.ReadRows(sweep_id, table, after=api.keys_of(table, rows[-1]) if rows else None))
+        rows += api.rows_of(table, page)
+        more = page.more
+    return rows
 
 
 def declare(
@@ -266,8 +298,8 @@ def declare(
     """Create the sweep of this name, or get the one there is and extend it by what is new.
 
     `main` is the path of a notebook or a notebook object; without one an existing sweep keeps its own. Raises
-    MainError, SpaceError, SweepChangedError and other UsageErrors before anything is reached. The other arguments are
-    the keys of a sweep file:
+    MainError, SpaceError and other UsageErrors before anything is reached, NoHeadError, and SweepChangedError for what
+    contradicts the sweep there is. The other arguments are the keys of a sweep file:
 
     """
     spec = SweepSpec.from_arguments(name, **arguments)
@@ -283,101 +315,22 @@ def declare_spec(
     main: Any = None,
     data_dir: str | os.PathLike[str] | None = None,
     announce: Callable[[str], None] = print,
-    to_run: bool = False,
 ) -> Sweep:
-    """`declare` for a spec that exists already, as a sweep file gives one.
-
-    With `to_run` it must be possible to start the sweep: NoHeadError comes after what is wrong with the declaration,
-    and before anything is written.
-    """
-    name = spec.name
+    """`declare` for a spec that exists already, as a sweep file gives one."""
     notebook = None if main is None else MainNotebook.load(main)
     if notebook is not None:
         check_fits(spec, notebook.signature(), main=notebook.name)
     chosen = DataDir.chosen(data_dir, os.environ)
-    sweep = find(name, data_dir=chosen.path, must_exist=False)
-    with sweep._store() as store:
-        row = store.sweep(name)
-        if row is not None:
-            write = _extension(store, row, spec, notebook, announce)
-        elif notebook is None:
-            raise UsageError(f"The sweep {name!r} is new, so it needs `main`: the path of the notebook with `compute`.")
-        else:
-            write = partial(_create, store, spec, notebook)
-        if to_run:
-            attach(chosen.path)
-        write()
+    code = None if notebook is None else notebook.to_json()
+    for line in Way.of(chosen).client.ask(api.Declare(spec.to_json(), code, versions())):
+        announce(line)
+    return Sweep(spec.name, chosen)
+
+
+def find(name: str, *, data_dir: str | os.PathLike[str] | None = None) -> Sweep:
+    """The sweep of this name, by the head, or by the database where none runs; UnknownSweepError when there is none."""
+    if not name.isprintable():
+        raise UnknownSweepError(f"No sweep is named {name!r}: a sweep's name is one printable line.")
+    sweep = Sweep(name, DataDir.chosen(data_dir, os.environ))
+    _ = sweep.state
     return sweep
-
-
-def find(name: str, *, data_dir: str | os.PathLike[str] | None = None, must_exist: bool = True) -> Sweep:
-    """The sweep of this name in the database of the data directory; UnknownSweepError when there is none."""
-    from raycolab.store import sqlite_url
-
-    chosen = DataDir.chosen(data_dir, os.environ)
-    record = chosen.read_head()
-    sweep = Sweep(name, chosen, record.store if record is not None else sqlite_url(chosen.database_path))
-    if must_exist:
-        if not name.isprintable():
-            raise UnknownSweepError(f"No sweep is named {name!r}: a sweep's name is one printable line.")
-        if record is None and not chosen.database_path.exists():
-            raise UnknownSweepError(
-                f"No sweep is named {name!r}: nothing was ever submitted with the data directory {chosen.path}. Give"
-                " the --data-dir that it was submitted with."
-            )
-        _ = sweep.state
-    return sweep
-
-
-def _create(store: Store, spec: SweepSpec, notebook: MainNotebook) -> None:
-    """Write a sweep that is new."""
-    store.create_sweep(
-        spec.name,
-        spec.to_json(),
-        notebook.to_json(),
-        spec.fingerprint(),
-        notebook.code_fingerprint(),
-        versions(),
-        enumerate_trials(spec),
-        time.time(),
-    )
-
-
-def _extension(
-    store: Store, row: SweepRow, spec: SweepSpec, notebook: MainNotebook | None, announce: Callable[[str], None]
-) -> Callable[[], None]:
-    """What makes an existing sweep mean what was declared now, as far as that only adds; raises where it does not."""
-    change = compare(SweepSpec.from_json(row.spec), spec)
-    refuse_contradictions(row.name, change)
-    trials = store.trials(row.id)
-    code_changed = notebook is not None and notebook.code_fingerprint() != row.code_fingerprint
-    if code_changed and any(trial.state is TrialState.COMPLETE for trial in trials):
-        raise SweepChangedError(
-            f"The sweep {row.name!r} exists and the code of MAIN has changed since its finished trials ran: declare it "
-            f"under another name, or `raycolab delete {shlex.quote(row.name)}` first."
-        )
-    if code_changed and row.state in (SweepState.RUNNING, SweepState.PAUSED):
-        name = shlex.quote(row.name)
-        raise SweepChangedError(
-            f"The sweep {row.name!r} is at work with the code that MAIN had before: declare it under another name, or "
-            f"`raycolab cancel {name}` and `raycolab delete {name}` first."
-        )
-    if notebook is None:
-        check_fits(spec, MainNotebook.from_json(row.main or "").signature())
-
-    def write() -> None:
-        for line in change.extends:
-            announce(f"{row.name}: {line}")
-        added = enumerate_trials(spec, trials)
-        if added:
-            store.write(row.id, added)
-        if added or code_changed or not change.nothing:
-            store.update_sweep(
-                row.id,
-                spec=spec.to_json(),
-                spec_fingerprint=spec.fingerprint(),
-                main=notebook.to_json() if notebook is not None else row.main,
-                code_fingerprint=notebook.code_fingerprint() if notebook is not None else row.code_fingerprint,
-            )
-
-    return write

@@ -88,7 +88,7 @@ def head(
 @click.command()
 @click.argument("address", required=False)
 @click.option("--name", metavar="NAME", help="What this node is called (default: joiner-1, joiner-2, ...).")
-@click.option("--num-cpus", metavar="N", type=click.IntRange(1, 256), help="CPUs for trials (default: all).")
+@click.option("--num-cpus", metavar="N", type=click.IntRange(0, 256), help="CPUs for trials (default: all).")
 @click.option("--num-gpus", metavar="N", type=click.IntRange(0, 64), help="GPUs for trials (default: all).")
 @click.option(
     "--give-up",
@@ -132,7 +132,7 @@ def join(
     check_name(name)
     if math.isnan(give_up):
         raise UsageError("--give-up nan: give a number of seconds; inf is for ever.")
-    cpus, gpus = check_capacity(num_cpus, num_gpus)
+    cpus, gpus = check_capacity(num_cpus, num_gpus, fewest=0)
     options = {"name": name, "num_cpus": cpus, "num_gpus": gpus, "give_up_s": give_up}
     _become_supervisor("joiner", str(DataDir.chosen(data_dir, os.environ).path), options, as_json)
 

@@ -54,7 +54,7 @@ def submit(
             raise UsageError(f"--output {output}: give a file that ends in .csv, .parquet or .json.")
         check_writable(typed_path(output, "--output"), "--output")
     file = load_sweep_file(sweep_file, list(overrides))
-    sweep = declare_spec(file.spec, main=file.main_path, data_dir=data_dir, announce=say, to_run=True)
+    sweep = declare_spec(file.spec, main=file.main_path, data_dir=data_dir, announce=say)
     sweep.start()
     if no_wait:
         if as_json:

@@ -1,24 +1,38 @@
 """The engine: the scheduler's driver, one detached Ray actor on the head node.
 
-    actor        the actor: the slots' calls, the queue of sweeps, what people ask
-    sweep_run    one sweep at work: carries out the scheduler's commands
-    slot_line    the engine's end of the line to one slot
-    fleet        which slots to start on which node, and when again
-    cluster_view which nodes Ray has, and what the end of a slot task means
-    commit       the one thread that writes to the store, in groups
-    control      the line to the head's supervisor
-    progress     what is told of a sweep
-    slot         the slot task: MAIN loaded, trials pulled and run
-    slot_desk    the slot's two threads and what passes between them
-    slot_words   what slot and engine say to each other
-    mailbox      their messages, each delivered once and in order
-
-`python -m raycolab.engine` starts the actor on a running Ray.
+`python -m raycolab.engine` starts the actor on a running Ray. Here is what the head and the actor must agree on.
 """
 
 from __future__ import annotations
 
-__all__ = ["ENGINE_NAME", "ENGINE_NAMESPACE"]
+from pathlib import Path
+
+__all__ = ["ENGINE_NAME", "ENGINE_NAMESPACE", "Starts"]
 
 ENGINE_NAME = "raycolab-engine"
 ENGINE_NAMESPACE = "raycolab"
+
+_MOST_RESTARTS = 3
+_WITHIN_S = 600.0
+
+
+class Starts:
+    """When the engine of this run directory was started, in a file that outlives it: it may not end for ever anew."""
+
+    def __init__(self, run_dir: str | Path) -> None:
+        self._file = Path(run_dir) / "engine.starts"
+
+    def note(self, now: float) -> bool:
+        """The engine starts; whether it must not, since it was restarted three times within ten minutes."""
+        self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with self._file.open("a") as file:
+            file.write(f"{now}\n")
+        return self.are_too_many(now)
+
+    def are_too_many(self, now: float) -> bool:
+        """Whether the engine ended too often of late to be started again."""
+        try:
+            times = [float(line) for line in self._file.read_text().splitlines()]
+        except OSError:
+            return False
+        return sum(now - _WITHIN_S <= time <= now for time in times) > 1 + _MOST_RESTARTS

@@ -1,7 +1,8 @@
 """The engine's actor: takes the slots' calls, runs the sweeps one at a time in order of start, does what people ask.
 
 It holds nothing that is not in the store: killed and started again, it takes up what was at work or waiting. Everything
-runs on the actor's event loop, but for the store's thread and short calls to Ray in threads of the pool.
+runs on the actor's event loop, but for the store's thread, and for reading and short calls to Ray in threads of the
+pool. Whatever goes wrong with one sweep, and is not the store's or the cluster's, holds that sweep alone.
 """
 
 from __future__ import annotations
@@ -9,29 +10,31 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shlex
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import ray
 
-from raycolab.engine import stored_sweeps
+from raycolab.engine import Starts, stored_sweeps
 from raycolab.engine.cluster_view import live_nodes
 from raycolab.engine.commit import Committer
-from raycolab.engine.control import ControlLine, Message
 from raycolab.engine.mailbox import Batch
-from raycolab.engine.pull import assignment_to_json, outcome_from_json
+from raycolab.engine.messages import Finished
 from raycolab.engine.slot_words import Call, End, Reply
 from raycolab.engine.sweep_queue import Turn, Turns
 from raycolab.engine.sweep_run import SweepRun
-from raycolab.errors import ClusterError, RaycolabError, UsageError
+from raycolab.errors import ClusterError, RaycolabError, UnknownSweepError, UsageError
+from raycolab.node import api
+from raycolab.node.rpc import OTHER_VERSION, Channel, SupervisorLine
 from raycolab.spec.spec import Method, SweepSpec
 from raycolab.store import Store, open_store
 from raycolab.summary import SweepStatus, sweeps_json
-from raycolab.trials import AT_REST, SweepRow, SweepState, TrialRow
+from raycolab.trials import AT_REST, SweepRow, SweepState, TrialRow, TrialState
 
 if TYPE_CHECKING:
     from raycolab.search.studies import Studies
@@ -44,23 +47,31 @@ _LOOK_AT_NODES_S = 1.0
 _TELL_S = 0.5
 # A sweep in these states goes on only when a person says so.
 _UNTIL_ASKED = (AT_REST | {SweepState.PAUSED}) - {SweepState.COMPLETE}
-_STALE_S = 60.0  # another head may take a sweep over whose head was silent for so long
+_AT_WORK = frozenset({SweepState.RUNNING, SweepState.QUEUED, SweepState.PAUSED})
+_STALE_S = 60.0  # another head may take a sweep over whose head has been silent for this long
 
 T = TypeVar("T")
+R = TypeVar("R")
+
+Order = api.Start | api.Pause | api.Resume | api.Stop | api.Cancel | api.Retry | api.Delete
 
 
 class Engine:
     """One per cluster; see the module's text."""
 
     def __init__(self, store_url: str, control: str, lock_dir: str, owner: str) -> None:
-        """Open the store and begin; runs on the actor's event loop."""
+        """Open the store and begin; runs on the actor's event loop. RuntimeError when it was started too often."""
+        _log_to(Path(lock_dir) / "engine.log")
+        if Starts(lock_dir).note(time.time()):
+            raise RuntimeError("the engine ends again and again")  # Ray starts no actor again that cannot be made
         self._lock_dir = lock_dir
         self._owner = owner
         self._claimed: set[int] = set()  # sweeps that no other head may run now
         self._self = ray.get_runtime_context().current_actor
         self._loop = asyncio.get_running_loop()
-        self._committer = Committer(open_store(store_url), self._outage_in_thread)
-        self._control = ControlLine(control, self._obey)
+        self._store = open_store(store_url)
+        self._committer = Committer(self._store, self._outage_in_thread)
+        self._line = SupervisorLine(control, self._answer, self._hear)
         # Held while a sweep is taken up or laid down, and while an order is carried out.
         self._changing = asyncio.Lock()
         self._turns = Turns()
@@ -74,7 +85,7 @@ class Engine:
         self._outage: str | None = None
         self._tasks = [
             self._loop.create_task(self._watched(work()))
-            for work in (self._control.run, self._work_off, self._look_at_nodes, self._tell, self._renew_claims)
+            for work in (self._line.run, self._work_off, self._look_at_nodes, self._tell, self._renew_claims)
         ]
 
     async def ping(self) -> str:
@@ -91,28 +102,30 @@ class Engine:
 
     # ----- its tasks -----
 
-    async def _watched(self, work: Any) -> None:
+    async def _watched(self, work: Coroutine[Any, Any, None]) -> None:
         """Run one of the engine's tasks; what ends it unexpectedly is in the log and ends the actor."""
         try:
             await work
         except Exception:
-            # A bug of ours: Ray starts the actor again, which takes up everything from the store.
+            # A bug of ours that belongs to no sweep: Ray starts the actor again, which takes up all from the store.
             _log.exception("the engine failed")
             os._exit(1)
 
     async def _work_off(self) -> None:
         """Run the sweeps, one at a time."""
         async with self._changing:
-            for name in await self._stored(stored_sweeps.queued_sweeps):
-                sweep = await self._stored(partial(Store.existing_sweep, name=name))
+            for sweep in await self._stored(stored_sweeps.queued_sweeps):
                 await self._rest(sweep, sweep.state, None)
-                self._turns.add(name, Turn(goes_on=sweep.state is SweepState.RUNNING))
+                self._turns.add(sweep.name, Turn(goes_on=sweep.state is SweepState.RUNNING))
         self._taken_over.set()
         while True:
             await self._turns.wait()
             run = await self._take_up()
             if run is not None:
-                await run.run()
+                try:
+                    await run.run()
+                except Exception as error:
+                    run.give_up(self._as_its_own(run.sweep.name, error))
                 async with self._changing:
                     await self._lay_down_if_over()
 
@@ -125,46 +138,82 @@ class Engine:
             name, turn = first
             try:
                 sweep = await self._stored(lambda store: store.existing_sweep(name))
+            except UnknownSweepError:  # it was deleted in the meantime
+                self._resting.pop(name, None)
+                return None
+            nodes = await asyncio.to_thread(live_nodes)
+            try:
                 await self._claim(sweep)
-                rows = await self._stored(lambda store: store.trials(sweep.id))
-                attempts = await self._stored(lambda store: store.attempts(sweep.id))
-                studies = await self._studies(sweep, rows)
+                run = await self._made_run(sweep, turn)
+                run.see_nodes(nodes)
                 # A sweep that is pulled is not at work for the store: a new engine waits for its pullers.
                 state = SweepState.DECLARED if turn.pulled else SweepState.RUNNING
                 await self._stored(lambda store: store.update_sweep(sweep.id, state=state))
-            except RaycolabError as error:
+            except ClusterError as error:  # another head runs it: its state is that head's to say
                 _log.warning("sweep %s cannot run: %s", name, error)
-                self._resting.pop(name, None)
+                self._resting[name] = await self._news_of(replace(sweep, state=SweepState.HELD), str(error))
+                return None
+            except Exception as error:
+                await self._hold(sweep, self._as_its_own(name, error))
                 return None
             self._resting.pop(name, None)
-            self._current = SweepRun(
-                *(self._self, self._committer, sweep, rows, attempts, studies, turn), lock_dir=self._lock_dir
-            )
-            self._current.see_nodes(await asyncio.to_thread(live_nodes))
+            self._current = run
             _log.info("sweep %s runs", name)
-            return self._current
+            return run
+
+    async def _made_run(self, sweep: SweepRow, turn: Turn) -> SweepRun:
+        rows = await self._stored(lambda store: store.trials(sweep.id))
+        attempts = await self._stored(lambda store: store.attempts(sweep.id))
+        studies = await self._studies(sweep, rows)
+        return SweepRun(*(self._self, self._committer, sweep, rows, attempts, studies, turn), lock_dir=self._lock_dir)
 
     async def _lay_down_if_over(self) -> None:
         """When the current sweep is over: write its state and let its slots end."""
         run = self._current
         if run is None or run.finished is None:
             return
-        over = run.finished
+        over: Finished = run.finished
         try:
             await self._stored(lambda store: store.update_sweep(run.sweep.id, state=over.state))
         except RaycolabError as error:
             _log.warning("sweep %s is over, its state is not stored: %s", run.sweep.name, error)
         await self._release(run.sweep)
         # Only now is it told: who hears that a sweep is over finds it so in the store, and may delete it.
-        news = run.news(None)
+        try:
+            news = run.news(None)
+            news.to_json()
+        except Exception:
+            news = await self._news_of(run.sweep, None)
         sentence = over.sentence or news.sentence  # without one of its own: which nodes did not take part, and why
         told = msgspec.structs.replace(news, state=over.state, eta_s=None, sentence=sentence)
         self._resting[run.sweep.name] = told
         self._current = None
         self._ending.add(run)
         _log.info("sweep %s: %s", run.sweep.name, over.state)
-        ending = self._loop.create_task(self._watched(run.end_slots()))
+        ending = self._loop.create_task(self._end_slots(run))
         ending.add_done_callback(lambda _: self._ending.discard(run))
+
+    async def _end_slots(self, run: SweepRun) -> None:
+        try:
+            await run.end_slots()
+        except Exception:
+            _log.exception("the slots of sweep %s did not end", run.sweep.name)
+
+    async def _hold(self, sweep: SweepRow, error: RaycolabError) -> None:
+        """What went wrong is this sweep's alone: it waits for a person, and the others go on."""
+        await self._stored(lambda store: store.update_sweep(sweep.id, state=SweepState.HELD))
+        await self._release(sweep)
+        self._resting[sweep.name] = await self._news_of(replace(sweep, state=SweepState.HELD), str(error))
+
+    def _as_its_own(self, name: str, error: Exception) -> RaycolabError:
+        """The error that a sweep is held with; its traceback is in the log."""
+        _log.error("sweep %s is held", name, exc_info=error)
+        if isinstance(error, RaycolabError):
+            return error
+        what = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".: ")
+        return RaycolabError(
+            f"{what} (its traceback is in {self._lock_dir}/engine.log): mend that and resume the sweep, or delete it"
+        )
 
     async def _studies(self, sweep: SweepRow, rows: Sequence[TrialRow]) -> Studies | None:
         """What proposes and prunes, as it stands after these rows; None for a sweep that does neither."""
@@ -211,70 +260,115 @@ class Engine:
 
     async def _tell(self) -> None:
         """Tell the supervisor what changed, twice a second at most."""
-        told: Message = {}
+        told: api.Progress | None = None
         await self._taken_over.wait()
         while True:
-            news = self._news()
+            news = self._progress()
             if news != told:
-                self._control.tell(news)
+                self._line.tell(news)
                 told = news
             await asyncio.sleep(_TELL_S)
 
-    def _news(self) -> Message:
-        sweeps = [*self._resting.values()]
-        trials: dict[str, str] = {}
-        if self._current is not None:
-            sweeps.append(self._current.news(self._outage))
-            trials = self._current.trials()
-        return {"progress": {"sweeps": sweeps_json(sweeps), "trials": trials}}
+    def _progress(self) -> api.Progress:
+        """Where every sweep stands; one at work of which that cannot be said is held."""
+        resting = list(self._resting.values())
+        if (run := self._current) is not None:
+            try:
+                return api.Progress(sweeps_json([*resting, run.news(self._outage)]), run.trials())
+            except Exception as error:
+                run.give_up(self._as_its_own(run.sweep.name, error))
+        return api.Progress(sweeps_json(resting), {})
 
-    # ----- what people ask -----
-
-    async def _obey(self, message: Message) -> Message | None:
-        """Carry out one line of the supervisor; None for one that wants no answer."""
-        if message.get("op") == "node_lost":
-            if self._current is not None:
-                self._current.lose_node(str(message.get("node")))
-            return None
-        number = message.get("id")
+    async def _news_of(self, sweep: SweepRow, sentence: str | None) -> SweepStatus:
+        """Where a resting sweep stands, as far as that can be said."""
         try:
-            if message.get("op") in ("pull", "push", "pulse", "put_down"):
-                return {"id": number, "ok": True, **await self._hear_puller(message)}
-            async with self._changing:
-                await self._order(str(message.get("op")), str(message.get("sweep")), message)
-        except RaycolabError as error:
-            return {"id": number, "ok": False, "error": str(error), "kind": type(error).__name__}
-        self._control.tell(self._news())  # before the answer, so that who asked sees what it changed
-        return {"id": number, "ok": True}
+            news = await self._stored(lambda store: stored_sweeps.stored_news(store, sweep, sentence))
+            news.to_json()
+        except Exception:
+            _log.exception("sweep %s cannot be shown", sweep.name)
+            return await self._stored(lambda store: stored_sweeps.plain_news(store, sweep, sentence))
+        return news
 
-    async def _order(self, op: str, name: str, message: Message) -> None:
+    # ----- what is asked -----
+
+    def _hear(self, body: bytes, channel: Channel) -> None:
+        lost: api.NodeLost = api.decode(body, api.NodeLost)
+        if self._current is not None:
+            self._current.lose_node(lost.node)
+
+    async def _answer(self, body: bytes, channel: Channel) -> bytes:
+        """Answer a request of a client of the head."""
+        try:
+            request: api.EngineRequest = api.decode(body, api.EngineRequest)
+        except msgspec.DecodeError as error:
+            _log.warning("a request cannot be read: %s", error)
+            raise UsageError(OTHER_VERSION) from error
+        return api.encode(await self._carry_out(request))
+
+    async def _carry_out(self, request: api.EngineRequest) -> object:
+        match request:
+            case api.Find() | api.ReadRows() | api.ReadOutput() | api.ListSweeps():
+                return await self._read(stored_sweeps.answer, request)
+            case api.Pull():
+                return await self._pull(request)
+            case api.Push() | api.Pulse() | api.PutDown():
+                return self._hear_puller(request)
+            case api.Declare():
+                return await self._declare(request)
+        async with self._changing:
+            await self._order(request)
+        self._line.tell(self._progress())  # before the answer, so that who asked sees what it changed
+        return None
+
+    async def _declare(self, request: api.Declare) -> list[str]:
+        async with self._changing:
+            lines, write = await self._read(stored_sweeps.declaration, request)
+            await self._stored(write)
+        return lines
+
+    async def _order(self, request: Order) -> None:
         await self._lay_down_if_over()  # a sweep that is over takes no orders any more
+        name = request.sweep
         sweep = await self._stored(lambda store: store.existing_sweep(name))
         run = self._current if self._current is not None and self._current.sweep.name == name else None
+        if isinstance(request, api.Delete):
+            await self._delete(sweep, run)
+            return
         await self._claim(sweep)
         try:
-            await self._carry_out(op, sweep, run, message)
+            await self._change(request, sweep, run)
+        except RaycolabError:
+            raise
+        except Exception as error:
+            own = self._as_its_own(name, error)
+            await self._hold(sweep, own) if run is None else run.give_up(own)
+            raise own from error
         finally:
             if run is None and name not in self._turns:
                 await self._release(sweep)
 
-    async def _carry_out(self, op: str, sweep: SweepRow, run: SweepRun | None, message: Message) -> None:
-        match op:
-            case "start":
-                await (self._start(sweep, message.get("expect_slots")) if run is None else self._go_on(run))
-            case "resume":
+    async def _change(self, request: Order, sweep: SweepRow, run: SweepRun | None) -> None:
+        match request:
+            case api.Start(expect_slots=expect_slots):
+                await (self._start(sweep, expect_slots) if run is None else self._go_on(run))
+            case api.Resume():
                 await (self._start(sweep, None) if run is None else self._go_on(run))
-            case "pause":
+            case api.Pause():
                 await self._pause(sweep, run)
-            case "stop" | "cancel":
-                await self._end(sweep, run, SweepState.STOPPED if op == "stop" else SweepState.CANCELLED)
-            case "retry":
-                await self._retry(sweep, run, message.get("which"))
-            case _:
-                raise UsageError(
-                    f"the head knows no order {op!r}, so it is of another version of raycolab: end it with `raycolab"
-                    " down`, and start it again."
-                )
+            case api.Stop():
+                await self._end(sweep, run, SweepState.STOPPED)
+            case api.Cancel():
+                await self._end(sweep, run, SweepState.CANCELLED)
+            case api.Retry(which=which):
+                await self._retry(sweep, run, stored_sweeps.RETRIED[which])
+
+    async def _delete(self, sweep: SweepRow, run: SweepRun | None) -> None:
+        if run is not None or sweep.name in self._turns or sweep.state in _AT_WORK:
+            raise UsageError(
+                f"The sweep {sweep.name!r} is not at rest: run `raycolab cancel {shlex.quote(sweep.name)}` first."
+            )
+        await self._stored(lambda store: store.delete_sweep(sweep.name))
+        self._resting.pop(sweep.name, None)
 
     async def _start(self, sweep: SweepRow, expect_slots: int | None) -> None:
         """Put the sweep in the queue, unless it has nothing to do."""
@@ -320,8 +414,7 @@ class Engine:
             await self._stored(lambda store: stored_sweeps.cancel_rows(store, sweep, state, time.time()))
             await self._rest(sweep, state, None)
 
-    async def _retry(self, sweep: SweepRow, run: SweepRun | None, which: object) -> None:
-        states = stored_sweeps.retried_states(which)
+    async def _retry(self, sweep: SweepRow, run: SweepRun | None, states: Collection[TrialState]) -> None:
         if run is not None:
             run.retry(states)
         elif await self._stored(lambda store: stored_sweeps.retry_rows(store, sweep, states)):
@@ -329,44 +422,41 @@ class Engine:
 
     # ----- notebooks that pull -----
 
-    async def _hear_puller(self, message: Message) -> Message:
-        """Answer one that asks for a trial (pull), sends a result (push), lives (pulse) or leaves (put_down)."""
-        name, puller = str(message.get("sweep")), str(message.get("puller"))
-        if message.get("op") == "pull":
-            return await self._pull(name, puller, message)
+    def _hear_puller(self, request: api.Push | api.Pulse | api.PutDown) -> object:
+        """One sends a result, lives or leaves."""
         run = self._current
-        if run is None or run.sweep.name != name:
-            return {"held": False, "prune": False}
-        ticket = int(message.get("ticket", 0))
-        match message.get("op"):
-            case "push":
-                return {"held": run.pullers.push(puller, ticket, outcome_from_json(message["outcome"]))}
-            case "pulse":
-                held, prune = run.pullers.pulse(puller, ticket, message["points"])
-                return {"held": held, "prune": prune}
-        run.pullers.put_down(puller)
-        return {}
+        if run is None or run.sweep.name != request.sweep:
+            return {api.Push: False, api.Pulse: api.PulseAnswer(), api.PutDown: None}[type(request)]
+        match request:
+            case api.Push():
+                return run.pullers.push(request.puller, request.ticket, request.outcome)
+            case api.Pulse():
+                return api.PulseAnswer(*run.pullers.pulse(request.puller, request.ticket, request.points))
+            case api.PutDown():
+                run.pullers.put_down(request.puller)
+        return None
 
-    async def _pull(self, name: str, puller: str, message: Message) -> Message:
+    async def _pull(self, request: api.Pull) -> api.Pulled:
         """The puller's trial, where the sweep is at work; else how it ended, or what it waits for once it is queued."""
+        name = request.sweep
         async with self._changing:
             await self._lay_down_if_over()
             run = self._current
             if run is None or run.sweep.name != name:
                 sweep = await self._stored(lambda store: store.existing_sweep(name))
                 has_work = await self._stored(lambda store: stored_sweeps.has_work(store, sweep))
-                if not has_work or (sweep.state in _UNTIL_ASKED and not message.get("begin")):
-                    told = self._resting.get(name)
-                    return {"over": sweep.state.value if has_work else "COMPLETE", "sentence": told and told.sentence}
+                if not has_work or (sweep.state in _UNTIL_ASKED and not request.begin):
+                    over = sweep.state if has_work else SweepState.COMPLETE
+                    return api.Pulled(
+                        over=over, sentence=self._resting[name].sentence if name in self._resting else None
+                    )
                 await self._claim(sweep)
                 self._turns.add(name, Turn(pulled=True))
-                return {"waits": self._waits_for()}
-            if message.get("begin"):  # it may just have been extended
+                return api.Pulled(sentence=self._waits_for())
+            if request.begin:  # it may just have been extended
                 await self._extend(run)
-        assignment = await run.pullers.pull(puller, str(message.get("node")))
-        if assignment is not None:
-            return {"trial": assignment_to_json(assignment)}
-        return {"waits": "it is paused" if run.scheduler.is_paused else None}
+        trial = await run.pullers.pull(request.puller, request.node)
+        return api.Pulled(trial, sentence="it is paused" if trial is None and run.scheduler.is_paused else None)
 
     # ----- inside -----
 
@@ -374,8 +464,7 @@ class Engine:
         """Store the state of a sweep that is not at work, and remember what to tell of it."""
         if state is not sweep.state:
             await self._stored(lambda store: store.update_sweep(sweep.id, state=state))
-        row = replace(sweep, state=state)
-        self._resting[sweep.name] = await self._stored(lambda store: stored_sweeps.news_of(store, row, sentence))
+        self._resting[sweep.name] = await self._news_of(replace(sweep, state=state), sentence)
 
     def _waits_for(self) -> str | None:
         if self._current is None:
@@ -383,7 +472,12 @@ class Engine:
         paused = " (paused)" if self._current.scheduler.is_paused else ""
         return f"waits for its turn behind {self._current.sweep.name}{paused}"
 
+    async def _read(self, read: Callable[[Store, R], T], request: R) -> T:
+        """Read the store in a thread of the pool: writing goes on meanwhile."""
+        return await asyncio.to_thread(read, self._store, request)
+
     async def _stored(self, call: Callable[[Store], T]) -> T:
+        """Call the store in its thread, after all that was written before."""
         result: T = await asyncio.wrap_future(self._committer.call(call))
         return result
 
@@ -398,3 +492,14 @@ def _make_studies(spec: SweepSpec, rows: Sequence[TrialRow], reports: Mapping[in
     from raycolab.search.studies import Studies  # Optuna takes a second to import, and most sweeps need none
 
     return Studies(spec, rows, reports)
+
+
+def _log_to(path: Path) -> None:
+    """What this process has to say goes to the log of the engine, beside what starting it printed."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logger = logging.getLogger("raycolab")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)

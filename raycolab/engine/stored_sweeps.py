@@ -1,30 +1,174 @@
-"""What people ask of a sweep that is not at work: changes of its rows and its state, on the store alone."""
+"""What is asked of sweeps in the store: declared, found, read, and changed while they are not at work.
+
+Functions of the store alone, called in threads; the engine's actor says in which, and what else an order means.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import shlex
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
 from raycolab.engine.book import TrialBook
-from raycolab.errors import UsageError
-from raycolab.spec.spec import SweepSpec
+from raycolab.errors import SweepChangedError, UsageError
+from raycolab.node.api import Declare, Find, FoundSweep, ListSweeps, Page, ReadOutput, ReadRows, page_of
+from raycolab.search import enumerate_trials
+from raycolab.spec.change import compare, refuse_contradictions
+from raycolab.spec.spec import SweepSpec, check_fits
 from raycolab.store import Store
 from raycolab.summary import SweepStatus
-from raycolab.trials import FINAL_STATES, SweepRow, SweepState, TrialState
+from raycolab.trials import FINAL_STATES, AttemptRow, Metric, SweepRow, SweepState, TrialRow, TrialState
 
-__all__ = ["cancel_rows", "has_work", "news_of", "queued_sweeps", "retried_states", "retry_rows"]
+__all__ = [
+    "RETRIED",
+    "Question",
+    "answer",
+    "cancel_rows",
+    "declaration",
+    "has_work",
+    "news_of",
+    "plain_news",
+    "queued_sweeps",
+    "retry_rows",
+    "stored_news",
+]
 
-_FAILURES: dict[str | None, frozenset[TrialState]] = {
+RETRIED: dict[str | None, Collection[TrialState]] = {
     "failed": frozenset({TrialState.FAILED}),
     "lost": frozenset({TrialState.LOST}),
     None: frozenset({TrialState.FAILED, TrialState.LOST, TrialState.CANCELLED}),
 }
+"""The final states that `retry` takes back."""
+
+_PAGE_ROWS = 5_000
+_WITHOUT_OUTPUT = frozenset({TrialState.COMPLETE, TrialState.PRUNED})
+
+Question = Find | ReadRows | ReadOutput | ListSweeps
+Write = Callable[[Store], object]
 
 
-def retried_states(which: object) -> Collection[TrialState]:
-    """The final states that `retry` takes back: "failed", "lost", or None for whatever did not complete; UsageError."""
-    if which is not None and which not in ("failed", "lost"):
-        raise UsageError(f"retry takes failed or lost, not {which!r}: leave it out for both.")
-    return _FAILURES[which]
+def declaration(store: Store, request: Declare) -> tuple[list[str], Write]:
+    """What the declaration changes, a line for each point, and what writes it; raises UsageError where it cannot be."""
+    spec = SweepSpec.from_json(request.spec)
+    row = store.sweep(spec.name)
+    if row is not None:
+        return _extension(store, row, spec, request.main)
+    if request.main is None:
+        raise UsageError(
+            f"The sweep {spec.name!r} is new, so it needs `main`: the path of the notebook with `compute`."
+        )
+    create = partial(
+        Store.create_sweep,
+        name=spec.name,
+        spec=request.spec,
+        main=request.main,
+        spec_fingerprint=spec.fingerprint(),
+        code_fingerprint=_code_fingerprint(request.main),
+        versions=request.versions,
+        trials=enumerate_trials(spec),
+        now=time.time(),
+    )
+    return [], create
+
+
+def _extension(store: Store, row: SweepRow, spec: SweepSpec, main: str | None) -> tuple[list[str], Write]:
+    """What makes a sweep that exists mean what is declared now, as far as that only adds; raises where it does not."""
+    change = compare(SweepSpec.from_json(row.spec), spec)
+    refuse_contradictions(row.name, change)
+    trials = store.trials(row.id)
+    code = row.code_fingerprint if main is None else _code_fingerprint(main)
+    code_changed = code != row.code_fingerprint
+    name = shlex.quote(row.name)
+    if code_changed and any(trial.state is TrialState.COMPLETE for trial in trials):
+        raise SweepChangedError(
+            f"The sweep {row.name!r} exists and the code of MAIN has changed since its finished trials ran: declare it "
+            f"under another name, or `raycolab delete {name}` first."
+        )
+    if code_changed and row.state in (SweepState.RUNNING, SweepState.PAUSED):
+        raise SweepChangedError(
+            f"The sweep {row.name!r} is at work with the code that MAIN had before: declare it under another name, or "
+            f"`raycolab cancel {name}` and `raycolab delete {name}` first."
+        )
+    if main is None:
+        _check_fits(spec, row.main or "")
+    added = enumerate_trials(spec, trials)
+
+    def write(store: Store) -> None:
+        if added:
+            store.write(row.id, added)
+        if added or code_changed or not change.nothing:
+            store.update_sweep(
+                row.id,
+                spec=spec.to_json(),
+                spec_fingerprint=spec.fingerprint(),
+                main=row.main if main is None else main,
+                code_fingerprint=code,
+            )
+
+    return [f"{row.name}: {line}" for line in change.extends], write
+
+
+def _code_fingerprint(main: str) -> str:
+    from raycolab.main.notebook import MainNotebook  # nbformat, which only a declaration needs
+
+    return MainNotebook.from_json(main).code_fingerprint()
+
+
+def _check_fits(spec: SweepSpec, main: str) -> None:
+    from raycolab.main.notebook import MainNotebook
+
+    check_fits(spec, MainNotebook.from_json(main).signature())
+
+
+def answer(store: Store, request: Question) -> Any:
+    """What a question that changes nothing is answered with."""
+    match request:
+        case Find():
+            return _found(store, request)
+        case ReadRows():
+            return _page(store, request)
+        case ReadOutput():
+            return _output(store, request)
+        case ListSweeps():
+            return [(sweep.name, sweep.state) for sweep in store.sweeps()]
+
+
+def _found(store: Store, request: Find) -> FoundSweep:
+    """A sweep as it stands in the store; UnknownSweepError names those there are."""
+    row = store.existing_sweep(request.sweep)
+    return FoundSweep(
+        row if request.with_main else replace(row, main=None), store.counts(row.id), database=store.location
+    )
+
+
+def _page(store: Store, request: ReadRows) -> Page:
+    """The next rows of a sweep's table."""
+    rows: Sequence[Any]
+    match request.table:
+        case "trials":
+            after = -1 if request.after is None else request.after[0]
+            rows = [
+                row if row.state not in _WITHOUT_OUTPUT else replace(row, output=None)
+                for row in store.trials(request.sweep_id, after=after, limit=_PAGE_ROWS)
+            ]
+        case "attempts":
+            rows = store.attempts(request.sweep_id, after=request.after, limit=_PAGE_ROWS)
+        case "reports":
+            rows = store.report_rows(request.sweep_id, after=request.after, limit=_PAGE_ROWS)
+    return page_of(request.table, rows, more=len(rows) == _PAGE_ROWS)
+
+
+def _output(store: Store, request: ReadOutput) -> str:
+    """The last lines that a trial printed; UsageError when there is no such trial."""
+    sweep = store.existing_sweep(request.sweep)
+    for row in store.trials(sweep.id, after=request.number - 1, limit=1):
+        if row.number == request.number:
+            return row.output or ""
+    total = sum(store.counts(sweep.id).values())
+    raise UsageError(f"The sweep {sweep.name!r} has no trial {request.number}: give a number from 0 to {total - 1}.")
 
 
 def retry_rows(store: Store, sweep: SweepRow, states: Iterable[TrialState]) -> int:
@@ -50,17 +194,29 @@ def has_work(store: Store, sweep: SweepRow) -> bool:
     return any(count for state, count in store.counts(sweep.id).items() if state not in FINAL_STATES)
 
 
-def queued_sweeps(store: Store) -> list[str]:
+def queued_sweeps(store: Store) -> list[SweepRow]:
     """The sweeps that were at work or waiting when the last engine stopped: the one at work first."""
-    found = [sweep for sweep in store.sweeps() if sweep.state in (SweepState.RUNNING, SweepState.QUEUED)]
-    return [sweep.name for sweep in sorted(found, key=lambda sweep: (sweep.state != SweepState.RUNNING, sweep.id))]
+    queued = [sweep for sweep in store.sweeps() if sweep.state in (SweepState.RUNNING, SweepState.QUEUED)]
+    return sorted(queued, key=lambda sweep: (sweep.state != SweepState.RUNNING, sweep.id))
 
 
-def news_of(store: Store, sweep: SweepRow, sentence: str | None) -> SweepStatus:
+def stored_news(store: Store, sweep: SweepRow, sentence: str | None) -> SweepStatus:
     """Where a resting sweep stands."""
-    book = _book(store, sweep)
+    return news_of(sweep, store.trials(sweep.id), store.attempts(sweep.id), sentence)
+
+
+def news_of(
+    sweep: SweepRow, trials: Sequence[TrialRow], attempts: Sequence[AttemptRow], sentence: str | None
+) -> SweepStatus:
+    """Where a sweep with these rows stands while it is at rest."""
     metric = SweepSpec.from_json(sweep.spec).metric
+    book = TrialBook(trials, attempts, metric)
     return SweepStatus.of(sweep.name, sweep.state, dict(book.counts), metric, book.best, None, sentence, book.tally)
+
+
+def plain_news(store: Store, sweep: SweepRow, sentence: str | None) -> SweepStatus:
+    """The same of a sweep whose rows or whose spec cannot be made sense of: its counts alone."""
+    return SweepStatus.of(sweep.name, sweep.state, store.counts(sweep.id), Metric("metric"), sentence=sentence)
 
 
 def _book(store: Store, sweep: SweepRow) -> TrialBook:

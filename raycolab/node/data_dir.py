@@ -2,6 +2,7 @@
 
     identity.json   0600   what makes a restarted head the same one to its joiners: certificate, secret, Ray token, ...
     head.json       0600   the running head: its process, its control socket, its store
+    joined.json     0600   the joiner that runs here: its name, and the socket that leads to its head
     lock            0600   held by the running head (flock), with its process id for the sentence a second one gets
     traffic.json    0600   the bytes that went through the tunnel this month
     heads.json      0600   this directory's name, after the names of those whose snapshots it took up (see `snapshots`)
@@ -30,7 +31,7 @@ import msgspec
 from raycolab.errors import ClusterError, RaycolabError, UsageError
 from raycolab.files import typed_path, write_private
 
-__all__ = ["DataDir", "DataLock", "HeadRecord", "Heads", "Identity", "MonthTraffic", "make_run_dir"]
+__all__ = ["DataDir", "DataLock", "HeadRecord", "Heads", "Identity", "JoinedRecord", "MonthTraffic", "make_run_dir"]
 
 DATA_DIR_VARIABLE = "RAYCOLAB_DATA_DIR"
 DATABASE_NAME = "raycolab.db"
@@ -74,7 +75,16 @@ class Heads(msgspec.Struct, frozen=True):
     heads: tuple[str, ...] = ()
 
 
-Record = TypeVar("Record", HeadRecord, Identity, MonthTraffic, Heads)
+class JoinedRecord(msgspec.Struct, frozen=True):
+    """The joiner that runs on this machine."""
+
+    FILE: ClassVar[str] = "joined.json"
+    control: str  # path of the socket that leads to its head
+    node: str  # its name
+    address: str  # 127.77.0.k
+
+
+Record = TypeVar("Record", HeadRecord, Identity, MonthTraffic, Heads, JoinedRecord)
 
 
 class DataLock:
@@ -127,7 +137,7 @@ class DataDir:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise self.damaged(kind.FILE) from error
 
-    def save(self, record: HeadRecord | Identity | MonthTraffic | Heads) -> None:
+    def save(self, record: HeadRecord | Identity | MonthTraffic | Heads | JoinedRecord) -> None:
         """Replace the record of this kind; on return it is on the disk, whole."""
         self._make()
         try:
@@ -138,6 +148,11 @@ class DataDir:
     def read_head(self) -> HeadRecord | None:
         """The running head, or None when there is none or the one that wrote the record does not listen any more."""
         record = self.load(HeadRecord)
+        return record if record is not None and _is_listening(record.control) else None
+
+    def read_joined(self) -> JoinedRecord | None:
+        """The joiner that runs here, or None when there is none or nobody listens any more."""
+        record = self.load(JoinedRecord)
         return record if record is not None and _is_listening(record.control) else None
 
     def clear_head(self) -> None:

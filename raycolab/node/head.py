@@ -21,15 +21,17 @@ from typing import Any
 import msgspec
 
 from raycolab import providers
+from raycolab.engine import Starts
 from raycolab.errors import ClusterError, RaycolabError, UnknownNodeError, UsageError
 from raycolab.files import write_private
+from raycolab.node import api
 from raycolab.node.allowance import Allowance
 from raycolab.node.data_dir import DataDir, HeadRecord, Identity, MonthTraffic
 from raycolab.node.lifeline import exec_with_lifeline
 from raycolab.node.mesh_watch import MeshWatch, Reachable
 from raycolab.node.ray_command import RayPorts, ports_needed, ray_environment, required_ports, start_command
 from raycolab.node.ray_process import RayProcess
-from raycolab.node.rpc import ControlServer, EngineLine, Peer
+from raycolab.node.rpc import Channel, EngineLine, Server
 from raycolab.node.snapshots import Snapshots
 from raycolab.store import open_store, sqlite_url
 from raycolab.summary import ClusterStatus, NodeStatus, SnapshotStatus, TrafficStatus
@@ -82,7 +84,7 @@ class HeadSupervisor:
         self._environ = environ
         self._keeper = keeper
         self._store_url = options.store or sqlite_url(data_dir.database_path)
-        self._engine = EngineLine(self._on_progress)
+        self._engine = EngineLine(self._why_no_engine)
         self._progress: dict[str, Any] = {"sweeps": [], "trials": {}}
         stored = None if options.new_address else data_dir.load(Identity)
         self._identity, self._token = self._take_identity(stored)
@@ -104,11 +106,12 @@ class HeadSupervisor:
             name="head",
             prefix="joiner",
             grace_s=float(environ.get(GRACE_VARIABLE, GRACE_S)),
+            services={api.API_PORT: run_dir / "control"},
         )
         self._watch.hub = self._hub
         self._ports = RayPorts.of(self._hub.node.block)
         self._control_path = run_dir / "control"
-        self._control = ControlServer(self._control_path, self._answer, self._engine.connected)
+        self._control = Server(self._control_path, self._answer, self._hear)
         self._ray = self._ray_process()
 
     def stop(self) -> None:
@@ -219,7 +222,10 @@ class HeadSupervisor:
         log_path = self._run_dir / "engine.log"
         log_path.touch(mode=0o600)
         with log_path.open("ab") as output:
-            process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=output, stderr=output)
+            # Ray puts the current directory of who makes the actor on the import path of every process of its job.
+            process = await asyncio.create_subprocess_exec(
+                *command, env=environment, cwd=self._run_dir, stdout=output, stderr=output
+            )
         try:
             async with asyncio.timeout(ENGINE_START_S):
                 if await process.wait() != 0:
@@ -276,7 +282,21 @@ class HeadSupervisor:
         return TrafficStatus(bytes=traffic.total, control_bytes=control, **self._allowance.status())
 
     def _on_node_lost(self, name: str) -> None:
-        self._engine.tell({"op": "node_lost", "node": name})
+        self._engine.tell(api.NodeLost(name))
+
+    def _hear(self, body: bytes, channel: Channel) -> None:
+        if self._engine.is_heard(channel):
+            told: api.Progress = api.decode(body, api.Progress)
+            self._on_progress({"sweeps": told.sweeps, "trials": told.trials})
+
+    def _why_no_engine(self) -> str | None:
+        """What is said once the engine has ended so often that it is not started again."""
+        if not Starts(self._run_dir).are_too_many(time.time()):
+            return None
+        return (
+            f"The sweep engine has ended again and again and is not started any more: {self._run_dir}/engine.log says"
+            " why. End the head with `raycolab down`, mend that, and start it again: what is finished stays."
+        )
 
     def _on_progress(self, progress: Mapping[str, Any]) -> None:
         self._progress = dict(progress)
@@ -284,30 +304,27 @@ class HeadSupervisor:
         if self._keeper is not None:
             self._keeper.on_progress(progress)
 
-    async def _answer(self, request: Mapping[str, Any], peer: Peer) -> dict[str, Any]:
-        """Answer a client: the command line, a kernel, the demo."""
-        op = request.get("op")
-        if op == "status":
-            snapshots = None if self._keeper is None else self._keeper.status()
-            return {"status": cluster_status(self._nodes(), self._progress, self._traffic(), snapshots)}
-        if op == "head":
-            return {
-                "join_address": self.join_address,
-                "ray_address": self._ray_address,
-                "node_ip": self._hub.node.address,
-                "ray_token": self._token,
-                "store": self._store_url,
-            }
-        if op == "remove":
-            await self._remove(str(request.get("node")))
-            return {}
-        if op == "shutdown":
-            self.stop()
-            return {}
-        return await self._engine.ask(request)
+    async def _answer(self, body: bytes, channel: Channel) -> bytes:
+        """Answer a client: the command line, a kernel, a node's. What is the engine's to answer is passed on."""
+        match api.decode_known(body, api.HeadRequest):
+            case api.Status():
+                snapshots = None if self._keeper is None else self._keeper.status()
+                return api.encode(cluster_status(self._nodes(), self._progress, self._traffic(), snapshots))
+            case api.Facts():
+                return api.encode(api.HeadFacts(self.join_address, self._ray_address, self._token))
+            case api.Remove(node=name):
+                await self._remove(name)
+            case api.Shutdown():
+                self.stop()
+            case api.EngineIsUp():
+                self._engine.connected(channel)
+            case _:
+                return await self._engine.ask(body)
+        return api.encode(None)
 
     def _nodes(self) -> list[NodeStatus]:
-        return self._watch.nodes(cpus=self._options.num_cpus, gpus=self._options.num_gpus)
+        head, *joiners = self._watch.nodes(cpus=self._options.num_cpus, gpus=self._options.num_gpus)
+        return [msgspec.structs.replace(head, warning=head.warning or self._why_no_engine()), *joiners]
 
     async def _remove(self, name: str) -> None:
         peer = next((peer for peer in self._hub.peers if peer.node.name == name), None)

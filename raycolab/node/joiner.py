@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from raycolab.errors import ClusterError, JoinError, PortTakenError
+from raycolab.node.api import API_PORT
 from raycolab.node.messages import (
     Dial,
     Dialed,
@@ -38,7 +39,7 @@ from tunnel.address import JoinAddress
 from tunnel.agent import GIVE_UP_S, Agent
 from tunnel.errors import HubUnreachable, ListenFailed, PinMismatch, PortTaken, Refused
 from tunnel.messages import Welcome
-from tunnel.nodes import Node
+from tunnel.nodes import HUB, Node
 
 __all__ = ["JoinerOptions", "JoinerSupervisor"]
 
@@ -73,6 +74,8 @@ class JoinerSupervisor:
         self.state = "connecting"  # connecting, joining, starting, up, away, rejoining
         self.node: Node | None = None
         self.trial: str | None = None  # what runs here, as the head last said
+        # A socket on this machine that leads to the head's API.
+        self.head_path = run_dir / "head"
         self._address = address
         self._options = options
         self._run_dir = run_dir
@@ -102,6 +105,7 @@ class JoinerSupervisor:
         """Be a joiner; returns why it ended. Raises JoinError, PortTakenError or ClusterError, each a sentence."""
         self._report("connecting", f"connecting to {self._address.url}")
         try:
+            await self._agent.listen_unix(self.head_path, node=HUB, port=API_PORT)
             return await self._agent.run()
         except (Refused, PinMismatch) as error:
             raise JoinError(str(error)) from error

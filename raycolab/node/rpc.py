@@ -1,194 +1,280 @@
-"""The local socket between a supervisor and its clients: kernels, the command line, the engine actor.
+"""How the API's messages travel: between clients and the head, and between the head and its engine.
 
-JSON lines over a unix socket that only this user may use. A client connects, sends `{"op": ..., ...}` and gets
-`{"ok": true, ...}` or `{"ok": false, "error": SENTENCE, "kind": CLASS}`, where CLASS is a name in `raycolab.errors`;
-that is all. A connection whose line is `{"op": "engine", ...}` lives on and turns round, as an `EngineChannel`: the
-server sends `{"id": 7, "op": ...}` and gets `{"id": 7, "ok": ...}`, between them `{"progress": {...}}`; what it sends
-without an id is not answered.
-
-What the operations are is the supervisor's business, not known here.
+One connection carries, in both directions, frames of four bytes of length (big endian) and a MessagePack array: what it
+is, the number of the request, and the message as its bytes. Requests are answered in any order; a request whose client
+leaves is cancelled. It is the same over a unix socket, which only this user may use, and over the mesh, which leads to
+that socket. What the messages are is said in `api`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
+import enum
 import logging
 import os
 import socket
 import struct
+import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple, TypeVar
 
-from raycolab import errors
+import msgspec
+
 from raycolab.errors import ClusterError, NoHeadError, RaycolabError
+from raycolab.node.api import EngineIsUp, Problem, Request, decode, encode
 
 __all__ = [
-    "LINE_BYTES",
+    "FRAME_BYTES",
     "MAX_CLIENTS",
-    "ControlClient",
-    "ControlServer",
-    "EngineChannel",
+    "OTHER_VERSION",
+    "Channel",
+    "Client",
     "EngineLine",
-    "Peer",
-    "decode_line",
-    "encode_line",
-    "error_answer",
-    "error_from",
+    "Place",
+    "Server",
+    "SupervisorLine",
 ]
 
-LINE_BYTES = 32 * 1024 * 1024  # a MAIN with pictures in it is the longest thing sent
-MAX_CLIENTS = 64  # connections at a time; a panel that asks twice a second needs one
-REQUEST_TIMEOUT_S = 30.0  # a client that says nothing
-SEND_TIMEOUT_S = 30.0  # a client that does not read its answer
-CLOSE_GRACE_S = 2.0  # for requests that are being answered when the server closes
+FRAME_BYTES = 32 * 1024 * 1024  # a MAIN with pictures in it is the longest thing sent
+MAX_CLIENTS = 256  # connections at a time; a kernel keeps one or two, one more while it pulls
+CLIENT_REQUESTS = 16  # that one client may have open; what comes after them is not read
+ENGINE_REQUESTS = 1024  # the same for the supervisor, which passes on what its clients ask
+SILENCE_S = 30.0  # for the first frame of a client, and for each further piece of a frame
+SEND_S = 30.0  # for a client to read what it is sent
 BUSY_READ_S = 1.0  # for the request of a client that is one too many
-CHUNK = 64 * 1024
+CLOSE_GRACE_S = 2.0  # for requests that are being answered when the server closes
+REDIAL_S = 0.5  # between two tries of the engine to reach the supervisor
+RESTART_S = 20.0  # for an engine that is being restarted
+KEPT_CONNECTIONS = 4  # of a client
+
+_CHUNK = 256 * 1024
+_LENGTH = struct.Struct(">I")
+_ONLY = 1  # the number of a request that is the only one of its connection
+
+OTHER_VERSION = (
+    "The head that runs here is of another version of raycolab: end it with `raycolab down`, and start it again."
+)
+
+A = TypeVar("A")
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """Who is at the other end, as the kernel says."""
+class _Kind(enum.IntEnum):
+    """What a frame is."""
 
-    pid: int
-    uid: int
-
-
-Answer = Callable[[dict[str, Any], Peer], Awaitable[dict[str, Any] | None]]
-"""The fields of the answer to a request; raises RaycolabError for a no. Cancelled when the client leaves first."""
+    REQUEST = 0
+    ANSWER = 1
+    PROBLEM = 2  # the answer is an error; with number 0 the end of the connection
+    NOTICE = 3  # wants no answer
 
 
-def encode_line(message: Mapping[str, Any]) -> bytes:
-    """A message as one line. Raises ClusterError when it is longer than LINE_BYTES."""
-    line = json.dumps(message, separators=(",", ":")).encode() + b"\n"
-    if len(line) > LINE_BYTES:
+class _LostError(ConnectionResetError):
+    """The connection ended before the answer came."""
+
+
+class _Tagged(msgspec.Struct, frozen=True):
+    """Any message, for its name."""
+
+    type: str
+
+
+class _Frame(msgspec.Struct, frozen=True, array_like=True):
+    kind: _Kind
+    number: int
+    body: msgspec.Raw
+
+
+Answer = Callable[[bytes, "Channel"], Awaitable[bytes]]
+"""The answer to a request, both as bytes; raises RaycolabError for a no. Cancelled when the client leaves first."""
+
+Hear = Callable[[bytes, "Channel"], None]
+"""Takes a notice in."""
+
+
+def _framed(kind: _Kind, number: int, body: bytes) -> bytes:
+    """A frame; ClusterError when it is too long to be sent."""
+    frame = encode(_Frame(kind, number, msgspec.Raw(body)))
+    if len(frame) > FRAME_BYTES:
         raise ClusterError(
-            f"A message of {len(line) / 2**20:.0f} MiB is too long for the head's control socket, which takes"
-            f" {LINE_BYTES // 2**20} MiB: clear the outputs of MAIN and try again."
+            f"A message of {len(frame) / 2**20:.0f} MiB is too long for the head, which takes {FRAME_BYTES // 2**20}"
+            " MiB: clear the outputs of MAIN and try again."
         )
-    return line
+    return _LENGTH.pack(len(frame)) + frame
 
 
-def decode_line(line: bytes) -> dict[str, Any]:
-    """The message of a line; ValueError for anything but a JSON object."""
-    message = json.loads(line)
-    if not isinstance(message, dict):
-        raise ValueError("not a JSON object")
-    return message
+def _problem(number: int, error: RaycolabError) -> bytes:
+    return _framed(_Kind.PROBLEM, number, encode(Problem.of(error)))
 
 
-def error_answer(error: RaycolabError) -> dict[str, Any]:
-    """An error as an answer."""
-    return {"ok": False, "error": str(error), "kind": type(error).__name__, "exit_code": error.exit_code}
+class Channel:
+    """One connection, at either end of it."""
 
-
-def error_from(answer: Mapping[str, Any]) -> RaycolabError:
-    """The error that an answer with `ok` false stands for, of its own class where `errors` has it, else by its code."""
-    kind = answer.get("kind")
-    if isinstance(kind, str) and kind in errors.__all__:
-        found = getattr(errors, kind)
-    else:  # one that is made where it is raised, as the store's
-        alike = (errors.UsageError, ClusterError)
-        found = next((each for each in alike if each.exit_code == answer.get("exit_code")), RaycolabError)
-    error: RaycolabError = found(str(answer.get("error") or "The head refused without a reason."))
-    return error
-
-
-class EngineChannel:
-    """The supervisor's end of the engine's connection: requests with an id, answers and progress in any order."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        answer: Answer,
+        hear: Hear | None = None,
+        *,
+        at_once: int = CLIENT_REQUESTS,
+    ) -> None:
+        """What comes while `at_once` requests are being answered is not read yet."""
         self._reader = reader
         self._writer = writer
-        self._next_id = 1
-        self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}  # bounded by the callers, each with a deadline
-        self._lost = asyncio.Event()
-        # What is told of every progress line; set it before awaiting anything.
-        self.on_progress: Callable[[dict[str, Any]], None] = lambda progress: None
+        self._answer = answer
+        self._hear = hear
+        self._at_once = at_once
+        self._asked: dict[int, asyncio.Future[bytes]] = {}
+        self._last_number = 0
+        self._answering: set[asyncio.Task[None]] = set()
+        self._has_spoken = False  # who is at the other end
+        self._has_ended = False
+        self.used_at = time.monotonic()  # when the last frame came
+        self.is_engine = False
         # Called once, when the connection has ended.
-        self.on_lost: Callable[[], None] = lambda: None
+        self.on_end: Callable[[], None] = lambda: None
 
-    async def request(self, message: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
-        """Send an operation and give the fields of its answer; raises the engine's error, or ClusterError."""
-        if self._lost.is_set():
-            raise ClusterError("The engine is gone: wait until the head has started it again, and try again.")
-        number, self._next_id = self._next_id, self._next_id + 1
-        answered = asyncio.get_running_loop().create_future()
-        self._waiting[number] = answered
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is being answered."""
+        return bool(self._answering)
+
+    async def ask(self, body: bytes) -> bytes:
+        """The answer to a request. Raises the error that is answered; _LostError when the connection ends first."""
+        if self._has_ended:
+            raise _LostError
+        self._last_number += 1
+        number = self._last_number
+        answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._asked[number] = answered
         try:
-            async with asyncio.timeout(timeout_s):
-                self._writer.write(encode_line({**message, "id": number}))
-                await self._writer.drain()
-                answer = await answered
-        except TimeoutError:
-            raise ClusterError(
-                f"The engine did not answer within {timeout_s:g} s: it is busy or stalled; try again."
-            ) from None
-        except OSError as error:
-            raise ClusterError("The engine ended before it answered: try again.") from error
+            await self._send(_framed(_Kind.REQUEST, number, body))
+            return await answered
         finally:
-            del self._waiting[number]
-        return _fields(answer, drop=("ok", "id"))
+            del self._asked[number]
 
-    def tell(self, message: Mapping[str, Any]) -> None:
-        """Send what needs no answer; to an engine that is gone it is not worth sending."""
-        if not self._lost.is_set():
-            self._writer.write(encode_line(message))
+    def tell(self, body: bytes) -> None:
+        """Send what needs no answer; it is dropped when the connection has ended, or nothing is read at its end."""
+        if not self._has_ended and self._writer.transport.get_write_buffer_size() < FRAME_BYTES:
+            self._writer.write(_framed(_Kind.NOTICE, 0, body))
 
-    async def lost(self) -> None:
-        """Return when the engine's connection has ended."""
-        await self._lost.wait()
+    async def refuse(self, error: RaycolabError) -> None:
+        """Answer whatever is asked first with this error."""
+        with contextlib.suppress(TimeoutError, msgspec.DecodeError):  # closing over an unread request loses the answer
+            await asyncio.wait_for(self._read(), BUSY_READ_S)
+        await self._send(_problem(0, error))
 
     async def run(self) -> None:
-        """Read until the connection ends; the server's task for this connection does this."""
+        """Read until the connection ends; then whatever is being answered is cancelled."""
         try:
-            while line := await self._reader.readline():
-                self._take(decode_line(line))
-        except (OSError, ValueError) as error:
-            _log.warning("the engine's connection ended: %s", type(error).__name__)
+            while (frame := await self._read()) is not None:
+                await self._take(frame)
+        except msgspec.DecodeError:
+            with contextlib.suppress(OSError):
+                await self._send(_problem(0, ClusterError("The head received something that is not a valid request.")))
+        except OSError as error:  # it left, or it is too slow (TimeoutError)
+            _log.debug("a connection ended: %s", type(error).__name__)
         finally:
-            self._lost.set()
-            self.on_lost()
-            for answered in self._waiting.values():
-                if not answered.done():
-                    answered.set_exception(ConnectionResetError())
+            await self._end()
 
-    def _take(self, message: dict[str, Any]) -> None:
-        progress = message.get("progress")
-        if isinstance(progress, dict):
-            self.on_progress(progress)
-            return
-        number = message.get("id")
-        answered = self._waiting.get(number) if isinstance(number, int) else None
-        if answered is not None and not answered.done():
-            answered.set_result(message)
+    async def finish(self, grace_s: float) -> None:
+        """Let what is being answered be answered within this time."""
+        if self._answering:
+            await asyncio.wait(self._answering, timeout=grace_s)
+
+    async def _end(self) -> None:
+        self._has_ended = True
+        self.on_end()
+        self._writer.close()
+        for answered in self._asked.values():
+            if not answered.done():
+                answered.set_exception(_LostError())
+        for task in self._answering:
+            task.cancel()
+        await asyncio.gather(*self._answering, return_exceptions=True)
+
+    async def _take(self, frame: _Frame) -> None:
+        match frame.kind:
+            case _Kind.REQUEST:
+                while len(self._answering) >= self._at_once:
+                    await asyncio.wait(self._answering, return_when=asyncio.FIRST_COMPLETED)
+                task = asyncio.create_task(self._answer_one(frame.number, bytes(frame.body)))
+                self._answering.add(task)
+                task.add_done_callback(self._answering.discard)
+            case _Kind.NOTICE if self._hear is not None:
+                self._hear(bytes(frame.body), self)
+            case _Kind.ANSWER | _Kind.PROBLEM if answered := self._asked.get(frame.number):
+                if answered.done():
+                    return
+                if frame.kind is _Kind.ANSWER:
+                    answered.set_result(bytes(frame.body))
+                else:
+                    answered.set_exception(decode(frame.body, Problem).as_error())
+
+    async def _answer_one(self, number: int, body: bytes) -> None:
+        try:
+            try:
+                frame = _framed(_Kind.ANSWER, number, await self._answer(body, self))
+            except RaycolabError as error:
+                frame = _problem(number, error)
+            except Exception as error:
+                # A bug of ours in one request: its client is told, the others are served on.
+                _log.exception("a request failed")
+                what = f"The head failed in the request {_name_of(body)} ({type(error).__name__})"
+                frame = _problem(number, RaycolabError(f"{what}: its log says more. Please report it."))
+            await self._send(frame)
+        except OSError:  # it left, or it does not read
+            self._writer.transport.abort()
+
+    async def _send(self, frame: bytes) -> None:
+        self._writer.write(frame)
+        async with asyncio.timeout(SEND_S):
+            await self._writer.drain()
+
+    async def _read(self) -> _Frame | None:
+        """The next frame; None at the end. Raises OSError, and msgspec.DecodeError for what is none."""
+        try:
+            async with asyncio.timeout(None if self._has_spoken else SILENCE_S):
+                (length,) = _LENGTH.unpack(await self._reader.readexactly(_LENGTH.size))
+        except asyncio.IncompleteReadError:
+            return None
+        if length > FRAME_BYTES:
+            raise msgspec.DecodeError("too long")
+        received = bytearray()
+        while len(received) < length:
+            async with asyncio.timeout(SILENCE_S):
+                piece = await self._reader.read(min(length - len(received), _CHUNK))
+            if not piece:
+                return None
+            received += piece
+        frame: _Frame = decode(bytes(received), _Frame)
+        self._has_spoken = True
+        self.used_at = time.monotonic()
+        return frame
 
 
-class ControlServer:
+class Server:
     """Answers requests at a unix socket of mode 0600, for clients of the same user.
 
-    `answer` gives the fields of an answer (None for none); `engine` gets each engine's channel before anything is read
-    from it. The path should lie in a directory of mode 0700.
+    The path should lie in a directory of mode 0700. Clients keep their connections: where there are too many, the one
+    that has been idle for longest makes room.
     """
 
-    def __init__(self, path: Path, answer: Answer, engine: Callable[[EngineChannel], None] | None = None) -> None:
+    def __init__(self, path: Path, answer: Answer, hear: Hear | None = None) -> None:
         self._path = path
         self._answer = answer
-        self._engine = engine
+        self._hear = hear
         self._server: asyncio.Server | None = None
-        self._clients: set[asyncio.Task[None]] = set()
-        self._answering: set[asyncio.Task[None]] = set()  # those of `_clients` that owe an answer
+        self._clients: dict[Channel, asyncio.Task[None]] = {}
 
     async def start(self) -> None:
         """Listen. Raises ClusterError when the path cannot be bound."""
         try:
-            self._server = await asyncio.start_unix_server(self._serve, path=self._path, limit=LINE_BYTES)
+            self._server = await asyncio.start_unix_server(self._serve, path=self._path)
             self._path.chmod(0o600)
         except OSError as error:
             raise ClusterError(
@@ -200,205 +286,292 @@ class ControlServer:
         """Stop listening; what is being answered gets CLOSE_GRACE_S to be answered."""
         if self._server is not None:
             self._server.close()
-        for task in self._clients - self._answering:
+        await asyncio.sleep(0)  # whoever was accepted at this moment becomes a client
+        await asyncio.gather(*(channel.finish(CLOSE_GRACE_S) for channel in self._clients if not channel.is_engine))
+        tasks = list(self._clients.values())
+        for task in tasks:
             task.cancel()
-        if self._answering:
-            await asyncio.wait(self._answering, timeout=CLOSE_GRACE_S)
-        for task in self._clients:
-            task.cancel()
-        await asyncio.gather(*self._clients, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._path.unlink(missing_ok=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, from first to last."""
         task = asyncio.current_task()
         assert task is not None
-        self._clients.add(task)
+        channel = Channel(reader, writer, self._answer, self._hear)
+        self._clients[channel] = task
         try:
-            peer = _peer(writer)
-            if peer.uid != os.getuid():
-                _log.warning("refused a client of user %d", peer.uid)
-            elif len(self._clients) > MAX_CLIENTS:
-                busy = ClusterError("Too many programs talk to the head at this moment: try again.")
-                with contextlib.suppress(
-                    TimeoutError, ValueError
-                ):  # closing over an unread request would lose the answer
-                    await asyncio.wait_for(reader.readline(), BUSY_READ_S)
-                await _send(writer, encode_line(error_answer(busy)))
+            if (user := _user_of(writer)) != os.getuid():
+                _log.warning("refused a client of user %d", user)
+            elif len(self._clients) > MAX_CLIENTS and not self._make_room(channel):
+                await channel.refuse(ClusterError("Too many programs talk to the head at this moment: try again."))
             else:
-                await self._converse(reader, writer, peer)
-        except OSError:
-            pass  # it left, or it is too slow (TimeoutError)
+                await channel.run()
+        except (OSError, asyncio.CancelledError):
+            # It left, or it is too slow (TimeoutError), or we end it: asyncio logs a cancelled task of a stream.
+            pass
         finally:
-            self._clients.discard(task)
-            self._answering.discard(task)
+            del self._clients[channel]
             writer.close()
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: Peer) -> None:
-        try:
-            async with asyncio.timeout(REQUEST_TIMEOUT_S):
-                line = await reader.readline()
-            if not line:
-                return
-            message = decode_line(line)
-        except ValueError:  # no JSON object, or longer than LINE_BYTES
-            await _send(writer, encode_line(error_answer(ClusterError("The head was sent what is no request."))))
-            return
-        if message.get("op") == "engine" and self._engine is not None:
-            channel = EngineChannel(reader, writer)
-            self._engine(channel)
-            await channel.run()
-            return
-        task = asyncio.current_task()
-        assert task is not None
-        self._answering.add(task)
-        answer = await self._answer_unless_left(message, peer, reader)
-        if answer is not None:
-            await _send(writer, answer)
-
-    async def _answer_unless_left(
-        self, message: dict[str, Any], peer: Peer, reader: asyncio.StreamReader
-    ) -> bytes | None:
-        """The answer's line, or None when the client left first, as on Ctrl-C; the work for it is cancelled then."""
-        working = asyncio.create_task(self._answer_or_error(message, peer))
-        leaving = asyncio.create_task(reader.read(1))  # a client has nothing more to say
-        try:
-            await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            return working.result() if working.done() else None
-        finally:
-            working.cancel()
-            leaving.cancel()
-            await asyncio.gather(working, leaving, return_exceptions=True)
-
-    async def _answer_or_error(self, message: dict[str, Any], peer: Peer) -> bytes:
-        try:
-            return encode_line({"ok": True, **(await self._answer(message, peer) or {})})
-        except RaycolabError as error:
-            return encode_line(error_answer(error))
-        except Exception as error:
-            # A bug of ours in one operation: its client is told, the others are served on.
-            _log.exception("the operation %r failed", message.get("op"))
-            what = f"The head failed in the operation {message.get('op')!r} ({type(error).__name__})"
-            return encode_line(error_answer(RaycolabError(f"{what}: its log says more. Please report it.")))
+    def _make_room(self, newest: Channel) -> bool:
+        """End the connection that has been idle for longest; whether there was one."""
+        idle = [channel for channel in self._clients if not (channel.is_busy or channel.is_engine or channel is newest)]
+        if idle:
+            self._clients[min(idle, key=lambda channel: channel.used_at)].cancel()
+        return bool(idle)
 
 
-class ControlClient:
-    """The synchronous client, for kernels and the command line: one connection for each request."""
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._path = os.fspath(path)
-
-    def request(self, op: str, *, timeout_s: float = 60.0, **fields: Any) -> dict[str, Any]:
-        """The fields of the answer. Raises the head's error as its own class; NoHeadError when nobody listens."""
-        deadline = time.monotonic() + timeout_s
-        line = encode_line({"op": op, **fields})
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            try:
-                connection.settimeout(timeout_s)
-                connection.connect(self._path)
-            except TimeoutError:
-                raise _silent(timeout_s) from None
-            except OSError as error:
-                raise NoHeadError(
-                    "No head answers here: start one with `raycolab head` or raycolab.start_head(), or give the"
-                    " --data-dir of the one that runs."
-                ) from error
-            try:
-                answer = _exchange(connection, line, deadline)
-            except TimeoutError:
-                raise _silent(timeout_s) from None
-            except (OSError, ValueError) as error:
-                raise ClusterError("The head ended before it answered: start it again; its log says why.") from error
-        return _fields(answer, drop=("ok",))
-
-
-def _exchange(connection: socket.socket, line: bytes, deadline: float) -> dict[str, Any]:
-    """Send a line and give the message that comes back, all before the deadline."""
-    connection.sendall(line)
-    received = bytearray()
-    while not received.endswith(b"\n"):
-        connection.settimeout(max(deadline - time.monotonic(), 0.001))
-        data = connection.recv(CHUNK)
-        received += data
-        if not data or len(received) > LINE_BYTES:
-            raise ConnectionResetError
-    return decode_line(bytes(received))
-
-
-def _silent(timeout_s: float) -> ClusterError:
-    return ClusterError(f"The head did not answer within {timeout_s:g} s: it is busy or stalled; try again.")
-
-
-def _fields(answer: dict[str, Any], drop: tuple[str, ...]) -> dict[str, Any]:
-    if answer.get("ok") is not True:
-        raise error_from(answer)
-    return {name: value for name, value in answer.items() if name not in drop}
-
-
-def _peer(writer: asyncio.StreamWriter) -> Peer:
-    """SO_PEERCRED (unix(7)): process, user and group of who connected."""
-    credentials = struct.Struct("3i")
-    option = writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, credentials.size)
-    pid, uid, _ = credentials.unpack(option)
-    return Peer(pid, uid)
-
-
-async def _send(writer: asyncio.StreamWriter, line: bytes) -> None:
-    writer.write(line)
-    async with asyncio.timeout(SEND_TIMEOUT_S):
-        await writer.drain()
-
-
-ANSWER_S = 30.0
-RESTART_S = 20.0
+def _user_of(writer: asyncio.StreamWriter) -> int:
+    """The user who connected, as the kernel says: SO_PEERCRED (unix(7)) is process, user and group."""
+    connection = writer.get_extra_info("socket")
+    _, user, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return int(user)
 
 
 class EngineLine:
-    """The channel of the engine that runs, if one does."""
+    """The head's end of the line to the engine that runs, if one does."""
 
-    def __init__(self, on_progress: Callable[[dict[str, Any]], None]) -> None:
-        """`on_progress` is told of every progress line."""
-        self._on_progress = on_progress
-        self._channel: EngineChannel | None = None
+    def __init__(self, why_gone: Callable[[], str | None]) -> None:
+        """`why_gone` gives the sentence for an engine that will not be started again, None for one that will."""
+        self._why_gone = why_gone
+        self._channel: Channel | None = None
         # Set while an engine is connected.
         self.up = asyncio.Event()
 
-    def connected(self, channel: EngineChannel) -> None:
-        """An engine dialed in; after a restart of the actor, anew."""
+    def connected(self, channel: Channel) -> None:
+        """An engine dialled in; after a restart of the actor, anew."""
         self._channel = channel
-        channel.on_progress = self._on_progress
-        channel.on_lost = lambda: self._lost(channel)
+        channel.is_engine = True
+        channel.on_end = lambda: self._lost(channel)
         self.up.set()
 
-    def tell(self, message: Mapping[str, Any]) -> None:
+    def is_heard(self, channel: Channel) -> bool:
+        """Whether this is the line of the engine that runs."""
+        return channel is self._channel
+
+    def tell(self, notice: object) -> None:
         """Send what needs no answer, and no engine either."""
         if self._channel is not None:
-            self._channel.tell(message)
+            self._channel.tell(encode(notice))
 
-    async def ask(self, message: Mapping[str, Any], *, restart_s: float = RESTART_S) -> dict[str, Any]:
-        """The engine's answer; what the last engine took with it the next one is asked again.
+    async def ask(self, body: bytes, *, restart_s: float = RESTART_S) -> bytes:
+        """The engine's answer to a request; what the last engine took with it the next one is asked again.
 
-        A third one is not: it may be the question that ends them. Raises what the engine answers with, and
-        ClusterError when none comes back.
+        A third one is not: it may be the request that ends them. Raises what the engine answers with, and ClusterError
+        when none comes back.
         """
-        channel = await self._running(restart_s)
+        with contextlib.suppress(_LostError):
+            return await (await self._running(restart_s)).ask(body)
         try:
-            return await channel.request(message, ANSWER_S)
-        except ClusterError:
-            if self._channel is channel:
-                raise
-        return await (await self._running(restart_s)).request(message, ANSWER_S)
+            return await (await self._running(restart_s)).ask(body)
+        except _LostError as error:
+            raise ClusterError(self._why_gone() or "The engine ended before it answered: try again.") from error
 
-    async def _running(self, restart_s: float) -> EngineChannel:
+    async def _running(self, restart_s: float) -> Channel:
         try:
-            async with asyncio.timeout(restart_s):
+            async with asyncio.timeout(0 if self._why_gone() else restart_s):
                 await self.up.wait()
         except TimeoutError:
-            raise ClusterError("The sweep engine is restarting: try again in a few seconds.") from None
+            again = "The sweep engine is restarting: try again in a few seconds."
+            raise ClusterError(self._why_gone() or again) from None
         assert self._channel is not None  # it is up
         return self._channel
 
-    def _lost(self, channel: EngineChannel) -> None:
+    def _lost(self, channel: Channel) -> None:
         if self._channel is channel:
             self._channel = None
             self.up.clear()
+
+
+class SupervisorLine:
+    """The engine's end of that line, dialled again whenever it is lost."""
+
+    def __init__(self, path: str, answer: Answer, hear: Hear) -> None:
+        self._path = path
+        self._answer = answer
+        self._hear = hear
+        self._channel: Channel | None = None
+        self._news: bytes | None = None  # the newest, sent again on every new connection
+
+    def tell(self, news: object) -> None:
+        """Send this now, or when the line is up again if nothing newer has come by then."""
+        self._news = encode(news)
+        if self._channel is not None:
+            self._channel.tell(self._news)
+
+    async def run(self) -> None:
+        """Keep the line up until cancelled."""
+        while True:
+            with contextlib.suppress(OSError):
+                await self._serve(*await asyncio.open_unix_connection(self._path))
+            await asyncio.sleep(REDIAL_S)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        channel = Channel(reader, writer, self._answer, self._hear, at_once=ENGINE_REQUESTS)
+        running = asyncio.create_task(channel.run())
+        try:
+            await channel.ask(encode(EngineIsUp()))
+            self._channel = channel
+            if self._news is not None:
+                channel.tell(self._news)
+            await running
+        except RaycolabError as error:
+            _log.warning("the supervisor refuses the line: %s", error)
+        finally:
+            self._channel = None
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+
+class Place(NamedTuple):
+    """Where a head is reached."""
+
+    path: str  # of a unix socket
+    ended: str  # the sentence for a connection that ends before the answer
+
+
+class Client:
+    """The synchronous client, for kernels and the command line; any number of threads may ask at once.
+
+    It keeps its connections, so that asking again needs no new one, and connects anew after the head was restarted.
+    """
+
+    def __init__(self, locate: Callable[[], Place]) -> None:
+        """`locate` says where the head is now; it is asked for each new connection."""
+        self._locate = locate
+        self._lock = threading.Lock()
+        self._kept: list[_Connection] = []
+
+    def ask(self, request: Request[A], *, timeout_s: float | None = None) -> A:
+        """The answer. Raises the head's error as its own class, NoHeadError when nobody listens, ClusterError."""
+        patience_s = request.timeout_s if timeout_s is None else timeout_s
+        deadline = time.monotonic() + patience_s
+        message = _framed(_Kind.REQUEST, _ONLY, encode(request))
+        try:
+            connection, frame = self._exchange(message, deadline)
+        except TimeoutError:
+            sentence = f"The head did not answer within {patience_s:g} s: it is busy or stalled; try again."
+            raise ClusterError(sentence) from None
+        self._keep(connection)
+        try:
+            if frame.kind is _Kind.PROBLEM:
+                raise decode(frame.body, Problem).as_error()
+            answer: A = decode(frame.body, request.answer_type())
+        except msgspec.DecodeError as error:
+            raise ClusterError(OTHER_VERSION) from error
+        return answer
+
+    def close(self) -> None:
+        """End the connections that are kept; asking again makes a new one."""
+        with self._lock:
+            kept, self._kept = self._kept, []
+        for connection in kept:
+            connection.close()
+
+    def _exchange(self, message: bytes, deadline: float) -> tuple[_Connection, _Frame]:
+        """The answer, on a connection that was kept where there is one; what that one took with it is asked again."""
+        if (kept := self._take()) is not None:
+            with contextlib.suppress(_LostError):
+                return kept, kept.exchange(message, deadline)
+        new = _Connection(self._locate(), deadline)
+        try:
+            return new, new.exchange(message, deadline)
+        except _LostError as error:
+            raise ClusterError(new.place.ended) from error
+
+    def _take(self) -> _Connection | None:
+        """A connection that is up, the one used last."""
+        while True:
+            with self._lock:
+                if not self._kept:
+                    return None
+                connection = self._kept.pop()
+            if connection.is_usable():
+                return connection
+            connection.close()
+
+    def _keep(self, connection: _Connection) -> None:
+        with self._lock:
+            if len(self._kept) < KEPT_CONNECTIONS:
+                self._kept.append(connection)
+                return
+        connection.close()
+
+
+class _Connection:
+    """One connection of a client, with one request at a time. It is closed when that does not end with its answer."""
+
+    def __init__(self, place: Place, deadline: float) -> None:
+        """Raises NoHeadError when nobody listens, TimeoutError when the deadline has passed."""
+        self.place = place
+        self._process = os.getpid()
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self._socket.settimeout(_seconds_until(deadline))
+            self._socket.connect(place.path)
+        except OSError as error:
+            self._socket.close()
+            if isinstance(error, TimeoutError):
+                raise
+            raise NoHeadError(
+                "No head answers here: start one with `raycolab head` or raycolab.start_head(), or give the --data-dir"
+                " of the one that runs."
+            ) from error
+
+    def is_usable(self) -> bool:
+        """Whether the head has not closed it, and this process has made it: a fork must not speak on its parent's."""
+        try:
+            self._socket.setblocking(False)
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return self._process == os.getpid()
+        except OSError:
+            return False
+        return False  # its end, or words that nobody asked for
+
+    def exchange(self, message: bytes, deadline: float) -> _Frame:
+        """Send a request and give its answer. Raises _LostError when the connection ends first, TimeoutError."""
+        try:
+            self._socket.settimeout(_seconds_until(deadline))
+            self._socket.sendall(message)
+            (length,) = _LENGTH.unpack(self._receive(_LENGTH.size, deadline))
+            if length > FRAME_BYTES:
+                raise ConnectionResetError
+            frame: _Frame = decode(self._receive(length, deadline), _Frame)
+        except TimeoutError:
+            self.close()
+            raise
+        except (OSError, msgspec.DecodeError) as error:
+            self.close()
+            raise _LostError from error
+        except BaseException:  # interrupted: the head stops working for a client that leaves
+            self.close()
+            raise
+        return frame
+
+    def close(self) -> None:
+        """End it."""
+        self._socket.close()
+
+    def _receive(self, size: int, deadline: float) -> bytes:
+        received = bytearray()
+        while len(received) < size:
+            self._socket.settimeout(_seconds_until(deadline))
+            data = self._socket.recv(min(size - len(received), _CHUNK))
+            if not data:
+                raise ConnectionResetError
+            received += data
+        return bytes(received)
+
+
+def _seconds_until(deadline: float) -> float:
+    return max(deadline - time.monotonic(), 0.001)
+
+
+def _name_of(body: bytes) -> str:
+    """What a request calls itself."""
+    try:
+        return repr(decode(body, _Tagged).type)
+    except msgspec.DecodeError:
+        return "that came"

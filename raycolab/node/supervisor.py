@@ -20,14 +20,16 @@ import msgspec
 
 from raycolab.errors import ClusterError, RaycolabError
 from raycolab.files import crash_report, escape_unencodable
-from raycolab.node.data_dir import DataDir
+from raycolab.node import api
+from raycolab.node.data_dir import DataDir, JoinedRecord
 from raycolab.node.head import HeadOptions, HeadSupervisor
 from raycolab.node.joiner import JoinerOptions, JoinerSupervisor
 from raycolab.node.launch import ADDRESS_VARIABLE, Task, announce, read_task
 from raycolab.node.lifeline import die_with_parent
-from raycolab.node.rpc import ControlServer, Peer
+from raycolab.node.rpc import OTHER_VERSION, Channel, Server
 from raycolab.node.snapshots import Snapshots
 from tunnel.address import JoinAddress
+from tunnel.nodes import Node
 
 __all__ = ["main"]
 
@@ -51,7 +53,7 @@ def main(run_dir: Path) -> int:
         _event_loop_run(run(task, run_dir))
     except RaycolabError as error:
         log.error("%s", error)
-        announce(task, "failed", error=str(error), kind=type(error).__name__, exit_code=error.exit_code)
+        announce(task, "failed", **msgspec.to_builtins(api.Problem.of(error)))
         return error.exit_code
     except Exception as error:
         log.exception("unexpected")
@@ -81,22 +83,27 @@ async def _head(task: Task, run_dir: Path) -> None:
 
 
 async def _joiner(task: Task, run_dir: Path) -> None:
+    def on_change(state: str, text: str) -> None:
+        announce(task, state, text=text, at=time.time())
+        if joiner.node is not None:
+            _save_joined(DataDir(task.data_dir), joiner.head_path, joiner.node)
+
     address = JoinAddress.parse(os.environ.pop(ADDRESS_VARIABLE, ""))
     joiner = JoinerSupervisor(
         address,
         _options(task.options, JoinerOptions),
         run_dir,
         os.environ,
-        lambda state, text: announce(task, state, text=text, at=time.time()),
+        on_change,
     )
 
-    async def answer(request: dict[str, Any], peer: Peer) -> dict[str, Any]:
-        if request.get("op") == "leave":
-            joiner.stop()
+    async def answer(body: bytes, channel: Channel) -> bytes:
+        if api.decode_known(body, api.JoinerState) is None:
+            raise ClusterError(OTHER_VERSION)
         name = joiner.node.name if joiner.node else None
-        return {"state": joiner.state, "name": name, "trial": joiner.trial}
+        return api.encode(api.JoinerFacts(joiner.state, name, joiner.trial))
 
-    control = ControlServer(run_dir / "control", answer)
+    control = Server(run_dir / "control", answer)
     await control.start()
     _on_signals(joiner.stop)
     try:
@@ -105,6 +112,14 @@ async def _joiner(task: Task, run_dir: Path) -> None:
         announce(task, "ended", text="This machine is no longer part of the cluster.", reason=reason, at=time.time())
     finally:
         await control.close()
+
+
+def _save_joined(data_dir: DataDir, head_path: Path, node: Node) -> None:
+    """Let whoever works on this machine find the way to the head."""
+    try:
+        data_dir.save(JoinedRecord(str(head_path), node.name, node.address))
+    except RaycolabError as error:  # a machine without room for it can still compute
+        log.warning("clients here will not find the head: %s", error)
 
 
 def _options(given: Mapping[str, Any], kind: type[Options]) -> Options:

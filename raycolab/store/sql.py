@@ -178,26 +178,35 @@ class Store:
             put_attempts(connection, sweep_id, attempts)
             put_reports(connection, sweep_id, reports)
 
-    def trials(self, sweep_id: int) -> list[TrialRow]:
-        """Every trial of a sweep, by number."""
+    def trials(self, sweep_id: int, *, after: int = -1, limit: int | None = None) -> list[TrialRow]:
+        """A sweep's trials by number, those behind `after`; no more than `limit` of them."""
         table = tables.trials.c
         statement = select(*(table[name] for name in TRIALS.names)).where(table.sweep_id == sweep_id)
+        statement = statement.where(table.number > after).order_by(table.number).limit(limit)
         with self._reading() as connection:
-            parts = connection.execute(statement.order_by(table.number)).partitions(_AT_ONCE)
+            parts = connection.execute(statement).partitions(_AT_ONCE)
             return [trial for part in parts for trial in TRIALS.rows(part, self._called(sweep_id))]
 
-    def attempts(self, sweep_id: int) -> list[AttemptRow]:
-        """Every attempt at a sweep's trials, by trial and attempt number."""
-        found = self._of_trials(sweep_id, tables.attempts, ATTEMPTS.names, "number")
+    def attempts(
+        self, sweep_id: int, *, after: tuple[int, int] | None = None, limit: int | None = None
+    ) -> list[AttemptRow]:
+        """Attempts at a sweep's trials by trial and attempt number, those behind `after`; at most `limit` of them."""
+        found = self._of_trials(sweep_id, tables.attempts, ATTEMPTS.names, "number", after, limit)
         return ATTEMPTS.rows(found, self._called(sweep_id))
 
     def reports(self, sweep_id: int) -> dict[int, dict[int, float]]:
         """The intermediate values of every trial that has some: trial number -> step -> value, both in order."""
         found: dict[int, dict[int, float]] = {}
-        rows = self._of_trials(sweep_id, tables.reports, REPORTS.names, "step")
-        for report in REPORTS.rows(rows, self._called(sweep_id)):
+        for report in self.report_rows(sweep_id):
             found.setdefault(report.trial, {})[report.step] = report.value
         return found
+
+    def report_rows(
+        self, sweep_id: int, *, after: tuple[int, int] | None = None, limit: int | None = None
+    ) -> list[ReportRow]:
+        """Intermediate values by trial number and step, those behind `after`; no more than `limit` of them."""
+        found = self._of_trials(sweep_id, tables.reports, REPORTS.names, "step", after, limit)
+        return REPORTS.rows(found, self._called(sweep_id))
 
     def counts(self, sweep_id: int) -> dict[TrialState, int]:
         """How many trials of a sweep are in each state, zeros included."""
@@ -245,7 +254,15 @@ class Store:
         self._names.update((row.id, row.name) for row in rows)
         return rows
 
-    def _of_trials(self, sweep_id: int, table: Table, names: Sequence[str], key: str) -> Sequence[Row[Any]]:
+    def _of_trials(
+        self,
+        sweep_id: int,
+        table: Table,
+        names: Sequence[str],
+        key: str,
+        after: tuple[int, int] | None,
+        limit: int | None,
+    ) -> Sequence[Row[Any]]:
         """The columns of what belongs to a sweep's trials: the trial's number, then those of its own table."""
         trials = tables.trials.c
         statement = (
@@ -253,7 +270,11 @@ class Store:
             .join(tables.trials, table.c.trial_id == trials.id)
             .where(trials.sweep_id == sweep_id)
             .order_by(trials.number, table.c[key])
+            .limit(limit)
         )
+        if after is not None:
+            behind = (trials.number > after[0]) | (table.c[key] > after[1])
+            statement = statement.where(trials.number >= after[0], behind)
         with self._reading() as connection:
             return connection.execute(statement).all()
 

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from raycolab.node import api
 from raycolab.search import enumerate_trials
 from raycolab.spec.spec import SweepSpec
 from raycolab.trials import SweepState, TrialRow, TrialState
@@ -73,8 +74,7 @@ class Stage(Cluster):
             name, spec.to_json(), book.to_json(), spec.fingerprint(), None, {}, enumerate_trials(spec, []), time.time()
         )
         asked = time.time()
-        answer = self.supervisor.ask("start", name, expect_slots=self.cpus)
-        assert answer["ok"], answer
+        self.supervisor.ask(api.Start(name, expect_slots=self.cpus))
         ended = self._wait_complete(stored.id, timeout_s)
         rows = self.store.trials(stored.id)
         assert {row.state for row in rows} == {TrialState.COMPLETE}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import shutil
@@ -16,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import nbformat
 import psutil
@@ -24,15 +23,20 @@ import psutil
 import raycolab
 from raycolab.engine.__main__ import STORE_VARIABLE
 from raycolab.main.notebook import MainNotebook
+from raycolab.node import api
 from raycolab.node.ray_command import RayPorts, ray_environment, start_command
+from raycolab.node.rpc import Channel, EngineLine, Server
 from raycolab.search import enumerate_trials
 from raycolab.spec.spec import SweepSpec
 from raycolab.store import Store, open_store, sqlite_url
 from raycolab.trials import SweepState
+from tests.in_loop import LoopThread
 from tests.integration.sessions import words_of
 from tunnel.nodes import PortBlock
 
 __all__ = ["Cluster", "Supervisor", "notebook"]
+
+A = TypeVar("A")
 
 _REPOSITORY = Path(raycolab.__file__).parent.parent
 
@@ -63,57 +67,38 @@ def _is_free(port: int) -> bool:
 
 
 class Supervisor:
-    """The head supervisor's end of the control line."""
+    """The head supervisor's end of the line to the engine."""
 
     def __init__(self, path: str) -> None:
-        self._server = socket.socket(socket.AF_UNIX)
-        self._server.bind(path)
-        self._server.listen()
+        self._loop = LoopThread()
+        self._line = EngineLine(lambda: None)
+        self._server = Server(Path(path), self._answer, self._hear)
         self._changed = threading.Condition()
-        self._peer: Any = None
-        self._answers: dict[int, dict[str, Any]] = {}
-        self._last_id = 0
         self.progress: dict[str, Any] = {}
         self.told: list[set[str]] = []  # the sweeps that each progress names
-        threading.Thread(target=self._serve, daemon=True).start()
+        self._loop.run(self._server.start())
 
-    def _serve(self) -> None:
-        while True:
-            try:
-                peer, _ = self._server.accept()
-            except OSError:
-                return
-            lines = peer.makefile("r")
-            assert json.loads(lines.readline()) == {"op": "engine"}
-            with self._changed:
-                self._peer = peer
-                self._changed.notify_all()
-            for line in lines:
-                self._note(json.loads(line))
+    async def _answer(self, body: bytes, channel: Channel) -> bytes:
+        assert isinstance(api.decode(body, api.HeadRequest), api.EngineIsUp)
+        self._line.connected(channel)
+        return api.encode(None)
 
-    def _note(self, message: dict[str, Any]) -> None:
+    def _hear(self, body: bytes, channel: Channel) -> None:
+        told = api.decode(body, api.Progress)
         with self._changed:
-            if "progress" in message:
-                self.progress = message["progress"]
-                self.told.append({each["name"] for each in self.progress["sweeps"]})
-            else:
-                self._answers[message["id"]] = message
+            self.progress = {"sweeps": told.sweeps, "trials": told.trials}
+            self.told.append({each["name"] for each in told.sweeps})
             self._changed.notify_all()
 
-    def send(self, **message: Any) -> None:
-        """One line to the engine."""
-        with self._changed:
-            assert self._changed.wait_for(lambda: self._peer is not None, 60)
-            self._peer.sendall(json.dumps(message).encode() + b"\n")
+    def ask(self, request: api.Request[A]) -> A:
+        """The engine's answer."""
+        body = self._loop.run(self._line.ask(api.encode(request), restart_s=60))
+        answer: A = api.decode(body, request.answer_type())
+        return answer
 
-    def ask(self, op: str, sweep: str, **more: Any) -> dict[str, Any]:
-        """An order, and its answer."""
-        self._last_id += 1
-        number = self._last_id
-        self.send(id=number, op=op, sweep=sweep, **more)
-        with self._changed:
-            assert self._changed.wait_for(lambda: number in self._answers, 60), f"no answer to {op}"
-            return self._answers[number]
+    def tell(self, notice: object) -> None:
+        """What needs no answer."""
+        self._loop.call(self._line.tell, notice)
 
     def sweep(self, name: str) -> dict[str, Any]:
         """What was last told of the sweep."""
@@ -131,7 +116,8 @@ class Supervisor:
 
     def close(self) -> None:
         """Hang up."""
-        self._server.close()
+        self._loop.run(self._server.close())
+        self._loop.end()
 
 
 class Cluster:

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import os
 import socket
 import stat
+import struct
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import pytest
 
-from raycolab.errors import ClusterError, NoHeadError, RaycolabError, UnknownSweepError
-from raycolab.node import rpc
+from raycolab.errors import ClusterError, NoHeadError, UnknownSweepError
+from raycolab.node import api, rpc
 from raycolab.node.data_dir import DataDir, HeadRecord, make_run_dir
-from raycolab.node.rpc import LINE_BYTES, MAX_CLIENTS, Answer, ControlClient, ControlServer, EngineChannel, Peer
-from tests.in_loop import in_loop
+from raycolab.node.rpc import FRAME_BYTES, Answer, Channel, Client, Place, Server
+from tests.in_loop import LoopThread, in_loop
+
+A = TypeVar("A")
 
 
 @pytest.fixture
@@ -32,10 +33,18 @@ def path() -> Iterator[Path]:
     folder.rmdir()
 
 
+@pytest.fixture
+def client(path: Path) -> Iterator[Client]:
+    """A client of whoever listens there."""
+    made = Client(lambda: Place(str(path), "The head ended before it answered."))
+    yield made
+    made.close()
+
+
 @asynccontextmanager
-async def serving(path: Path, answer: Answer) -> AsyncIterator[ControlServer]:
+async def serving(path: Path, answer: Answer) -> AsyncIterator[Server]:
     """A server that answers with `answer`."""
-    server = ControlServer(path, answer)
+    server = Server(path, answer)
     await server.start()
     try:
         yield server
@@ -43,156 +52,266 @@ async def serving(path: Path, answer: Answer) -> AsyncIterator[ControlServer]:
         await server.close()
 
 
-async def ask(path: Path, op: str, timeout_s: float = 10.0, **fields: Any) -> dict[str, Any]:
+async def ask(client: Client, request: api.Request[A], timeout_s: float = 10.0) -> A:
     """A client's request, from a thread, since the client blocks."""
-    return await asyncio.to_thread(ControlClient(path).request, op, timeout_s=timeout_s, **fields)
+    return await asyncio.to_thread(client.ask, request, timeout_s=timeout_s)
 
 
-async def repeat(message: dict[str, Any], peer: Peer) -> dict[str, Any]:
-    """The request as the answer, with who asked."""
-    return {"message": message, "pid": peer.pid, "uid": peer.uid}
+class Head:
+    """Answers `Status` with how many requests came, and knows the connections they came over."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.channels: set[Channel] = set()
+
+    async def answer(self, body: bytes, channel: Channel) -> bytes:
+        """One more."""
+        self.requests += 1
+        self.channels.add(channel)
+        return api.encode({"requests": self.requests})
+
+
+async def stall(body: bytes, channel: Channel) -> bytes:
+    """No answer."""
+    await asyncio.sleep(60)
+    return body
 
 
 @in_loop
-async def test_a_request_is_answered_with_its_fields(path: Path) -> None:
-    """The client gets what the server gave; the server knows who asks, and only this user may."""
-    async with serving(path, repeat):
-        answer = await ask(path, "declare", main="x" * 3_000_000)
-        assert answer["message"] == {"op": "declare", "main": "x" * 3_000_000}
-        assert (answer["pid"], answer["uid"]) == (os.getpid(), os.getuid())
+async def test_a_client_keeps_its_connection(path: Path, client: Client) -> None:
+    """Request after request, large ones too; only this user may connect."""
+    head = Head()
+    async with serving(path, head.answer):
+        for count in range(1, 6):
+            assert await ask(client, api.Status()) == {"requests": count}
+        await ask(client, api.Pull("x" * 3_000_000, "p", "head"))
         assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    assert len(head.channels) == 1
 
 
 @in_loop
-async def test_an_answer_may_be_empty(path: Path) -> None:
-    """None is a plain yes."""
+async def test_a_request_that_is_held_blocks_no_other_thread(path: Path, client: Client) -> None:
+    """A notebook that waits for a trial still says that it lives; both connections are kept."""
+    released = asyncio.Event()
+    channels: set[Channel] = set()
 
-    async def agree(message: dict[str, Any], peer: Peer) -> None:
-        return None
+    async def hold(body: bytes, channel: Channel) -> bytes:
+        channels.add(channel)
+        if isinstance(api.decode(body, api.EngineRequest), api.Pull):
+            await released.wait()
+            return api.encode(api.Pulled())
+        return api.encode(api.PulseAnswer(held=True))
 
-    async with serving(path, agree):
-        assert await ask(path, "pause") == {}
+    async with serving(path, hold):
+        for _ in range(3):
+            released.clear()
+            pulling = asyncio.create_task(ask(client, api.Pull("s", "p", "head")))
+            assert (await ask(client, api.Pulse("s", "p", 1))).held
+            released.set()
+            assert await pulling == api.Pulled()
+    assert len(channels) == 2
 
 
 @in_loop
-async def test_a_no_is_raised_as_its_class(path: Path) -> None:
-    """The exit code of the command line is the head's."""
+async def test_a_head_that_was_started_again_is_asked_again(path: Path, client: Client) -> None:
+    """Where the connection that was kept is of the former one; once, and on a new connection."""
+    first, second = Head(), Head()
+    async with serving(path, first.answer):
+        await ask(client, api.Status())
+    async with serving(path, second.answer):
+        assert await ask(client, api.Status()) == {"requests": 1}
+    with pytest.raises(NoHeadError):
+        await ask(client, api.Status())
 
-    async def refuse(message: dict[str, Any], peer: Peer) -> None:
+
+@in_loop
+async def test_a_head_that_dies_over_a_request_is_not_asked_for_ever(path: Path, client: Client) -> None:
+    """The connection it was asked over may have been old: the second time it is new, and that is told."""
+    asked: list[bytes] = []
+
+    async def die(body: bytes, channel: Channel) -> bytes:
+        asked.append(body)
+        if len(asked) > 1:
+            next(task for task in asyncio.all_tasks() if task.get_name() == "connection").cancel()
+            await asyncio.sleep(60)
+        return api.encode({})
+
+    real = Channel.run
+
+    async def named(channel: Channel) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.set_name("connection")
+        await real(channel)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Channel, "run", named)
+        async with serving(path, die):
+            await ask(client, api.Status())
+            with pytest.raises(ClusterError, match="The head ended before it answered"):
+                await ask(client, api.Status())
+    assert len(asked) == 3
+
+
+@in_loop
+async def test_a_no_is_raised_as_its_class(path: Path, client: Client) -> None:
+    """The exit code of the command line is the head's; the connection is kept."""
+    channels: set[Channel] = set()
+
+    async def refuse(body: bytes, channel: Channel) -> bytes:
+        channels.add(channel)
         raise UnknownSweepError("No sweep x: run `raycolab status`.")
 
     async with serving(path, refuse):
-        with pytest.raises(UnknownSweepError, match="No sweep x: run `raycolab status`"):
-            await ask(path, "results")
+        for _ in range(2):
+            with pytest.raises(UnknownSweepError, match="No sweep x: run `raycolab status`"):
+                await ask(client, api.Find("x"))
+    assert len(channels) == 1
 
 
 @in_loop
-async def test_a_bug_in_one_operation_ends_no_server(path: Path) -> None:
-    """Its client is told, and the next one is served."""
+async def test_an_answer_of_another_version_is_told(path: Path, client: Client) -> None:
+    """Rather than shown as a bug."""
 
-    async def stumble(message: dict[str, Any], peer: Peer) -> dict[str, Any]:
-        return {"value": 1 // message["by"]}
+    async def strange(body: bytes, channel: Channel) -> bytes:
+        return api.encode([1, 2])
 
-    async with serving(path, stumble):
-        sentence = (
-            r"The head failed in the operation 'divide' \(ZeroDivisionError\): its log says more\. Please report it"
-        )
-        with pytest.raises(RaycolabError, match=sentence):
-            await ask(path, "divide", by=0)
-        assert await ask(path, "divide", by=1) == {"value": 1}
+    async with serving(path, strange):
+        with pytest.raises(ClusterError, match="is of another version of raycolab: end it with `raycolab down`"):
+            await ask(client, api.Facts())
 
 
 @pytest.mark.parametrize("state", ["absent", "dead"])
-def test_nobody_listening_is_no_head(path: Path, state: str) -> None:
+def test_nobody_listening_is_no_head(path: Path, client: Client, state: str) -> None:
     """A socket file without a process behind it is as good as none."""
     if state == "dead":
         with socket.socket(socket.AF_UNIX) as former:
             former.bind(str(path))
     with pytest.raises(NoHeadError, match="No head answers here: start one with"):
-        ControlClient(path).request("status")
+        client.ask(api.Status())
     path.unlink(missing_ok=True)
 
 
 @in_loop
-async def test_a_silent_head_ends_a_request_at_its_deadline(path: Path) -> None:
+async def test_a_silent_head_ends_a_request_at_its_deadline(path: Path, client: Client) -> None:
     """A client never waits longer than it said, and the head stops working for it."""
     cancelled = asyncio.Event()
 
-    async def stall(message: dict[str, Any], peer: Peer) -> None:
+    async def notice(body: bytes, channel: Channel) -> bytes:
         try:
-            await asyncio.sleep(60)
+            return await stall(body, channel)
         finally:
             cancelled.set()
 
-    async with serving(path, stall):
+    async with serving(path, notice):
         with pytest.raises(ClusterError, match=r"The head did not answer within 0\.2 s: it is busy or stalled"):
-            await ask(path, "status", timeout_s=0.2)
+            await ask(client, api.Status(), timeout_s=0.2)
         await asyncio.wait_for(cancelled.wait(), 5)
 
 
 @in_loop
-async def test_a_request_that_ends_the_head_is_answered(path: Path) -> None:
-    """`shutdown` gets its yes although the server closes at once."""
+async def test_a_request_that_ends_the_head_is_answered(path: Path, client: Client) -> None:
+    """`Shutdown` gets its yes although the server closes at once."""
     stop = asyncio.Event()
 
-    async def shut_down(message: dict[str, Any], peer: Peer) -> None:
+    async def shut_down(body: bytes, channel: Channel) -> bytes:
         stop.set()
+        return api.encode(None)
 
     async with serving(path, shut_down):
-        asking = asyncio.create_task(ask(path, "shutdown"))
+        asking = asyncio.create_task(ask(client, api.Shutdown()))
         await stop.wait()
-    assert await asking == {}
+    await asking
     with pytest.raises(NoHeadError):
-        await ask(path, "status")
+        await ask(client, api.Status())
 
 
 @in_loop
-async def test_a_head_that_ends_first_is_said(path: Path) -> None:
+async def test_a_head_that_ends_in_mid_answer_is_said(path: Path, client: Client) -> None:
     """A request that the closing server gives up is no mystery."""
+    asked = asyncio.Event()
 
-    async def stall(message: dict[str, Any], peer: Peer) -> None:
-        await asyncio.sleep(60)
+    async def begin(body: bytes, channel: Channel) -> bytes:
+        asked.set()
+        return await stall(body, channel)
 
-    async with serving(path, stall):
-        asking = asyncio.create_task(ask(path, "wait", timeout_s=30))
-        await asyncio.sleep(0.2)
+    async with serving(path, begin):
+        asking = asyncio.create_task(ask(client, api.Status(), timeout_s=30))
+        await asked.wait()
     with pytest.raises(ClusterError, match="The head ended before it answered"):
         await asking
 
 
-@pytest.mark.parametrize("line", [b"GET / HTTP/1.1\r\n", b"[]\n", b"\xff\n", b"x" * (2 * LINE_BYTES + 1)])
+@pytest.mark.parametrize("words", [b"GET / HTTP/1.1\r\n\r\n", b"\0\0\0\1\xc1", struct.pack(">I", FRAME_BYTES + 1)])
 @in_loop
-async def test_what_is_no_request_is_refused(path: Path, line: bytes) -> None:
-    """A stranger's line, or one without an end, gets an error and the end of its connection."""
-    async with serving(path, repeat):
+async def test_what_is_not_a_request_is_refused(path: Path, client: Client, words: bytes) -> None:
+    """A stranger's bytes, or a frame that is too long, get an error and the end of the connection."""
+    head = Head()
+    async with serving(path, head.answer):
         reader, writer = await asyncio.open_unix_connection(path)
-        writer.write(line)
-        try:
-            answer = json.loads(await reader.readline())
-            assert answer["ok"] is False
-            assert (answer["kind"], answer["error"]) == ("ClusterError", "The head was sent what is no request.")
-        except ConnectionResetError:
-            assert len(line) > LINE_BYTES  # closed while it was still sending
+        writer.write(words)
+        said = await reader.read()
+        assert b"The head received something that is not a valid request." in said
         writer.close()
-        assert (await ask(path, "status"))["message"] == {"op": "status"}
+        assert await ask(client, api.Status()) == {"requests": 1}
 
 
 @in_loop
-async def test_clients_are_bounded(path: Path) -> None:
-    """One too many is told so; when others leave there is room again."""
-    async with serving(path, repeat):
-        idle = [await asyncio.open_unix_connection(path) for _ in range(MAX_CLIENTS)]
-        with pytest.raises(ClusterError, match="Too many programs talk to the head"):
-            await ask(path, "status")
+async def test_who_says_nothing_or_half_a_word_is_not_waited_for(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the first request and in the midst of one; who has asked once may be silent for as long as he likes."""
+    monkeypatch.setattr(rpc, "SILENCE_S", 0.2)
+    head = Head()
+    async with serving(path, head.answer):
+        for words in (b"", struct.pack(">I", 100) + b"half"):
+            reader, writer = await asyncio.open_unix_connection(path)
+            writer.write(words)
+            assert await asyncio.wait_for(reader.read(), 10) == b""
+            writer.close()
+
+
+@in_loop
+async def test_who_does_not_read_his_answer_is_left(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits for him in memory has an end, and others are served."""
+    monkeypatch.setattr(rpc, "SEND_S", 0.2)
+    ended = asyncio.Event()
+
+    async def much(body: bytes, channel: Channel) -> bytes:
+        channel.on_end = ended.set
+        return api.encode("x" * 20_000_000)
+
+    async with serving(path, much):
+        _, writer = await asyncio.open_unix_connection(path)
+        request = api.encode([0, 1, 0])
+        writer.write(struct.pack(">I", len(request)) + request)
+        await asyncio.wait_for(ended.wait(), 10)
+        writer.close()
+
+
+@in_loop
+async def test_connections_are_bounded(path: Path, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is idle makes room for the next; while all are busy the next is told so."""
+    monkeypatch.setattr(rpc, "MAX_CLIENTS", 3)
+    head = Head()
+    async with serving(path, head.answer):
+        idle = [await asyncio.open_unix_connection(path) for _ in range(5)]
+        assert await ask(client, api.Status()) == {"requests": 1}
+        assert await asyncio.wait_for(idle[0][0].read(), 10) == b""
         for _, writer in idle:
             writer.close()
-            await writer.wait_closed()
-        answered = None
-        async with asyncio.timeout(30):  # until the server has seen them go
-            while answered is None:
-                with contextlib.suppress(ClusterError):
-                    answered = (await ask(path, "status"))["message"]
-        assert answered == {"op": "status"}
+    client.close()
+    all_busy = asyncio.Semaphore(0)
+
+    async def hold(body: bytes, channel: Channel) -> bytes:
+        all_busy.release()
+        return await stall(body, channel)
+
+    async with serving(path, hold):
+        busy = [asyncio.create_task(ask(client, api.Status())) for _ in range(3)]
+        for _ in busy:
+            await all_busy.acquire()
+        with pytest.raises(ClusterError, match="Too many programs talk to the head"):
+            await ask(client, api.Status())
+    await asyncio.gather(*busy, return_exceptions=True)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
@@ -205,58 +324,60 @@ async def test_another_user_gets_no_answer(path: Path) -> None:
         "os.setuid(65534)\n"
         "connection.connect(sys.argv[1])\n"
         "try:\n"
-        "    connection.sendall(b'{}\\n')\n"
+        "    connection.sendall(bytes([0, 0, 0, 4, 0x93, 0, 1, 0]))\n"
         "    print(connection.recv(99))\n"
         "except OSError:\n"  # it was shown the door while it spoke
         "    print(b'')\n"
     )
-    async with serving(path, repeat):
+    head = Head()
+    async with serving(path, head.answer):
         os.chmod(path.parent, 0o711)
         os.chmod(path, 0o666)
         run = await asyncio.to_thread(
             subprocess.run, [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
         )
-    assert run.stdout == "b''\n"
+    assert (run.stdout, head.requests) == ("b''\n", 0)
 
 
-@in_loop
-async def test_an_engine_is_asked_through_its_connection(path: Path) -> None:
-    """The first line turns the connection round: the server asks, the engine answers and tells its progress."""
-    channels: asyncio.Queue[EngineChannel] = asyncio.Queue()
-    seen: list[dict[str, Any]] = []
-
-    def joined(channel: EngineChannel) -> None:
-        channel.on_progress = seen.append
-        channels.put_nowait(channel)
-
-    server = ControlServer(path, repeat, joined)
-    await server.start()
-    reader, writer = await asyncio.open_unix_connection(path)
-    writer.write(b'{"op": "engine"}\n{"progress": {"complete": 3}}\n')
-    channel = await channels.get()
-    asking = asyncio.create_task(channel.request({"op": "start", "sweep": "x"}, 5))
-    asked = json.loads(await reader.readline())
-    assert asked == {"op": "start", "sweep": "x", "id": 1}
-    writer.write(b'{"id": 1, "ok": true}\n')
-    assert await asking == {}
-    assert seen == [{"complete": 3}]
-    writer.close()
-    await asyncio.wait_for(channel.lost(), 5)
-    await server.close()
+def test_a_fork_makes_a_connection_of_its_own(path: Path, client: Client) -> None:
+    """Two processes on one connection would take each other's answers."""
+    head, loop = Head(), LoopThread()
+    server = Server(path, head.answer)
+    loop.run(server.start())
+    client.ask(api.Status())
+    if (child := os.fork()) == 0:
+        try:
+            client.ask(api.Status())
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    client.ask(api.Status())
+    loop.run(server.close())
+    loop.end()
+    assert (head.requests, len(head.channels)) == (3, 2)
 
 
 @in_loop
 async def test_an_idle_engine_does_not_hold_a_closing_server(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Closing ends the engine's connection without the grace that a request has."""
     monkeypatch.setattr(rpc, "CLOSE_GRACE_S", 1000.0)
-    server = ControlServer(path, repeat, lambda channel: None)
+    line = rpc.EngineLine(lambda: None)
+
+    async def engine_is_up(body: bytes, channel: Channel) -> bytes:
+        line.connected(channel)
+        return api.encode(None)
+
+    server = Server(path, engine_is_up)
     await server.start()
-    reader, writer = await asyncio.open_unix_connection(path)
-    writer.write(b'{"op": "engine"}\n')
-    await asyncio.sleep(0.1)
+    supervisor = rpc.SupervisorLine(str(path), stall, lambda body, channel: None)
+    engine = asyncio.create_task(supervisor.run())
+    await asyncio.wait_for(line.up.wait(), 10)
+    asking = asyncio.create_task(line.ask(b"\x01", restart_s=0.1))
     await asyncio.wait_for(server.close(), 60)
-    assert await reader.read() == b""
-    writer.close()
+    with pytest.raises(ClusterError):
+        await asking
+    engine.cancel()
+    await asyncio.gather(engine, return_exceptions=True)
 
 
 @in_loop
@@ -265,7 +386,7 @@ async def test_a_live_head_is_read_from_its_record(path: Path, tmp_path: Path) -
     data = DataDir(tmp_path)
     record = HeadRecord(os.getpid(), str(path), 1.5, "sqlite://")
     data.save(record)
-    async with serving(path, repeat):
+    async with serving(path, Head().answer):
         assert data.read_head() == record
     assert data.read_head() is None
 

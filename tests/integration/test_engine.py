@@ -10,10 +10,19 @@ from contextlib import closing
 import pytest
 from sqlalchemy.engine import make_url
 
+from raycolab.errors import UnknownSweepError, UsageError
+from raycolab.node import api
 from raycolab.trials import ErrorKind, SweepState, TrialState
 from tests.integration.engine_stage import Cluster, notebook
 
 pytestmark = pytest.mark.ray
+
+
+class Rewind(api.Request[None], frozen=True):
+    """An order of a later version."""
+
+    sweep: str
+
 
 SQUARE = "def compute(model, dataset, x):\n    return x * x"
 SLOW = "import time\ndef compute(model, dataset, x):\n    time.sleep(0.5)\n    return x"
@@ -24,7 +33,7 @@ def test_a_sweep_runs_to_its_end(engine_cluster: Cluster) -> None:
     sweep_id = engine_cluster.declare(
         "squares", notebook(SQUARE), models={"m": {"x": list(range(40))}}, datasets=["a", "b"], method="grid"
     )
-    assert engine_cluster.supervisor.ask("start", "squares")["ok"]
+    engine_cluster.supervisor.ask(api.Start("squares"))
     news = engine_cluster.supervisor.wait_state("squares", SweepState.COMPLETE)
     assert (news["total"], news["complete"], news["pending"]) == (80, 80, 0)
     assert (news["best"]["metric"], news["best"]["value"]) == ("metric", 39 * 39)
@@ -47,7 +56,7 @@ def test_the_end_is_told_once_it_is_stored(engine_cluster: Cluster) -> None:
             f"CREATE TRIGGER late BEFORE UPDATE OF state ON sweeps WHEN new.id = {sweep_id} AND new.state = 'COMPLETE'"
             " BEGIN SELECT count(*) FROM a_second; END"
         )
-    engine_cluster.supervisor.ask("start", "late")
+    engine_cluster.supervisor.ask(api.Start("late"))
     engine_cluster.supervisor.wait_state("late", SweepState.COMPLETE)
     assert engine_cluster.store.existing_sweep("late").state is SweepState.COMPLETE
 
@@ -66,7 +75,7 @@ def test_each_kind_of_failure_has_its_own_end(engine_cluster: Cluster) -> None:
     )
     models = {"good": {"x": [1, 2, 3]}, "raises": {"x": [1, 2]}, "dies": {"x": [1]}, "hangs": {"x": [1]}}
     sweep_id = engine_cluster.declare("trouble", main, models=models, datasets=["d"], method="grid", timeout_s=2)
-    engine_cluster.supervisor.ask("start", "trouble")
+    engine_cluster.supervisor.ask(api.Start("trouble"))
     engine_cluster.supervisor.wait_state("trouble", SweepState.COMPLETE)
     rows = engine_cluster.store.trials(sweep_id)
     ends = {model: {(row.state, row.error_kind) for row in rows if row.model == model} for model in models}
@@ -90,7 +99,7 @@ def test_a_setup_that_fails_everywhere_holds_the_sweep(engine_cluster: Cluster) 
     """No trial is blamed, the sentence names the cell's error and how to go on."""
     main = notebook("import no_such_module", SQUARE)
     sweep_id = engine_cluster.declare("broken", main, models={"m": {"x": [1, 2]}}, datasets=["d"], method="grid")
-    engine_cluster.supervisor.ask("start", "broken")
+    engine_cluster.supervisor.ask(api.Start("broken"))
     news = engine_cluster.supervisor.wait_state("broken", SweepState.HELD)
     assert "no_such_module" in news["sentence"]
     assert "raycolab resume broken" in news["sentence"]
@@ -104,17 +113,17 @@ def test_pause_resume_and_stop(engine_cluster: Cluster) -> None:
     sweep_id = engine_cluster.declare(
         "long", notebook(SLOW), models={"m": {"x": list(range(60))}}, datasets=["d"], method="grid"
     )
-    supervisor.ask("start", "long")
+    supervisor.ask(api.Start("long"))
     supervisor.wait_for(lambda: supervisor.sweep("long").get("complete", 0) >= 4)
-    assert supervisor.ask("pause", "long")["ok"]
+    supervisor.ask(api.Pause("long"))
     supervisor.wait_for(lambda: supervisor.sweep("long")["running"] == 0)
     done = supervisor.sweep("long")["complete"]
     time.sleep(1.2)
     assert supervisor.sweep("long")["complete"] == done
     assert engine_cluster.store.existing_sweep("long").state is SweepState.PAUSED
-    supervisor.ask("resume", "long")
+    supervisor.ask(api.Resume("long"))
     supervisor.wait_for(lambda: supervisor.sweep("long")["complete"] >= done + 4)
-    supervisor.ask("stop", "long")
+    supervisor.ask(api.Stop("long"))
     news = supervisor.wait_state("long", SweepState.STOPPED)
     states = {row.state for row in engine_cluster.store.trials(sweep_id)}
     assert states == {TrialState.COMPLETE, TrialState.CANCELLED}
@@ -132,33 +141,37 @@ def test_sweeps_run_in_turn_and_cancel_kills(engine_cluster: Cluster) -> None:
     )
     engine_cluster.declare("first", main, models={"m": {"x": [1, 2, 3]}}, datasets=["d"], method="grid")
     engine_cluster.declare("second", notebook(SQUARE), models={"m": {"x": [1, 2, 3]}}, datasets=["d"], method="grid")
-    supervisor.ask("start", "first")
-    supervisor.ask("start", "second")
+    supervisor.ask(api.Start("first"))
+    supervisor.ask(api.Start("second"))
     supervisor.wait_for(lambda: supervisor.sweep("first").get("running"))
     assert supervisor.progress["trials"] == {"head": "#0 m x d"}
     assert supervisor.sweep("second")["state"] == SweepState.QUEUED
     assert supervisor.sweep("second")["sentence"] == "waits for its turn behind first"
-    supervisor.ask("cancel", "first")
+    supervisor.ask(api.Cancel("first"))
     assert supervisor.wait_state("first", SweepState.CANCELLED)["cancelled"] == 3
     supervisor.wait_state("second", SweepState.COMPLETE)
     (engine_cluster.folder / "go").touch()
-    supervisor.ask("retry", "first")
+    supervisor.ask(api.Retry("first"))
     assert supervisor.wait_state("first", SweepState.COMPLETE)["complete"] == 3
 
 
 def test_orders_that_cannot_be_obeyed_are_answered(engine_cluster: Cluster) -> None:
-    """An unknown sweep, a pause of what does not run, what another program may ask: a sentence and the error's name."""
-    answer = engine_cluster.supervisor.ask("start", "nobody")
-    assert (answer["ok"], answer["kind"]) == (False, "UnknownSweepError")
+    """An unknown sweep, a pause of what does not run, an order of another version: a sentence and its class."""
     engine_cluster.declare("idle", notebook(SQUARE), models={"m": {"x": [1]}}, datasets=["d"], method="grid")
     engine_cluster.store.create_sweep("bare", "{}", None, "", None, {}, [], 0.0)
-    for op, name, sentence in (
-        ("pause", "idle", "sweep 'idle' is not running (DECLARED): there is nothing to pause."),
-        ("start", "bare", "sweep 'bare' was declared without a MAIN, so that workers have nothing to run: delete it, "),
-        ("rewind", "idle", "the head knows no order 'rewind', so it is of another version of raycolab: end it with"),
+    with pytest.raises(UnknownSweepError):
+        engine_cluster.supervisor.ask(api.Start("nobody"))
+    for request, sentence in (
+        (api.Pause("idle"), "sweep 'idle' is not running (DECLARED): there is nothing to pause."),
+        (
+            api.Start("bare"),
+            "sweep 'bare' was declared without a MAIN, so that workers have nothing to run: delete it, ",
+        ),
+        (Rewind("idle"), "The head that runs here is of another version of raycolab: end it with `raycolab down`"),
     ):
-        answer = engine_cluster.supervisor.ask(op, name)
-        assert (answer["kind"], answer["error"][: len(sentence)]) == ("UsageError", sentence)
+        with pytest.raises(UsageError) as refused:
+            engine_cluster.supervisor.ask(request)
+        assert str(refused.value).startswith(sentence)
 
 
 def test_a_killed_engine_takes_up_where_the_store_is(engine_cluster: Cluster) -> None:
@@ -167,7 +180,7 @@ def test_a_killed_engine_takes_up_where_the_store_is(engine_cluster: Cluster) ->
     sweep_id = engine_cluster.declare(
         "survivor", notebook(SLOW), models={"m": {"x": list(range(16))}}, datasets=["d"], method="grid"
     )
-    supervisor.ask("start", "survivor")
+    supervisor.ask(api.Start("survivor"))
     supervisor.wait_for(lambda: supervisor.sweep("survivor").get("complete", 0) >= 4)
     before = {row.number: row for row in engine_cluster.store.trials(sweep_id) if row.state is TrialState.COMPLETE}
     told = len(supervisor.told)
@@ -189,7 +202,7 @@ def test_a_slot_told_to_end_is_no_failure_of_its_trial(engine_cluster: Cluster) 
     sweep_id = engine_cluster.declare(
         "told", notebook(SLOW), models={"m": {"x": list(range(12))}}, datasets=["d"], method="grid"
     )
-    supervisor.ask("start", "told")
+    supervisor.ask(api.Start("told"))
     supervisor.wait_for(lambda: supervisor.sweep("told").get("complete", 0) >= 4)
     engine_cluster.worker("ray::raycolab-slot").terminate()
     supervisor.wait_state("told", SweepState.COMPLETE)
@@ -208,10 +221,10 @@ def test_a_lost_node_costs_its_trials_one_attempt() -> None:
         sweep_id = cluster.declare(
             "loss", notebook(SLOW), models={"m": {"x": list(range(40))}}, datasets=["d"], method="grid"
         )
-        supervisor.ask("start", "loss", expect_slots=4)
+        supervisor.ask(api.Start("loss", expect_slots=4))
         supervisor.wait_for(lambda: supervisor.sweep("loss").get("complete", 0) >= 8)
         cluster.end_node(joiner, signal.SIGKILL)
-        supervisor.send(op="node_lost", node=joiner)
+        supervisor.tell(api.NodeLost(joiner))
         supervisor.wait_state("loss", SweepState.COMPLETE)
         rows = cluster.store.trials(sweep_id)
         assert {row.state for row in rows} == {TrialState.COMPLETE}

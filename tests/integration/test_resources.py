@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from raycolab.node import api
 from raycolab.trials import SweepState, TrialRow, TrialState
 from tests.integration.engine_stage import Cluster, notebook
 
@@ -38,7 +39,7 @@ def test_each_model_has_what_it_asks_for(engine_cluster: Cluster, gpu_node: str)
         method="grid",
         resources={"cpus": 1, "cnn": {"gpus": 0.5}, "own": {"cpus": 1, "fresh_process": True}},
     )
-    supervisor.ask("start", "shared")
+    supervisor.ask(api.Start("shared"))
     supervisor.wait_for(lambda: "2 x 0.5 GPU" in supervisor.sweep("shared").get("slots", {}).get(gpu_node, ""))
     supervisor.wait_state("shared", SweepState.COMPLETE)
     rows: dict[str, list[TrialRow]] = {}
@@ -58,14 +59,14 @@ def test_what_no_node_has_is_waited_for_and_said(engine_cluster: Cluster) -> Non
     sweep_id = engine_cluster.declare(
         "large", notebook(MAIN), models=models, datasets=["d"], method="grid", resources={"cpus": 64, "memory": "1MB"}
     )
-    supervisor.ask("start", "large")
+    supervisor.ask(api.Start("large"))
     supervisor.wait_for(lambda: supervisor.sweep("large").get("sentence"))
     assert supervisor.sweep("large")["sentence"] == (
         "2 trials of m need 64 CPUs, 0.001 GB of memory and no node here has that; they wait until one does: "
         "join a larger machine, or ask for less in the sweep's resources"
     )
     engine_cluster.extend("large", models=models, datasets=["d"], method="grid", resources={"memory": "1MB"})
-    supervisor.ask("start", "large")
+    supervisor.ask(api.Start("large"))
     supervisor.wait_state("large", SweepState.COMPLETE)
     assert supervisor.sweep("large")["sentence"] is None
     assert {row.state for row in engine_cluster.store.trials(sweep_id)} == {TrialState.COMPLETE}

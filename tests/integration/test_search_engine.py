@@ -6,6 +6,8 @@ import time
 
 import pytest
 
+from raycolab.errors import ClusterError
+from raycolab.node import api
 from raycolab.spec.spaces import uniform
 from raycolab.trials import SweepState, TrialState
 from tests.integration.engine_stage import Cluster, notebook
@@ -48,7 +50,7 @@ def test_bayes_proposes_from_what_it_has_and_goes_on_after_the_engine_was_killed
         jobs_per_pair=60,
         points_to_evaluate=[{"x": 0.9, "y": 0.1}],
     )
-    engine_cluster.supervisor.ask("start", "bayes")
+    engine_cluster.supervisor.ask(api.Start("bayes"))
     engine_cluster.supervisor.wait_for(lambda: engine_cluster.supervisor.sweep("bayes").get("complete", 0) >= 20)
     engine_cluster.kill_engine()
     engine_cluster.supervisor.wait_state("bayes", SweepState.COMPLETE)
@@ -73,7 +75,7 @@ def test_poor_trials_are_pruned(engine_cluster: Cluster) -> None:
         method="grid",
         early_terminate={"type": "median", "n_startup_trials": 2, "n_warmup_steps": 3},
     )
-    engine_cluster.supervisor.ask("start", "pruned")
+    engine_cluster.supervisor.ask(api.Start("pruned"))
     news = engine_cluster.supervisor.wait_state("pruned", SweepState.COMPLETE)
     rows = engine_cluster.store.trials(sweep_id)
     pruned = [row for row in rows if row.state is TrialState.PRUNED]
@@ -98,14 +100,14 @@ def test_a_sweep_with_too_many_failures_is_held_and_goes_on(engine_cluster: Clus
     sweep_id = engine_cluster.declare(
         "failing", main, models={"m": {"x": list(range(1, 31))}}, datasets=["d"], method="grid", max_failures=4
     )
-    engine_cluster.supervisor.ask("start", "failing")
+    engine_cluster.supervisor.ask(api.Start("failing"))
     news = engine_cluster.supervisor.wait_state("failing", SweepState.HELD)
     assert "raycolab resume failing" in news["sentence"]
     assert 4 <= news["failed"] <= 6
     assert news["pending"] > 0
     held = 1
     while news["state"] == SweepState.HELD:
-        engine_cluster.supervisor.ask("resume", "failing")
+        engine_cluster.supervisor.ask(api.Resume("failing"))
         engine_cluster.supervisor.wait_for(
             lambda: engine_cluster.supervisor.sweep("failing")["state"] in ("HELD", "COMPLETE")
         )
@@ -123,13 +125,12 @@ def test_a_sweep_that_another_head_runs_is_left_alone(engine_cluster: Cluster) -
         "elsewhere", notebook(FAILING), models={"m": {"x": [1, 2]}}, datasets=["d"], method="grid"
     )
     assert engine_cluster.store.claim(sweep_id, "another head", time.time(), 60.0, machine="far-away") is None
-    for order in ("start", "cancel", "retry"):
-        answer = engine_cluster.supervisor.ask(order, "elsewhere")
-        assert (answer["ok"], answer["kind"]) == (False, "ClusterError")
-        assert "is being run by the head on far-away" in answer["error"]
+    for order in (api.Start, api.Cancel, api.Retry):
+        with pytest.raises(ClusterError, match="is being run by the head on far-away"):
+            engine_cluster.supervisor.ask(order("elsewhere"))
     assert {row.state for row in engine_cluster.store.trials(sweep_id)} == {TrialState.PENDING}
     engine_cluster.store.release(sweep_id, "another head")
-    assert engine_cluster.supervisor.ask("start", "elsewhere")["ok"]
+    engine_cluster.supervisor.ask(api.Start("elsewhere"))
     engine_cluster.supervisor.wait_state("elsewhere", SweepState.COMPLETE)
 
 
@@ -139,10 +140,10 @@ def test_a_sweep_at_work_is_extended(engine_cluster: Cluster) -> None:
     small = {"k": [1, 2, 3]}
     declared = {"datasets": ["d"], "method": "bayes"}
     sweep_id = engine_cluster.declare("grown", main, models={"m": small}, jobs_per_pair=40, **declared)
-    engine_cluster.supervisor.ask("start", "grown")
+    engine_cluster.supervisor.ask(api.Start("grown"))
     engine_cluster.supervisor.wait_for(lambda: engine_cluster.supervisor.sweep("grown").get("complete", 0) >= 1)
     engine_cluster.extend("grown", models={"m": small, "n": {"k": [4, 5]}}, jobs_per_pair=50, **declared)
-    engine_cluster.supervisor.ask("start", "grown")
+    engine_cluster.supervisor.ask(api.Start("grown"))
     engine_cluster.supervisor.wait_state("grown", SweepState.COMPLETE)
     rows = engine_cluster.store.trials(sweep_id)
     assert len(rows) == 100

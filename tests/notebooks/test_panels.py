@@ -15,13 +15,13 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from jupyter_client.manager import KernelManager
 
+from raycolab.node import api
 from raycolab.node.data_dir import DataDir, HeadRecord
-from raycolab.node.rpc import ControlServer
+from raycolab.node.rpc import Server
 from tests.notebooks.kernels import Kernel
 
 pytestmark = pytest.mark.timeout(120)
@@ -108,12 +108,16 @@ def head(data_dir: Path) -> Iterator[None]:
     async def serve() -> None:
         over = asyncio.Event()
 
-        async def answer(request: dict[str, Any], _: object) -> dict[str, Any]:
-            if request["op"] == "shutdown":
-                over.set()
-            return {"join_address": ADDRESS} if request["op"] == "head" else {"status": {"nodes": [], "sweeps": []}}
+        async def answer(body: bytes, _: object) -> bytes:
+            match api.decode(body, api.HeadRequest):
+                case api.Facts():
+                    return api.encode(api.HeadFacts(ADDRESS, "127.77.0.1:1", "t" * 43))
+                case api.Status():
+                    return api.encode({"nodes": [], "sweeps": []})
+            over.set()
+            return api.encode(None)
 
-        server = ControlServer(data_dir / "control", answer)
+        server = Server(data_dir / "control", answer)
         await server.start()
         listening.set()
         await asyncio.wait_for(over.wait(), 100)

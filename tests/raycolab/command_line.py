@@ -13,8 +13,8 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from raycolab import cli
 from raycolab.store import open_store, sqlite_url
-from raycolab.sweep import declare
 from raycolab.trials import ErrorKind, TrialState
+from tests.raycolab.scripted_head import declare_stored
 
 __all__ = ["SWEEP", "Ended", "Run", "finished", "here", "run"]
 
@@ -73,7 +73,9 @@ def run(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
 def finished(here: Path) -> None:
     """The sweep of the file, two trials complete, one failed."""
     models = {"svc": {"x": {"min": 0.0, "max": 1.0}}}
-    declare("sample", main="MAIN.ipynb", models=models, datasets=["iris"], jobs_per_pair=3, metric="score")
+    declare_stored(
+        here / "data", "sample", main="MAIN.ipynb", models=models, datasets=["iris"], jobs_per_pair=3, metric="score"
+    )
     with open_store(sqlite_url(here / "data" / "raycolab.db")) as store:
         row = store.existing_sweep("sample")
         trials = [

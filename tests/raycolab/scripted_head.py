@@ -1,45 +1,94 @@
-"""A head as its clients see it: a control socket that answers as a test says, and the record that leads to it."""
+"""A head as its clients see it: the server of a real one in a thread, which answers as a test says."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import json
 import shutil
-import socketserver
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from raycolab.engine import stored_sweeps
+from raycolab.main.notebook import MainNotebook
+from raycolab.node import api
 from raycolab.node.data_dir import DataDir, HeadRecord, make_run_dir
-from raycolab.store import sqlite_url
+from raycolab.node.rpc import Channel, Server
+from raycolab.node.versions import versions
+from raycolab.spec.spec import SweepSpec
+from raycolab.store import Store, open_store, sqlite_url
+from tests.in_loop import LoopThread
 
-__all__ = ["scripted_head"]
+__all__ = ["IDLE", "ScriptedHead", "declare_stored", "scripted_head"]
 
-Answer = Callable[[dict[str, Any]], dict[str, Any]]
+IDLE: dict[str, Any] = {"nodes": [], "sweeps": []}
+
+Answer = Callable[[Any], object]
+
+
+class ScriptedHead:
+    """What it was asked, and over which connections."""
+
+    def __init__(self, data_dir: Path, answer: Answer) -> None:
+        self.asked: list[Any] = []
+        self.connections: set[Channel] = set()
+        self._data = DataDir(data_dir)
+        self._answer = answer
+
+    async def answer(self, body: bytes, channel: Channel) -> bytes:
+        """Answer one request: as the test says, and as a head with this database does where that says nothing."""
+        request = api.decode(body, api.HeadRequest | api.EngineRequest)
+        self.asked.append(request)
+        self.connections.add(channel)
+        return api.encode(await asyncio.to_thread(self._answered, request))
+
+    def _answered(self, request: Any) -> object:
+        answer = self._answer(request)
+        if answer is not None:
+            return answer
+        match request:
+            case api.Facts():
+                return api.HeadFacts("tunnel+x", "127.77.0.1:1", "t" * 43)
+            case api.Status():
+                return IDLE
+        with open_store(sqlite_url(self._data.database_path)) as store:
+            match request:
+                case api.Declare():
+                    return _declared(store, request)
+                case api.Delete():
+                    return store.delete_sweep(request.sweep)
+                case api.Find() | api.ReadRows() | api.ReadOutput() | api.ListSweeps():
+                    return stored_sweeps.answer(store, request)
+        return None
+
+
+def declare_stored(data_dir: Path, name: str, *, main: Any, **arguments: Any) -> None:
+    """What `declare` comes to where a head runs, without one."""
+    data_dir.mkdir(exist_ok=True)
+    spec = SweepSpec.from_arguments(name, **arguments)
+    with open_store(sqlite_url(DataDir(data_dir).database_path)) as store:
+        _declared(store, api.Declare(spec.to_json(), MainNotebook.load(main).to_json(), versions()))
+
+
+def _declared(store: Store, request: api.Declare) -> list[str]:
+    lines, write = stored_sweeps.declaration(store, request)
+    write(store)
+    return lines
 
 
 @contextlib.contextmanager
-def scripted_head(data_dir: Path, answer: Answer) -> Iterator[None]:
-    """Requests to the head of this data directory get what `answer` gives, within the block."""
-
-    class Asked(socketserver.StreamRequestHandler):
-        """One request."""
-
-        def handle(self) -> None:
-            """Answer it; nothing comes from who only looks whether somebody listens."""
-            if line := self.rfile.readline():
-                self.wfile.write(json.dumps({"ok": True, **answer(json.loads(line))}).encode() + b"\n")
-
+def scripted_head(data_dir: Path, answer: Answer = lambda request: None) -> Iterator[ScriptedHead]:
+    """A head of this data directory, within the block, whose part is played by `answer`."""
     folder, data = make_run_dir(), DataDir(data_dir)
-    with socketserver.ThreadingUnixStreamServer(str(folder / "control"), Asked) as server:
-        serving = threading.Thread(target=server.serve_forever, args=(0.01,))
-        serving.start()
+    head = ScriptedHead(data_dir, answer)
+    loop = LoopThread()
+    server = Server(folder / "control", head.answer)
+    try:
+        loop.run(server.start())
         data.save(HeadRecord(1, str(folder / "control"), 0.0, sqlite_url(data.database_path)))
-        try:
-            yield
-        finally:
-            server.shutdown()
-            serving.join()
-    data.clear_head()
-    shutil.rmtree(folder)
+        yield head
+    finally:
+        data.clear_head()
+        loop.run(server.close())
+        loop.end()
+        shutil.rmtree(folder)

@@ -13,7 +13,7 @@ from pathlib import Path
 import nbformat
 from nbformat.v4 import new_code_cell, new_notebook
 
-from raycolab.sweep import declare
+from tests.raycolab.scripted_head import declare_stored
 
 __all__ = [
     "COMPUTE",
@@ -81,7 +81,9 @@ def text_in(name: str, text: str) -> Made:
 def declared(here: Path) -> None:
     """The sweep `sample` is in the database, and no trial of it has run."""
     models = {"svc": {"x": {"min": 0.0, "max": 1.0}}}
-    declare("sample", main="MAIN.ipynb", models=models, datasets=["iris"], jobs_per_pair=3, metric="score")
+    declare_stored(
+        here / "data", "sample", main="MAIN.ipynb", models=models, datasets=["iris"], jobs_per_pair=3, metric="score"
+    )
 
 
 def database(*statements: str) -> Made:

@@ -16,8 +16,8 @@ import pytest
 
 from raycolab.cli.program import cli
 from raycolab.cli.program import run as run_program
-from raycolab.sweep import declare
 from tests.raycolab.command_line import Run
+from tests.raycolab.scripted_head import declare_stored
 
 
 class TestHelp:
@@ -109,7 +109,7 @@ class TestResults:
 
     def test_no_best_yet(self, run: Run, here: Path) -> None:
         """A sentence, and nothing on stdout."""
-        declare("empty", main="MAIN.ipynb", models={"svc": {"x": 1.0}})
+        declare_stored(here / "data", "empty", main="MAIN.ipynb", models={"svc": {"x": 1.0}})
         ended = run("results", "empty", "--best")
         assert (ended.code, ended.out) == (2, "")
         assert ended.err == "The sweep 'empty' has no finished trial with a metric yet: wait for one.\n"

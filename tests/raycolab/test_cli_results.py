@@ -13,9 +13,10 @@ import pandas as pd
 import pytest
 
 from raycolab.store import open_store, sqlite_url
-from raycolab.sweep import declare, find
+from raycolab.sweep import find
 from raycolab.trials import ErrorKind, Scalar, TrialState
 from tests.raycolab.command_line import Run
+from tests.raycolab.scripted_head import declare_stored
 
 ERROR = 'ValueError: first line\nsecond, "quoted"\r\nthird ; \tend (cell 0)'
 SPACE = {"opt": {"lr": {"min": 0.0, "max": 1.0}, "name": ["a,b", 'c"d']}}
@@ -28,7 +29,9 @@ def odd(here: Path) -> None:
     notebook = json.loads(main.read_text())
     notebook["cells"][0]["source"] = "def compute(model, dataset, config):\n    return 1.0"
     main.write_text(json.dumps(notebook))
-    declare("odd", main=main, models={"m": SPACE}, datasets=["d"], jobs_per_pair=5, metric="score")
+    declare_stored(
+        here / "data", "odd", main=main, models={"m": SPACE}, datasets=["d"], jobs_per_pair=5, metric="score"
+    )
     with open_store(sqlite_url(here / "data" / "raycolab.db")) as store:
         row = store.existing_sweep("odd")
         trials = list(store.trials(row.id))
@@ -43,7 +46,7 @@ def odd(here: Path) -> None:
 @pytest.fixture
 def empty(here: Path) -> None:
     """A sweep whose trials were all taken away."""
-    declare("empty", main="MAIN.ipynb", models={"svc": {"x": 1.0}}, metric="score")
+    declare_stored(here / "data", "empty", main="MAIN.ipynb", models={"svc": {"x": 1.0}}, metric="score")
     with open_store(sqlite_url(here / "data" / "raycolab.db")) as store:
         old = store.existing_sweep("empty")
         store.delete_sweep("empty")

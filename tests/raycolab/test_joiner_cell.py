@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 
-from raycolab.joining import installable, installed_source, joiner_cell
+from raycolab.examples import installable, installed_source, joiner_cell
 
 ADDRESS = "tunnel+wss://example.ngrok.app#zlo4_tezc7AmEcm0spw5c_Omz2i0AG8SqJj-xejmYE"
 REPOSITORY = "https://github.com/raycolab/raycolab"
@@ -56,7 +56,7 @@ def test_a_path_is_said_to_be_one(tmp_path: Path) -> None:
     (package / "METADATA").write_text("Metadata-Version: 2.1\nName: raycolab\nVersion: 0.1.0\n")
     (package / "direct_url.json").write_text(json.dumps({"url": "file:///home/me/raycolab", "dir_info": {}}))
     code = (
-        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from raycolab.joining import joiner_cell;"
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from raycolab.examples import joiner_cell;"
         " print(joiner_cell('A'))"
     )
     cell = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

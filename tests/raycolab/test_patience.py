@@ -20,7 +20,7 @@ import pytest
 
 import raycolab
 from raycolab.errors import ClusterError
-from raycolab.joining import write_record
+from raycolab.joining import Joiner, JoinerRecord
 from raycolab.node.data_dir import DataDir
 from tests.raycolab.scripted_head import scripted_head
 from tests.raycolab.situations import text_in
@@ -82,11 +82,11 @@ def test_who_waits_in_vain_is_told(hanging: Path, tmp_path: Path) -> None:
     with ExitStack() as stack, ThreadPoolExecutor() as pool:
         silent = started(stack, HOLDS_THE_LOCK, tmp_path / "silent")
         lasting = started(stack, HOLDS_THE_LOCK, tmp_path / "lasting")
-        stack.enter_context(scripted_head(tmp_path / "lasting", lambda request: {"join_address": "tunnel+x"}))
+        stack.enter_context(scripted_head(tmp_path / "lasting"))
         joiner = started(stack, IS_NOT_ENDED, tmp_path / "run")
         (tmp_path / "joined").mkdir()
         places = {"run_dir": str(tmp_path / "run"), "events": str(tmp_path / "e"), "log": str(tmp_path / "log")}
-        write_record(DataDir(tmp_path / "joined"), {"pid": joiner.pid, **places})
+        Joiner(DataDir(tmp_path / "joined"), JoinerRecord(joiner.pid, **places)).save()
         head = raycolab.attach(tmp_path / "lasting")
         starting: Future[Any] = pool.submit(raycolab.start_head, "direct", data_dir=hanging)
         another: Future[Any] = pool.submit(raycolab.start_head, "direct", data_dir=tmp_path / "silent")

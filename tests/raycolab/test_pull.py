@@ -6,19 +6,24 @@ import builtins
 import queue
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import nbformat
 import pytest
 
+from raycolab.engine.messages import Assignment
 from raycolab.engine.slot import MAX_POINTS
 from raycolab.errors import ClusterError, MainError, NoHeadError, UsageError
 from raycolab.main.notebook import MainNotebook
+from raycolab.node.api import Pull, Pulled, Pulse, PulseAnswer, Push, PutDown
 from raycolab.pull import Puller, Task
-from raycolab.trials import Metric
+from raycolab.trials import Metric, SweepState, TrialState
 
-TRIAL = {"ticket": 7, "number": 0, "model": "svc", "dataset": "iris", "config": {"x": 2}}
+T = TypeVar("T")
+
+TRIAL = Assignment(7, 0, "svc", "iris", {"x": 2})
 MAIN = """
 import raycolab
 def compute(model, dataset, x):
@@ -33,27 +38,30 @@ class Head:
     """Answers as it is told to, and keeps what it was asked."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, dict[str, Any]]] = []
-        self.pulses: queue.Queue[list[Any]] = queue.Queue()
-        self.trial = dict(TRIAL)
+        self.asked: list[Any] = []
+        self.pulses: queue.Queue[list[tuple[int, float]]] = queue.Queue()
+        self.trial = TRIAL
         self.is_away = False
         self.refused = threading.Event()
         self.over = False
 
-    def request(self, op: str, **fields: Any) -> dict[str, Any]:
+    def ask(self, request: Any, *, timeout_s: float | None = None) -> Any:
+        """Answer as the head does."""
         if self.is_away:
             self.refused.set()
             raise NoHeadError("No head answers here.")
-        self.asked.append((op, fields))
-        if op == "pull":
-            return {"over": "COMPLETE", "sentence": None} if self.over else {"trial": self.trial}
-        if op == "pulse":
-            self.pulses.put(fields["points"])
-        return {"held": True, "prune": False}
+        self.asked.append(request)
+        match request:
+            case Pull():
+                return Pulled(over=SweepState.COMPLETE) if self.over else Pulled(self.trial)
+            case Pulse(points=points):
+                self.pulses.put(points)
+                return PulseAnswer(held=True)
+        return True
 
-    def sent(self, op: str) -> list[dict[str, Any]]:
-        """What came with each question of a kind."""
-        return [fields for asked, fields in self.asked if asked == op]
+    def sent(self, kind: type[T]) -> list[T]:
+        """Each request of a kind."""
+        return [request for request in self.asked if isinstance(request, kind)]
 
 
 @pytest.fixture
@@ -66,7 +74,7 @@ def head() -> Head:
 def puller(head: Head, tmp_path: Path) -> Iterator[Puller]:
     """One that asks a head that is away no second time."""
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(MAIN)])  # type: ignore[no-untyped-call]
-    made = Puller("s", head.request, MainNotebook.load(book).to_json(), Metric("acc"), tmp_path, give_up_s=0.0)
+    made = Puller("s", head, "joiner-1", MainNotebook.load(book).to_json(), Metric("acc"), tmp_path, give_up_s=0.0)
     yield made
     made.close()
 
@@ -86,19 +94,20 @@ def test_a_task_is_computed_and_sent(head: Head, puller: Puller) -> None:
     assert builtins.input is asks
     assert task.send_data()
     task.done()
-    (sent,) = head.sent("push")
-    assert (sent["ticket"], sent["outcome"]["metrics"]) == (7, {"acc": 2})
-    assert [point for fields in head.sent("pulse") for point in fields["points"]] == [(1, 1.0)]
+    (sent,) = head.sent(Push)
+    assert (sent.ticket, sent.outcome.metrics) == (7, {"acc": 2})
+    assert [point for pulse in head.sent(Pulse) for point in pulse.points] == [(1, 1.0)]
+    assert {pull.node for pull in head.sent(Pull)} == {"joiner-1"}
 
 
 def test_a_task_that_fails_is_sent_too(head: Head, puller: Puller, capsys: pytest.CaptureFixture[str]) -> None:
     """The loop goes on; what went wrong is said and sent."""
-    head.trial["config"] = {"x": -1}
+    head.trial = replace(TRIAL, config={"x": -1})
     task = got(puller)
     assert task.compute() is None
     task.send_data()
     assert "#0 svc x iris failed: ValueError: negative (cell 0)" in capsys.readouterr().out
-    assert head.sent("push")[0]["outcome"]["state"] == "FAILED"
+    assert head.sent(Push)[0].outcome.state is TrialState.FAILED
 
 
 def test_ones_own_data_is_checked(head: Head, puller: Puller) -> None:
@@ -111,7 +120,7 @@ def test_ones_own_data_is_checked(head: Head, puller: Puller) -> None:
     with pytest.raises(UsageError, match="send_data was given a dict without 'acc'"):
         task.send_data({"loss": 1.0})
     task.send_data({"acc": 0.5, "loss": 1.0})
-    assert head.sent("push")[0]["outcome"]["metrics"] == {"acc": 0.5, "loss": 1.0}
+    assert head.sent(Push)[0].outcome.metrics == {"acc": 0.5, "loss": 1.0}
 
 
 def test_what_could_not_be_sent_is_not_done(head: Head, puller: Puller) -> None:
@@ -130,12 +139,12 @@ def test_what_could_not_be_sent_is_not_done(head: Head, puller: Puller) -> None:
 def test_a_main_that_fails_in_setup_is_told_in_the_notebook(head: Head, tmp_path: Path) -> None:
     """With the cell, as workers are told; the task is still this notebook's."""
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("import nothing_of_this_name")])  # type: ignore[no-untyped-call]
-    puller = Puller("s", head.request, MainNotebook.load(book).to_json(), Metric("acc"), tmp_path, give_up_s=0.0)
+    puller = Puller("s", head, "joiner-1", MainNotebook.load(book).to_json(), Metric("acc"), tmp_path, give_up_s=0.0)
     task = got(puller)
     with pytest.raises(MainError, match=r"MAIN cannot be set up in this notebook: .*nothing_of_this_name.*\(cell 0\)"):
         task.compute()
     puller.close()
-    assert len(head.sent("put_down")) == 1
+    assert len(head.sent(PutDown)) == 1
 
 
 def test_reports_outlast_an_outage(head: Head, puller: Puller) -> None:
@@ -159,7 +168,7 @@ def test_one_that_ends_puts_its_task_down(head: Head, puller: Puller) -> None:
     got(puller)
     puller.close()
     puller.close()
-    assert len(head.sent("put_down")) == 1
+    assert len(head.sent(PutDown)) == 1
 
 
 def test_a_sweep_at_rest_has_no_task(head: Head, puller: Puller) -> None:

@@ -17,9 +17,12 @@ from pathlib import Path
 import pytest
 
 from raycolab import errors
+from raycolab.node import api
 from raycolab.node.launch import Task, prepare
+from raycolab.trials import SweepState
 from tests.raycolab.cell import Cell
 from tests.raycolab.command_line import Run
+from tests.raycolab.scripted_head import scripted_head
 from tests.raycolab.situations import (
     COMPUTE,
     NO_HEAD,
@@ -66,7 +69,6 @@ def led_to_itself(here: Path) -> None:
 
 COMMANDS = [
     Row("a database that was cut short", "results sample", 1, DAMAGED, cut_in_half),
-    Row("a sweep that is to go on in it", "submit sweep.yaml", 1, DAMAGED, cut_in_half),
     Row(
         "a MAIN that is a link to itself",
         "submit sweep.yaml",
@@ -156,6 +158,7 @@ CELLS = [
         "no sweep named 'sample' is in {here}/data/raycolab.db: submit or declare one first.",
         declared,
     ),
+    Row("a sweep declared without a head", DECLARE.format("[1]"), "NoHeadError", NO_HEAD),
     Row(
         "a function in place of a space",
         DECLARE.format("lambda: 1"),
@@ -226,6 +229,40 @@ KILLED = [
     ),
 ]
 
+# What the head answers: what it is given to say, or what a head with this database says.
+ASKED = [
+    (
+        None,
+        Row(
+            "a new sweep without MAIN",
+            "raycolab.declare('s', models=['svc'])",
+            "UsageError",
+            "The sweep 's' is new, so it needs `main`: the path of the notebook with `compute`.",
+        ),
+    ),
+    (
+        None,
+        Row(
+            "a sweep that is waited for and was never started",
+            "raycolab.find('sample').wait()",
+            "ClusterError",
+            "The head does not run the sweep 'sample': start it again.",
+            declared,
+        ),
+    ),
+    (
+        api.Pulled(over=SweepState.COMPLETE),
+        Row(
+            "a task of a sweep that is over",
+            "raycolab.find('sample').get_task()",
+            "UsageError",
+            "The sweep 'sample' is at rest (COMPLETE), so there is no task to get: ask `not_done()` before each"
+            " `get_task()`.",
+            database("update sweeps set state = 'COMPLETE'"),
+        ),
+    ),
+]
+
 
 @pytest.fixture
 def environment() -> Iterator[None]:
@@ -279,6 +316,16 @@ def test_a_node_that_ends_without_a_word_is_told(row: Row, cell: Cell, here: Pat
     shown = cell(row.done)
     assert type(shown.error).__name__ == row.ends
     assert fits(row, shown.text, here)
+
+
+@pytest.mark.parametrize(("pulled", "row"), ASKED, ids=lambda each: str(each) if isinstance(each, Row) else "")
+def test_what_a_running_head_s_answer_comes_to(pulled: api.Pulled | None, row: Row, cell: Cell, here: Path) -> None:
+    """The head's part is a script; the sweep is in the database."""
+    row.made(here)
+    with scripted_head(here / "data", lambda request: pulled if isinstance(request, api.Pull) else None):
+        shown = cell(row.done)
+    assert type(shown.error).__name__ == row.ends
+    assert fits(row, shown.text.removeprefix(f"{row.ends}: "), here)
 
 
 def test_a_full_disk_is_told_and_leaves_nothing_half(run: Run, here: Path) -> None:

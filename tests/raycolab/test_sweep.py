@@ -1,4 +1,4 @@
-"""Declaring sweeps in a database: what is new, what goes on, what is refused. No head runs here."""
+"""Sweeps as a person has them: declared through a head that has no engine, read from it and where none runs."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+import raycolab
 from raycolab.errors import (
     MainError,
     NoHeadError,
@@ -20,11 +21,13 @@ from raycolab.errors import (
     UsageError,
 )
 from raycolab.main.notebook import MainNotebook
+from raycolab.node import api
 from raycolab.node.versions import versions
 from raycolab.spec.spec import SweepSpec
 from raycolab.store import open_store, sqlite_url
-from raycolab.sweep import Sweep, declare, declare_spec, find
-from raycolab.trials import SweepRow, SweepState, TrialRow, TrialState
+from raycolab.sweep import Sweep, declare, find
+from raycolab.trials import AttemptRow, ReportRow, SweepRow, SweepState, TrialRow, TrialState
+from tests.raycolab.scripted_head import scripted_head
 
 COMPUTE = "def compute(model, dataset, x):\n    return x"
 MODELS = {"svc": {"x": [0.25, 0.5]}}
@@ -51,7 +54,8 @@ def make(folder: Path, said: list[str]) -> Declare:
     def make(**changes: Any) -> Sweep:
         given: dict[str, Any] = {"models": MODELS, "datasets": ["iris"], "jobs_per_pair": 2, "main": main(COMPUTE)}
         given |= changes
-        return declare(given.pop("name", "s"), data_dir=folder, announce=said.append, **given)
+        with scripted_head(folder):
+            return declare(given.pop("name", "s"), data_dir=folder, announce=said.append, **given)
 
     return make
 
@@ -107,20 +111,27 @@ class TestANewSweep:
             ({"jobs_per_pair": 10**9}, UsageError, "jobs_per_pair is a whole number from 1 to 1,000,000"),
         ],
     )
-    def test_what_is_wrong_with_it_is_told_before_anything_is_made(
-        self, make: Declare, folder: Path, changes: dict[str, Any], error: type[Exception], sentence: str
+    def test_what_is_wrong_with_it_is_told_before_a_head_is_looked_for(
+        self, folder: Path, changes: dict[str, Any], error: type[Exception], sentence: str
     ) -> None:
         """No data directory, no database."""
+        given = {"name": "s", "models": MODELS, "datasets": ["iris"], "main": main(COMPUTE), **changes}
         with pytest.raises(error) as refused:
-            make(**changes)
+            declare(given.pop("name"), data_dir=folder, **given)
         assert sentence in str(refused.value)
         assert not folder.exists()
 
-    def test_a_folder_that_is_none_is_told(self, make: Declare, folder: Path) -> None:
+    def test_a_folder_that_is_none_is_told(self, folder: Path) -> None:
         """A file stands where the data directory should be."""
         folder.touch()
         with pytest.raises(UsageError, match=r"cannot be the data directory \(it is a file\)"):
-            make()
+            declare("s", main=main(COMPUTE), models=MODELS, data_dir=folder)
+
+    def test_no_head_is_told_and_nothing_is_written(self, folder: Path) -> None:
+        """Nothing is declared without one: no database is left behind."""
+        with pytest.raises(NoHeadError, match=f"No head is running with the data directory {folder}: start one with"):
+            declare("s", main=main(COMPUTE), models=MODELS, data_dir=folder)
+        assert not folder.exists()
 
 
 class TestASweepThatExists:
@@ -208,23 +219,59 @@ class TestASweepThatExists:
         make(main=notebook)
 
 
-class TestToRun:
-    """`declare_spec` for a sweep that is to be started at once."""
+class TestAtAHead:
+    """The same answers come from the head while one runs."""
 
-    def test_no_head_is_told_before_anything_is_written(self, folder: Path) -> None:
-        """A sweep file can still be changed freely."""
-        spec = SweepSpec.from_arguments("s", models=MODELS, jobs_per_pair=2)
-        with pytest.raises(NoHeadError, match=f"No head is running with the data directory {folder}: start one with"):
-            declare_spec(spec, main=main(COMPUTE), data_dir=folder, to_run=True)
-        with pytest.raises(UnknownSweepError):
-            find("s", data_dir=folder)
-
-    def test_a_contradiction_comes_first(self, make: Declare, folder: Path) -> None:
-        """What is written is judged before a head is looked for."""
+    def test_a_sweep_is_read_through_it(self, make: Declare, folder: Path) -> None:
+        """Rows, what a trial printed, and where they are."""
         make()
-        spec = SweepSpec.from_arguments("s", models=MODELS, datasets=["wine"], jobs_per_pair=2)
-        with pytest.raises(SweepChangedError):
-            declare_spec(spec, main=main(COMPUTE), data_dir=folder, to_run=True)
+        finish(folder)
+        there = find("s", data_dir=folder)
+        expected = there.results, there.logs(0), there.database, repr(there)
+        with scripted_head(folder) as head:
+            sweep = find("s", data_dir=folder)
+            got = sweep.results, sweep.logs(0), sweep.database, repr(sweep)
+        assert got[1:] == expected[1:]
+        assert (got[0].dataframe.to_csv(), got[0].best) == (expected[0].dataframe.to_csv(), expected[0].best)
+        assert len(head.connections) == 1
+
+    def test_many_rows_come_in_pages(self, make: Declare, folder: Path) -> None:
+        """All of them, in order; numbers that nothing else holds among them."""
+        make(models={"svc": {"x": raycolab.uniform(0, 1)}}, jobs_per_pair=12_000)
+        with open_store(sqlite_url(folder / "raycolab.db")) as store:
+            row = store.existing_sweep("s")
+            first = replace(store.trials(row.id, limit=1)[0], metrics={"metric": 10**400}, state=TrialState.COMPLETE)
+            points = [ReportRow(0, step, step / 2) for step in range(11_000)]
+            store.write(row.id, [first], [AttemptRow(0, 1, "head", "COMPLETE", 1.0, 2.0)], points)
+            stored = store.trials(row.id), store.attempts(row.id), store.reports(row.id)
+        with scripted_head(folder) as head:
+            results = find("s", data_dir=folder).results
+            assert (results.rows, len(results.attempts), results._reports) == (stored[0], 1, stored[2])
+        assert sum(isinstance(request, api.ReadRows) for request in head.asked) == 3 + 1 + 3
+
+    def test_a_look_at_a_running_sweep_opens_no_connection(
+        self, make: Declare, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A panel that looks twice a second keeps the one it has, and a head that was started again gets a new one."""
+        monkeypatch.setattr("raycolab.sweep.POLL_S", 0.0)
+        make()
+        running = {"nodes": [], "sweeps": [{"name": "s", "state": "RUNNING"}, {"name": "s", "state": "RUNNING"}]}
+        looks = 0
+
+        def answer(request: object) -> object:
+            nonlocal looks
+            if not isinstance(request, api.Status):
+                return None
+            looks += 1
+            return running if looks % 20 else {**running, "sweeps": [{"name": "s", "state": "HELD"}]}
+
+        with scripted_head(folder, answer) as head:
+            sweep = find("s", data_dir=folder)
+            sweep.wait_status(progress=lambda status, nodes: None)
+            assert (looks, len(head.connections)) == (20, 1)
+        with scripted_head(folder, answer) as head:
+            sweep.wait_status(progress=lambda status, nodes: None)
+            assert (looks, len(head.connections)) == (40, 1)
 
 
 class TestFind:
@@ -291,6 +338,7 @@ def test_a_sweep_of_a_notebook_file(folder: Path, tmp_path: Path) -> None:
     """MAIN is frozen: what the file says later does not matter."""
     path = tmp_path / "MAIN.ipynb"
     nbformat.write(main(COMPUTE), path)
-    declare("s", main=path, models=MODELS, data_dir=folder)
+    with scripted_head(folder):
+        declare("s", main=path, models=MODELS, data_dir=folder)
     path.unlink()
     assert MainNotebook.from_json(stored(folder)[0].main or "").name == "MAIN.ipynb"
