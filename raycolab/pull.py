@@ -24,9 +24,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raycolab.engine.messages import Assignment
+from raycolab.engine.messages import MAX_POINTS, Assignment
 from raycolab.engine.pull import assignment_from_json, outcome_to_json
-from raycolab.engine.slot import MAX_POINTS
 from raycolab.errors import ClusterError, MainError, UsageError
 from raycolab.main.notebook import MainNotebook
 from raycolab.main.returned import BadReturnError, metrics_of

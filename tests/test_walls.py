@@ -49,8 +49,8 @@ RAYCOLAB_CORE = tuple(
     for name in (
         *("errors", "trials", "text", "summary"),
         *("spec.spaces", "spec.domains", "spec.spec", "spec.change"),
-        *("engine.book", "engine.dispatch", "engine.eta", "engine.fleet", "engine.guards", "engine.messages"),
-        *("engine.pace", "engine.scheduler", "engine.slots", "engine.mailbox", "engine.slot_words"),
+        *("engine.book", "engine.dispatch", "engine.fleet", "engine.guards", "engine.messages"),
+        *("engine.pace", "engine.scheduler"),
         *("node.ray_command", "node.status"),
     )
 )

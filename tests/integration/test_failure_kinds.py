@@ -80,13 +80,13 @@ KINDS = (
     Kind("older_numpy", "older_numpy", "%pip install numpy==1.0.0",
          PENDING, None, rf"^MAIN's setup failed on every node, so no trial can run\. On {NODE}: ProtectedPackageError: "
          r"numpy went from \d\S+ to 1\.0\.0 on this node by what a cell of MAIN ran, but \S+ \S+, which raycolab "
-         r"stands on, needs numpy.*\(cell 1\)\. Mend MAIN and submit the sweep again, or "
-         r"mend the nodes, then: raycolab resume older-numpy$", (), ALL),
+         r"stands on, needs numpy.*\(cell 1\)\. Fix MAIN and submit the sweep again, or "
+         r"fix the nodes and run: raycolab resume older-numpy$", (), ALL),
     Kind("another_ray", "another_ray", "%pip install ray==2.0.0",
          PENDING, None, rf"^MAIN's setup failed on every node, so no trial can run\. On {NODE}: ProtectedPackageError: "
          r"ray went from \d\S+ to 2\.0\.0 on this node by what a cell of MAIN ran, but every node of the cluster must "
-         r"have the same ray.*\(cell 1\)\. Mend MAIN and submit the sweep again, or "
-         r"mend the nodes, then: raycolab resume another-ray$", (), ALL),
+         r"have the same ray.*\(cell 1\)\. Fix MAIN and submit the sweep again, or "
+         r"fix the nodes and run: raycolab resume another-ray$", (), ALL),
     Kind("full_disk", "on_a_small_disk", "return {'score': x}",
          COMPLETE, None, r"^the database \S+/raycolab\.db cannot be used: its disk is full: free some space\.$",
          ("COMPLETE",), frozenset({"head"})),

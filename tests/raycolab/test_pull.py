@@ -12,7 +12,7 @@ from typing import Any
 import nbformat
 import pytest
 
-from raycolab.engine.slot import MAX_POINTS
+from raycolab.engine.messages import MAX_POINTS
 from raycolab.errors import ClusterError, MainError, NoHeadError, UsageError
 from raycolab.main.notebook import MainNotebook
 from raycolab.pull import Puller, Task

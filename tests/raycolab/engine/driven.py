@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from hypothesis.stateful import RuleBasedStateMachine
 
-from raycolab.engine.messages import Assign, Finished, Kill, LossCause, Prune, Retire, Revoke, ScheduleOptions, Write
+from raycolab.engine.messages import Finished, Kill, LossCause, ScheduleOptions, State, Write
 from raycolab.engine.scheduler import Scheduler
 from raycolab.trials import FINAL_STATES, AttemptRow, Failure, Outcome, TrialRow, TrialState
 from tests.raycolab.engine.world import Search, World
@@ -52,49 +52,49 @@ class Driven(RuleBasedStateMachine):
         for command in self.scheduler.commands(self.now):
             assert self.finished is None, "a command after Finished"
             match command:
-                case Assign(slot, assignments):
-                    assert self.slots[slot].alive
-                    served = self.slots[slot].models
-                    assert served is None or {self.store[each.number].model for each in assignments} <= served
-                    assert len(assignments) == 1 or not self.slots[slot].for_one
-                    self.slots[slot].inbox.extend(assignments)
-                case Revoke(slot, tickets):
-                    self.answer_revoke(self.slots[slot], tickets)
-                case Prune(slot, ticket):
-                    assert ticket not in self.slots[slot].pruned, "told twice"
-                    self.slots[slot].pruned.add(ticket)
                 case Kill(slot):
-                    self.slots[slot].alive = False
-                    self.slots[slot].running = None
-                    self.killed(slot)
-                case Retire(slot):
-                    assert not self.slots[slot].inbox
-                    assert self.slots[slot].running is None
-                    self.slots[slot].alive = False
-                    self.slots[slot].unsent.append(("slot_down", (LossCause.ENDED,)))
+                    self.slots[slot].die(LossCause.KILLED)
                 case Write():
                     self.writes.append(command)
                 case Finished():
                     self.finished = command
 
-    def answer_revoke(self, slot: World, tickets: tuple[int, ...]) -> None:
-        """The slot gives back what it has not begun."""
-        given = [each.ticket for each in slot.inbox if each.ticket in tickets]
-        slot.inbox = [each for each in slot.inbox if each.ticket not in tickets]
-        slot.unsent.append(("revoked", (tuple(given),)))
-
-    def killed(self, slot_id: str) -> None:
-        """The driver hears of the kill later: a slot_down waits among the reports."""
-        self.slots[slot_id].unsent.append(("slot_down", (LossCause.KILLED,)))
-
-    def deliver(self, slot: World, report: tuple[str, tuple[object, ...]]) -> None:
-        """The scheduler hears the report."""
-        name, arguments = report
-        getattr(self.scheduler, name)(slot.id, *arguments, self.now)
-        if name == "slot_down":
-            slot.unsent.clear()
-        slot.sent.append(report)
+    def arrive(self, slot: World, state: State) -> None:
+        """The scheduler hears a call, and answers it if the slot still waits for that."""
+        self.scheduler.hear(state, self.now)
         self.pump()
+        slot.heard.append(state)
+        plan = self.scheduler.plan(state)
+        if plan.new:
+            models = {self.store[trial.number].model for trial in plan.new}
+            assert slot.models is None or models <= slot.models
+        assert len(plan.hold) <= 1 or not slot.for_one
+        if slot.alive and state in slot.calls:
+            slot.calls.remove(state)
+            slot.answers.append((state, plan))
+
+    def answer(self, slot: World, which: int = 0) -> None:
+        """One of the answers reaches the slot."""
+        state, plan = slot.answers.pop(which)
+        slot.protocol.answered(state, plan, 0.1)
+        if plan.ends:
+            assert slot.running is None, "a slot that runs a trial was told to end"
+            slot.die(LossCause.ENDED)
+
+    def exchange(self, slot: World) -> None:
+        """The slot calls, is heard and answered."""
+        slot.call()
+        while slot.calls:
+            self.arrive(slot, slot.calls[0])
+        while slot.answers:
+            self.answer(slot)
+
+    def tell_end(self, slot: World) -> None:
+        """The scheduler hears of the end of a slot's process."""
+        if slot.down is not None:
+            self.scheduler.slot_down(slot.id, slot.down, self.now)
+            slot.down = None
+            self.pump()
 
     def alive(self) -> list[World]:
         """The slots whose processes run."""
@@ -102,26 +102,25 @@ class Driven(RuleBasedStateMachine):
 
     def begin(self, slot: World) -> None:
         """The slot begins the next trial it holds, unless it runs one."""
-        if slot.running is not None or not slot.inbox:
+        if slot.running is not None or not slot.protocol.unstarted:
             return
-        slot.running = slot.inbox.pop(0)
+        slot.running, slot.may_give_up = slot.protocol.take(), False
+        assert slot.running is not None
         number = slot.running.number
         final = self.store[number].state in FINAL_STATES and number not in self.reopened
         assert not final, "a finished trial ran again"
         others = [each for each in self.alive() if each is not slot and each.running is not None]
         assert all(each.running is None or each.running.number != number for each in others), "a trial ran twice"
-        slot.unsent.append(("started", (slot.running.ticket,)))
 
     def end(self, slot: World, failure: Failure | None, seconds: float) -> None:
         """The trial that the slot runs ends after so long."""
         if slot.running is None:
             return
         self.now += seconds
-        good = TrialState.PRUNED if slot.running.ticket in slot.pruned else TrialState.COMPLETE
+        good = TrialState.PRUNED if slot.may_give_up else TrialState.COMPLETE
         state = good if failure is None else TrialState.FAILED
         metrics = {"accuracy": slot.running.number / 100} if failure is None else {}
-        outcome = Outcome(state, metrics, failure, self.now - seconds, self.now)
-        slot.unsent.append(("finished", (slot.running.ticket, outcome)))
+        slot.protocol.finished(Outcome(state, metrics, failure, self.now - seconds, self.now))
         slot.running = None
 
     def commit(self, several: int) -> None:

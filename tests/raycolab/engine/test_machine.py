@@ -76,8 +76,6 @@ class SchedulerMachine(Driven):
         self.slots[slot.id] = slot
         self.scheduler.node_up(node, self.now, MEMORY[node])
         self.scheduler.slot_starting(slot.id, node, self.now, models=models, for_one=for_one)
-        self.scheduler.round_trip(slot.id, 0.1)
-        slot.unsent.append(("slot_up", (node,)))
         self.pump()
 
     @precondition(lambda self: self.alive())
@@ -85,11 +83,14 @@ class SchedulerMachine(Driven):
     def slot_dies(self, data: st.DataObject, cause: LossCause) -> None:
         """A slot's process dies with all that it has not said."""
         slot = data.draw(st.sampled_from(self.alive()))
-        slot.alive = False
-        slot.running = None
-        slot.unsent.clear()
-        self.scheduler.slot_down(slot.id, cause, self.now)
-        self.pump()
+        slot.die(cause)
+        self.tell_end(slot)
+
+    @precondition(lambda self: any(slot.down for slot in self.slots.values()))
+    @rule(data=st.data())
+    def an_end_is_told(self, data: st.DataObject) -> None:
+        """The driver hears that a slot was killed, or has ended as it was told."""
+        self.tell_end(data.draw(st.sampled_from([slot for slot in self.slots.values() if slot.down])))
 
     @precondition(lambda self: self.alive())
     @rule(data=st.data(), models=st.sampled_from([*SERVED, frozenset()]))
@@ -104,10 +105,9 @@ class SchedulerMachine(Driven):
     @rule(node=st.sampled_from(NODES))
     def node_dies(self, node: str) -> None:
         """A node dies with all its slots."""
-        for slot in self.alive():
+        for slot in self.slots.values():
             if slot.node == node:
-                slot.alive = False
-                slot.running = None
+                slot.die()
         self.scheduler.node_lost(node, self.now)
         self.pump()
 
@@ -123,8 +123,7 @@ class SchedulerMachine(Driven):
     def trial_reports(self, data: st.DataObject, step: int, value: float) -> None:
         """A running trial reports an intermediate value."""
         slot = data.draw(st.sampled_from([slot for slot in self.alive() if slot.running]))
-        assert slot.running is not None
-        slot.unsent.append(("reported", (slot.running.ticket, step, value)))
+        slot.may_give_up |= slot.protocol.reported(step, value)
 
     @precondition(lambda self: any(slot.running for slot in self.alive()))
     @rule(data=st.data(), good=st.integers(0, 4), seconds=st.floats(0, 5))
@@ -139,29 +138,57 @@ class SchedulerMachine(Driven):
         """Every slot is heard, reports, ends its trial and begins the next; without this few sweeps get far."""
         for slot in self.alive():
             if slot.running is not None:
-                slot.unsent += [("reported", (slot.running.ticket, step, value)) for step in (0, 1)]
+                for step in (0, 1):
+                    slot.may_give_up |= slot.protocol.reported(step, value)
         self.one_round(None if kind is None else Failure(kind, "Error", "no"))
 
-    # ----- reports -----
+    # ----- calls -----
 
-    @precondition(lambda self: any(slot.unsent for slot in self.slots.values()))
-    @rule(data=st.data(), swap=st.booleans())
-    def report_arrives(self, data: st.DataObject, swap: bool) -> None:
-        """A report arrives, sometimes before an earlier one."""
-        slot = data.draw(st.sampled_from([slot for slot in self.slots.values() if slot.unsent]))
-        kinds = {report[0] for report in slot.unsent[:2]}
-        at = 1 if swap and len(slot.unsent) > 1 and not kinds & {"slot_up", "slot_down"} else 0
-        self.deliver(slot, slot.unsent.pop(at))
-
-    @precondition(lambda self: any(slot.sent for slot in self.slots.values()))
+    @precondition(lambda self: any(slot.protocol.is_call_due for slot in self.alive()))
     @rule(data=st.data())
-    def report_repeats(self, data: st.DataObject) -> None:
-        """A report arrives a second time, from a slot that may be gone."""
-        slot = data.draw(st.sampled_from([slot for slot in self.slots.values() if slot.sent]))
-        name, arguments = data.draw(st.sampled_from(slot.sent))
+    def a_call_leaves(self, data: st.DataObject) -> None:
+        """A slot says how it stands; a second call may be under way at the same time."""
+        slot = data.draw(st.sampled_from([slot for slot in self.alive() if slot.protocol.is_call_due]))
+        slot.call()
+        assert len(slot.calls) + len(slot.answers) <= 2
+
+    @precondition(lambda self: any(slot.calls or slot.strays for slot in self.slots.values()))
+    @rule(data=st.data())
+    def a_call_arrives(self, data: st.DataObject) -> None:
+        """In whatever order; one that failed in its slot's eyes, or whose slot is gone, may arrive late."""
+        slot = data.draw(st.sampled_from([slot for slot in self.slots.values() if slot.calls or slot.strays]))
+        state = data.draw(st.sampled_from(slot.calls + slot.strays))
+        self.arrive(slot, state)
+        if state in slot.strays:
+            slot.strays.remove(state)
+
+    @precondition(lambda self: any(slot.answers for slot in self.alive()))
+    @rule(data=st.data())
+    def an_answer_arrives(self, data: st.DataObject) -> None:
+        """The newer one may come first."""
+        slot = data.draw(st.sampled_from([slot for slot in self.alive() if slot.answers]))
+        self.answer(slot, data.draw(st.integers(0, len(slot.answers) - 1)))
+
+    @precondition(lambda self: any(slot.calls or slot.answers for slot in self.alive()))
+    @rule(data=st.data())
+    def a_call_fails(self, data: st.DataObject) -> None:
+        """On its way, where it may still arrive later, or on its way back: the slot cannot tell."""
+        slot = data.draw(st.sampled_from([slot for slot in self.alive() if slot.calls or slot.answers]))
+        state = data.draw(st.sampled_from(slot.calls + [state for state, _ in slot.answers]))
+        if state in slot.calls:
+            slot.calls.remove(state)
+            slot.strays.append(state)
+        slot.answers = [each for each in slot.answers if each[0] is not state]
+        slot.protocol.failed(state)
+
+    @precondition(lambda self: any(slot.heard for slot in self.slots.values()))
+    @rule(data=st.data())
+    def a_call_is_heard_again(self, data: st.DataObject) -> None:
+        """A call arrives a second time, from a slot that may be gone."""
+        slot = data.draw(st.sampled_from([slot for slot in self.slots.values() if slot.heard]))
         before = dict(self.scheduler.book.rows)
-        getattr(self.scheduler, name)(slot.id, *arguments, self.now)
-        assert self.scheduler.book.rows == before, "a repeated report changed a row"
+        self.scheduler.hear(data.draw(st.sampled_from(slot.heard)), self.now)
+        assert self.scheduler.book.rows == before, "a repeated call changed a row"
         self.pump()
 
     # ----- the store -----
@@ -246,9 +273,27 @@ class SchedulerMachine(Driven):
             return
         book = self.scheduler.book
         places = Counter(self.scheduler.dispatch)
-        places.update(held.number for slot in self.scheduler.slots for held in slot.held.values())
+        places.update(held.trial.number for slot in self.scheduler.slots for held in slot.held.values())
         expected = Counter(number for number in book.unfinished if not book.is_follower(number))
         assert places == expected
+
+    @invariant()
+    def a_trial_is_in_one_slot_s_hands(self) -> None:
+        """As the slots themselves have it, whatever the engine believes."""
+        hands = Counter(
+            ticket
+            for slot in self.alive()
+            for ticket in (*slot.protocol.unstarted, *([slot.running.ticket] if slot.running else ()))
+        )
+        assert max(hands.values(), default=1) == 1
+        if hasattr(self, "scheduler"):
+            numbers = Counter(
+                held.trial.number
+                for slot in self.scheduler.slots
+                for held in slot.held.values()
+                if held.trial.ticket in hands
+            )
+            assert max(numbers.values(), default=1) == 1
 
     def teardown(self) -> None:
         """With slots that work the sweep ends, and every trial has one final state."""
@@ -256,9 +301,7 @@ class SchedulerMachine(Driven):
             return
         self.scheduler.resume(self.now)
         for slot in self.alive()[1:]:
-            slot.alive = False
-            slot.unsent.clear()
-            self.scheduler.slot_down(slot.id, LossCause.NODE, self.now)
+            slot.die(LossCause.NODE)
         for _ in range(500):
             self.pump()
             if self.finished is not None and self.finished.state is SweepState.HELD:
@@ -286,8 +329,8 @@ class SchedulerMachine(Driven):
         if not self.alive():
             self.slot_comes("head")
         for slot in list(self.slots.values()):
-            while slot.unsent:
-                self.deliver(slot, slot.unsent.pop(0))
+            self.tell_end(slot)
+            self.exchange(slot)
         for slot in self.alive():
             self.end(slot, failure, 0.5)
             self.begin(slot)

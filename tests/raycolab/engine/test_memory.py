@@ -125,7 +125,7 @@ def test_of_two_equal_nodes_it_goes_to_the_other() -> None:
     assert script.numbers("a.1") == [0], "it is alone"
     script.core.node_lost("a", script.now)
     script.pump()
-    script = Script(list(script.stored.values()), list(script.attempts.values()), expect_slots=2)
+    script = Script(list(script.stored.values()), list(script.attempts.values()), wait_for_slots=2)
     cluster(script, ("a", 8, 1), ("b", 8, 1))
     assert (script.numbers("a.1"), script.numbers("b.1")) == ([], [0])
 

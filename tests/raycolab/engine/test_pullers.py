@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from raycolab.engine.messages import Assign, Assignment, Finished, Kill, Prune, Revoke, ScheduleOptions, Write
+from raycolab.engine.messages import Assignment, Finished, Kill, ScheduleOptions, Write
 from raycolab.engine.pull import (
     LEASE_S,
     Pullers,
@@ -31,12 +31,11 @@ class Sweep:
         self.finished: Finished | None = None
 
     def pump(self) -> None:
-        while commands := self.scheduler.commands(time.time()):
+        while (commands := self.scheduler.commands(time.time())) or self.pullers.see_plans():
             for command in commands:
                 match command:
-                    case Assign() | Revoke() | Prune() | Kill():
-                        assert self.pullers.has(command.slot)
-                        self.pullers.obey(command)
+                    case Kill(slot, reason):
+                        self.pullers.kill(slot, reason)
                     case Write(write_id):
                         self.scheduler.committed(write_id, time.time())
                     case Finished():
