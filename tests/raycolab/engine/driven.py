@@ -83,7 +83,8 @@ class Driven(RuleBasedStateMachine):
 
     def exchange(self, slot: World) -> None:
         """The slot calls, is heard and answered."""
-        slot.call()
+        if slot.alive:
+            slot.call()
         while slot.calls:
             self.arrive(slot, slot.calls[0])
         while slot.answers:
