@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 from raycolab.engine.messages import LossCause, ScheduleOptions
 from raycolab.trials import FINAL_STATES, ErrorKind, Failure, Metric, SweepState, TrialRow, TrialState
 from tests.raycolab.engine.driven import Driven
-from tests.raycolab.engine.world import MEMORY, MODELS, NODES, SERVED, World, assert_within_budgets
+from tests.raycolab.engine.world import MODELS, NODES, SERVED, assert_within_budgets
 
 
 class SchedulerMachine(Driven):
@@ -69,14 +69,7 @@ class SchedulerMachine(Driven):
     @rule(node=st.sampled_from(NODES), models=st.sampled_from(SERVED), for_one=st.booleans())
     def slot_comes(self, node: str, models: frozenset[str] | None = None, for_one: bool = False) -> None:
         """A slot starts and loads MAIN; it may be for some models only, or for one trial."""
-        if len(self.alive()) >= 5:
-            return
-        self.slot_count += 1
-        slot = World(f"slot-{self.slot_count}", node, models, for_one)
-        self.slots[slot.id] = slot
-        self.scheduler.node_up(node, self.now, MEMORY[node])
-        self.scheduler.slot_starting(slot.id, node, self.now, models=models, for_one=for_one)
-        self.pump()
+        super().slot_comes(node, models, for_one)
 
     @precondition(lambda self: self.alive())
     @rule(data=st.data(), cause=st.sampled_from([LossCause.CRASH, LossCause.NODE, LossCause.OOM, LossCause.ENDED]))
@@ -111,13 +104,6 @@ class SchedulerMachine(Driven):
         self.scheduler.node_lost(node, self.now)
         self.pump()
 
-    @precondition(lambda self: self.alive())
-    @rule(data=st.data())
-    def trial_starts(self, data: st.DataObject) -> None:
-        """A slot begins the next trial it was given."""
-        slot = data.draw(st.sampled_from(self.alive()))
-        self.begin(slot)
-
     @precondition(lambda self: any(slot.running for slot in self.alive()))
     @rule(data=st.data(), step=st.integers(0, 3), value=st.floats(0, 1))
     def trial_reports(self, data: st.DataObject, step: int, value: float) -> None:
@@ -141,63 +127,6 @@ class SchedulerMachine(Driven):
                 for step in (0, 1):
                     slot.may_give_up |= slot.protocol.reported(step, value)
         self.one_round(None if kind is None else Failure(kind, "Error", "no"))
-
-    # ----- calls -----
-
-    @precondition(lambda self: any(slot.protocol.is_call_due for slot in self.alive()))
-    @rule(data=st.data())
-    def a_call_leaves(self, data: st.DataObject) -> None:
-        """A slot says how it stands; a second call may be under way at the same time."""
-        slot = data.draw(st.sampled_from([slot for slot in self.alive() if slot.protocol.is_call_due]))
-        slot.call()
-        assert len(slot.calls) + len(slot.answers) <= 2
-
-    @precondition(lambda self: any(slot.calls or slot.strays for slot in self.slots.values()))
-    @rule(data=st.data())
-    def a_call_arrives(self, data: st.DataObject) -> None:
-        """In whatever order; one that failed in its slot's eyes, or whose slot is gone, may arrive late."""
-        slot = data.draw(st.sampled_from([slot for slot in self.slots.values() if slot.calls or slot.strays]))
-        state = data.draw(st.sampled_from(slot.calls + slot.strays))
-        self.arrive(slot, state)
-        if state in slot.strays:
-            slot.strays.remove(state)
-
-    @precondition(lambda self: any(slot.answers for slot in self.alive()))
-    @rule(data=st.data())
-    def an_answer_arrives(self, data: st.DataObject) -> None:
-        """The newer one may come first."""
-        slot = data.draw(st.sampled_from([slot for slot in self.alive() if slot.answers]))
-        self.answer(slot, data.draw(st.integers(0, len(slot.answers) - 1)))
-
-    @precondition(lambda self: any(slot.calls or slot.answers for slot in self.alive()))
-    @rule(data=st.data())
-    def a_call_fails(self, data: st.DataObject) -> None:
-        """On its way, where it may still arrive later, or on its way back: the slot cannot tell."""
-        slot = data.draw(st.sampled_from([slot for slot in self.alive() if slot.calls or slot.answers]))
-        state = data.draw(st.sampled_from(slot.calls + [state for state, _ in slot.answers]))
-        if state in slot.calls:
-            slot.calls.remove(state)
-            slot.strays.append(state)
-        slot.answers = [each for each in slot.answers if each[0] is not state]
-        slot.protocol.failed(state)
-
-    @precondition(lambda self: any(slot.heard for slot in self.slots.values()))
-    @rule(data=st.data())
-    def a_call_is_heard_again(self, data: st.DataObject) -> None:
-        """A call arrives a second time, from a slot that may be gone."""
-        slot = data.draw(st.sampled_from([slot for slot in self.slots.values() if slot.heard]))
-        before = dict(self.scheduler.book.rows)
-        self.scheduler.hear(data.draw(st.sampled_from(slot.heard)), self.now)
-        assert self.scheduler.book.rows == before, "a repeated call changed a row"
-        self.pump()
-
-    # ----- the store -----
-
-    @precondition(lambda self: self.writes)
-    @rule(several=st.integers(1, 4))
-    def store_commits(self, several: int) -> None:
-        """The store commits the oldest writes."""
-        self.commit(several)
 
     # ----- people and time -----
 
@@ -266,35 +195,6 @@ class SchedulerMachine(Driven):
         if hasattr(self, "scheduler") and self.options.max_concurrent is not None:
             assert sum(bool(slot.held) for slot in self.scheduler.slots) <= self.options.max_concurrent
 
-    @invariant()
-    def every_waiting_trial_is_somewhere(self) -> None:
-        """A trial that is not final waits, is held by one slot, or follows another."""
-        if not hasattr(self, "scheduler"):
-            return
-        book = self.scheduler.book
-        places = Counter(self.scheduler.dispatch)
-        places.update(held.trial.number for slot in self.scheduler.slots for held in slot.held.values())
-        expected = Counter(number for number in book.unfinished if not book.is_follower(number))
-        assert places == expected
-
-    @invariant()
-    def a_trial_is_in_one_slot_s_hands(self) -> None:
-        """As the slots themselves have it, whatever the engine believes."""
-        hands = Counter(
-            ticket
-            for slot in self.alive()
-            for ticket in (*slot.protocol.unstarted, *([slot.running.ticket] if slot.running else ()))
-        )
-        assert max(hands.values(), default=1) == 1
-        if hasattr(self, "scheduler"):
-            numbers = Counter(
-                held.trial.number
-                for slot in self.scheduler.slots
-                for held in slot.held.values()
-                if held.trial.ticket in hands
-            )
-            assert max(numbers.values(), default=1) == 1
-
     def teardown(self) -> None:
         """With slots that work the sweep ends, and every trial has one final state."""
         if not hasattr(self, "scheduler"):
@@ -323,21 +223,6 @@ class SchedulerMachine(Driven):
             assert told, "the search never heard of the end"
         if not self.asked_to_end:
             assert self.finished.state is SweepState.COMPLETE
-
-    def one_round(self, failure: Failure | None = None) -> None:
-        """Everything that can happen happens once, as it should, or every trial fails."""
-        if not self.alive():
-            self.slot_comes("head")
-        for slot in list(self.slots.values()):
-            self.tell_end(slot)
-            self.exchange(slot)
-        for slot in self.alive():
-            self.end(slot, failure, 0.5)
-            self.begin(slot)
-        if self.writes:
-            self.commit(len(self.writes))
-        self.now += 0.1
-        self.scheduler.tick(self.now)
 
 
 TestSchedulerMachine = SchedulerMachine.TestCase
