@@ -12,6 +12,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,11 +52,21 @@ class _Pull:
 class Pullers:
     """Those of one sweep at work."""
 
-    def __init__(self, scheduler: Scheduler, pump: Callable[[], None], now: float, *, hold_s: float = HOLD_S) -> None:
-        """`pump` has the scheduler's commands carried out; one that asks is kept waiting for `hold_s` at most."""
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        acting: Callable[[], AbstractContextManager[None]],
+        now: float,
+        *,
+        hold_s: float = HOLD_S,
+    ) -> None:
+        """One that asks is kept waiting for `hold_s` at most.
+
+        Within `acting()` the scheduler is told things; at its end what it commands is carried out.
+        """
         self._hold_s = hold_s
         self._scheduler = scheduler
-        self._pump = pump
+        self._acting = acting
         self._pulls: dict[str, _Pull] = {}
         # The ticket of the last result that counted, by puller: an answer that was lost is asked for again.
         self._counted: dict[str, int] = {}
@@ -88,7 +99,8 @@ class Pullers:
         if pull is None:
             return self._counted.get(puller) == ticket
         self._counted[puller] = ticket
-        self._scheduler.finished(pull.slot, ticket, outcome, time.time())
+        with self._acting():
+            self._scheduler.finished(pull.slot, ticket, outcome, time.time())
         self._dismiss(puller, LossCause.ENDED, "its trial ended")
         return True
 
@@ -98,9 +110,9 @@ class Pullers:
         if pull is None:
             return False, False
         self._hear(pull)
-        for step, value in points:
-            self._scheduler.reported(pull.slot, ticket, step, value, time.time())
-        self._pump()
+        with self._acting():
+            for step, value in points:
+                self._scheduler.reported(pull.slot, ticket, step, value, time.time())
         return True, pull.prune
 
     def put_down(self, puller: str) -> None:
@@ -154,9 +166,9 @@ class Pullers:
     def _enlist(self, puller: str, node: str) -> _Pull:
         now = time.time()
         pull = self._pulls[puller] = _Pull(f"pull.{uuid.uuid4().hex[:12]}", now)
-        self._scheduler.slot_starting(pull.slot, node, now, one_at_a_time=True)
-        self._scheduler.slot_up(pull.slot, now)
-        self._pump()
+        with self._acting():
+            self._scheduler.slot_starting(pull.slot, node, now, one_at_a_time=True)
+            self._scheduler.slot_up(pull.slot, now)
         return pull
 
     def _held(self, puller: str, ticket: int) -> _Pull | None:
@@ -174,8 +186,8 @@ class Pullers:
     def _dismiss(self, puller: str, cause: LossCause, reason: str) -> None:
         pull = self._pulls.pop(puller)
         pull.given.set()
-        self._scheduler.slot_down(pull.slot, cause, time.time(), reason)
-        self._pump()
+        with self._acting():
+            self._scheduler.slot_down(pull.slot, cause, time.time(), reason)
 
 
 def assignment_to_json(assignment: Assignment) -> dict[str, Any]:

@@ -111,7 +111,7 @@ class SweepRun:
         self.fleet = Fleet()
         self._studies = studies
         self.scheduler = Scheduler(rows, attempts, _options(self.spec, turn.expect_slots, turn.goes_on), studies)
-        self.pullers = Pullers(self.scheduler, self._pump, time.time())
+        self.pullers = Pullers(self.scheduler, self._acting, time.time())
         # Why a node gets no trials, for people.
         self.benched: dict[str, str] = {}
         self._engine = engine
@@ -139,7 +139,8 @@ class SweepRun:
             with self._own_errors():
                 self._main = await asyncio.to_thread(ray.put, self.sweep.main or "")
                 ticker = asyncio.create_task(self._tick())
-            self._pump()
+            with self._acting():
+                pass  # there may be nothing to do at all
             await self._finished
         finally:
             if ticker is not None:
@@ -186,13 +187,13 @@ class SweepRun:
     async def _tick(self) -> None:
         while self.finished is None:
             rest = _TICK_S
-            with self._own_errors():
+            with self._acting():
                 now = time.time()
                 self.scheduler.tick(now)
                 self.pullers.tick(now)
                 for node, asked in () if self.pulled else self.fleet.due(now, self._work(), self._taken()):
                     self._start_slot(node, asked, now)
-                self._pump()
+            with self._own_errors():
                 if self.pulled and self.pullers.silent_s(now) > LEASE_S and self.scheduler.book.all_committed:
                     self._finish(Finished(SweepState.DECLARED, "no notebook pulls it"))
                 deadline = self.scheduler.next_deadline()
@@ -203,7 +204,7 @@ class SweepRun:
 
     def see_nodes(self, nodes: Iterable[NodeView]) -> None:
         """These nodes are there now."""
-        with self._own_errors():
+        with self._acting():
             now = time.time()
             lost, new = self.fleet.update(nodes)
             for name in lost:
@@ -211,14 +212,12 @@ class SweepRun:
             for node in self.fleet.nodes:
                 if node.name in new and any(fits(node, asked) for asked in self.spec.resources.values()):
                     self.scheduler.node_up(node.name, now, node.memory_bytes)
-            self._pump()
 
     def lose_node(self, name: str) -> None:
         """The node's link is gone for good; Ray will notice later."""
-        with self._own_errors():
+        with self._acting():
             self.fleet.lose(name)
             self._forget_node(name, time.time())
-            self._pump()
 
     def _forget_node(self, name: str, now: float) -> None:
         self.benched.pop(name, None)
@@ -240,9 +239,8 @@ class SweepRun:
         task.newest = state.number
         _wake(task)
         begun = time.monotonic()
-        with self._own_errors():
+        with self._acting():
             self._hear(task, state)
-            self._pump()
         if state.may_wait and self._plan(task, state) is NOTHING:
             await self._wait(task, state.plan)
         plan = self._plan(task, state) if state.number == task.newest else NOTHING
@@ -324,9 +322,8 @@ class SweepRun:
         if cause in (LossCause.CRASH, LossCause.OOM):
             _log.warning("slot %s is gone: %s", task.id, reason)
         self.fleet.ended(task.node.id, task.worked, now)
-        with self._own_errors():
+        with self._acting():
             self.scheduler.slot_down(task.id, cause, now, f"{reason} on {task.node.name}")
-            self._pump()
 
     def _kill(self, task: _SlotTask) -> None:
         if not task.killed:
@@ -335,9 +332,11 @@ class SweepRun:
 
     # ----- commands -----
 
-    def _pump(self) -> None:
-        """Have the scheduler's commands carried out, and those answered whose plans have changed."""
+    @contextlib.contextmanager
+    def _acting(self) -> Iterator[None]:
+        """Tell the scheduler something: what it commands then is carried out, and calls that wait are answered."""
         with self._own_errors():
+            yield
             self._carry_out_all()
             if self.pullers.see_plans():
                 self._carry_out_all()
@@ -373,41 +372,36 @@ class SweepRun:
         if isinstance(error, RaycolabError):
             self.give_up(error)
             return
-        with self._own_errors():
+        with self._acting():
             if error is not None:
                 raise error
             self.scheduler.committed(write_id, time.time())
-            self._pump()
 
     # ----- what people ask, and are told -----
 
     def pause(self) -> None:
         """Give out nothing more for now."""
-        with self._own_errors():
+        with self._acting():
             self.scheduler.pause(time.time())
-            self._pump()
 
     def resume(self) -> None:
         """Go on."""
-        with self._own_errors():
+        with self._acting():
             self.scheduler.resume(time.time())
-            self._pump()
 
     def end(self, state: SweepState) -> None:
         """STOPPED: end when what runs has ended; CANCELLED: end now."""
-        with self._own_errors():
+        with self._acting():
             (self.scheduler.stop if state is SweepState.STOPPED else self.scheduler.cancel)(time.time())
-            self._pump()
 
     def retry(self, states: Iterable[TrialState]) -> None:
         """Run the trials in these final states again."""
-        with self._own_errors():
+        with self._acting():
             self.scheduler.retry(states, time.time())
-            self._pump()
 
     def extend(self, sweep: SweepRow, rows: Sequence[TrialRow], reports: Mapping[int, Mapping[int, float]]) -> None:
         """It may have been declared larger: take in what is new, as the store has it."""
-        with self._own_errors():
+        with self._acting():
             self.scheduler.add(rows, time.time())
             if sweep.spec != self.sweep.spec:
                 self.spec = SweepSpec.from_json(sweep.spec)
@@ -417,7 +411,6 @@ class SweepRun:
                 if self._studies is not None:
                     self._studies.renew(self.spec, list(self.scheduler.book.rows.values()), reports)
             self.sweep = sweep
-            self._pump()
 
     def news(self, sentence: str | None) -> SweepNews:
         """Where the sweep stands."""

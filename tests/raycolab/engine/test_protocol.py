@@ -1,4 +1,4 @@
-"""State against state, slot and engine: over calls that fail, repeat and overtake each other no trial is lost or doubled.
+"""State against state: over calls that fail, repeat and overtake each other no trial is lost or doubled.
 
 The engine's half is the scheduler's, the slot's half its own (`SlotProtocol`); between them is a network that does what
 it likes, while slots begin and end trials and the engine asks back what they have not begun.
@@ -9,8 +9,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import initialize, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import initialize, rule, run_state_machine_as_test
 
+from raycolab.engine.dispatch import Held, Slot
 from raycolab.engine.messages import ENDING, MAX_POINTS, NOTHING, Assignment, Plan, ScheduleOptions, State
 from raycolab.engine.slot import SlotProtocol
 from raycolab.trials import ErrorKind, Failure, Metric, Outcome, TrialRow, TrialState
@@ -34,11 +35,14 @@ class ProtocolMachine(Driven):
         for slot in self.alive():
             self.exchange(slot)
 
-    @precondition(lambda self: any(slot.running for slot in self.alive()))
-    @rule(data=st.data())
-    def trial_ends(self, data: st.DataObject) -> None:
-        """A running trial completes."""
-        self.end(data.draw(st.sampled_from([slot for slot in self.alive() if slot.running])), None, 0.001)
+    @rule(data=st.data(), ends=st.booleans())
+    def a_slot_moves(self, data: st.DataObject, ends: bool) -> None:
+        """A running trial completes, the next one begins, and that is on its way to the engine."""
+        slot = data.draw(st.sampled_from(self.alive()))
+        if ends:
+            self.end(slot, None, 0.001)
+        self.begin(slot)
+        slot.call()
 
     @rule()
     def all_is_taken_back(self) -> None:
@@ -61,7 +65,7 @@ class ProtocolMachine(Driven):
 
 
 TestProtocolMachine = ProtocolMachine.TestCase
-TestProtocolMachine.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+TestProtocolMachine.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
 
 
 @pytest.mark.slow
@@ -155,6 +159,40 @@ def test_an_older_plan_changes_nothing() -> None:
     protocol.take()
     protocol.answered(state_of(protocol), older, 0.1)
     assert protocol.unstarted == (3,)
+
+
+def test_a_trial_that_was_started_is_not_taken_up_again() -> None:
+    """A newer plan that crossed the news of its start names it as new once more."""
+    protocol = given(1)
+    protocol.take()
+    protocol.answered(state_of(protocol), Plan(2, (1, 2), (trial(1), trial(2))), 0.1)
+    assert protocol.unstarted == (2,)
+
+
+# ----- the engine's half -----
+
+
+def test_what_is_asked_back_counts_as_given_back_once_the_slot_knows() -> None:
+    """Not while the plan that gave it may still be on its way, nor if it was started."""
+    slot = Slot("head.1", "head", plan=1, held={each: Held(trial(each), last=False) for each in (1, 2)})
+    slot.revoke(slot.unstarted, 100.0)
+    assert slot.plan_after(State("head.1", 1, 0, may_wait=True)) == Plan(2)
+    assert slot.given_back(State("head.1", 1, 0, may_wait=True)) == []
+    assert slot.given_back(State("head.1", 2, 1, may_wait=True, unstarted=(2,))) == []
+    slot.held[1].started_at = 101.0
+    slot.held[1].revoked_at = None
+    assert slot.given_back(State("head.1", 3, 2, may_wait=True)) == [slot.held[2]]
+
+
+def test_a_plan_carries_the_trials_that_the_slot_lacks() -> None:
+    """And names the others; to a slot that has carried it out there is nothing to say."""
+    slot = Slot("head.1", "head", plan=4, held={each: Held(trial(each), last=False) for each in (1, 2)})
+    state = State("head.1", 1, 3, may_wait=True, unstarted=(1,))
+    assert slot.plan_after(state) == Plan(4, (1, 2), (trial(2),))
+    assert slot.plan_after(State("head.1", 2, 4, may_wait=True, unstarted=(1, 2))) is NOTHING
+
+
+# ----- the end -----
 
 
 def test_the_end_is_final() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
+from collections.abc import Iterator
 
 from raycolab.engine.messages import Assignment, Finished, Kill, ScheduleOptions, Write
 from raycolab.engine.pull import (
@@ -27,8 +29,13 @@ class Sweep:
     def __init__(self, trials: int, *, timeout_s: float | None = None, hold_s: float = 0.05) -> None:
         rows = [TrialRow(number, "svc", "iris", {"C": number}) for number in range(trials)]
         self.scheduler = Scheduler(rows, [], ScheduleOptions("s", Metric("acc"), timeout_s))
-        self.pullers = Pullers(self.scheduler, self.pump, time.time(), hold_s=hold_s)
+        self.pullers = Pullers(self.scheduler, self.acting, time.time(), hold_s=hold_s)
         self.finished: Finished | None = None
+
+    @contextlib.contextmanager
+    def acting(self) -> Iterator[None]:
+        yield
+        self.pump()
 
     def pump(self) -> None:
         while (commands := self.scheduler.commands(time.time())) or self.pullers.see_plans():

@@ -68,6 +68,21 @@ def test_the_best_is_a_finite_number_of_a_complete_trial(mode: str, best: int) -
     assert core.book.best == rows[best]
 
 
+def test_metrics_that_no_float_can_hold_are_counted() -> None:
+    """Two trials that measured 10**400 are two COMPLETE ones, neither of which is the best."""
+    script = Script(trials(2))
+    script.up("head.1")
+    for number in range(2):
+        trial = script.start("head.1")
+        outcome = Outcome(TrialState.COMPLETE, {"accuracy": 10**400}, None, 1.0, 2.0)
+        script.core.finished("head.1", trial.ticket, outcome, script.now)
+        script.handed["head.1"].pop(0)
+        script.pump()
+        assert script.core.book.counts[TrialState.COMPLETE] == number + 1
+    assert script.core.book.best is None
+    assert script.finish == Finished(SweepState.COMPLETE)
+
+
 def test_stale_reports_change_nothing() -> None:
     """A repeated report, one of another slot, one of a slot that is gone, one of an old ticket."""
     script = proven(2)
