@@ -429,12 +429,6 @@ class PendingQueue:
         self._heaps: dict[str, list[int]] = {}
         self._model_of: dict[int, str] = {}
 
-    def __len__(self) -> int:
-        return len(self._model_of)
-
-    def __contains__(self, number: int) -> bool:
-        return number in self._model_of
-
     def __iter__(self) -> Iterator[int]:
         return iter(sorted(self._model_of))
 

@@ -11,7 +11,7 @@ They only judge; `Scheduler` acts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from raycolab.engine.messages import ScheduleOptions
 from raycolab.trials import AttemptRow, ErrorIdentity, ErrorKind, Failure, Outcome, TrialRow, TrialState
@@ -107,6 +107,13 @@ class ModelGuards:
         if times >= HOLD_AFTER:
             self.held[model] = f"{times} trials of {model} in a row failed with {outcome.failure.summary}"
 
+    def sentence(self, sweep: str, waiting: Mapping[str, int]) -> str:
+        """What a person is told of a sweep whose remaining trials are all of held models."""
+        count = sum(waiting.values())
+        trials = "1 trial is" if count == 1 else f"{count} trials are"
+        why = "; ".join(self.held[model] for model in waiting)
+        return f"{trials} held: {why}. To try them all the same: raycolab resume {sweep}"
+
     def release(self) -> None:
         """Give every held model another chance."""
         self.held.clear()
@@ -157,6 +164,14 @@ class NodeGuards:
             return None
         self.benched[node] = f"{node} failed {len(failed)} trials in a row that other nodes finish"
         return self.benched[node]
+
+    def sentence(self, sweep: str) -> str:
+        """What a person is told of a MAIN that no node can set up."""
+        node, failure = next(iter(self.setup_failed.items()))
+        return (
+            f"MAIN's setup failed on every node, so no trial can run. On {node}: {failure.summary}. "
+            f"Fix MAIN and submit the sweep again, or fix the nodes and run: raycolab resume {sweep}"
+        )
 
     def forgive(self, node: str | None = None) -> None:
         """Forget what is held against a node that is new now, or every bench for failed trials."""

@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 
+from raycolab.engine.dispatch import Slot
 from raycolab.engine.messages import Assignment, LossCause
 from raycolab.engine.scheduler import Scheduler
 from raycolab.trials import Outcome
@@ -167,7 +168,7 @@ class Pullers:
         now = time.time()
         pull = self._pulls[puller] = _Pull(f"pull.{uuid.uuid4().hex[:12]}", now)
         with self._acting():
-            self._scheduler.slot_starting(pull.slot, node, now, one_at_a_time=True)
+            self._scheduler.slot_starting(Slot(pull.slot, node, one_at_a_time=True), now)
             self._scheduler.slot_up(pull.slot, now)
         return pull
 

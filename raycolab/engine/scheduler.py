@@ -17,7 +17,7 @@ what the driver must do. Methods are O(slots) at most.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from raycolab.engine.book import TrialBook
 from raycolab.engine.dispatch import Dispatch, Held, NodeMemory, Slot, SlotBoard, SlotPhase
@@ -91,25 +91,12 @@ class Scheduler:
         self._memory.node_lost(node)
         self._keep_one_node()
 
-    def slot_starting(
-        self,
-        slot_id: str,
-        node: str,
-        now: float,
-        *,
-        models: frozenset[str] | None = None,
-        one_at_a_time: bool = False,
-        for_one: bool = False,
-    ) -> None:
-        """A slot was started on the node, for trials of these models, and loads MAIN.
-
-        One that pulls by hand gets one trial at a time; one that is `for_one` runs one trial and leaves.
-        """
-        if self.slots.add(
-            Slot(slot_id, node, moved_at=now, models=models, one_at_a_time=one_at_a_time, for_one=for_one)
-        ):
-            self.nodes.present.add(node)
-            self._memory.slots_on(node, sum(slot.node == node for slot in self.slots))
+    def slot_starting(self, slot: Slot, now: float) -> None:
+        """A slot was started and loads MAIN."""
+        if self.slots.add(slot):
+            slot.moved_at = now
+            self.nodes.present.add(slot.node)
+            self._memory.slots_on(slot.node, sum(other.node == slot.node for other in self.slots))
         self._see(now)
 
     def slot_up(self, slot_id: str, now: float) -> None:
@@ -516,10 +503,10 @@ class Scheduler:
             left = sum(not self.book.is_follower(number) for number in self.book.unfinished)
             self._finish(SweepState.HELD, self.budget.sentence(left))
         elif bool(self.nodes.present) and self.nodes.present <= self.nodes.setup_failed.keys() and not self.slots:
-            node, failure = next(iter(self.nodes.setup_failed.items()))
-            self._finish(SweepState.HELD, _set_up_nowhere(self.options.name, node, failure), failure.traceback or None)
+            failure = next(iter(self.nodes.setup_failed.values()))
+            self._finish(SweepState.HELD, self.nodes.sentence(self.options.name), failure.traceback or None)
         elif (waiting := self.dispatch.waiting()) and waiting.keys() <= self.models.held.keys():
-            self._finish(SweepState.HELD, _all_held(self.options.name, waiting, self.models.held))
+            self._finish(SweepState.HELD, self.models.sentence(self.options.name, waiting))
 
     def _finish(self, state: SweepState, sentence: str | None = None, traceback: str | None = None) -> None:
         self._finished = True
@@ -528,17 +515,3 @@ class Scheduler:
     def _find(self, slot_id: str, ticket: int) -> tuple[Slot | None, Held | None]:
         slot = self.slots.get(slot_id)
         return slot, None if slot is None else slot.held.get(ticket)
-
-
-def _set_up_nowhere(sweep: str, node: str, failure: Failure) -> str:
-    return (
-        f"MAIN's setup failed on every node, so no trial can run. On {node}: {failure.summary}. "
-        f"Fix MAIN and submit the sweep again, or fix the nodes and run: raycolab resume {sweep}"
-    )
-
-
-def _all_held(sweep: str, waiting: Mapping[str, int], held: Mapping[str, str]) -> str:
-    count = sum(waiting.values())
-    trials = "1 trial is" if count == 1 else f"{count} trials are"
-    why = "; ".join(held[model] for model in waiting)
-    return f"{trials} held: {why}. To try all the same: raycolab resume {sweep}"

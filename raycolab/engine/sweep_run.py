@@ -22,6 +22,7 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raycolab.engine.commit import Committer
+from raycolab.engine.dispatch import Slot
 from raycolab.engine.fleet import Fleet, NodeView, fits, shape_on
 from raycolab.engine.messages import (
     ENDING,
@@ -303,7 +304,9 @@ class SweepRun:
             scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False),
         ).remote(self._engine, slot, self._main, self.spec.metric, self._lock_dir)
         task = self._tasks[slot] = _SlotTask(slot, node, asked, ref)
-        self.scheduler.slot_starting(slot, node.name, now, models=self._models_of(asked), for_one=asked.fresh_process)
+        self.scheduler.slot_starting(
+            Slot(slot, node.name, models=self._models_of(asked), for_one=asked.fresh_process), now
+        )
         watch = asyncio.create_task(self._watch(task))
         self._watches.add(watch)
         watch.add_done_callback(self._watches.discard)

@@ -11,6 +11,7 @@ from collections import Counter
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from raycolab.engine.dispatch import Slot
 from raycolab.engine.messages import Finished, Kill, LossCause, ScheduleOptions, State, Write
 from raycolab.engine.scheduler import Scheduler
 from raycolab.trials import FINAL_STATES, AttemptRow, Failure, Outcome, TrialRow, TrialState
@@ -152,7 +153,7 @@ class Driven(RuleBasedStateMachine):
         slot = World(f"slot-{self.slot_count}", node, models, for_one)
         self.slots[slot.id] = slot
         self.scheduler.node_up(node, self.now, MEMORY[node])
-        self.scheduler.slot_starting(slot.id, node, self.now, models=models, for_one=for_one)
+        self.scheduler.slot_starting(Slot(slot.id, node, models=models, for_one=for_one), self.now)
         self.pump()
 
     def one_round(self, failure: Failure | None = None) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from raycolab.engine.dispatch import Slot
 from raycolab.engine.messages import Assignment, Command, Finished, Kill, ScheduleOptions, State, StudiesLike, Write
 from raycolab.engine.scheduler import Scheduler
 from raycolab.trials import AttemptRow, Config, ErrorKind, Failure, Metric, Outcome, TrialRow, TrialState
@@ -143,7 +144,7 @@ class Script:
         """Slots named `node.number` come up."""
         for slot in slots:
             if self.core.slots.get(slot) is None:
-                self.core.slot_starting(slot, slot.split(".")[0], self.now)
+                self.core.slot_starting(Slot(slot, slot.split(".")[0]), self.now)
             self.core.hear(State(slot, 1, 0, may_wait=False, round_trip_s=ROUND_TRIP_S, loaded={}), self.now)
         self.pump()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from raycolab.engine.dispatch import Slot
 from raycolab.engine.guards import ALONE_S, BENCH_AFTER, HOLD_AFTER, SETUP_DEATHS
 from raycolab.engine.messages import Bench, LossCause
 from raycolab.trials import ErrorKind, Failure, SweepState, TrialState
@@ -142,7 +143,7 @@ def test_a_node_that_fails_what_others_finish_gets_no_more() -> None:
 def test_a_setup_that_fails_blames_the_node_and_no_trial() -> None:
     """The node gets no more slots, the others go on."""
     script = proven(4)
-    script.core.slot_starting("bad.1", "bad", script.now)
+    script.core.slot_starting(Slot("bad.1", "bad"), script.now)
     script.up("good.1")
     script.core.setup_failed("bad.1", Failure(ErrorKind.SETUP, "ImportError", "no torch", cell_index=2), script.now)
     script.pump()
@@ -155,8 +156,8 @@ def test_a_setup_that_fails_on_every_node_ends_the_sweep() -> None:
     """HELD with the failure; a node whose setup is not over is waited for."""
     failure = Failure(ErrorKind.SETUP, "ImportError", "no torch", cell_index=2)
     script = Script(trials(2))
-    script.core.slot_starting("a.1", "a", script.now)
-    script.core.slot_starting("b.1", "b", script.now)
+    script.core.slot_starting(Slot("a.1", "a"), script.now)
+    script.core.slot_starting(Slot("b.1", "b"), script.now)
     script.core.setup_failed("a.1", failure, script.now)
     script.pump()
     assert script.finish is None
@@ -172,7 +173,7 @@ def test_a_process_that_dies_in_setup_is_a_failed_setup_in_the_end() -> None:
     """A MAIN that kills its process while it loads does not go on for ever."""
     script = Script(trials(2))
     for turn in range(SETUP_DEATHS):
-        script.core.slot_starting(f"a.{turn}", "a", script.now)
+        script.core.slot_starting(Slot(f"a.{turn}", "a"), script.now)
         assert script.finish is None
         script.core.slot_down(f"a.{turn}", LossCause.CRASH, script.now, "its process died")
         script.pump()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from raycolab.engine.dispatch import Slot
 from raycolab.engine.messages import LossCause
 from raycolab.trials import TrialRow
 from tests.raycolab.engine.script import Script, done, trials
@@ -17,7 +18,7 @@ def proven(*rows: TrialRow, **options: object) -> Script:
 
 def up(script: Script, slot: str, models: frozenset[str] | None = None, *, for_one: bool = False) -> None:
     """A slot for trials of these models comes up."""
-    script.core.slot_starting(slot, slot.split(".")[0], script.now, models=models, for_one=for_one)
+    script.core.slot_starting(Slot(slot, slot.split(".")[0], models=models, for_one=for_one), script.now)
     script.up(slot)
 
 
@@ -35,7 +36,7 @@ def test_each_kind_has_its_own_share() -> None:
     """A short queue of one model is not spread over the slots of another."""
     script = proven(*trials(40, "svc"), *trials(2, "cnn", first=40))
     for slot in ("a.1", "a.2"):
-        script.core.slot_starting(slot, "a", script.now, models=CNN)
+        script.core.slot_starting(Slot(slot, "a", models=CNN), script.now)
     script.up("a.1", "a.2")
     assert [len(script.numbers(slot)) for slot in ("a.1", "a.2")] == [1, 1]
 

@@ -73,9 +73,9 @@ async def test_two_pullers_run_a_sweep() -> None:
     for puller, held in (("a", mine), ("b", other)):
         assert sweep.pullers.push(puller, held.ticket, DONE)
     for _ in (3, 4):
-        held = await sweep.pullers.pull("a", "head")
-        assert held is not None
-        assert sweep.pullers.push("a", held.ticket, DONE)
+        again = await sweep.pullers.pull("a", "head")
+        assert again is not None
+        assert sweep.pullers.push("a", again.ticket, DONE)
     assert sweep.finished == Finished(SweepState.COMPLETE)
     assert {sweep.row(number).state for number in range(5)} == {TrialState.COMPLETE}
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from raycolab.engine.dispatch import Slot
 from raycolab.engine.guards import SETUP_DEATHS
 from raycolab.engine.messages import Assignment, Finished, LossCause, ScheduleOptions, State
 from raycolab.engine.pace import MAX_AHEAD
@@ -384,6 +385,6 @@ def test_nothing_is_commanded_after_the_end() -> None:
     script.up("a.1")
     script.end("a.1")
     for turn in range(SETUP_DEATHS):
-        script.core.slot_starting(f"b.{turn}", "b", script.now)
+        script.core.slot_starting(Slot(f"b.{turn}", "b"), script.now)
         script.core.slot_down(f"b.{turn}", LossCause.CRASH, script.now)
     assert script.pump() == []

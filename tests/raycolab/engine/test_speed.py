@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from raycolab.engine.dispatch import Slot
 from raycolab.engine.messages import Assignment, Finished, ScheduleOptions, State, Write
 from raycolab.engine.scheduler import Scheduler
 from raycolab.trials import Metric, Outcome, TrialRow, TrialState
@@ -24,7 +25,7 @@ def sweep(count: int, batch: int) -> tuple[float, Scheduler]:
     plans = dict.fromkeys(SLOTS, 0)
     now, over, states = 100.0, False, 1
     for slot in SLOTS:
-        core.slot_starting(slot, "head", now)
+        core.slot_starting(Slot(slot, "head"), now)
         core.hear(State(slot, 1, 0, may_wait=False, round_trip_s=0.01, loaded={}), now)
     while not over:
         for slot in SLOTS:
