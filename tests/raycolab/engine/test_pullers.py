@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
+from collections.abc import Iterator
 
-from raycolab.engine.messages import Assign, Assignment, Finished, Kill, Prune, Revoke, ScheduleOptions, Write
+from raycolab.engine.messages import Assignment, Finished, Kill, ScheduleOptions, Write
 from raycolab.engine.pull import (
     LEASE_S,
     Pullers,
@@ -27,16 +29,20 @@ class Sweep:
     def __init__(self, trials: int, *, timeout_s: float | None = None, hold_s: float = 0.05) -> None:
         rows = [TrialRow(number, "svc", "iris", {"C": number}) for number in range(trials)]
         self.scheduler = Scheduler(rows, [], ScheduleOptions("s", Metric("acc"), timeout_s))
-        self.pullers = Pullers(self.scheduler, self.pump, time.time(), hold_s=hold_s)
+        self.pullers = Pullers(self.scheduler, self.acting, time.time(), hold_s=hold_s)
         self.finished: Finished | None = None
 
+    @contextlib.contextmanager
+    def acting(self) -> Iterator[None]:
+        yield
+        self.pump()
+
     def pump(self) -> None:
-        while commands := self.scheduler.commands(time.time()):
+        while (commands := self.scheduler.commands(time.time())) or self.pullers.see_plans():
             for command in commands:
                 match command:
-                    case Assign() | Revoke() | Prune() | Kill():
-                        assert self.pullers.has(command.slot)
-                        self.pullers.obey(command)
+                    case Kill(slot, reason):
+                        self.pullers.kill(slot, reason)
                     case Write(write_id):
                         self.scheduler.committed(write_id, time.time())
                     case Finished():
@@ -67,9 +73,9 @@ async def test_two_pullers_run_a_sweep() -> None:
     for puller, held in (("a", mine), ("b", other)):
         assert sweep.pullers.push(puller, held.ticket, DONE)
     for _ in (3, 4):
-        held = await sweep.pullers.pull("a", "head")
-        assert held is not None
-        assert sweep.pullers.push("a", held.ticket, DONE)
+        again = await sweep.pullers.pull("a", "head")
+        assert again is not None
+        assert sweep.pullers.push("a", again.ticket, DONE)
     assert sweep.finished == Finished(SweepState.COMPLETE)
     assert {sweep.row(number).state for number in range(5)} == {TrialState.COMPLETE}
 
