@@ -11,27 +11,16 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any
-
-import msgspec
 
 from raycolab.engine.dispatch import Slot
 from raycolab.engine.messages import Assignment, LossCause
 from raycolab.engine.scheduler import Scheduler
 from raycolab.trials import Outcome
 
-__all__ = [
-    "HOLD_S",
-    "LEASE_S",
-    "Pullers",
-    "assignment_from_json",
-    "assignment_to_json",
-    "outcome_from_json",
-    "outcome_to_json",
-]
+__all__ = ["HOLD_S", "LEASE_S", "Pullers"]
 
 # A puller that asks waits for a trial this long at most, then it asks again.
 HOLD_S = 10.0
@@ -189,25 +178,3 @@ class Pullers:
         pull.given.set()
         with self._acting():
             self._scheduler.slot_down(pull.slot, cause, time.time(), reason)
-
-
-def assignment_to_json(assignment: Assignment) -> dict[str, Any]:
-    """A trial to run."""
-    words: dict[str, Any] = msgspec.to_builtins(assignment)
-    return words
-
-
-def assignment_from_json(words: Mapping[str, Any]) -> Assignment:
-    """What `assignment_to_json` wrote."""
-    return msgspec.convert(words, Assignment)
-
-
-def outcome_to_json(outcome: Outcome) -> dict[str, Any]:
-    """How a trial ended."""
-    words: dict[str, Any] = msgspec.to_builtins(outcome)
-    return words
-
-
-def outcome_from_json(words: Mapping[str, Any]) -> Outcome:
-    """What `outcome_to_json` wrote."""
-    return msgspec.convert(words, Outcome)

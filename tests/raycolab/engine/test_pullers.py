@@ -7,17 +7,10 @@ import contextlib
 import time
 from collections.abc import Iterator
 
-from raycolab.engine.messages import Assignment, Finished, Kill, ScheduleOptions, Write
-from raycolab.engine.pull import (
-    LEASE_S,
-    Pullers,
-    assignment_from_json,
-    assignment_to_json,
-    outcome_from_json,
-    outcome_to_json,
-)
+from raycolab.engine.messages import Finished, Kill, ScheduleOptions, Write
+from raycolab.engine.pull import LEASE_S, Pullers
 from raycolab.engine.scheduler import Scheduler
-from raycolab.trials import ErrorKind, Failure, Metric, Outcome, SweepState, TrialRow, TrialState
+from raycolab.trials import ErrorKind, Metric, Outcome, SweepState, TrialRow, TrialState
 from tests.in_loop import in_loop
 
 DONE = Outcome(TrialState.COMPLETE, {"acc": 1.0}, started_at=1.0, ended_at=2.0)
@@ -178,12 +171,3 @@ async def test_a_cancelled_sweep_leaves_nobody_waiting() -> None:
     sweep.pullers.end()
     assert await waiting is None
     assert not sweep.pullers.push("a", held.ticket, DONE)
-
-
-def test_words_survive_the_way() -> None:
-    """A trial and each kind of outcome, as JSON and back."""
-    assignment = Assignment(7, 3, "svc", "iris", {"C": 0.1, "deep/name": None})
-    assert assignment_from_json(assignment_to_json(assignment)) == assignment
-    failure = Failure(ErrorKind.EXCEPTION, "ValueError", "bad", "Traceback", 4)
-    for outcome in (DONE, Outcome(TrialState.FAILED, {}, failure, 1.0, 2.0, "last words")):
-        assert outcome_from_json(outcome_to_json(outcome)) == outcome
