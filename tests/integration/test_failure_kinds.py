@@ -197,7 +197,7 @@ def rows() -> Iterator[ParameterSet]:
 
 @pytest.mark.parametrize("kind", list(rows()))
 def test_each_kind_of_failure_has_its_end(kind: Kind, request: pytest.FixtureRequest) -> None:
-    """The state, the error kind, the message, how often it was tried; other trials go on, and no failure is the best."""
+    """The state, the error kind, the message, how often it was tried; others go on, and no failure is the best."""
     endings: Endings = request.getfixturevalue(kind.sweep)
     ending = endings[kind.name]
     sys.stdout.write(f"{kind.name} | {ending}\n")
