@@ -19,14 +19,14 @@ import enum
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 
 from raycolab.engine.book import TrialBook
 from raycolab.engine.guards import ModelGuards, NodeGuards
 from raycolab.engine.messages import NOTHING, Assignment, Plan, State, StudiesLike
 from raycolab.engine.pace import MAX_AHEAD, Pace
 
-__all__ = ["Dispatch", "Held", "NodeMemory", "PendingQueue", "Slot", "SlotBoard", "SlotPhase"]
+__all__ = ["Dispatch", "Held", "NodeMemory", "Slot", "SlotPhase"]
 
 ASSUMED_ROUND_TRIP_S = 0.1  # until the slot has measured its own
 _REPEATS_AT_ONCE = 16  # proposals in a row that may turn out to be repeats: each takes Optuna some milliseconds
@@ -115,54 +115,13 @@ class Slot:
         )
 
 
-class SlotBoard:
-    """All slots that are known and not gone."""
-
-    def __init__(self) -> None:
-        self._slots: dict[str, Slot] = {}
-        # A slot's id has one life: reports that come after it change nothing.
-        self._gone: set[str] = set()
-
-    def __iter__(self) -> Iterator[Slot]:
-        return iter(self._slots.values())
-
-    def __bool__(self) -> bool:
-        return bool(self._slots)
-
-    def get(self, slot_id: str) -> Slot | None:
-        """The slot, or None when it is gone or was never known."""
-        return self._slots.get(slot_id)
-
-    def add(self, slot: Slot) -> bool:
-        """A new slot; False when it is known already, or gone."""
-        if slot.id in self._slots or slot.id in self._gone:
-            return False
-        self._slots[slot.id] = slot
-        return True
-
-    def remove(self, slot_id: str) -> Slot | None:
-        """Forget the slot and return it with what it held; None when it was not known."""
-        self._gone.add(slot_id)
-        return self._slots.pop(slot_id, None)
-
-    @property
-    def up(self) -> list[Slot]:
-        """The slots that take trials."""
-        return [slot for slot in self._slots.values() if slot.phase is SlotPhase.UP]
-
-    @property
-    def at_work(self) -> list[Slot]:
-        """The slots that take trials or run their last one."""
-        return [slot for slot in self._slots.values() if slot.phase in (SlotPhase.UP, SlotPhase.LEAVING)]
-
-
 class Dispatch:
     """The trials that wait, and their way to the slots."""
 
     def __init__(
         self,
         book: TrialBook,
-        slots: SlotBoard,
+        slots: dict[str, Slot],
         models: ModelGuards,
         nodes: NodeGuards,
         pace: Pace,
@@ -177,7 +136,8 @@ class Dispatch:
         self._memory = memory
         self._studies = studies
         self.max_concurrent: int | None = None  # slots that may have trials at the same time
-        self._pending = PendingQueue()
+        # The others, the lowest number of each model first.
+        self._pending: dict[str, list[int]] = {}
         # Trials that were lost before, with their models, in the order of their loss.
         self._again: dict[int, str] = {}
         # Slots that may have room since the last `assign`.
@@ -187,7 +147,17 @@ class Dispatch:
     def __iter__(self) -> Iterator[int]:
         """The numbers of all trials that wait."""
         yield from self._again
-        yield from self._pending
+        yield from sorted(chain.from_iterable(self._pending.values()))
+
+    @property
+    def up(self) -> list[Slot]:
+        """The slots that take trials."""
+        return [slot for slot in self._slots.values() if slot.phase is SlotPhase.UP]
+
+    @property
+    def at_work(self) -> list[Slot]:
+        """The slots that take trials or run their last one."""
+        return [slot for slot in self._slots.values() if slot.phase in (SlotPhase.UP, SlotPhase.LEAVING)]
 
     # ----- what waits -----
 
@@ -197,7 +167,7 @@ class Dispatch:
         if self._book.lost_on(number):
             self._again[number] = model
         else:
-            self._pending.add(number, model)
+            heapq.heappush(self._pending.setdefault(model, []), number)
 
     def clear(self) -> None:
         """Nothing waits any more."""
@@ -206,7 +176,7 @@ class Dispatch:
 
     def waiting(self) -> dict[str, int]:
         """How many trials of each model wait."""
-        counts = {model: self._pending.count(model) for model in self._pending.models}
+        counts = {model: len(numbers) for model, numbers in self._pending.items() if numbers}
         for model in self._again.values():
             counts[model] = counts.get(model, 0) + 1
         return counts
@@ -222,7 +192,7 @@ class Dispatch:
 
     def all_need_work(self) -> None:
         """Something changed that may give any slot a trial."""
-        for slot in self._slots.up:
+        for slot in self.up:
             self._needing[slot.id] = None
 
     def assign(self, now: float) -> bool:
@@ -253,25 +223,25 @@ class Dispatch:
 
     def surplus(self) -> list[Slot]:
         """Slots that have nothing to do and whose models have nothing waiting, while others have."""
-        idle = [slot for slot in self._slots.up if slot.models is not None and not slot.held]
+        idle = [slot for slot in self.up if slot.models is not None and not slot.held]
         waiting = {model for model in self.waiting() if model not in self._models.held} if idle else set()
         return [slot for slot in idle if waiting and not any(map(slot.takes, waiting))]
 
     def _may_begin(self) -> bool:
         """Whether one more slot may have trials."""
         most = self.max_concurrent
-        return most is None or sum(bool(slot.held) for slot in self._slots) < most
+        return most is None or sum(bool(slot.held) for slot in self._slots.values()) < most
 
     def _share(self, models: frozenset[str] | None) -> int:
         """How many trials a slot for these models may hold so that the others get as many."""
-        slots = [slot for slot in self._slots.up if slot.models == models and self.usable(slot)]
+        slots = [slot for slot in self.up if slot.models == models and self.usable(slot)]
         open_count = sum(models is None or model in models for model in self._again.values())
         open_count += sum(len(slot.held) for slot in slots)
-        for model in self._pending.models:
-            if models is not None and model not in models:
+        for model, numbers in self._pending.items():
+            if not numbers or (models is not None and model not in models):
                 continue
             if self._models.may_start_all(model):
-                open_count += 0 if model in self._models.held else self._pending.count(model)
+                open_count += 0 if model in self._models.held else len(numbers)
             else:
                 open_count += self._models.may_start(model)
         return max(1, -(-open_count // max(1, len(slots))))
@@ -314,19 +284,20 @@ class Dispatch:
                 return self._hand_out(number, model, now, last=True)
         ready = [
             model
-            for model in self._pending.models
-            if slot.takes(model)
+            for model, numbers in self._pending.items()
+            if numbers
+            and slot.takes(model)
             and self._models.may_start(model)
             and not self._elsewhere(slot, model, self._models.avoid(model))
         ]
         if not ready:
             return None
         for _ in range(_REPEATS_AT_ONCE):
-            model = min(ready, key=self._pending.first)
-            number = self._pending.pop(model)
+            model = min(ready, key=lambda each: self._pending[each][0])
+            number = heapq.heappop(self._pending[model])
             if not self._repeats(number):
                 return self._hand_out(number, model, now, last=False)
-            if not self._pending.count(model):
+            if not self._pending[model]:
                 ready.remove(model)
             if not ready:
                 return None
@@ -348,7 +319,7 @@ class Dispatch:
         lost_on = self._book.lost_on(number)
         model = self._book.rows[number].model
         if self._book.ran_out_of_memory(number):
-            nodes = {each.node for each in self._slots if each.takes(model)}
+            nodes = {each.node for each in self._slots.values() if each.takes(model)}
             roomiest = self._memory.roomiest(nodes - self._nodes.benched.keys())
             if roomiest:
                 return slot.node not in (roomiest - lost_on or roomiest)
@@ -360,7 +331,7 @@ class Dispatch:
             return False
         return any(
             other.node not in avoid and other.node not in self._nodes.benched and other.takes(model)
-            for other in self._slots.at_work
+            for other in self.at_work
         )
 
     def _hand_out(self, number: int, model: str, now: float, last: bool) -> Held:
@@ -374,18 +345,18 @@ class Dispatch:
 
     def steal(self, now: float) -> None:
         """For each slot with nothing to do take one trial back from the slot with the longest way to it."""
-        idle = [slot for slot in self._slots if not slot.held and self.usable(slot)]
+        idle = [slot for slot in self._slots.values() if not slot.held and self.usable(slot)]
         if not idle or not self._may_begin():
             return
         due = now - _ANSWER_DUE_S
         wanted = len(idle) - sum(
-            held.revoked_at is not None and held.revoked_at > due for slot in self._slots for held in slot.held.values()
+            held.revoked_at is not None and held.revoked_at > due
+            for slot in self._slots.values()
+            for held in slot.held.values()
         )
         while wanted > 0:
             ways = [
-                (self._way_to_last(slot, now), slot, held)
-                for slot in self._slots.up
-                for held in self._stealable(slot, idle)
+                (self._way_to_last(slot, now), slot, held) for slot in self.up for held in self._stealable(slot, idle)
             ]
             way, victim, held = max(ways, key=lambda each: each[0], default=(0.0, None, None))
             if victim is None or held is None or way <= 0:
@@ -420,47 +391,6 @@ class Dispatch:
         work = sum(self._pace.mean_s(held.trial.model) or 1.0 for held in list(slot.held.values())[:before])
         way = max(work, now - slot.moved_at)
         return way if way > slot.round_trip_s else 0.0
-
-
-class PendingQueue:
-    """One heap of trial numbers per model; a number is in it once or not at all."""
-
-    def __init__(self) -> None:
-        self._heaps: dict[str, list[int]] = {}
-        self._model_of: dict[int, str] = {}
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(sorted(self._model_of))
-
-    @property
-    def models(self) -> list[str]:
-        """The models that have trials waiting."""
-        return [model for model, heap in self._heaps.items() if heap]
-
-    def count(self, model: str) -> int:
-        """How many trials of the model wait."""
-        return len(self._heaps.get(model, ()))
-
-    def add(self, number: int, model: str) -> None:
-        """The trial waits, in its place by number."""
-        if number not in self._model_of:
-            self._model_of[number] = model
-            heapq.heappush(self._heaps.setdefault(model, []), number)
-
-    def first(self, model: str) -> int:
-        """The model's next trial; KeyError or IndexError when it has none."""
-        return self._heaps[model][0]
-
-    def pop(self, model: str) -> int:
-        """Take the model's next trial out."""
-        number = heapq.heappop(self._heaps[model])
-        del self._model_of[number]
-        return number
-
-    def clear(self) -> None:
-        """Nothing waits any more."""
-        self._heaps.clear()
-        self._model_of.clear()
 
 
 class NodeMemory:

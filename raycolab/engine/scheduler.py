@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from raycolab.engine.book import TrialBook
-from raycolab.engine.dispatch import Dispatch, Held, NodeMemory, Slot, SlotBoard, SlotPhase
+from raycolab.engine.dispatch import Dispatch, Held, NodeMemory, Slot, SlotPhase
 from raycolab.engine.guards import Budget, ModelGuards, NodeGuards, StartBarrier
 from raycolab.engine.messages import (
     ENDING,
@@ -56,7 +56,8 @@ class Scheduler:
         self.models = ModelGuards(row.model for row in rows if row.state in (TrialState.COMPLETE, TrialState.PRUNED))
         self.nodes = NodeGuards()
         self.budget = Budget(options, rows, attempts)
-        self.slots = SlotBoard()
+        # The slots that are known and not gone.
+        self.slots: dict[str, Slot] = {}
         self.pace = Pace()
         for row in rows:
             if row.state in (TrialState.COMPLETE, TrialState.PRUNED) and row.attempts and row.duration_s is not None:
@@ -85,7 +86,7 @@ class Scheduler:
     def node_lost(self, node: str, now: float, reason: str = "") -> None:
         """The node is gone with every slot on it; one of the same name starts with a clean record."""
         self.nodes.present.discard(node)
-        for slot in [slot for slot in self.slots if slot.node == node]:
+        for slot in [slot for slot in self.slots.values() if slot.node == node]:
             self.slot_down(slot.id, LossCause.NODE, now, reason or f"{node} was lost")
         self.nodes.forgive(node)
         self._memory.node_lost(node)
@@ -93,10 +94,10 @@ class Scheduler:
 
     def slot_starting(self, slot: Slot, now: float) -> None:
         """A slot was started and loads MAIN."""
-        if self.slots.add(slot):
-            slot.moved_at = now
-            self.nodes.present.add(slot.node)
-            self._memory.slots_on(slot.node, sum(other.node == slot.node for other in self.slots))
+        self.slots[slot.id] = slot
+        slot.moved_at = now
+        self.nodes.present.add(slot.node)
+        self._memory.slots_on(slot.node, sum(other.node == slot.node for other in self.slots.values()))
         self._see(now)
 
     def slot_up(self, slot_id: str, now: float) -> None:
@@ -121,14 +122,14 @@ class Scheduler:
 
     def setup_failed(self, slot_id: str, failure: Failure, now: float) -> None:
         """MAIN could not be set up in this slot: that is its node's fault, no trial's."""
-        slot = self.slots.remove(slot_id)
+        slot = self.slots.pop(slot_id, None)
         if slot is not None:
             self._drop(slot, LossCause.ENDED, failure.summary, now)
             self._blame_setup(slot.node, failure)
 
     def slot_down(self, slot_id: str, cause: LossCause, now: float, reason: str = "") -> None:
         """The slot is gone, and nothing it held runs any more."""
-        slot = self.slots.remove(slot_id)
+        slot = self.slots.pop(slot_id, None)
         if slot is not None:
             reason = reason or f"its process on {slot.node} ended ({cause})"
             self._drop(slot, cause, reason, now)
@@ -234,7 +235,7 @@ class Scheduler:
             return
         self._ending = SweepState.CANCELLED
         self.dispatch.clear()
-        for slot in self.slots:
+        for slot in self.slots.values():
             if slot.held:
                 slot.held.clear()
                 self._kill(slot, "the sweep was cancelled", None)
@@ -278,7 +279,7 @@ class Scheduler:
             self.dispatch.all_need_work()
         if self.budget.is_spent(now):
             self._revoke_all(now)
-        for slot in list(self.slots):
+        for slot in list(self.slots.values()):
             deadline = self._deadline_of(slot)
             if deadline is not None and now >= deadline:
                 self._end_overdue(slot, now)
@@ -289,7 +290,7 @@ class Scheduler:
             self._barrier.until,
             self.budget.until,
             self.models.next_trust(),
-            *map(self._deadline_of, self.slots),
+            *map(self._deadline_of, self.slots.values()),
         ]
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
@@ -325,15 +326,17 @@ class Scheduler:
         """Seconds until the sweep is done, as far as measured; held models do not count."""
         waiting = self.waiting()
         running: list[tuple[str, float]] = []
-        for slot in self.slots:
+        for slot in self.slots.values():
             for held in slot.held.values():
                 model = held.trial.model
                 if held.started_at is None:
                     waiting[model] = waiting.get(model, 0) + 1
                 else:
                     running.append((model, now - held.started_at))
-        needed = [self.pace.eta_s(waiting, running, len(self.slots.at_work))]
-        for kind, its_slots in Counter(slot.models for slot in self.slots.at_work if slot.models is not None).items():
+        needed = [self.pace.eta_s(waiting, running, len(self.dispatch.at_work))]
+        for kind, its_slots in Counter(
+            slot.models for slot in self.dispatch.at_work if slot.models is not None
+        ).items():
             of_kind = {model: count for model, count in waiting.items() if model in kind}
             its_running = [(model, elapsed) for model, elapsed in running if model in kind]
             needed.append(self.pace.eta_s(of_kind, its_running, its_slots))
@@ -342,7 +345,7 @@ class Scheduler:
     def running_on(self) -> dict[str, TrialRow]:
         """The trial that started last on each node where one runs."""
         latest: dict[str, tuple[float, int]] = {}
-        for slot in self.slots:
+        for slot in self.slots.values():
             held = slot.running
             if held is not None and held.started_at is not None:
                 latest[slot.node] = max(latest.get(slot.node, (0.0, -1)), (held.started_at, held.trial.number))
@@ -352,7 +355,7 @@ class Scheduler:
 
     def _see(self, now: float) -> None:
         """Note the time, and how many slots are up, while that decides when to begin."""
-        if self._barrier.lasts and self._barrier.see(len(self.slots.up), now):
+        if self._barrier.lasts and self._barrier.see(len(self.dispatch.up), now):
             self.dispatch.all_need_work()
 
     def _deadline_of(self, slot: Slot) -> float | None:
@@ -411,11 +414,11 @@ class Scheduler:
     def _judge_failure(self, model: str, node: str, now: float) -> None:
         """A trial failed on the node: bench the node if it looks like its fault, take back what is not wanted now."""
         self.budget.failed()
-        others = {other.node for other in self.slots.at_work if other.node != node}
+        others = {other.node for other in self.dispatch.at_work if other.node != node}
         sentence = self.nodes.failed(model, node, others)
         if sentence is not None:
             self._commands.append(Bench(node, sentence, setup=False))
-        for slot in self.slots:
+        for slot in self.slots.values():
             all_of_it = self.budget.is_spent(now) or slot.node in self.nodes.benched
             unwanted = [held for held in slot.unstarted if all_of_it or held.trial.model in self.models.held]
             slot.revoke(unwanted, now)
@@ -473,7 +476,7 @@ class Scheduler:
 
     def _revoke_all(self, now: float) -> None:
         """Take back whatever was not started."""
-        for slot in self.slots:
+        for slot in self.slots.values():
             slot.revoke(slot.unstarted, now)
 
     def _kill(self, slot: Slot, reason: str, number: int | None) -> None:
@@ -485,7 +488,7 @@ class Scheduler:
         """Slots that are to leave and have nothing left may end."""
         for slot in self.dispatch.surplus():
             self.dispatch.retire(slot, now)
-        for slot in self.slots:
+        for slot in self.slots.values():
             if slot.phase is SlotPhase.LEAVING and not slot.held:
                 slot.phase = SlotPhase.DYING
                 slot.plan += 1
@@ -497,7 +500,7 @@ class Scheduler:
             return
         if not self.book.unfinished:
             self._finish(self._ending or SweepState.COMPLETE)
-        elif any(slot.held for slot in self.slots) or self._paused or self._ending is not None:
+        elif any(slot.held for slot in self.slots.values()) or self._paused or self._ending is not None:
             return
         elif self.budget.is_spent(now):
             left = sum(not self.book.is_follower(number) for number in self.book.unfinished)

@@ -198,7 +198,7 @@ def rows() -> Iterator[ParameterSet]:
 
 @pytest.mark.parametrize("kind", list(rows()))
 def test_each_kind_of_failure_has_its_end(kind: Kind, request: pytest.FixtureRequest) -> None:
-    """The state, the error kind, the message, how often it was tried; other trials go on, and it is never the best."""
+    """The state, the error kind, the message, how often it was tried; others go on, and no failure is the best."""
     endings: Endings = request.getfixturevalue(kind.sweep)
     ending = endings[kind.name]
     sys.stdout.write(f"{kind.name} | {ending}\n")
@@ -207,4 +207,5 @@ def test_each_kind_of_failure_has_its_end(kind: Kind, request: pytest.FixtureReq
     assert tuple(outcome for outcome, _ in ending.tries) == kind.tries
     assert ending.after >= kind.then
     assert kind.never not in ending.after
-    assert not ending.is_best
+    came_through = kind.state is COMPLETE and kind.name != "nan"  # on its second try it may well be the first
+    assert came_through or not ending.is_best

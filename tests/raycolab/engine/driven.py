@@ -242,7 +242,7 @@ class Driven(RuleBasedStateMachine):
             return
         book = self.scheduler.book
         places = Counter(self.scheduler.dispatch)
-        places.update(held.trial.number for slot in self.scheduler.slots for held in slot.held.values())
+        places.update(held.trial.number for slot in self.scheduler.slots.values() for held in slot.held.values())
         expected = Counter(number for number in book.unfinished if not book.is_follower(number))
         assert places == expected
 
@@ -258,7 +258,7 @@ class Driven(RuleBasedStateMachine):
         if hasattr(self, "scheduler"):
             numbers = Counter(
                 held.trial.number
-                for slot in self.scheduler.slots
+                for slot in self.scheduler.slots.values()
                 for held in slot.held.values()
                 if held.trial.ticket in hands
             )

@@ -132,7 +132,7 @@ class Script:
     def see_plans(self) -> None:
         """Have every slot take what its plan gives it."""
         killed = {command.slot for command in self.commands if isinstance(command, Kill)}
-        for slot in self.core.slots:
+        for slot in self.core.slots.values():
             plan = self.core.plan(State(slot.id, number=0, plan=-1, may_wait=True))
             new = [trial for trial in plan.new if trial.ticket not in self.seen]
             self.seen.update(trial.ticket for trial in new)

@@ -193,7 +193,7 @@ class SchedulerMachine(Driven):
     def no_more_run_at_once_than_may(self) -> None:
         """Whatever else is given out."""
         if hasattr(self, "scheduler") and self.options.max_concurrent is not None:
-            assert sum(bool(slot.held) for slot in self.scheduler.slots) <= self.options.max_concurrent
+            assert sum(bool(slot.held) for slot in self.scheduler.slots.values()) <= self.options.max_concurrent
 
     def teardown(self) -> None:
         """With slots that work the sweep ends, and every trial has one final state."""

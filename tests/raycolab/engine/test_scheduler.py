@@ -98,7 +98,7 @@ def test_stale_reports_change_nothing() -> None:
     script.core.slot_down("head.2", LossCause.CRASH, script.now)
     rows_after_loss = dict(script.core.book.rows)
     script.core.slot_up("head.2", script.now)
-    assert [slot.id for slot in script.core.slots] == ["head.1"]
+    assert [slot.id for slot in script.core.slots.values()] == ["head.1"]
     assert {number: rows_after_loss[number] for number in rows if number != 1} == {
         number: row for number, row in rows.items() if number != 1
     }
