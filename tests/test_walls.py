@@ -52,7 +52,7 @@ RAYCOLAB_CORE = tuple(
         *("spec.resources", "spec.spec", "spec.change"),
         *("engine.book", "engine.dispatch", "engine.eta", "engine.fleet", "engine.guards", "engine.messages"),
         *("engine.pace", "engine.scheduler", "engine.slots", "engine.mailbox", "engine.slot_words"),
-        "node.ray_command",
+        *("node.api", "node.ray_command"),
     )
 )
 

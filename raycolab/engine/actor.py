@@ -53,8 +53,6 @@ _STALE_S = 60.0  # another head may take a sweep over whose head has been silent
 T = TypeVar("T")
 R = TypeVar("R")
 
-Order = api.Start | api.Pause | api.Resume | api.Stop | api.Cancel | api.Retry | api.Delete
-
 
 class Engine:
     """One per cluster; see the module's text."""
@@ -326,7 +324,7 @@ class Engine:
             await self._stored(write)
         return lines
 
-    async def _order(self, request: Order) -> None:
+    async def _order(self, request: api.Order) -> None:
         await self._lay_down_if_over()  # a sweep that is over takes no orders any more
         name = request.sweep
         sweep = await self._stored(lambda store: store.existing_sweep(name))
@@ -347,7 +345,7 @@ class Engine:
             if run is None and name not in self._turns:
                 await self._release(sweep)
 
-    async def _change(self, request: Order, sweep: SweepRow, run: SweepRun | None) -> None:
+    async def _change(self, request: api.Order, sweep: SweepRow, run: SweepRun | None) -> None:
         match request:
             case api.Start(expect_slots=expect_slots):
                 await (self._start(sweep, expect_slots) if run is None else self._go_on(run))
