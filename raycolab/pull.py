@@ -24,8 +24,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from raycolab.engine.messages import Assignment
-from raycolab.engine.slot import MAX_POINTS
+from raycolab.engine.messages import MAX_POINTS, Assignment
 from raycolab.errors import ClusterError, MainError, UsageError
 from raycolab.main.compute import BadReturnError, metrics_of
 from raycolab.main.notebook import MainNotebook

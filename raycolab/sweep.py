@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from raycolab.cluster import Way
 from raycolab.errors import ClusterError, Detached, NoHeadError, UnknownSweepError, UsageError
+from raycolab.main.kernel import current_main
 from raycolab.main.notebook import MainNotebook
 from raycolab.node import api
 from raycolab.node.data_dir import DataDir
@@ -297,13 +298,14 @@ def declare(
 ) -> Sweep:
     """Create the sweep of this name, or get the one there is and extend it by what is new.
 
-    `main` is the path of a notebook or a notebook object; without one an existing sweep keeps its own. Raises
+    `main` is the path of a notebook or a notebook object; in a notebook that `run_main` runs it is that one, and
+    elsewhere an existing sweep keeps its own. Raises
     MainError, SpaceError and other UsageErrors before anything is reached, NoHeadError, and SweepChangedError for what
     contradicts the sweep there is. The other arguments are the keys of a sweep file:
 
     """
     spec = SweepSpec.from_arguments(name, **arguments)
-    return declare_spec(spec, main=main, data_dir=data_dir, announce=announce)
+    return declare_spec(spec, main=current_main() if main is None else main, data_dir=data_dir, announce=announce)
 
 
 declare.__doc__ = f"{declare.__doc__}{keys_help(SweepSpec)}\n"

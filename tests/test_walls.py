@@ -50,8 +50,8 @@ RAYCOLAB_CORE = tuple(
         *("errors", "trials", "text", "summary"),
         *("spec.beta", "spec.domains", "spec.spaces", "spec.wandb", "spec.keys", "spec.readers"),
         *("spec.resources", "spec.spec", "spec.change"),
-        *("engine.book", "engine.dispatch", "engine.eta", "engine.fleet", "engine.guards", "engine.messages"),
-        *("engine.pace", "engine.scheduler", "engine.slots", "engine.mailbox", "engine.slot_words"),
+        *("engine.book", "engine.dispatch", "engine.fleet", "engine.guards", "engine.messages"),
+        *("engine.pace", "engine.scheduler"),
         *("node.api", "node.ray_command"),
     )
 )

@@ -21,13 +21,10 @@ import msgspec
 import ray
 
 from raycolab.engine import Starts, stored_sweeps
-from raycolab.engine.cluster_view import live_nodes
 from raycolab.engine.commit import Committer
-from raycolab.engine.mailbox import Batch
-from raycolab.engine.messages import Finished
-from raycolab.engine.slot_words import Call, End, Reply
+from raycolab.engine.messages import ENDING, Finished, Plan, State
 from raycolab.engine.sweep_queue import Turn, Turns
-from raycolab.engine.sweep_run import SweepRun
+from raycolab.engine.sweep_run import SweepRun, live_nodes
 from raycolab.errors import ClusterError, RaycolabError, UnknownSweepError, UsageError
 from raycolab.node import api
 from raycolab.node.rpc import OTHER_VERSION, Channel, SupervisorLine
@@ -90,13 +87,12 @@ class Engine:
         """Answer once the engine works."""
         return "raycolab-engine"
 
-    async def sync(self, call: Call) -> Reply:
+    async def sync(self, state: State) -> Plan:
         """A slot's call; one that no sweep knows is told to end."""
         for run in (self._current, *self._ending):
-            if run is not None and run.has(call.slot):
-                return await run.sync(call)
-        received = call.batch.first + len(call.batch.messages) - 1
-        return Reply(Batch(call.batch.received + 1, (End(),), received), 0.0)
+            if run is not None and run.has(state.slot):
+                return await run.sync(state)
+        return ENDING
 
     # ----- its tasks -----
 

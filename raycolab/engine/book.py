@@ -28,7 +28,8 @@ from raycolab.trials import (
 
 __all__ = ["MAX_LOST_ATTEMPTS", "TrialBook"]
 
-MAX_LOST_ATTEMPTS = 3  # a trial whose node or process was lost under it so often is LOST
+# A trial whose node or process was lost under it this often is LOST.
+MAX_LOST_ATTEMPTS = 3
 HEAD_STOPPED = "the head stopped"
 
 
@@ -203,6 +204,12 @@ class TrialBook:
             self._put_attempt(replace(attempt, outcome=TrialState.CANCELLED, ended_at=now, reason="cancelled"))
         ended_at = None if row.started_at is None else now
         self._put(replace(row, state=TrialState.CANCELLED, ended_at=ended_at, error_kind=None, error=None))
+
+    def cancel_all(self, now: float) -> None:
+        """Nobody wants any of those that are not final; repeats follow the trial they repeat."""
+        for number in sorted(self.unfinished):
+            if number in self.unfinished and not self.is_follower(number):
+                self.cancel(number, now)
 
     def retry(self, states: Iterable[TrialState]) -> list[int]:
         """Make the trials in these final states PENDING again, with a full budget; return their numbers."""

@@ -15,16 +15,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from raycolab.engine.messages import Write
-from raycolab.errors import RaycolabError
 from raycolab.store import Store, StoreOutageError
 from raycolab.trials import AttemptRow, ReportRow, TrialRow, TrialState
 
 __all__ = ["Committer", "Done"]
 
-Done = Callable[[int, RaycolabError | None], None]
+Done = Callable[[int, Exception | None], None]
 """Told, from the committer's thread, the write_id up to which all is committed, or why it never will be."""
 
-_GATHER_S = 0.02  # a transaction costs an fsync: wait so long for others to share it
+# A transaction costs an fsync: wait this long for others to share it.
+_GATHER_S = 0.02
 _RETRY_S = 2.0
 
 
@@ -97,10 +97,11 @@ class Committer:
             attempts.update(((row.trial, row.number), row) for row in job.write.attempts)
             reports.update(((row.trial, row.step), row) for row in job.write.reports)
         rows = list(trials.values()), list(attempts.values()), list(reports.values())
-        error: RaycolabError | None = None
+        error: Exception | None = None
         try:
             self._until_it_works(lambda store: store.write(group[0].sweep_id, *rows, now=time.time()))
-        except RaycolabError as refused:
+        # Whatever it is, it is of that sweep's rows, and this thread has other sweeps to serve.
+        except Exception as refused:
             error = refused
         group[-1].done(group[-1].write.write_id, error)
 

@@ -7,7 +7,7 @@
 3. A slot gets enough ahead to cover its round trip (`Pace`), but no more than its share of what is left. Where
    configurations are proposed it gets one ahead and no more: a proposal is the better the later it is made, and one
    covers the round trip of any trial that is longer than it. What is taken back unstarted keeps its proposal.
-4. A slot that finds nothing takes back the last unstarted trial that may run on it, from the slot with the longest
+4. A slot that finds nothing has the last unstarted trial that may run on it taken back from the slot with the longest
    way to go to it. One whose models have nothing waiting, while others have, makes room for a slot of theirs.
 5. A proposal that an earlier trial of its pair has already is not run: its trial takes that one's result.
 It changes slots, queues and guards, never a row: rows are `Scheduler`'s through `TrialBook`.
@@ -15,20 +15,145 @@ It changes slots, queues and guards, never a row: rows are `Scheduler`'s through
 
 from __future__ import annotations
 
+import enum
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 
 from raycolab.engine.book import TrialBook
 from raycolab.engine.guards import ModelGuards, NodeGuards
-from raycolab.engine.messages import Assign, Assignment, Revoke, StudiesLike
+from raycolab.engine.messages import NOTHING, Assignment, Plan, State, StudiesLike
 from raycolab.engine.pace import MAX_AHEAD, Pace
-from raycolab.engine.slots import Held, Slot, SlotBoard, SlotPhase
 
-__all__ = ["Dispatch", "NodeMemory", "PendingQueue"]
+__all__ = ["Dispatch", "Held", "NodeMemory", "PendingQueue", "Slot", "SlotBoard", "SlotPhase"]
 
+ASSUMED_ROUND_TRIP_S = 0.1  # until the slot has measured its own
 _REPEATS_AT_ONCE = 16  # proposals in a row that may turn out to be repeats: each takes Optuna some milliseconds
-_ANSWER_DUE_S = 2.0  # a slot that has not answered a revoke by then no longer counts as about to
+_ANSWER_DUE_S = 2.0  # a slot that has not given back by then what it was asked for no longer counts as about to
+
+
+class SlotPhase(enum.Enum):
+    """Where a slot stands."""
+
+    STARTING = "starting"  # it loads MAIN
+    UP = "up"  # it takes trials
+    LEAVING = "leaving"  # it runs its last one
+    DYING = "dying"  # it is to end, and the driver has not said yet that it is gone
+
+
+@dataclass(slots=True)
+class Held:
+    """One trial in one slot's hands."""
+
+    trial: Assignment
+    last: bool  # nothing may be queued behind it
+    started_at: float | None = None  # the engine's clock
+    revoked_at: float | None = None  # asked back, and not given back yet
+    revoked_in: int = 0  # the first plan that left it out
+    pruned: bool = False  # it may give up
+
+
+@dataclass(slots=True)
+class Slot:
+    """One slot: its node, its phase, what it holds in the order given."""
+
+    id: str
+    node: str
+    phase: SlotPhase = SlotPhase.STARTING
+    round_trip_s: float = ASSUMED_ROUND_TRIP_S
+    moved_at: float = 0.0  # when it was started, last reported, or got something to do
+    models: frozenset[str] | None = None  # it runs trials of these; None: of any
+    one_at_a_time: bool = False  # nothing may lie ahead of it
+    for_one: bool = False  # it leaves with its first trial
+    held: dict[int, Held] = field(default_factory=dict)  # by ticket
+    plan: int = 0  # the number of its plan, one more with each change
+    heard: int = 0  # the number of the newest state heard
+
+    def takes(self, model: str) -> bool:
+        """Whether trials of the model may run in it."""
+        return self.models is None or model in self.models
+
+    @property
+    def running(self) -> Held | None:
+        """The trial it runs, as far as is known."""
+        return next((held for held in self.held.values() if held.started_at is not None), None)
+
+    @property
+    def unstarted(self) -> list[Held]:
+        """What lies ahead of it, in order."""
+        return [held for held in self.held.values() if held.started_at is None]
+
+    def revoke(self, wanted: Iterable[Held], now: float) -> None:
+        """Leave these out of its plan; they stay in its hands until it says that it did not start them."""
+        revoked = [held for held in wanted if held.revoked_at is None]
+        self.plan += bool(revoked)
+        for held in revoked:
+            held.revoked_at, held.revoked_in = now, self.plan
+
+    def given_back(self, state: State) -> list[Held]:
+        """What was asked back and is not in its hands any more, as this state says."""
+        return [
+            held
+            for held in self.unstarted
+            if held.revoked_at is not None
+            and held.revoked_in <= state.plan
+            and held.trial.ticket not in state.unstarted
+        ]
+
+    def plan_after(self, state: State) -> Plan:
+        """What a slot in this state should do."""
+        if state.plan >= self.plan:
+            return NOTHING
+        hold = [held.trial for held in self.unstarted if held.revoked_at is None]
+        return Plan(
+            self.plan,
+            hold=tuple(trial.ticket for trial in hold),
+            new=tuple(trial for trial in hold if trial.ticket not in state.unstarted),
+            prune=next((ticket for ticket, held in self.held.items() if held.pruned), None),
+            ends=self.phase is SlotPhase.DYING,
+        )
+
+
+class SlotBoard:
+    """All slots that are known and not gone."""
+
+    def __init__(self) -> None:
+        self._slots: dict[str, Slot] = {}
+        # A slot's id has one life: reports that come after it change nothing.
+        self._gone: set[str] = set()
+
+    def __iter__(self) -> Iterator[Slot]:
+        return iter(self._slots.values())
+
+    def __bool__(self) -> bool:
+        return bool(self._slots)
+
+    def get(self, slot_id: str) -> Slot | None:
+        """The slot, or None when it is gone or was never known."""
+        return self._slots.get(slot_id)
+
+    def add(self, slot: Slot) -> bool:
+        """A new slot; False when it is known already, or gone."""
+        if slot.id in self._slots or slot.id in self._gone:
+            return False
+        self._slots[slot.id] = slot
+        return True
+
+    def remove(self, slot_id: str) -> Slot | None:
+        """Forget the slot and return it with what it held; None when it was not known."""
+        self._gone.add(slot_id)
+        return self._slots.pop(slot_id, None)
+
+    @property
+    def up(self) -> list[Slot]:
+        """The slots that take trials."""
+        return [slot for slot in self._slots.values() if slot.phase is SlotPhase.UP]
+
+    @property
+    def at_work(self) -> list[Slot]:
+        """The slots that take trials or run their last one."""
+        return [slot for slot in self._slots.values() if slot.phase in (SlotPhase.UP, SlotPhase.LEAVING)]
 
 
 class Dispatch:
@@ -55,8 +180,8 @@ class Dispatch:
         self._pending = PendingQueue()
         # Trials that were lost before, with their models, in the order of their loss.
         self._again: dict[int, str] = {}
-        # Slots that may have room since the last `feed`.
-        self._hungry: dict[str, None] = {}
+        # Slots that may have room since the last `assign`.
+        self._needing: dict[str, None] = {}
         self._last_ticket = 0
 
     def __iter__(self) -> Iterator[int]:
@@ -88,43 +213,43 @@ class Dispatch:
 
     # ----- giving out -----
 
-    def hungry(self, slot: Slot) -> None:
+    def needs_work(self, slot: Slot) -> None:
         """The slot may have room, or has made it for another."""
         if slot.phase is SlotPhase.UP and self.max_concurrent is None:
-            self._hungry[slot.id] = None
+            self._needing[slot.id] = None
         else:
-            self.all_hungry()
+            self.all_need_work()
 
-    def all_hungry(self) -> None:
+    def all_need_work(self) -> None:
         """Something changed that may give any slot a trial."""
         for slot in self._slots.up:
-            self._hungry[slot.id] = None
+            self._needing[slot.id] = None
 
-    def feed(self, now: float) -> list[Assign]:
-        """Give every slot that has nothing one trial, then fill those that may have room, the emptiest first."""
-        hungry, self._hungry = self._hungry, {}
-        known = [slot for slot_id in hungry if (slot := self._slots.get(slot_id)) is not None]
+    def assign(self, now: float) -> bool:
+        """Give every slot that has nothing one trial, then fill those that may have room, the emptiest first.
+
+        Whether any was given out.
+        """
+        needing, self._needing = self._needing, {}
+        known = [slot for slot_id in needing if (slot := self._slots.get(slot_id)) is not None]
         slots = sorted((slot for slot in known if self.usable(slot)), key=lambda slot: len(slot.held))
-        if not slots:
-            return []
         shares = {models: self._share(models) for models in {slot.models for slot in slots}}
-        given: dict[str, list[Assignment]] = {slot.id: [] for slot in slots}
+        before = self._last_ticket
         for is_first in (True, False):
             for slot in slots:
                 if slot.held or self._may_begin():
-                    given[slot.id] += self._fill(slot, 1 if is_first else shares[slot.models], now)
-        return [Assign(slot_id, tuple(assignments)) for slot_id, assignments in given.items() if assignments]
+                    self._fill(slot, 1 if is_first else shares[slot.models], now)
+        return self._last_ticket > before
 
     def usable(self, slot: Slot) -> bool:
         """Whether trials may go to the slot at all."""
         return slot.phase is SlotPhase.UP and slot.node not in self._nodes.benched
 
-    def retire(self, slot: Slot, now: float) -> list[Revoke]:
-        """The slot gets nothing more; ask it for what it has not started."""
-        if slot.phase is SlotPhase.DYING:
-            return []
-        slot.phase = SlotPhase.LEAVING
-        return self.take_back(slot, slot.unstarted, now)
+    def retire(self, slot: Slot, now: float) -> None:
+        """The slot gets nothing more, and gives back what it has not started."""
+        if slot.phase is not SlotPhase.DYING:
+            slot.phase = SlotPhase.LEAVING
+            slot.revoke(slot.unstarted, now)
 
     def surplus(self) -> list[Slot]:
         """Slots that have nothing to do and whose models have nothing waiting, while others have."""
@@ -151,35 +276,35 @@ class Dispatch:
                 open_count += self._models.may_start(model)
         return max(1, -(-open_count // max(1, len(slots))))
 
-    def _fill(self, slot: Slot, share: int, now: float) -> list[Assignment]:
+    def _fill(self, slot: Slot, share: int, now: float) -> None:
         """Give the slot what it should hold more."""
-        given: list[Assignment] = []
         if slot.phase is not SlotPhase.UP:
-            return given
+            return
         share = 1 if slot.one_at_a_time or slot.for_one else share
         most = 1 if self._book.is_proposed else MAX_AHEAD
         if slot.held and (len(slot.held) > most or next(reversed(slot.held.values())).last):
-            return given
-        unstarted = [held.model for held in slot.held.values() if held.started_at is None]
+            return
+        unstarted = [held.trial.model for held in slot.unstarted]
         ahead_s = sum((self._pace.short_s(model) or 0.0) * unstarted.count(model) for model in set(unstarted))
         ahead = len(unstarted) - (len(unstarted) == len(slot.held))  # the first is as good as running
         cover_s = self._pace.cover_s(slot.round_trip_s)
+        given = False
         while not slot.held or (len(slot.held) < share and (ahead < 1 or (ahead < most and ahead_s < cover_s))):
             held = self._next_for(slot, now)
             if held is None:
                 break
             if not slot.held:
                 slot.moved_at = now
-            slot.held[held.ticket] = held
-            given.append(self._assignment(held))
-            short_s = self._pace.short_s(held.model)
+            slot.held[held.trial.ticket] = held
+            given = True
+            short_s = self._pace.short_s(held.trial.model)
             ahead += 1
             ahead_s += cover_s if short_s is None else short_s  # while nothing is measured one ahead is enough
             if held.last:
                 break
+        slot.plan += given
         if slot.for_one and slot.held:
             slot.phase = SlotPhase.LEAVING
-        return given
 
     def _next_for(self, slot: Slot, now: float) -> Held | None:
         """Take the next trial for this slot out of those that wait; None when there is none for it."""
@@ -205,7 +330,7 @@ class Dispatch:
                 ready.remove(model)
             if not ready:
                 return None
-        self.hungry(slot)
+        self.needs_work(slot)
         return None
 
     def _repeats(self, number: int) -> bool:
@@ -241,62 +366,48 @@ class Dispatch:
     def _hand_out(self, number: int, model: str, now: float, last: bool) -> Held:
         self._last_ticket += 1
         self._models.given_out(model, number, now)
-        return Held(self._last_ticket, number, model, last)
-
-    def _assignment(self, held: Held) -> Assignment:
-        row = self._book.rows[held.number]
+        row = self._book.rows[number]
         config = row.config if self._studies is None else self._studies.propose(row)
-        return Assignment(held.ticket, held.number, held.model, row.dataset, config or {})
+        return Held(Assignment(self._last_ticket, number, model, row.dataset, config or {}), last)
 
     # ----- taking back -----
 
-    def take_back(self, slot: Slot, wanted: Iterable[Held], now: float) -> list[Revoke]:
-        """Ask the slot for these trials, but for those already asked for."""
-        asked = [held for held in wanted if held.revoking_since is None]
-        if not asked:
-            return []
-        for held in asked:
-            held.revoking_since = now
-        return [Revoke(slot.id, tuple(held.ticket for held in asked))]
-
-    def rob(self, now: float) -> list[Revoke]:
+    def steal(self, now: float) -> None:
         """For each slot with nothing to do take one trial back from the slot with the longest way to it."""
         idle = [slot for slot in self._slots if not slot.held and self.usable(slot)]
         if not idle or not self._may_begin():
-            return []
+            return
         due = now - _ANSWER_DUE_S
         wanted = len(idle) - sum(
-            held.revoking_since is not None and held.revoking_since > due
-            for slot in self._slots
-            for held in slot.held.values()
+            held.revoked_at is not None and held.revoked_at > due for slot in self._slots for held in slot.held.values()
         )
-        revokes: list[Revoke] = []
         while wanted > 0:
             ways = [
-                (self._way_to_last(slot, now), slot, held) for slot in self._slots.up for held in self._loot(slot, idle)
+                (self._way_to_last(slot, now), slot, held)
+                for slot in self._slots.up
+                for held in self._stealable(slot, idle)
             ]
             way, victim, held = max(ways, key=lambda each: each[0], default=(0.0, None, None))
             if victim is None or held is None or way <= 0:
                 break
-            revokes += self.take_back(victim, [held], now)
+            victim.revoke([held], now)
             wanted -= 1
-        return revokes
 
-    def _loot(self, slot: Slot, idle: Sequence[Slot]) -> Iterable[Held]:
+    def _stealable(self, slot: Slot, idle: Sequence[Slot]) -> Iterable[Held]:
         """The last trial of the slot that it has not started, was not asked for, and one of the idle slots may run.
 
         One that waits for a certain node would only go back and forth.
         """
-        free = (held for held in reversed(slot.unstarted) if held.revoking_since is None)
+        free = (held for held in reversed(slot.unstarted) if held.revoked_at is None)
         return islice((held for held in free if any(self._may_run(each, held) for each in idle)), 1)
 
     def _may_run(self, slot: Slot, held: Held) -> bool:
         """Whether the trial may go to this slot, should it wait again."""
-        if not slot.takes(held.model):
+        if not slot.takes(held.trial.model):
             return False
-        if self._book.lost_on(held.number):
-            return not self._awaits_another(slot, held.number)
-        return not self._elsewhere(slot, held.model, self._models.avoid(held.model))
+        if self._book.lost_on(held.trial.number):
+            return not self._awaits_another(slot, held.trial.number)
+        return not self._elsewhere(slot, held.trial.model, self._models.avoid(held.trial.model))
 
     def _way_to_last(self, slot: Slot, now: float) -> float:
         """Seconds the slot will need to its last trial; 0 when taking that is not worth it.
@@ -306,7 +417,7 @@ class Dispatch:
         if slot.running is None and len(slot.held) == 1 and now - slot.moved_at < _ANSWER_DUE_S:
             return 0.0
         before = len(slot.held) - 1
-        work = sum(self._pace.mean_s(held.model) or 1.0 for held in list(slot.held.values())[:before])
+        work = sum(self._pace.mean_s(held.trial.model) or 1.0 for held in list(slot.held.values())[:before])
         way = max(work, now - slot.moved_at)
         return way if way > slot.round_trip_s else 0.0
 
@@ -317,12 +428,6 @@ class PendingQueue:
     def __init__(self) -> None:
         self._heaps: dict[str, list[int]] = {}
         self._model_of: dict[int, str] = {}
-
-    def __len__(self) -> int:
-        return len(self._model_of)
-
-    def __contains__(self, number: int) -> bool:
-        return number in self._model_of
 
     def __iter__(self) -> Iterator[int]:
         return iter(sorted(self._model_of))
@@ -367,7 +472,7 @@ class NodeMemory:
         self._slots: dict[str, int] = {}
 
     def node_up(self, node: str, memory_bytes: int | None) -> None:
-        """The node has so much memory; None where that is not known."""
+        """The node has this much memory; None where that is not known."""
         if memory_bytes is not None:
             self._bytes[node] = memory_bytes
 
@@ -377,7 +482,7 @@ class NodeMemory:
         self._slots.pop(node, None)
 
     def slots_on(self, node: str, count: int) -> None:
-        """The node has so many slots now."""
+        """The node has this many slots now."""
         self._slots[node] = max(count, self._slots.get(node, 1))
 
     def roomiest(self, nodes: Iterable[str]) -> frozenset[str]:

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from raycolab.spec.resources import Resources
 
-__all__ = ["Fleet", "NodeView", "SlotShape", "shape_on"]
+__all__ = ["Fleet", "NodeSlots", "NodeView", "SlotShape", "fits", "shape_on"]
 
 _FIRST_WAIT_S = 1.0
 _LONGEST_WAIT_S = 30.0
@@ -45,11 +45,11 @@ class SlotShape:
         """`1 CPU, 1 GPU`."""
         return str(Resources(self.cpus, self.gpus, self.memory_bytes))
 
-    def times_in(self, cpus: float, gpus: float, memory_bytes: float) -> int:
-        """How many fit beside each other."""
+    def fits_in(self, cpus: float, gpus: float, memory_bytes: float) -> bool:
+        """Whether there is room for it in this; what takes nothing that is counted fits nowhere."""
         pairs = ((cpus, self.cpus), (gpus, self.gpus), (memory_bytes, self.memory_bytes))
-        times = (int(has / takes + _ROUNDING) for has, takes in pairs if takes > 0 and has != float("inf"))
-        return max(min(times, default=0), 0)
+        counted = [has + _ROUNDING >= takes for has, takes in pairs if takes > 0 and has != float("inf")]
+        return bool(counted) and all(counted)
 
 
 def shape_on(node: NodeView, asked: Resources) -> SlotShape:
@@ -63,118 +63,115 @@ def shape_on(node: NodeView, asked: Resources) -> SlotShape:
 
 
 @dataclass(slots=True)
-class _Berth:
-    """One node's slots, and what each takes."""
+class NodeSlots:
+    """What the fleet keeps of one node."""
 
     node: NodeView
-    slots: dict[str, tuple[Resources, SlotShape]] = field(default_factory=dict)
-    deaths: int = 0  # running, none of which had ended a trial
+    deaths: int = 0  # of slots in a row, none of which had ended a trial
     wait_until: float = 0.0
-
-    def room_for(self, asked: Resources, more: Iterable[SlotShape]) -> int:
-        """How many more slots of this kind fit beside those there are, and these."""
-        taken = [*(shape for _, shape in self.slots.values()), *more]
-        node = self.node
-        return shape_on(node, asked).times_in(
-            node.cpus - sum(shape.cpus for shape in taken),
-            node.gpus - sum(shape.gpus for shape in taken),
-            _memory(node) - sum(shape.memory_bytes for shape in taken),
-        )
+    is_barred: bool = False  # it gets no more slots
 
 
 class Fleet:
-    """The slots of one sweep on the nodes there are."""
+    """The nodes there are, and the slots that fit on them.
+
+    The slots there are already are passed in: for each the id of its node (Ray's), and what its trials ask for.
+    """
 
     def __init__(self) -> None:
-        self._berths: dict[str, _Berth] = {}
+        self._nodes: dict[str, NodeSlots] = {}
         # Ray's ids of nodes that were reported lost while Ray still believed in them.
         self._condemned: set[str] = set()
-        self._barred: set[str] = set()
 
     @property
     def nodes(self) -> list[NodeView]:
-        """The nodes that are there, by name."""
-        return [berth.node for berth in self._berths.values()]
+        """The nodes that are there."""
+        return [slots.node for slots in self._nodes.values()]
 
     def update(self, nodes: Iterable[NodeView]) -> tuple[list[str], list[str]]:
         """These are Ray's live nodes now; return the names of those lost and those new since the last time."""
         there = {node.name: node for node in nodes if node.id not in self._condemned}
-        before = {name: berth.node.id for name, berth in self._berths.items()}
-        lost = [name for name, node_id in before.items() if name not in there or there[name].id != node_id]
+        lost = [node.name for node in self.nodes if node.name not in there or there[node.name].id != node.id]
         for name in lost:
             self.lose(name)
-        new = [name for name in there if name not in self._berths]
+        new = [name for name in there if name not in self._nodes]
         for name in new:
-            self._berths[name] = _Berth(there[name])
+            self._nodes[name] = NodeSlots(there[name])
         return lost, new
 
     def lose(self, name: str) -> None:
         """The node is gone, whatever Ray still says of it; its name starts anew under another id."""
-        berth = self._berths.pop(name, None)
-        if berth is not None:
-            self._condemned.add(berth.node.id)
-            self._barred.discard(name)
+        slots = self._nodes.pop(name, None)
+        if slots is not None:
+            self._condemned.add(slots.node.id)
 
     def bar(self, name: str) -> None:
         """Start no more slots on the node."""
-        self._barred.add(name)
-
-    def fits(self, node: NodeView, asked: Resources) -> bool:
-        """Whether the node, empty, has room for a trial that asks for this."""
-        return _Berth(node).room_for(asked, ()) > 0
+        if name in self._nodes:
+            self._nodes[name].is_barred = True
 
     def fit_nowhere(self, asked: Resources) -> bool:
         """Whether no node that is there has room for such a trial; while none is there nobody knows."""
-        return bool(self._berths) and not any(self.fits(node, asked) for node in self.nodes)
+        return bool(self._nodes) and not any(fits(node, asked) for node in self.nodes)
 
-    def slots_on(self) -> dict[str, str]:
+    def slots_on(self, slots: Iterable[tuple[str, Resources]]) -> dict[str, str]:
         """The slots of each node that has any, in words: `2 x 1 CPU`."""
+        have = _by_node(slots)
         found: dict[str, str] = {}
-        for name, berth in self._berths.items():
-            counts = Counter(shape for _, shape in berth.slots.values())
-            found |= {name: " + ".join(f"{count} x {shape}" for shape, count in counts.items())} if counts else {}
+        for node in self.nodes:
+            counts = Counter(shape_on(node, asked) for asked in have.get(node.id, ()))
+            if counts:
+                found[node.name] = " + ".join(f"{count} x {shape}" for shape, count in counts.items())
         return found
 
-    def due(self, now: float, work: Mapping[Resources, int]) -> list[tuple[NodeView, Resources]]:
+    def due(
+        self, now: float, work: Mapping[Resources, int], slots: Iterable[tuple[str, Resources]]
+    ) -> list[tuple[NodeView, Resources]]:
         """The slots to start now: the node of each, and for trials that ask for what.
 
         `work` has what the sweep's models ask for, with how many such trials wait. While some have none waiting, the
         room is for the others.
         """
         wanted = {asked: count for asked, count in work.items() if count} or dict(work)
-        have = Counter(asked for berth in self._berths.values() for asked, _ in berth.slots.values())
+        there = _by_node(slots)
+        have = Counter(asked for node in self.nodes for asked in there.get(node.id, ()))
         found: list[tuple[NodeView, Resources]] = []
-        for berth in sorted(self._berths.values(), key=lambda berth: berth.node.gpus):
-            if berth.node.name in self._barred or now < berth.wait_until:
+        for each in sorted(self._nodes.values(), key=lambda each: each.node.gpus):
+            if each.is_barred or now < each.wait_until:
                 continue
-            new: list[SlotShape] = []
-            while fitting := [asked for asked in wanted if berth.room_for(asked, new)]:
+            taken = there.get(each.node.id, [])
+            while fitting := [asked for asked in wanted if fits(each.node, asked, taken)]:
                 asked = min(fitting, key=lambda each: _rank(each, have[each], wanted[each]))
                 have[asked] += 1
-                new.append(shape_on(berth.node, asked))
-                found.append((berth.node, asked))
+                taken.append(asked)
+                found.append((each.node, asked))
         return found
 
-    def started(self, slot: str, node: str, asked: Resources) -> SlotShape:
-        """A slot was started on the node for such trials; what it takes there."""
-        berth = self._berths[node]
-        shape = shape_on(berth.node, asked)
-        berth.slots[slot] = asked, shape
-        return shape
-
-    def ended(self, slot: str, worked: bool, now: float) -> None:
-        """The slot is gone; `worked` when it had ended a trial."""
-        berth = next((each for each in self._berths.values() if slot in each.slots), None)
-        if berth is None:
-            return
-        del berth.slots[slot]
-        berth.deaths = 0 if worked else berth.deaths + 1
-        if berth.deaths:
-            berth.wait_until = now + min(_FIRST_WAIT_S * 2 ** (berth.deaths - 1), _LONGEST_WAIT_S)
+    def ended(self, node_id: str, worked: bool, now: float) -> None:
+        """A slot of the node is gone; `worked` when it had ended a trial."""
+        for slots in self._nodes.values():
+            if slots.node.id == node_id:
+                slots.deaths = 0 if worked else slots.deaths + 1
+                if slots.deaths:
+                    slots.wait_until = now + min(_FIRST_WAIT_S * 2 ** (slots.deaths - 1), _LONGEST_WAIT_S)
 
 
-def _memory(node: NodeView) -> float:
-    return float("inf") if node.memory_bytes is None else node.memory_bytes
+def fits(node: NodeView, asked: Resources, beside: Iterable[Resources] = ()) -> bool:
+    """Whether the node has room for one more such slot beside these."""
+    taken = [shape_on(node, each) for each in beside]
+    memory_bytes = float("inf") if node.memory_bytes is None else node.memory_bytes
+    return shape_on(node, asked).fits_in(
+        node.cpus - sum(shape.cpus for shape in taken),
+        node.gpus - sum(shape.gpus for shape in taken),
+        memory_bytes - sum(shape.memory_bytes for shape in taken),
+    )
+
+
+def _by_node(slots: Iterable[tuple[str, Resources]]) -> dict[str, list[Resources]]:
+    found: dict[str, list[Resources]] = {}
+    for node_id, asked in slots:
+        found.setdefault(node_id, []).append(asked)
+    return found
 
 
 def _rank(asked: Resources, slots: int, waiting: int) -> tuple[float, ...]:

@@ -2,25 +2,39 @@
 
 ModelGuards: one smoke trial per model goes first; while none has succeeded, one at a time. One that takes longer than
 ALONE_S is no longer waited for: what fails at once has failed by then, and an hour of every slot is too much for the
-rest. The same error HOLD_AFTER times running without a success of the model holds it.
-NodeGuards: a node whose setup fails gets no more slots; one that fails BENCH_AFTER trials running, of models that
+rest. The same error HOLD_AFTER times in a row without a success of the model holds it.
+NodeGuards: a node whose setup fails gets no more slots; one that fails BENCH_AFTER trials in a row, of models that
 finish elsewhere, gets no more trials.
+Budget: failures and seconds. StartBarrier: slots wait for each other before the first trial.
 They only judge; `Scheduler` acts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from raycolab.engine.messages import ScheduleOptions
 from raycolab.trials import AttemptRow, ErrorIdentity, ErrorKind, Failure, Outcome, TrialRow, TrialState
 
-__all__ = ["ALONE_S", "BENCH_AFTER", "HOLD_AFTER", "SETUP_DEATHS", "Budget", "ModelGuards", "NodeGuards"]
+__all__ = [
+    "ALONE_S",
+    "BENCH_AFTER",
+    "HOLD_AFTER",
+    "SETUP_DEATHS",
+    "Budget",
+    "ModelGuards",
+    "NodeGuards",
+    "StartBarrier",
+]
 
-ALONE_S = 30.0  # how long the others of a model wait for its smoke trial, from when that was given out
-HOLD_AFTER = 10  # equal errors of one model, no success between them
-SETUP_DEATHS = 3  # processes that died in setup on one node, none that came through between them
-BENCH_AFTER = 5  # failures on one node, no success between them
+# The others of a model wait this long for its smoke trial, from when that was given out.
+ALONE_S = 30.0
+# Equal errors of one model, with no success between them, that hold it.
+HOLD_AFTER = 10
+# Processes that died in setup on one node, with none that came through between them, that blame MAIN.
+SETUP_DEATHS = 3
+# Failures on one node, with no success between them, that bench it.
+BENCH_AFTER = 5
 
 
 class ModelGuards:
@@ -93,6 +107,13 @@ class ModelGuards:
         if times >= HOLD_AFTER:
             self.held[model] = f"{times} trials of {model} in a row failed with {outcome.failure.summary}"
 
+    def sentence(self, sweep: str, waiting: Mapping[str, int]) -> str:
+        """What a person is told of a sweep whose remaining trials are all of held models."""
+        count = sum(waiting.values())
+        trials = "1 trial is" if count == 1 else f"{count} trials are"
+        why = "; ".join(self.held[model] for model in waiting)
+        return f"{trials} held: {why}. To try them all the same: raycolab resume {sweep}"
+
     def release(self) -> None:
         """Give every held model another chance."""
         self.held.clear()
@@ -107,12 +128,12 @@ class NodeGuards:
         self.present: set[str] = set()
         # Nodes where setup failed, with the failure.
         self.setup_failed: dict[str, Failure] = {}
-        # Slots that died running while they loaded MAIN.
+        # Slots that died in a row while they loaded MAIN.
         self._deaths_in_setup: dict[str, int] = {}
         # Nodes that failed what others finish, with the sentence.
         self.benched: dict[str, str] = {}
         # Models that failed on the node since its last success.
-        self._failed_running: dict[str, list[str]] = {}
+        self._failed_in_a_row: dict[str, list[str]] = {}
         # Nodes where the model has succeeded.
         self._succeeded_on: dict[str, set[str]] = {}
 
@@ -125,35 +146,43 @@ class NodeGuards:
         self._deaths_in_setup[node] = self._deaths_in_setup.get(node, 0) + 1
         if self._deaths_in_setup[node] < SETUP_DEATHS:
             return None
-        return Failure(ErrorKind.SETUP, "ProcessDied", f"while it loaded MAIN, {SETUP_DEATHS} times running: {reason}")
+        return Failure(ErrorKind.SETUP, "ProcessDied", f"while it loaded MAIN, {SETUP_DEATHS} times in a row: {reason}")
 
     def succeeded(self, model: str, node: str) -> None:
         """A trial of the model came through on the node."""
         self._succeeded_on.setdefault(model, set()).add(node)
-        self._failed_running.pop(node, None)
+        self._failed_in_a_row.pop(node, None)
 
     def failed(self, model: str, node: str, others: Iterable[str]) -> str | None:
         """A trial failed on the node; the sentence when that benches it. `others` are the other nodes at work."""
-        running = self._failed_running.setdefault(node, [])
-        running.append(model)
-        if len(running) < BENCH_AFTER or node in self.benched:
+        failed = self._failed_in_a_row.setdefault(node, [])
+        failed.append(model)
+        if len(failed) < BENCH_AFTER or node in self.benched:
             return None
         better = set(others).difference(self.benched)
-        if not all(self._succeeded_on.get(each, set()) & better for each in running[-BENCH_AFTER:]):
+        if not all(self._succeeded_on.get(each, set()) & better for each in failed[-BENCH_AFTER:]):
             return None
-        self.benched[node] = f"{node} failed {len(running)} trials running that other nodes finish"
+        self.benched[node] = f"{node} failed {len(failed)} trials in a row that other nodes finish"
         return self.benched[node]
+
+    def sentence(self, sweep: str) -> str:
+        """What a person is told of a MAIN that no node can set up."""
+        node, failure = next(iter(self.setup_failed.items()))
+        return (
+            f"MAIN's setup failed on every node, so no trial can run. On {node}: {failure.summary}. "
+            f"Fix MAIN and submit the sweep again, or fix the nodes and run: raycolab resume {sweep}"
+        )
 
     def forgive(self, node: str | None = None) -> None:
         """Forget what is held against a node that is new now, or every bench for failed trials."""
         if node is None:
             self.benched.clear()
-            self._failed_running.clear()
+            self._failed_in_a_row.clear()
             return
         self.setup_failed.pop(node, None)
         self._deaths_in_setup.pop(node, None)
         self.benched.pop(node, None)
-        self._failed_running.pop(node, None)
+        self._failed_in_a_row.pop(node, None)
 
 
 class Budget:
@@ -203,11 +232,38 @@ class Budget:
         return self._is_over or (most is not None and self.failures >= most)
 
     def sentence(self, left: int) -> str:
-        """What a person is told of a sweep that ended for it with so many trials not run."""
-        rest = "1 was" if left == 1 else f"{left} were"
-        most, name = self.options.max_failures, self.options.name
+        """What a person is told of a sweep that ended for it with this many trials left."""
+        most, seconds, resume = (
+            self.options.max_failures,
+            self.options.time_budget_s,
+            f"raycolab resume {self.options.name}",
+        )
+        rest = f"{left} trial{'' if left == 1 else 's'} did not run"
         if most is not None and self.failures >= most:
             failed = "1 trial has failed" if self.failures == 1 else f"{self.failures} trials have failed"
-            return f"{failed} (max_failures = {most}) and {rest} not run. To go on all the same: raycolab resume {name}"
-        seconds = f"{self.options.time_budget_s:g} s"
-        return f"time_budget_s = {seconds} are over and {rest} not run. For as long again: raycolab resume {name}"
+            return f"{failed} (max_failures = {most}); {rest}. To go on all the same: {resume}"
+        return f"The time budget of {seconds:g} s is used up; {rest}. To run for another {seconds:g} s: {resume}"
+
+
+class StartBarrier:
+    """Nothing is given out while it lasts: until enough slots are up, or it took too long."""
+
+    def __init__(self, wait_for_slots: int | None, within_s: float) -> None:
+        """None waits for no slots at all."""
+        self.lasts = wait_for_slots is not None
+        # When it ends at the latest.
+        self.until: float | None = None
+        self._wait_for_slots = wait_for_slots or 0
+        self._within_s = within_s
+
+    def see(self, slots_up: int, now: float) -> bool:
+        """This many slots are up now; whether that ended the wait."""
+        if not self.lasts:
+            return False
+        if self.until is None:
+            self.until = now + self._within_s
+        if slots_up < self._wait_for_slots and now < self.until:
+            return False
+        self.lasts = False
+        self.until = None
+        return True

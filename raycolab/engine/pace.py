@@ -2,7 +2,7 @@
 
 How many trials ahead
 1. A slot that finishes a trial needs the next one at hand: its report travels half a round trip to the engine and
-   the answer another half; when both of its calls are under way the report first waits for one to return. Two round
+   the answer another half; while an earlier report is under way it first waits for that one's answer. Two round
    trips and a margin for the engine's own work therefore cover it (`cover_s`).
 2. What lies ahead is counted in expected seconds, each trial by the *short* duration of its model (the lower
    quartile of the last ones), so that a few short ones in a row do not run the slot dry.
@@ -15,10 +15,14 @@ from collections import deque
 
 __all__ = ["MAX_AHEAD", "Pace"]
 
-MAX_AHEAD = 64  # trials a slot may hold that it has not started
-_REMEMBERED = 31  # durations per model
-_MARGIN_S = 0.02  # the engine's and the slot's own work on one exchange
-_SMOOTHING = 0.1  # weight of the newest duration in the mean, once there are ten
+# Trials that a slot may hold and has not started.
+MAX_AHEAD = 64
+# Durations per model.
+_REMEMBERED = 31
+# The engine's and the slot's own work on one exchange.
+_MARGIN_S = 0.02
+# Weight of the newest duration in the mean, once there are ten.
+_SMOOTHING = 0.1
 
 
 class Pace:
@@ -31,7 +35,7 @@ class Pace:
         self._seen: dict[str, int] = {}
 
     def finished(self, model: str, duration_s: float) -> None:
-        """One more trial of the model took so long."""
+        """One more trial of the model took this long."""
         duration_s = max(duration_s, 0.0)
         recent = self._recent.setdefault(model, deque(maxlen=_REMEMBERED))
         recent.append(duration_s)

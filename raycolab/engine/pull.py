@@ -11,25 +11,20 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any
 
-from raycolab.engine.messages import Assign, Assignment, Kill, LossCause, Prune, Revoke
+from raycolab.engine.dispatch import Slot
+from raycolab.engine.messages import Assignment, LossCause
 from raycolab.engine.scheduler import Scheduler
-from raycolab.trials import ErrorKind, Failure, Outcome, TrialState
+from raycolab.trials import Outcome
 
-__all__ = [
-    "HOLD_S",
-    "LEASE_S",
-    "Pullers",
-    "assignment_from_json",
-    "assignment_to_json",
-    "outcome_from_json",
-    "outcome_to_json",
-]
+__all__ = ["HOLD_S", "LEASE_S", "Pullers"]
 
-HOLD_S = 10.0  # a puller that asks waits for a trial so long at most, then it asks again
+# A puller that asks waits for a trial this long at most, then it asks again.
+HOLD_S = 10.0
+# A puller that is silent for this long has lost its trial.
 LEASE_S = 60.0
 
 
@@ -47,11 +42,21 @@ class _Pull:
 class Pullers:
     """Those of one sweep at work."""
 
-    def __init__(self, scheduler: Scheduler, pump: Callable[[], None], now: float, *, hold_s: float = HOLD_S) -> None:
-        """`pump` has the scheduler's commands carried out; one that asks is kept waiting for `hold_s` at most."""
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        acting: Callable[[], AbstractContextManager[None]],
+        now: float,
+        *,
+        hold_s: float = HOLD_S,
+    ) -> None:
+        """One that asks is kept waiting for `hold_s` at most.
+
+        Within `acting()` the scheduler is told things; at its end what it commands is carried out.
+        """
         self._hold_s = hold_s
         self._scheduler = scheduler
-        self._pump = pump
+        self._acting = acting
         self._pulls: dict[str, _Pull] = {}
         # The ticket of the last result that counted, by puller: an answer that was lost is asked for again.
         self._counted: dict[str, int] = {}
@@ -84,7 +89,8 @@ class Pullers:
         if pull is None:
             return self._counted.get(puller) == ticket
         self._counted[puller] = ticket
-        self._scheduler.finished(pull.slot, ticket, outcome, time.time())
+        with self._acting():
+            self._scheduler.finished(pull.slot, ticket, outcome, time.time())
         self._dismiss(puller, LossCause.ENDED, "its trial ended")
         return True
 
@@ -94,9 +100,9 @@ class Pullers:
         if pull is None:
             return False, False
         self._hear(pull)
-        for step, value in points:
-            self._scheduler.reported(pull.slot, ticket, step, value, time.time())
-        self._pump()
+        with self._acting():
+            for step, value in points:
+                self._scheduler.reported(pull.slot, ticket, step, value, time.time())
         return True, pull.prune
 
     def put_down(self, puller: str) -> None:
@@ -106,21 +112,29 @@ class Pullers:
 
     # ----- what the scheduler and the clock say -----
 
-    def has(self, slot: str) -> bool:
-        """Whether the slot is a puller."""
-        return any(pull.slot == slot for pull in self._pulls.values())
+    def see_plans(self) -> bool:
+        """Give those that wait what their slots should hold now; whether any trial has started so.
 
-    def obey(self, command: Assign | Revoke | Prune | Kill) -> None:
-        """Carry out a command for a puller's slot. A trial counts as started as it is given out: no Revoke finds it."""
-        puller, pull = next(item for item in self._pulls.items() if item[1].slot == command.slot)
-        match command:
-            case Assign(slot, (assignment,)):
-                pull.assignment = assignment
-                self._scheduler.started(slot, assignment.ticket, time.time())
+        A trial counts as started as it is given out, so that none is ever asked back.
+        """
+        given = False
+        for pull in self._pulls.values():
+            slot = self._scheduler.slots.get(pull.slot)
+            held = next(iter(slot.held.values()), None) if slot is not None else None
+            if held is None:
+                continue
+            pull.prune = held.pruned
+            if pull.assignment is None:
+                pull.assignment = held.trial
+                self._scheduler.started(pull.slot, held.trial.ticket, time.time())
                 pull.given.set()
-            case Prune():
-                pull.prune = True
-            case Kill(_, reason):
+                given = True
+        return given
+
+    def kill(self, slot: str, reason: str) -> None:
+        """Nobody can end a notebook's cell: what it holds is not its own any more."""
+        for puller, pull in self._pulls.items():
+            if pull.slot == slot:
                 loop = asyncio.get_running_loop()
                 loop.call_soon(self._dismiss_if, puller, pull, LossCause.KILLED, reason)
 
@@ -142,9 +156,9 @@ class Pullers:
     def _enlist(self, puller: str, node: str) -> _Pull:
         now = time.time()
         pull = self._pulls[puller] = _Pull(f"pull.{uuid.uuid4().hex[:12]}", now)
-        self._scheduler.slot_starting(pull.slot, node, now, one_at_a_time=True)
-        self._scheduler.slot_up(pull.slot, node, now)
-        self._pump()
+        with self._acting():
+            self._scheduler.slot_starting(Slot(pull.slot, node, one_at_a_time=True), now)
+            self._scheduler.slot_up(pull.slot, now)
         return pull
 
     def _held(self, puller: str, ticket: int) -> _Pull | None:
@@ -162,55 +176,5 @@ class Pullers:
     def _dismiss(self, puller: str, cause: LossCause, reason: str) -> None:
         pull = self._pulls.pop(puller)
         pull.given.set()
-        self._scheduler.slot_down(pull.slot, cause, time.time(), reason)
-        self._pump()
-
-
-def assignment_to_json(assignment: Assignment) -> dict[str, Any]:
-    """A trial to run."""
-    return {
-        "ticket": assignment.ticket,
-        "number": assignment.number,
-        "model": assignment.model,
-        "dataset": assignment.dataset,
-        "config": dict(assignment.config),
-    }
-
-
-def assignment_from_json(words: Mapping[str, Any]) -> Assignment:
-    """What `assignment_to_json` wrote."""
-    return Assignment(words["ticket"], words["number"], words["model"], words["dataset"], words["config"])
-
-
-def outcome_to_json(outcome: Outcome) -> dict[str, Any]:
-    """How a trial ended."""
-    failure = outcome.failure
-    return {
-        "state": outcome.state.value,
-        "metrics": dict(outcome.metrics),
-        "failure": failure
-        and {
-            "kind": failure.kind.value,
-            "ename": failure.ename,
-            "evalue": failure.evalue,
-            "traceback": failure.traceback,
-            "cell_index": failure.cell_index,
-        },
-        "started_at": outcome.started_at,
-        "ended_at": outcome.ended_at,
-        "output": outcome.output,
-    }
-
-
-def outcome_from_json(words: Mapping[str, Any]) -> Outcome:
-    """What `outcome_to_json` wrote."""
-    failed = words["failure"]
-    failure = None if failed is None else Failure(**{**failed, "kind": ErrorKind(failed["kind"])})
-    return Outcome(
-        TrialState(words["state"]),
-        words["metrics"],
-        failure,
-        words["started_at"],
-        words["ended_at"],
-        words["output"],
-    )
+        with self._acting():
+            self._scheduler.slot_down(pull.slot, cause, time.time(), reason)

@@ -1,42 +1,43 @@
-"""The scheduler of one sweep: events with `now` in, commands out.
+"""The scheduler of one sweep: events with `now` in, plans for slots and commands for the driver out.
 
 How a trial goes
-1. It waits (`Dispatch`). A slot that is up and has room is *assigned* it
-   under a new ticket; nothing is written, nothing charged.
-2. The slot says `started`: the row is RUNNING, an attempt is open. It says `finished`: the row is final. Its slot
+1. It waits (`Dispatch`). A slot that is up and has room is *assigned* it under a new ticket; nothing is written,
+   nothing charged.
+2. The slot says that it runs: the row is RUNNING, an attempt is open. It says how it ended: the row is final. Its slot
    or node is lost: what had started is charged an attempt and goes first among those that wait, the rest goes back
    uncharged. What runs out of memory is tried once more where there is most of it.
 3. It counts when the row is committed, and the sweep is finished when all rows are.
 A trial is in one slot's hands at most: it is assigned elsewhere only after its slot gave it back or is gone.
 Reports whose ticket is not held by that slot are stale and change nothing.
 
-Events are the public methods that take `now`; `commands` hands out what they led to. Methods are O(slots) at most.
+Events are the public methods that take `now`. `plan` says what a slot should do as things stand, `commands` hands out
+what the driver must do. Methods are O(slots) at most.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from raycolab.engine import eta
 from raycolab.engine.book import TrialBook
-from raycolab.engine.dispatch import Dispatch, NodeMemory
-from raycolab.engine.guards import Budget, ModelGuards, NodeGuards
+from raycolab.engine.dispatch import Dispatch, Held, NodeMemory, Slot, SlotBoard, SlotPhase
+from raycolab.engine.guards import Budget, ModelGuards, NodeGuards, StartBarrier
 from raycolab.engine.messages import (
+    ENDING,
     Bench,
     Command,
     Finished,
     Kill,
     LossCause,
-    Prune,
-    Retire,
+    Plan,
     ScheduleOptions,
+    State,
     StudiesLike,
 )
 from raycolab.engine.pace import Pace
-from raycolab.engine.slots import Held, Slot, SlotBoard, SlotPhase
 from raycolab.trials import AttemptRow, ErrorKind, Failure, Outcome, SweepState, TrialRow, TrialState
 
-__all__ = ["Aftermath", "Muster", "Scheduler", "deadline_of", "first_deadline", "setup_failure", "trial_failure"]
+__all__ = ["Scheduler"]
 
 
 class Scheduler:
@@ -65,19 +66,18 @@ class Scheduler:
         self.dispatch.max_concurrent = options.max_concurrent
         self._studies = studies
         self._commands: list[Command] = []
-        self._aftermath = Aftermath(
-            self.book, self.slots, self.models, self.nodes, self.budget, self.pace, self.dispatch, self._commands
-        )
-        self._muster = Muster(options.expect_slots, options.expect_within_s)
+        self._barrier = StartBarrier(options.wait_for_slots, options.wait_within_s)
+        # STOPPED or CANCELLED once that was asked for: nothing waits any more.
+        self._ending: SweepState | None = None
         self._paused = False
         self._finished = False
         for number in sorted(self.book.unfinished):
-            self._aftermath.put_back(number, 0.0)
+            self._put_back(number, 0.0)
 
     # ----- nodes and slots -----
 
     def node_up(self, node: str, now: float, memory_bytes: int | None = None) -> None:
-        """The node is there with so much memory for its trials, slots of it may follow."""
+        """The node is there with this much memory for its trials, slots of it may follow."""
         self.nodes.present.add(node)
         self._memory.node_up(node, memory_bytes)
         self._see(now)
@@ -89,38 +89,24 @@ class Scheduler:
             self.slot_down(slot.id, LossCause.NODE, now, reason or f"{node} was lost")
         self.nodes.forgive(node)
         self._memory.node_lost(node)
-        self._aftermath.keep_one_node()
+        self._keep_one_node()
 
-    def slot_starting(
-        self,
-        slot_id: str,
-        node: str,
-        now: float,
-        *,
-        models: frozenset[str] | None = None,
-        one_at_a_time: bool = False,
-        for_one: bool = False,
-    ) -> None:
-        """A slot was started on the node, for trials of these models, and loads MAIN.
-
-        One that pulls by hand gets one trial at a time; one that is `for_one` runs one trial and leaves.
-        """
-        if self.slots.add(
-            Slot(slot_id, node, moved_at=now, models=models, one_at_a_time=one_at_a_time, for_one=for_one)
-        ):
-            self.nodes.present.add(node)
-            self._memory.slots_on(node, sum(slot.node == node for slot in self.slots))
+    def slot_starting(self, slot: Slot, now: float) -> None:
+        """A slot was started and loads MAIN."""
+        if self.slots.add(slot):
+            slot.moved_at = now
+            self.nodes.present.add(slot.node)
+            self._memory.slots_on(slot.node, sum(other.node == slot.node for other in self.slots))
         self._see(now)
 
-    def slot_up(self, slot_id: str, node: str, now: float) -> None:
+    def slot_up(self, slot_id: str, now: float) -> None:
         """The slot has loaded MAIN and takes trials."""
-        self.slot_starting(slot_id, node, now)
         slot = self.slots.get(slot_id)
         if slot is not None and slot.phase is SlotPhase.STARTING:
             slot.phase = SlotPhase.UP
             slot.moved_at = now
             self.nodes.set_up(slot.node)
-            self.dispatch.all_hungry()
+            self.dispatch.all_need_work()
             self._see(now)
 
     def slot_serves(self, slot_id: str, models: frozenset[str] | None, now: float) -> None:
@@ -128,38 +114,62 @@ class Scheduler:
         slot = self.slots.get(slot_id)
         if slot is not None:
             slot.models = models
-            unwanted = [held for held in slot.unstarted if not slot.takes(held.model)]
-            self._aftermath.take_back(slot, unwanted, now)
+            slot.revoke([held for held in slot.unstarted if not slot.takes(held.trial.model)], now)
             if models is not None and not models:
-                self._commands += self.dispatch.retire(slot, now)
-            self.dispatch.all_hungry()
+                self.dispatch.retire(slot, now)
+            self.dispatch.all_need_work()
 
     def setup_failed(self, slot_id: str, failure: Failure, now: float) -> None:
         """MAIN could not be set up in this slot: that is its node's fault, no trial's."""
         slot = self.slots.remove(slot_id)
-        if slot is None:
-            return
-        self._aftermath.drop(slot, LossCause.ENDED, failure.summary, now)
-        self._aftermath.blame_setup(slot.node, failure)
+        if slot is not None:
+            self._drop(slot, LossCause.ENDED, failure.summary, now)
+            self._blame_setup(slot.node, failure)
 
     def slot_down(self, slot_id: str, cause: LossCause, now: float, reason: str = "") -> None:
         """The slot is gone, and nothing it held runs any more."""
         slot = self.slots.remove(slot_id)
         if slot is not None:
             reason = reason or f"its process on {slot.node} ended ({cause})"
-            self._aftermath.drop(slot, cause, reason, now)
+            self._drop(slot, cause, reason, now)
             if slot.phase is SlotPhase.STARTING and cause in (LossCause.CRASH, LossCause.OOM):
                 failure = self.nodes.died_in_setup(slot.node, reason)
                 if failure is not None:
-                    self._aftermath.blame_setup(slot.node, failure)
+                    self._blame_setup(slot.node, failure)
 
-    def round_trip(self, slot_id: str, seconds: float) -> None:
-        """The slot measured its round trip to the engine."""
-        slot = self.slots.get(slot_id)
-        if slot is not None:
-            slot.round_trip_s = seconds
+    # ----- what slots say -----
 
-    # ----- what slots report -----
+    def hear(self, state: State, now: float) -> None:
+        """Take in what a slot says of itself; a state older than one heard before changes nothing."""
+        slot = self.slots.get(state.slot)
+        if slot is None or state.number <= slot.heard:
+            return
+        slot.heard = state.number
+        if state.round_trip_s is not None:
+            slot.round_trip_s = state.round_trip_s
+        if state.setup_failure is not None:
+            self.setup_failed(slot.id, state.setup_failure, now)
+            return
+        if state.loaded is not None:
+            self.slot_up(slot.id, now)
+        reports = dict(state.reports)
+        for ticket, outcome in state.finished:
+            for step, value in reports.pop(ticket, ()):
+                self.reported(slot.id, ticket, step, value, now)
+            self.finished(slot.id, ticket, outcome, now)
+        if state.running is not None:
+            self.started(slot.id, state.running, now)
+        for ticket, points in reports.items():
+            for step, value in points:
+                self.reported(slot.id, ticket, step, value, now)
+        for held in slot.given_back(state):
+            del slot.held[held.trial.ticket]
+            self._give_back(held, now)
+
+    def plan(self, state: State) -> Plan:
+        """What the slot that says this should do."""
+        slot = self.slots.get(state.slot)
+        return ENDING if slot is None else slot.plan_after(state)
 
     def started(self, slot_id: str, ticket: int, now: float) -> None:
         """The slot began the trial."""
@@ -167,9 +177,9 @@ class Scheduler:
         if slot is None or held is None or held.started_at is not None:
             return
         held.started_at = slot.moved_at = now
-        held.revoking_since = None
-        self.book.start(held.number, slot.node, now)
-        self.dispatch.hungry(slot)
+        held.revoked_at = None
+        self.book.start(held.trial.number, slot.node, now)
+        self.dispatch.needs_work(slot)
 
     def reported(self, slot_id: str, ticket: int, step: int, value: float, now: float) -> None:
         """The trial in the slot has this value at this step."""
@@ -177,11 +187,11 @@ class Scheduler:
         slot, held = self._find(slot_id, ticket)
         if slot is None or held is None:
             return
-        self.book.report(held.number, step, value)
-        is_poor = self._studies is not None and self._studies.reported(held.number, step, value)
+        self.book.report(held.trial.number, step, value)
+        is_poor = self._studies is not None and self._studies.reported(held.trial.number, step, value)
         if is_poor and not held.pruned:
             held.pruned = True
-            self._commands.append(Prune(slot_id, ticket))
+            slot.plan += 1
 
     def finished(self, slot_id: str, ticket: int, outcome: Outcome, now: float) -> None:
         """The trial ended in the slot: COMPLETE, PRUNED or FAILED."""
@@ -189,70 +199,57 @@ class Scheduler:
         if slot is None or held is None:
             return
         if held.started_at is None:
-            self.book.start(held.number, slot.node, outcome.started_at or now)
+            self.book.start(held.trial.number, slot.node, outcome.started_at or now)
         slot.moved_at = now
-        self._aftermath.settle(slot, held, outcome, now)
-        self.dispatch.hungry(slot)
-
-    def revoked(self, slot_id: str, tickets: Iterable[int], now: float) -> None:
-        """The slot gave back trials that it had not started."""
-        for ticket in tickets:
-            slot, held = self._find(slot_id, ticket)
-            if slot is None or held is None or held.started_at is not None:
-                continue
-            del slot.held[ticket]
-            self._aftermath.give_back(held, now)
+        self._settle(slot, held, outcome, now)
+        self.dispatch.needs_work(slot)
 
     # ----- what people ask -----
 
     def pause(self, now: float) -> None:
         """Give out nothing more; what runs goes on."""
         self._paused = True
-        for slot in self.slots:
-            self._aftermath.take_back(slot, slot.unstarted, now)
+        self._revoke_all(now)
 
     def resume(self, now: float) -> None:
         """Go on after `pause`; held models get another chance, and its budgets count anew."""
         self._paused = False
         self.models.release()
         self.budget.renew()
-        self.dispatch.all_hungry()
+        self.dispatch.all_need_work()
 
     def stop(self, now: float) -> None:
         """End the sweep when what runs has ended; what waits is CANCELLED."""
-        if self._aftermath.ending is not None:
+        if self._ending is not None:
             return
-        self._aftermath.ending = SweepState.STOPPED
+        self._ending = SweepState.STOPPED
         for number in list(self.dispatch):
             self.book.cancel(number, now)
         self.dispatch.clear()
-        for slot in self.slots:
-            self._aftermath.take_back(slot, slot.unstarted, now)
+        self._revoke_all(now)
 
     def cancel(self, now: float) -> None:
         """End the sweep now, whatever runs."""
-        if self._aftermath.ending is SweepState.CANCELLED:
+        if self._ending is SweepState.CANCELLED:
             return
-        self._aftermath.ending = SweepState.CANCELLED
+        self._ending = SweepState.CANCELLED
         self.dispatch.clear()
         for slot in self.slots:
             if slot.held:
                 slot.held.clear()
-                self._aftermath.kill(slot, "the sweep was cancelled", None)
-        for number in sorted(self.book.unfinished):
-            if number in self.book.unfinished and not self.book.is_follower(number):
-                self.book.cancel(number, now)
+                self._kill(slot, "the sweep was cancelled", None)
+        self.book.cancel_all(now)
 
     def retry(self, states: Iterable[TrialState], now: float) -> int:
         """Run the trials in these final states again; how many that are."""
-        if self._aftermath.ending is not None:
+        if self._ending is not None:
             return 0
         numbers = self.book.retry(states)
         for number in numbers:
-            self._aftermath.put_back(number, now)
+            self._put_back(number, now)
         self.models.release()
         self.budget.renew()
-        self.dispatch.all_hungry()
+        self.dispatch.all_need_work()
         return len(numbers)
 
     def change(self, options: ScheduleOptions) -> None:
@@ -260,13 +257,13 @@ class Scheduler:
         self.options = options
         self.budget.change(options)
         self.dispatch.max_concurrent = options.max_concurrent
-        self.dispatch.all_hungry()
+        self.dispatch.all_need_work()
 
     def add(self, rows: Iterable[TrialRow], now: float) -> None:
         """The sweep was extended: take in the rows that are new, as the store has them."""
         for number in self.book.add(rows):
-            self._aftermath.put_back(number, now)
-        self.dispatch.all_hungry()
+            self._put_back(number, now)
+        self.dispatch.all_need_work()
 
     # ----- the driver -----
 
@@ -278,34 +275,32 @@ class Scheduler:
         """Time passed: end trials and setups that take too long, and the wait for slots and smoke trials."""
         self._see(now)
         if self.models.trust(now):
-            self.dispatch.all_hungry()
+            self.dispatch.all_need_work()
         if self.budget.is_spent(now):
-            for slot in self.slots:
-                self._aftermath.take_back(slot, slot.unstarted, now)
+            self._revoke_all(now)
         for slot in list(self.slots):
-            deadline = deadline_of(slot, self.options)
+            deadline = self._deadline_of(slot)
             if deadline is not None and now >= deadline:
                 self._end_overdue(slot, now)
 
     def next_deadline(self) -> float | None:
         """When `tick` has something to do next; None when nothing waits for time."""
-        deadlines = (
-            first_deadline(self.slots, self.options),
-            self._muster.until,
+        deadlines = [
+            self._barrier.until,
             self.budget.until,
             self.models.next_trust(),
-        )
+            *map(self._deadline_of, self.slots),
+        ]
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def commands(self, now: float) -> list[Command]:
         """What the driver must do now, in order; each command is handed out once, and none after Finished."""
         if self._finished:
             return []
-        if not (self._paused or self._aftermath.ending or self._muster.lasts or self.budget.is_spent(now)):
-            assigned = self.dispatch.feed(now)
-            if assigned:
+        if not (self._paused or self._ending or self._barrier.lasts or self.budget.is_spent(now)):
+            if self.dispatch.assign(now):
                 self.budget.begun(now)
-            self._commands += [*assigned, *self.dispatch.rob(now)]
+            self.dispatch.steal(now)
         self._let_go(now)
         write = self.book.take_write()
         if write is not None:
@@ -322,20 +317,169 @@ class Scheduler:
         """Whether `pause` holds."""
         return self._paused
 
+    def waiting(self) -> dict[str, int]:
+        """How many trials of each model wait and are not held."""
+        return {model: count for model, count in self.dispatch.waiting().items() if model not in self.models.held}
+
     def eta_s(self, now: float) -> float | None:
-        """Seconds until the sweep is done, as far as measured."""
-        return eta.eta_s(self.dispatch, self.slots, self.models, self.pace, now)
+        """Seconds until the sweep is done, as far as measured; held models do not count."""
+        waiting = self.waiting()
+        running: list[tuple[str, float]] = []
+        for slot in self.slots:
+            for held in slot.held.values():
+                model = held.trial.model
+                if held.started_at is None:
+                    waiting[model] = waiting.get(model, 0) + 1
+                else:
+                    running.append((model, now - held.started_at))
+        needed = [self.pace.eta_s(waiting, running, len(self.slots.at_work))]
+        for kind, its_slots in Counter(slot.models for slot in self.slots.at_work if slot.models is not None).items():
+            of_kind = {model: count for model, count in waiting.items() if model in kind}
+            its_running = [(model, elapsed) for model, elapsed in running if model in kind]
+            needed.append(self.pace.eta_s(of_kind, its_running, its_slots))
+        return max((seconds for seconds in needed if seconds is not None), default=None)
 
     def running_on(self) -> dict[str, TrialRow]:
         """The trial that started last on each node where one runs."""
-        return eta.running_on(self.slots, self.book.rows)
+        latest: dict[str, tuple[float, int]] = {}
+        for slot in self.slots:
+            held = slot.running
+            if held is not None and held.started_at is not None:
+                latest[slot.node] = max(latest.get(slot.node, (0.0, -1)), (held.started_at, held.trial.number))
+        return {node: self.book.rows[number] for node, (_, number) in latest.items()}
 
     # ----- time -----
 
     def _see(self, now: float) -> None:
         """Note the time, and how many slots are up, while that decides when to begin."""
-        if self._muster.lasts and self._muster.see(len(self.slots.up), now):
-            self.dispatch.all_hungry()
+        if self._barrier.lasts and self._barrier.see(len(self.slots.up), now):
+            self.dispatch.all_need_work()
+
+    def _deadline_of(self, slot: Slot) -> float | None:
+        """When the slot is to be killed, should it do then what it does now; None for never."""
+        match slot.phase:
+            case SlotPhase.STARTING if self.options.setup_timeout_s is not None:
+                return slot.moved_at + self.options.setup_timeout_s
+            case SlotPhase.UP | SlotPhase.LEAVING if self.options.timeout_s is not None:
+                held = slot.running
+                return None if held is None or held.started_at is None else held.started_at + self.options.timeout_s
+        return None
+
+    def _end_overdue(self, slot: Slot, now: float) -> None:
+        """A setup or a trial took too long: its node is blamed or it is FAILED, and the slot is killed."""
+        running = slot.running
+        if running is None:
+            sentence = f"MAIN's cells had not finished after setup_timeout_s = {self.options.setup_timeout_s:g} s"
+            self._blame_setup(slot.node, Failure(ErrorKind.SETUP, "TimeoutError", sentence))
+        else:
+            sentence = f"the trial ran longer than timeout_s = {self.options.timeout_s:g} s and was killed"
+            failure = Failure(ErrorKind.TIMEOUT, "TimeoutError", sentence)
+            self._conclude(slot, running, Outcome(TrialState.FAILED, failure=failure, ended_at=now), now)
+        self._kill(slot, sentence, None if running is None else running.trial.number)
+
+    # ----- ends, losses and what follows from them -----
+
+    def _settle(self, slot: Slot, held: Held, outcome: Outcome, now: float) -> None:
+        """The trial ended; the first time that it ran out of memory it is tried once more."""
+        failure = outcome.failure
+        is_last = self._ending is not None or self.book.ran_out_of_memory(held.trial.number)
+        if is_last or failure is None or failure.kind is not ErrorKind.OOM:
+            self._conclude(slot, held, outcome, now)
+            return
+        del slot.held[held.trial.ticket]
+        self.book.lose_for_memory(held.trial.number, failure.summary, now)
+        self._give_back(held, now)
+
+    def _conclude(self, slot: Slot, held: Held, outcome: Outcome, now: float) -> None:
+        """The trial has its final state, whatever its slot still does; judge its model and its node by it."""
+        model, number = held.trial.model, held.trial.number
+        del slot.held[held.trial.ticket]
+        self.book.finish(number, slot.node, outcome, now)
+        duration_s = self.book.rows[number].duration_s
+        failed = outcome.state is TrialState.FAILED
+        if duration_s is not None and not failed:
+            self.pace.finished(model, duration_s)
+        if failed or not self.models.is_proven(model):
+            self.dispatch.all_need_work()
+        self.models.came_back(model, number)
+        self.models.ended(model, slot.node, outcome)
+        if failed:
+            self._judge_failure(model, slot.node, now)
+        else:
+            self.nodes.succeeded(model, slot.node)
+
+    def _judge_failure(self, model: str, node: str, now: float) -> None:
+        """A trial failed on the node: bench the node if it looks like its fault, take back what is not wanted now."""
+        self.budget.failed()
+        others = {other.node for other in self.slots.at_work if other.node != node}
+        sentence = self.nodes.failed(model, node, others)
+        if sentence is not None:
+            self._commands.append(Bench(node, sentence, setup=False))
+        for slot in self.slots:
+            all_of_it = self.budget.is_spent(now) or slot.node in self.nodes.benched
+            unwanted = [held for held in slot.unstarted if all_of_it or held.trial.model in self.models.held]
+            slot.revoke(unwanted, now)
+
+    def _drop(self, slot: Slot, cause: LossCause, reason: str, now: float) -> None:
+        """Settle what a slot that is gone held."""
+        started = [held for held in slot.held.values() if held.started_at is not None]
+        unstarted = slot.unstarted
+        if not started and unstarted and cause in (LossCause.CRASH, LossCause.OOM):
+            # What kills its process at once leaves no report: the first in line is charged. From then on nothing is
+            # queued behind it, so a trial that merely ran before the culprit is charged in error once at most.
+            suspect = unstarted.pop(0)
+            self.book.start(suspect.trial.number, slot.node, now)
+            started.append(suspect)
+        for held in unstarted:
+            self._give_back(held, now)
+        for held in started:
+            if cause is LossCause.OOM:
+                failure = Failure(ErrorKind.OOM, "OutOfMemory", reason)
+                self._settle(slot, held, Outcome(TrialState.FAILED, failure=failure, ended_at=now), now)
+                continue
+            self.models.came_back(held.trial.model, held.trial.number)
+            self.book.lose(held.trial.number, reason, now)
+            if held.trial.number in self.book.unfinished:
+                self._put_back(held.trial.number, now)
+        self.dispatch.all_need_work()
+
+    def _blame_setup(self, node: str, failure: Failure) -> None:
+        """MAIN cannot be set up on the node: no more slots there."""
+        if node not in self.nodes.setup_failed:
+            self.nodes.setup_failed[node] = failure
+            self._commands.append(Bench(node, f"MAIN's setup failed on {node}: {failure.summary}", setup=True))
+            self._keep_one_node()
+
+    def _keep_one_node(self) -> None:
+        """When no other node is left, one that failed trials is better than none."""
+        if self.nodes.present <= self.nodes.benched.keys() | self.nodes.setup_failed.keys():
+            self.nodes.forgive()
+            self.dispatch.all_need_work()
+
+    def _give_back(self, held: Held, now: float) -> None:
+        """A slot no longer has the trial, which did not end."""
+        self.models.came_back(held.trial.model, held.trial.number)
+        self._put_back(held.trial.number, now)
+        self.dispatch.all_need_work()
+
+    def _put_back(self, number: int, now: float) -> None:
+        """The trial waits again, or is cancelled when the sweep is ending."""
+        if self.book.is_follower(number):
+            return
+        if self._ending is not None:
+            self.book.cancel(number, now)
+        else:
+            self.dispatch.add(number)
+
+    def _revoke_all(self, now: float) -> None:
+        """Take back whatever was not started."""
+        for slot in self.slots:
+            slot.revoke(slot.unstarted, now)
+
+    def _kill(self, slot: Slot, reason: str, number: int | None) -> None:
+        """End the slot's process; what it holds stays with it until it is gone."""
+        slot.phase = SlotPhase.DYING
+        self._commands.append(Kill(slot.id, reason, number))
 
     def _let_go(self, now: float) -> None:
         """Slots that are to leave and have nothing left may end."""
@@ -344,18 +488,7 @@ class Scheduler:
         for slot in self.slots:
             if slot.phase is SlotPhase.LEAVING and not slot.held:
                 slot.phase = SlotPhase.DYING
-                self._commands.append(Retire(slot.id))
-
-    def _end_overdue(self, slot: Slot, now: float) -> None:
-        """A setup or a trial took too long: its node is blamed or it is FAILED, and the slot is killed."""
-        running = slot.running
-        if running is None:
-            failure = setup_failure(self.options)
-            self._aftermath.blame_setup(slot.node, failure)
-        else:
-            failure = trial_failure(self.options)
-            self._aftermath.fail(slot, running, failure, now)
-        self._aftermath.kill(slot, failure.evalue, None if running is None else running.number)
+                slot.plan += 1
 
     # ----- the end -----
 
@@ -363,210 +496,22 @@ class Scheduler:
         if not self.book.all_committed:
             return
         if not self.book.unfinished:
-            self._finish(self._aftermath.ending or SweepState.COMPLETE)
-        elif self.slots.holds_any or self._paused or self._aftermath.ending is not None:
+            self._finish(self._ending or SweepState.COMPLETE)
+        elif any(slot.held for slot in self.slots) or self._paused or self._ending is not None:
             return
         elif self.budget.is_spent(now):
             left = sum(not self.book.is_follower(number) for number in self.book.unfinished)
             self._finish(SweepState.HELD, self.budget.sentence(left))
         elif bool(self.nodes.present) and self.nodes.present <= self.nodes.setup_failed.keys() and not self.slots:
-            node, failure = next(iter(self.nodes.setup_failed.items()))
-            self._finish(SweepState.HELD, eta.nowhere(self.options.name, node, failure), failure)
+            failure = next(iter(self.nodes.setup_failed.values()))
+            self._finish(SweepState.HELD, self.nodes.sentence(self.options.name), failure.traceback or None)
         elif (waiting := self.dispatch.waiting()) and waiting.keys() <= self.models.held.keys():
-            self._finish(SweepState.HELD, eta.all_held(self.options.name, waiting, self.models.held))
+            self._finish(SweepState.HELD, self.models.sentence(self.options.name, waiting))
 
-    def _finish(self, state: SweepState, sentence: str | None = None, failure: Failure | None = None) -> None:
+    def _finish(self, state: SweepState, sentence: str | None = None, traceback: str | None = None) -> None:
         self._finished = True
-        self._commands.append(Finished(state, sentence, failure))
-
-    # ----- small questions -----
+        self._commands.append(Finished(state, sentence, traceback))
 
     def _find(self, slot_id: str, ticket: int) -> tuple[Slot | None, Held | None]:
-        return self.slots.get(slot_id), self.slots.held(slot_id, ticket)
-
-
-class Aftermath:
-    """Losses, ends and their consequences; see the module's text."""
-
-    def __init__(
-        self,
-        book: TrialBook,
-        slots: SlotBoard,
-        models: ModelGuards,
-        nodes: NodeGuards,
-        budget: Budget,
-        pace: Pace,
-        dispatch: Dispatch,
-        commands: list[Command],
-    ) -> None:
-        """`commands` takes what the driver must do, in order."""
-        # STOPPED or CANCELLED once that was asked for: nothing waits any more.
-        self.ending: SweepState | None = None
-        self._book = book
-        self._slots = slots
-        self._models = models
-        self._nodes = nodes
-        self._budget = budget
-        self._pace = pace
-        self._dispatch = dispatch
-        self._commands = commands
-
-    def drop(self, slot: Slot, cause: LossCause, reason: str, now: float) -> None:
-        """Settle what a slot that is gone held."""
-        started = [held for held in slot.held.values() if held.started_at is not None]
-        unstarted = slot.unstarted
-        if not started and unstarted and cause in (LossCause.CRASH, LossCause.OOM):
-            # What kills its process at once leaves no report: the first in line is charged. From then on nothing is
-            # queued behind it, so a trial that merely ran before the culprit is charged in error once at most.
-            suspect = unstarted.pop(0)
-            self._book.start(suspect.number, slot.node, now)
-            started.append(suspect)
-        for held in unstarted:
-            self.give_back(held, now)
-        for held in started:
-            if cause is LossCause.OOM:
-                self.settle(slot, held, _failed(Failure(ErrorKind.OOM, "OutOfMemory", reason), now), now)
-                continue
-            self._models.came_back(held.model, held.number)
-            self._book.lose(held.number, reason, now)
-            if held.number in self._book.unfinished:
-                self.put_back(held.number, now)
-        self._dispatch.all_hungry()
-
-    def settle(self, slot: Slot, held: Held, outcome: Outcome, now: float) -> None:
-        """The trial ended; the first time that it ran out of memory it is tried once more."""
-        failure = outcome.failure
-        is_last = self.ending is not None or self._book.ran_out_of_memory(held.number)
-        if is_last or failure is None or failure.kind is not ErrorKind.OOM:
-            self._conclude(slot, held, outcome, now)
-            return
-        del slot.held[held.ticket]
-        self._book.lose_for_memory(held.number, failure.summary, now)
-        self.give_back(held, now)
-
-    def fail(self, slot: Slot, held: Held, failure: Failure, now: float) -> None:
-        """The trial is FAILED for good, whatever its slot still does with it."""
-        self._conclude(slot, held, _failed(failure, now), now)
-
-    def _conclude(self, slot: Slot, held: Held, outcome: Outcome, now: float) -> None:
-        """The trial has its final state; judge its model and its node by it."""
-        del slot.held[held.ticket]
-        self._book.finish(held.number, slot.node, outcome, now)
-        duration_s = self._book.rows[held.number].duration_s
-        failed = outcome.state is TrialState.FAILED
-        if duration_s is not None and not failed:
-            self._pace.finished(held.model, duration_s)
-        if failed or not self._models.is_proven(held.model):
-            self._dispatch.all_hungry()
-        self._models.came_back(held.model, held.number)
-        self._models.ended(held.model, slot.node, outcome)
-        if failed:
-            self._judge_failure(held.model, slot.node, now)
-        else:
-            self._nodes.succeeded(held.model, slot.node)
-
-    def _judge_failure(self, model: str, node: str, now: float) -> None:
-        """A trial failed on the node: bench the node if it looks like its fault, take back what is not wanted now."""
-        self._budget.failed()
-        others = {other.node for other in self._slots.at_work if other.node != node}
-        sentence = self._nodes.failed(model, node, others)
-        if sentence is not None:
-            self._commands.append(Bench(node, sentence, setup=False))
-        for slot in self._slots:
-            all_of_it = self._budget.is_spent(now) or slot.node in self._nodes.benched
-            unwanted = [each for each in slot.unstarted if all_of_it or each.model in self._models.held]
-            self.take_back(slot, unwanted, now)
-
-    def blame_setup(self, node: str, failure: Failure) -> None:
-        """MAIN cannot be set up on the node: no more slots there."""
-        if node not in self._nodes.setup_failed:
-            self._nodes.setup_failed[node] = failure
-            self._commands.append(Bench(node, f"MAIN's setup failed on {node}: {failure.summary}", setup=True))
-            self.keep_one_node()
-
-    def keep_one_node(self) -> None:
-        """When no other node is left, one that failed trials is better than none."""
-        if self._nodes.present <= self._nodes.benched.keys() | self._nodes.setup_failed.keys():
-            self._nodes.forgive()
-            self._dispatch.all_hungry()
-
-    def give_back(self, held: Held, now: float) -> None:
-        """A slot no longer has the trial, which did not end."""
-        self._models.came_back(held.model, held.number)
-        self.put_back(held.number, now)
-        self._dispatch.all_hungry()
-
-    def put_back(self, number: int, now: float) -> None:
-        """The trial waits again, or is cancelled when the sweep is ending."""
-        if self._book.is_follower(number):
-            return
-        if self.ending is not None:
-            self._book.cancel(number, now)
-        else:
-            self._dispatch.add(number)
-
-    def take_back(self, slot: Slot, wanted: Iterable[Held], now: float) -> None:
-        """Ask the slot for what it has not started."""
-        self._commands += self._dispatch.take_back(slot, wanted, now)
-
-    def kill(self, slot: Slot, reason: str, number: int | None) -> None:
-        """End the slot's process; what it holds stays with it until it is gone."""
-        slot.phase = SlotPhase.DYING
-        self._commands.append(Kill(slot.id, reason, number))
-
-
-def _failed(failure: Failure, now: float) -> Outcome:
-    return Outcome(TrialState.FAILED, failure=failure, ended_at=now)
-
-
-class Muster:
-    """Nothing is given out while it lasts."""
-
-    def __init__(self, expect_slots: int | None, within_s: float) -> None:
-        """None expects nothing: there is no wait."""
-        self.lasts = expect_slots is not None
-        # When it ends at the latest.
-        self.until: float | None = None
-        self._expect_slots = expect_slots or 0
-        self._within_s = within_s
-
-    def see(self, slots_up: int, now: float) -> bool:
-        """So many slots are up now; whether that ended the wait."""
-        if not self.lasts:
-            return False
-        if self.until is None:
-            self.until = now + self._within_s
-        if slots_up < self._expect_slots and now < self.until:
-            return False
-        self.lasts = False
-        self.until = None
-        return True
-
-
-def deadline_of(slot: Slot, options: ScheduleOptions) -> float | None:
-    """When the slot is to be killed, should it do then what it does now; None for never."""
-    match slot.phase:
-        case SlotPhase.STARTING:
-            return None if options.setup_timeout_s is None else slot.moved_at + options.setup_timeout_s
-        case SlotPhase.UP | SlotPhase.LEAVING if options.timeout_s is not None:
-            running = slot.running
-            return None if running is None or running.started_at is None else running.started_at + options.timeout_s
-    return None
-
-
-def first_deadline(slots: Iterable[Slot], options: ScheduleOptions) -> float | None:
-    """The first of the slots' deadlines."""
-    deadlines = [deadline_of(slot, options) for slot in slots]
-    return min((deadline for deadline in deadlines if deadline is not None), default=None)
-
-
-def trial_failure(options: ScheduleOptions) -> Failure:
-    """What a trial that ran too long fails with."""
-    sentence = f"the trial ran longer than timeout_s = {options.timeout_s:g} s and was killed"
-    return Failure(ErrorKind.TIMEOUT, "TimeoutError", sentence)
-
-
-def setup_failure(options: ScheduleOptions) -> Failure:
-    """What a node is blamed with whose slot never came to the end of MAIN."""
-    sentence = f"MAIN's cells had not come to their end after setup_timeout_s = {options.setup_timeout_s:g} s"
-    return Failure(ErrorKind.SETUP, "TimeoutError", sentence)
+        slot = self.slots.get(slot_id)
+        return slot, None if slot is None else slot.held.get(ticket)

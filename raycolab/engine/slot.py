@@ -1,7 +1,8 @@
 """The slot task: one Ray worker process that loads MAIN once and runs the trials the engine gives it.
 
-The main thread runs MAIN; two line threads talk to the engine (`ray.get` on a task's main thread would release the
+The main thread runs MAIN; two other threads talk to the engine (`ray.get` on a task's main thread would release the
 slot's CPU). A slot lives for one sweep: `max_calls=1` ends its process, so no MAIN leaks into the next.
+`SlotProtocol` is the slot's half of what `raycolab.engine.messages` says.
 """
 
 from __future__ import annotations
@@ -11,209 +12,260 @@ import os
 import signal
 import threading
 import time
-from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import ActorUnavailableError
+from ray import exceptions
 
-from raycolab.engine.mailbox import Inbox, Outbox
-from raycolab.engine.messages import Assignment
-from raycolab.engine.slot_words import (
-    Call,
-    End,
-    Ended,
-    EngineWord,
-    GaveBack,
-    Give,
-    PruneIt,
-    Ready,
-    Reply,
-    Reported,
-    SetupBroke,
-    SlotWord,
-    Started,
-    TakeBack,
-)
+from raycolab.engine.messages import MAX_POINTS, Assignment, LossCause, Plan, Points, State
 from raycolab.main.notebook import MainNotebook
 from raycolab.main.runtime import MainRuntime, SetupFailed
-from raycolab.node.trial_sign import TrialSign
-from raycolab.trials import Metric, trial_title
+from raycolab.trials import Failure, Metric, Outcome
 
-__all__ = ["MAX_CALLS", "SlotDesk", "run_slot"]
+__all__ = ["SlotProtocol", "cause_of_end", "run_slot"]
 
-_LAST_REPORTS_S = 30.0  # a slot that is to end waits so long for the engine to have its reports
-_RETRY_S = 1.0  # before a call is repeated while the engine cannot be reached
+# A slot that is to end waits this long for the engine to have its reports.
+_LAST_REPORTS_S = 30.0
+# Before a call is repeated while the engine cannot be reached.
+_RETRY_S = 1.0
+# One call waits for work, one brings news.
+_CALLS = 2
+# Weight of the newest round trip.
+_SMOOTHING = 0.3
 
 _log = logging.getLogger(__name__)
 
 
 @ray.remote(max_calls=1, max_retries=0)
 def run_slot(engine: Any, slot: str, main: str, metric: Metric, lock_dir: str) -> None:
-    """Load `main` (a MainNotebook's JSON) and run trials until the engine says End."""
+    """Load `main` (a MainNotebook's JSON) and run trials until the engine says that the slot ends."""
     # Ray's workers answer SIGTERM, which they get when their node ends, with a SystemExit in the midst of the trial: it
     # would count as the trial's own failure.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    desk = SlotDesk(slot)
-    for number in range(MAX_CALLS):
-        threading.Thread(target=_carry, args=(engine, desk), name=f"raycolab-line-{number}", daemon=True).start()
+    protocol = SlotProtocol(slot)
+    for number in range(_CALLS):
+        threading.Thread(target=_talk, args=(engine, protocol), name=f"raycolab-talk-{number}", daemon=True).start()
     runtime = MainRuntime(MainNotebook.from_json(main), lock_dir=Path(lock_dir))
     try:
         setup = runtime.setup()
     except SetupFailed as error:
-        desk.report(SetupBroke(error.failure))
-        desk.close(_LAST_REPORTS_S)
-        return
-    desk.report(Ready({cell.index: cell.seconds for cell in setup.cells}))
-    sign = TrialSign.of(os.environ)
-    while (trial := desk.take()) is not None:
-        sign.show(trial_title(trial.number, trial.model, trial.dataset))
-        outcome = runtime.compute(trial.model, trial.dataset, trial.config, metric, sink=desk.reported)
-        sign.clear()
-        desk.report(Ended(trial.ticket, outcome))
-    desk.close(_LAST_REPORTS_S)
+        protocol.setup_failed(error.failure)
+    else:
+        protocol.loaded({cell.index: cell.seconds for cell in setup.cells})
+    while (trial := protocol.take()) is not None:
+        outcome = runtime.compute(trial.model, trial.dataset, trial.config, metric, sink=protocol.reported)
+        protocol.finished(outcome)
+    protocol.close(_LAST_REPORTS_S)
 
 
-def _carry(engine: Any, desk: SlotDesk) -> None:
-    """Carry calls to the engine and its answers back until the slot closes."""
-    while (call := desk.next_call()) is not None:
+def _talk(engine: Any, protocol: SlotProtocol) -> None:
+    """Carry states to the engine and its plans back until the slot closes."""
+    while (state := protocol.next_state()) is not None:
         begun = time.monotonic()
         try:
-            reply = ray.get(engine.sync.remote(call))
-        except ActorUnavailableError:
-            desk.failed()
+            plan: Plan = ray.get(engine.sync.remote(state))
+        except exceptions.ActorUnavailableError:
+            protocol.failed(state)
             time.sleep(_RETRY_S)
         except Exception as error:
             # The engine is gone, or cannot be spoken to, and nobody will take a result: the CPU is worth more than the
             # trial, which the end of this process gives to another slot.
-            _log.warning("slot %s ends, it has no engine: %r", call.slot, error)
+            _log.warning("slot %s ends, it has no engine: %r", state.slot, error)
             os._exit(1)
         else:
-            desk.answered(reply, time.monotonic() - begun)
+            protocol.answered(state, plan, time.monotonic() - begun)
 
 
-MAX_CALLS = 2  # calls to the engine under way at once: one waits for work, one carries a report
-MAX_POINTS = 1000  # of a trial that reports faster than the line carries; the latest are kept
-_SMOOTHING = 0.3  # weight of the newest round trip
-
-
-class SlotDesk:
-    """Work that came, reports that wait, and how they travel."""
+class SlotProtocol:
+    """What the slot holds, runs and has to say; shared by the thread that runs trials and those that talk."""
 
     def __init__(self, slot: str) -> None:
         self._slot = slot
         self._changed = threading.Condition()
-        self._work: deque[Assignment] = deque()
-        self._reports: Outbox[SlotWord] = Outbox()
-        self._words: Inbox[EngineWord] = Inbox()
-        self._ticket: int | None = None  # of the trial that runs
-        self._pruned = False  # it is to end
-        self._ended = False  # the engine wants no more of this slot
-        self._closed = False  # the trial thread has nothing more to say
-        self._calls = 0
+        self._plan = 0  # the number of the plan last carried out
+        self._unstarted: list[Assignment] = []
+        self._running: int | None = None  # the ticket
+        self._last_started = 0
+        self._prune: int | None = None  # the trial of this ticket may give up
+        self._ends = False
+        self._closed = False
+        # What no call has carried yet. While one with news is under way, that state alone has what it carries.
+        self._has_news = False
+        self._loaded: Mapping[int, float] | None = None
+        self._setup_failure: Failure | None = None
+        self._finished: list[tuple[int, Outcome]] = []
+        self._reports: dict[int, list[tuple[int, float]]] = {}
+        # The calls under way, and of these the ones that bring news.
         self._under_way = 0
-        self._failed = False
+        self._with_news = 0
+        self._states = 0
         self._round_trip_s: float | None = None
 
-    # ----- the trial thread -----
+    # ----- the thread that runs trials -----
+
+    def loaded(self, cell_seconds: Mapping[int, float]) -> None:
+        """MAIN is loaded, its cells took this long."""
+        with self._changed:
+            self._loaded = cell_seconds
+            self._say()
+
+    def setup_failed(self, failure: Failure) -> None:
+        """MAIN cannot be loaded, so the slot ends."""
+        with self._changed:
+            self._setup_failure = failure
+            self._ends = True
+            self._say()
 
     def take(self) -> Assignment | None:
-        """The next trial, reported as started; None when the slot is to end."""
+        """Wait for the next trial, which has started then; None when the slot is to end."""
         with self._changed:
-            self._changed.wait_for(lambda: self._work or self._ended)
-            if self._ended:
+            self._changed.wait_for(lambda: self._unstarted or self._ends)
+            if self._ends:
                 return None
-            assignment = self._work.popleft()
-            self._ticket, self._pruned = assignment.ticket, False
-            self._put(Started(assignment.ticket))
-            return assignment
+            trial = self._unstarted.pop(0)
+            self._running = self._last_started = trial.ticket
+            self._say()
+            return trial
 
     def reported(self, step: int, value: float) -> bool:
-        """The trial that runs has come so far; True when the engine wants no more of it."""
+        """The trial that runs has come this far; True when it may give up."""
         with self._changed:
-            if self._ticket is not None:
-                points: tuple[tuple[int, float], ...] = ((step, value),)
-                last = self._reports.last_unsent()
-                if isinstance(last, Reported) and last.ticket == self._ticket:
-                    self._reports.drop_last_unsent()
-                    points = last.points[1 - MAX_POINTS :] + points
-                self._put(Reported(self._ticket, points))
-            return self._pruned
+            if self._running is None:
+                return False
+            points = self._reports.setdefault(self._running, [])
+            points.append((step, value))
+            del points[:-MAX_POINTS]
+            self._say()
+            return self._prune == self._running
 
-    def report(self, word: SlotWord) -> None:
-        """Say this to the engine, soon."""
+    def finished(self, outcome: Outcome) -> None:
+        """The trial that runs has ended."""
         with self._changed:
-            last = self._reports.last_unsent()
-            if isinstance(word, Ended) and isinstance(last, Started) and last.ticket == word.ticket:
-                self._reports.drop_last_unsent()  # that it ended says that it started
-            self._put(word)
+            if self._running is not None:
+                self._finished.append((self._running, outcome))
+                self._running = None
+                self._say()
 
     def close(self, timeout_s: float) -> None:
-        """Wait until the engine has every report, for so long at most, and let the line threads end."""
+        """Wait until the engine has everything, for this long at most, and let the threads that talk end."""
         with self._changed:
-            self._changed.wait_for(lambda: self._reports.is_empty, timeout_s)
+            self._changed.wait_for(lambda: not self._has_news and not self._under_way, timeout_s)
             self._closed = True
             self._changed.notify_all()
 
-    # ----- the line threads -----
+    # ----- the threads that talk -----
 
-    def next_call(self) -> Call | None:
-        """Wait until a call is due and give it; None when the slot has closed.
+    @property
+    def unstarted(self) -> tuple[int, ...]:
+        """The tickets of what the slot holds and has not started, in order."""
+        return tuple(trial.ticket for trial in self._unstarted)
 
-        One is always under way, to bring work, until the engine wants no more; another as soon as there is something
-        to report.
-        """
+    @property
+    def is_call_due(self) -> bool:
+        """Whether `next_state` gives a state without waiting."""
+        if self._has_news:
+            return not self._with_news
+        return not self._under_way and not self._ends
+
+    def next_state(self) -> State | None:
+        """Wait until a call is due, and give the state that it carries; None when the slot has closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._is_call_due())
+            self._changed.wait_for(lambda: self._closed or self.is_call_due)
             if self._closed:
                 return None
-            self._calls += 1
+            self._states += 1
             self._under_way += 1
-            after_failure, self._failed = self._failed, False
-            batch = self._reports.take(self._words.received)
-            return Call(self._slot, self._calls, batch, self._round_trip_s, after_failure)
+            self._with_news += self._has_news
+            state = State(
+                slot=self._slot,
+                number=self._states,
+                plan=self._plan,
+                may_wait=not self._has_news,
+                round_trip_s=self._round_trip_s,
+                loaded=self._loaded,
+                setup_failure=self._setup_failure,
+                running=self._running,
+                unstarted=self.unstarted,
+                finished=tuple(self._finished),
+                reports=tuple((ticket, tuple(points)) for ticket, points in self._reports.items()),
+            )
+            self._has_news = False
+            self._loaded = self._setup_failure = None
+            self._finished = []
+            self._reports = {}
+            return state
 
-    def answered(self, reply: Reply, elapsed_s: float) -> None:
-        """A call came back after so long."""
+    def answered(self, state: State, plan: Plan, elapsed_s: float) -> None:
+        """The call with this state came back after this long."""
         with self._changed:
-            self._under_way -= 1
-            self._reports.acknowledged(reply.batch.received)
-            round_trip_s = max(elapsed_s - reply.held_s, 0.0)
+            self._returned(state)
+            round_trip_s = max(elapsed_s - plan.held_s, 0.0)
             before = self._round_trip_s
             self._round_trip_s = round_trip_s if before is None else before + (round_trip_s - before) * _SMOOTHING
-            for word in self._words.take(reply.batch.first, reply.batch.messages):
-                self._obey(word)
+            self._ends = self._ends or plan.ends
+            if plan.number > self._plan:
+                self._carry_out(plan)
             self._changed.notify_all()
 
-    def failed(self) -> None:
-        """A call failed: what it carried, and what its answer held, must travel again."""
+    def failed(self, state: State) -> None:
+        """The call with this state failed: whether it was heard is not known, so it is all said again."""
         with self._changed:
-            self._under_way -= 1
-            self._reports.send_again()
-            self._failed = True
+            self._returned(state)
+            if not state.may_wait:
+                self._loaded, self._setup_failure = state.loaded, state.setup_failure
+                self._finished[:0] = state.finished
+                again: dict[int, Points] = dict(state.reports)
+                for ticket, points in self._reports.items():
+                    again[ticket] = (*again.get(ticket, ()), *points)
+                self._reports = {ticket: list(points[-MAX_POINTS:]) for ticket, points in again.items()}
+                self._has_news = True
             self._changed.notify_all()
 
     # ----- inside, with the lock -----
 
-    def _is_call_due(self) -> bool:
-        if self._reports.has_unsent:
-            return self._under_way < MAX_CALLS
-        return self._under_way == 0 and not self._ended
-
-    def _put(self, word: SlotWord) -> None:
-        self._reports.put(word)
+    def _say(self) -> None:
+        self._has_news = True
         self._changed.notify_all()
 
-    def _obey(self, word: EngineWord) -> None:
-        match word:
-            case Give(assignments):
-                self._work.extend(assignments)
-            case PruneIt(ticket):
-                self._pruned = self._pruned or ticket == self._ticket
-            case TakeBack(tickets):
-                back = tuple(each.ticket for each in self._work if each.ticket in tickets)
-                self._work = deque(each for each in self._work if each.ticket not in back)
-                self._reports.put(GaveBack(back))
-            case End():
-                self._ended = True
+    def _returned(self, state: State) -> None:
+        self._under_way -= 1
+        self._with_news -= not state.may_wait
+
+    def _carry_out(self, plan: Plan) -> None:
+        known = {trial.ticket: trial for trial in (*self._unstarted, *plan.new)}
+        tickets = [ticket for ticket in plan.hold if ticket > self._last_started and ticket in known]
+        self._unstarted = [known[ticket] for ticket in tickets]
+        self._plan = plan.number
+        self._prune = plan.prune
+
+
+# Ray's errors that mean that the node, or the way to it, is gone. WorkerCrashedError is the process alone.
+_NODE_ERRORS: tuple[type[BaseException], ...] = (
+    exceptions.NodeDiedError,
+    exceptions.LocalRayletDiedError,
+    exceptions.ObjectLostError,
+    exceptions.ActorDiedError,
+    exceptions.ActorUnavailableError,
+    exceptions.ActorUnschedulableError,
+    exceptions.TaskUnschedulableError,
+    exceptions.OutOfDiskError,
+    exceptions.ObjectStoreFullError,
+    exceptions.RuntimeEnvSetupError,
+)
+
+
+def cause_of_end(error: BaseException | None, killed: bool) -> tuple[LossCause, str]:
+    """Why a slot task ended, from what awaiting it raised; with the sentence for the attempts table."""
+    if killed:
+        return LossCause.KILLED, "killed"
+    if error is None:
+        return LossCause.ENDED, "its slot ended"
+    if isinstance(error, exceptions.OutOfMemoryError):
+        return LossCause.OOM, "its process was killed because the node ran out of memory"
+    if isinstance(error, _NODE_ERRORS):
+        return LossCause.NODE, f"its node was lost ({type(error).__name__})"
+    if isinstance(error, exceptions.RayTaskError):
+        return LossCause.CRASH, f"its slot failed: {error.cause!r}" if error.cause else "its slot failed"
+    return LossCause.CRASH, f"its process died ({type(error).__name__})"

@@ -1,54 +1,46 @@
-"""One sweep at work: gives the scheduler its events and carries out its commands, on the engine's event loop."""
+"""One sweep at work: gives the scheduler its events and carries out what it says, on the engine's event loop.
+
+Whatever goes wrong in here (a bug, a search that raises, a configuration that cannot be written) is this sweep's alone:
+it ends HELD with the error and its traceback, and nothing is raised to the engine.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
+import traceback
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import ray
+from msgspec.structs import replace
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from raycolab.engine.cluster_view import cause_of_end
 from raycolab.engine.commit import Committer
-from raycolab.engine.eta import nobody_has
-from raycolab.engine.fleet import Fleet, NodeView
+from raycolab.engine.dispatch import Slot
+from raycolab.engine.fleet import Fleet, NodeView, fits, shape_on
 from raycolab.engine.messages import (
-    Assign,
+    ENDING,
+    HOLD_S,
+    NOTHING,
     Bench,
     Command,
     Finished,
     Kill,
     LossCause,
-    Prune,
-    Retire,
-    Revoke,
+    Plan,
     ScheduleOptions,
+    State,
     Write,
 )
 from raycolab.engine.pull import LEASE_S, Pullers
 from raycolab.engine.scheduler import Scheduler
-from raycolab.engine.slot import run_slot
-from raycolab.engine.slot_line import SlotLine
-from raycolab.engine.slot_words import (
-    Call,
-    End,
-    Ended,
-    GaveBack,
-    Give,
-    PruneIt,
-    Ready,
-    Reply,
-    Reported,
-    SetupBroke,
-    SlotWord,
-    Started,
-    TakeBack,
-)
+from raycolab.engine.slot import cause_of_end, run_slot
 from raycolab.engine.sweep_queue import Turn
 from raycolab.errors import RaycolabError
 from raycolab.spec.resources import Resources
@@ -59,12 +51,44 @@ from raycolab.trials import AttemptRow, SweepRow, SweepState, TrialRow, TrialSta
 if TYPE_CHECKING:  # Optuna takes a second to import, and most sweeps need none
     from raycolab.search.studies import Studies
 
-__all__ = ["SweepRun"]
+__all__ = ["SweepRun", "live_nodes"]
 
 _log = logging.getLogger(__name__)
 
 _TICK_S = 0.25
-_END_WITHIN_S = 5.0  # slots that are told to end are killed after so long
+# Slots that are told to end are killed after this long.
+_END_WITHIN_S = 5.0
+
+
+def live_nodes() -> list[NodeView]:
+    """The nodes Ray believes alive that can run anything; asks the GCS, so not for an event loop."""
+    found: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]  # Ray's
+    return [
+        NodeView(
+            node["NodeName"],
+            node["NodeID"],
+            float(node["Resources"].get("CPU", 0.0)),
+            float(node["Resources"].get("GPU", 0.0)),
+            int(node["Resources"]["memory"]) if "memory" in node["Resources"] else None,
+        )
+        for node in found
+        if node["Alive"]
+    ]
+
+
+@dataclass(slots=True, eq=False)
+class _SlotTask:
+    """A slot's process, from its start to its end."""
+
+    id: str
+    node: NodeView
+    asked: Resources  # by the trials it is for
+    ref: Any
+    worked: bool = False  # it ended a trial, or was told to end
+    killed: bool = False
+    newest: int = 0  # the number of its newest state
+    waiting: asyncio.Future[None] | None = None  # its call that is kept, from a slot ...
+    waiting_after: int = 0  # ... that has carried out the plan of this number
 
 
 class SweepRun:
@@ -88,23 +112,19 @@ class SweepRun:
         self.fleet = Fleet()
         self._studies = studies
         self.scheduler = Scheduler(rows, attempts, _options(self.spec, turn.expect_slots, turn.goes_on), studies)
-        self.pullers = Pullers(self.scheduler, self._pump, time.time())
+        self.pullers = Pullers(self.scheduler, self._acting, time.time())
+        # Why a node gets no trials, for people.
+        self.benched: dict[str, str] = {}
         self._engine = engine
         self._committer = committer
         self._lock_dir = lock_dir
         self._loop = asyncio.get_running_loop()
         self._finished: asyncio.Future[Finished] = self._loop.create_future()
         self._main: Any = None  # reference to MAIN's JSON in the object store
-        self._lines: dict[str, SlotLine] = {}
-        self._node_of: dict[str, str] = {}
-        self._asked_by: dict[str, Resources] = {}  # what the trials of each slot ask for
-        # The slots' tasks, until each has ended.
-        self._refs: dict[str, Any] = {}
+        # Every slot's process until it has ended, whether or not the scheduler still counts it.
+        self._tasks: dict[str, _SlotTask] = {}
         self._watches: set[asyncio.Task[None]] = set()
-        self._killed: set[str] = set()
-        self._worked: set[str] = set()  # slots that ended a trial, or were told to end
-        # Why a node gets no trials, for people.
-        self.benched: dict[str, str] = {}
+        self._ends = False
 
     # ----- its life -----
 
@@ -115,115 +135,157 @@ class SweepRun:
 
     async def run(self) -> None:
         """Work until the scheduler is finished."""
-        self._main = await asyncio.to_thread(ray.put, self.sweep.main or "")
-        ticker = asyncio.create_task(self._tick())
+        ticker: asyncio.Task[None] | None = None
         try:
-            self._pump()
+            with self._own_errors():
+                self._main = await asyncio.to_thread(ray.put, self.sweep.main or "")
+                ticker = asyncio.create_task(self._tick())
+            with self._acting():
+                pass  # there may be nothing to do at all
             await self._finished
         finally:
-            ticker.cancel()
+            if ticker is not None:
+                ticker.cancel()
             self.pullers.end()
 
     async def end_slots(self) -> None:
         """Tell every slot to end, and kill what does not within a few seconds."""
-        for line in self._lines.values():
-            line.say(End())
+        self._ends = True
+        for task in self._tasks.values():
+            _wake(task)
         if self._watches:
             await asyncio.wait(self._watches, timeout=_END_WITHIN_S)
-        for slot in list(self._refs):
-            self._kill(slot)
+        for task in self._tasks.values():
+            self._kill(task)
         if self._watches:
             await asyncio.wait(self._watches, timeout=_END_WITHIN_S)
 
     def give_up(self, error: RaycolabError) -> None:
-        """The store will not take the sweep's rows: end it as it stands."""
+        """The sweep cannot go on here: end it as it stands."""
         self._finish(Finished(SweepState.HELD, str(error)))
+
+    @contextlib.contextmanager
+    def _own_errors(self) -> Iterator[None]:
+        """Whatever is raised in here ends this sweep, and no other."""
+        try:
+            yield
+        except Exception as error:
+            if self._finished.done():
+                _log.warning("sweep %s, which is over: %r", self.sweep.name, error)
+                return
+            _log.exception("sweep %s is held", self.sweep.name)
+            with contextlib.suppress(Exception):  # what has ended is stored all the same, as far as it can be
+                write = self.scheduler.book.take_write()
+                if write is not None:
+                    self._committer.write(self.sweep.id, write, lambda *_: None)
+            text = "".join(traceback.format_exception(error))
+            self._finish(Finished(SweepState.HELD, _held_by(self.sweep.name, error), text))
 
     def _finish(self, over: Finished) -> None:
         if not self._finished.done():
             self._finished.set_result(over)
 
     async def _tick(self) -> None:
-        while True:
-            now = time.time()
-            self.scheduler.tick(now)
-            self.pullers.tick(now)
-            for node, asked in () if self.pulled else self.fleet.due(now, self._work()):
-                self._start_slot(node, asked, now)
-            self._pump()
-            if self.pulled and self.pullers.silent_s(now) > LEASE_S and self.scheduler.book.all_committed:
-                self._finish(Finished(SweepState.DECLARED, "no notebook pulls it"))
-            deadline = self.scheduler.next_deadline()
-            rest = _TICK_S if deadline is None else min(_TICK_S, max(deadline - time.time(), 0.01))
+        while self.finished is None:
+            rest = _TICK_S
+            with self._acting():
+                now = time.time()
+                self.scheduler.tick(now)
+                self.pullers.tick(now)
+                for node, asked in () if self.pulled else self.fleet.due(now, self._work(), self._taken()):
+                    self._start_slot(node, asked, now)
+            with self._own_errors():
+                if self.pulled and self.pullers.silent_s(now) > LEASE_S and self.scheduler.book.all_committed:
+                    self._finish(Finished(SweepState.DECLARED, "no notebook pulls it"))
+                deadline = self.scheduler.next_deadline()
+                rest = rest if deadline is None else min(rest, max(deadline - time.time(), 0.01))
             await asyncio.sleep(rest)
 
     # ----- nodes -----
 
     def see_nodes(self, nodes: Iterable[NodeView]) -> None:
         """These nodes are there now."""
-        now = time.time()
-        lost, new = self.fleet.update(nodes)
-        for name in lost:
-            self._forget_node(name, now)
-        for node in self.fleet.nodes:
-            if node.name in new and any(self.fleet.fits(node, asked) for asked in self.spec.resources.values()):
-                self.scheduler.node_up(node.name, now, node.memory_bytes)
-        self._pump()
+        with self._acting():
+            now = time.time()
+            lost, new = self.fleet.update(nodes)
+            for name in lost:
+                self._forget_node(name, now)
+            for node in self.fleet.nodes:
+                if node.name in new and any(fits(node, asked) for asked in self.spec.resources.values()):
+                    self.scheduler.node_up(node.name, now, node.memory_bytes)
 
     def lose_node(self, name: str) -> None:
         """The node's link is gone for good; Ray will notice later."""
-        self.fleet.lose(name)
-        self._forget_node(name, time.time())
-        self._pump()
+        with self._acting():
+            self.fleet.lose(name)
+            self._forget_node(name, time.time())
 
     def _forget_node(self, name: str, now: float) -> None:
-        for slot in [slot for slot, node in self._node_of.items() if node == name]:
-            self._lines.pop(slot, None)
         self.benched.pop(name, None)
         self.scheduler.node_lost(name, now)
 
     # ----- slots -----
 
     def has(self, slot: str) -> bool:
-        """Whether the slot is this sweep's and counts."""
-        return slot in self._lines
+        """Whether the slot is this sweep's."""
+        return slot in self._tasks
 
-    async def sync(self, call: Call) -> Reply:
-        """A slot's call: hear it, and answer when there is something to say."""
-        line = self._lines[call.slot]
-        now = time.time()
-        if call.round_trip_s is not None:
-            self.scheduler.round_trip(call.slot, call.round_trip_s)
-        for word in line.hear(call):
-            self._hear(call.slot, word, now)
-        self._pump()
-        return await line.reply(call)
+    async def sync(self, state: State) -> Plan:
+        """A slot's call: hear what it says, and answer when there is something to say."""
+        task = self._tasks.get(state.slot)
+        if task is None:
+            return ENDING
+        if state.number <= task.newest:
+            return NOTHING
+        task.newest = state.number
+        _wake(task)
+        begun = time.monotonic()
+        with self._acting():
+            self._hear(task, state)
+        if state.may_wait and self._plan(task, state) is NOTHING:
+            await self._wait(task, state.plan)
+        plan = self._plan(task, state) if state.number == task.newest else NOTHING
+        return replace(plan, held_s=time.monotonic() - begun)
 
-    def _hear(self, slot: str, word: SlotWord, now: float) -> None:
-        match word:
-            case Started(ticket):
-                self.scheduler.started(slot, ticket, now)
-            case Reported(ticket, points):
-                for step, value in points:
-                    self.scheduler.reported(slot, ticket, step, value, now)
-            case Ended(ticket, outcome):
-                self._worked.add(slot)
-                self.scheduler.finished(slot, ticket, outcome, now)
-            case GaveBack(tickets):
-                self.scheduler.revoked(slot, tickets, now)
-            case Ready(cell_seconds):
-                _log.info("slot %s has loaded MAIN in %.1f s", slot, sum(cell_seconds.values()))
-                self.scheduler.slot_up(slot, self._node_of[slot], now)
-            case SetupBroke(failure):
-                _log.warning("slot %s could not load MAIN: %s", slot, failure.summary)
-                self.scheduler.setup_failed(slot, failure, now)
+    def _hear(self, task: _SlotTask, state: State) -> None:
+        if state.loaded is not None:
+            _log.info("slot %s has loaded MAIN in %.1f s", task.id, sum(state.loaded.values()))
+        if state.setup_failure is not None:
+            _log.warning("slot %s could not load MAIN: %s", task.id, state.setup_failure.summary)
+        task.worked = task.worked or bool(state.finished)
+        if self.finished is None:
+            self.scheduler.hear(state, time.time())
+
+    def _plan(self, task: _SlotTask, state: State) -> Plan:
+        """What the slot in this state should do now."""
+        plan = ENDING if self._ends else self.scheduler.plan(state)
+        task.worked = task.worked or plan.ends
+        return plan
+
+    async def _wait(self, task: _SlotTask, after: int) -> None:
+        """Until a newer call of the slot comes, or its plan is newer than the one it has carried out."""
+        task.waiting, task.waiting_after = self._loop.create_future(), after
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(HOLD_S):
+                await task.waiting
+
+    def _wake_whose_plan_changed(self) -> None:
+        for task in self._tasks.values():
+            if task.waiting is not None:
+                slot = self.scheduler.slots.get(task.id)
+                if slot is None or slot.plan > task.waiting_after:
+                    _wake(task)
+
+    def _taken(self) -> list[tuple[str, Resources]]:
+        """What the slots there are take of which node."""
+        return [(task.node.id, task.asked) for task in self._tasks.values()]
 
     def _work(self) -> dict[Resources, int]:
         """How many trials wait that ask for the same."""
-        waiting = self.scheduler.dispatch.waiting()
+        waiting = self.scheduler.waiting()
         work = dict.fromkeys(self.spec.resources.values(), 0)
         for model, asked in self.spec.resources.items():
-            work[asked] += 0 if model in self.scheduler.models.held else waiting.get(model, 0)
+            work[asked] += waiting.get(model, 0)
         return work
 
     def _models_of(self, asked: Resources) -> frozenset[str] | None:
@@ -233,70 +295,69 @@ class SweepRun:
 
     def _start_slot(self, node: NodeView, asked: Resources, now: float) -> None:
         slot = f"{node.name}.{uuid.uuid4().hex[:12]}"
-        shape = self.fleet.started(slot, node.name, asked)
-        task = run_slot.options(
+        shape = shape_on(node, asked)
+        ref = run_slot.options(
             name=f"raycolab-slot {slot}",
             num_cpus=shape.cpus,
             num_gpus=shape.gpus,
             memory=shape.memory_bytes or None,
             scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False),
         ).remote(self._engine, slot, self._main, self.spec.metric, self._lock_dir)
-        self._lines[slot] = SlotLine(slot)
-        self._node_of[slot] = node.name
-        self._asked_by[slot] = asked
-        self._refs[slot] = task
-        self.scheduler.slot_starting(slot, node.name, now, models=self._models_of(asked), for_one=asked.fresh_process)
-        watch = asyncio.create_task(self._watch(slot, task))
+        task = self._tasks[slot] = _SlotTask(slot, node, asked, ref)
+        self.scheduler.slot_starting(
+            Slot(slot, node.name, models=self._models_of(asked), for_one=asked.fresh_process), now
+        )
+        watch = asyncio.create_task(self._watch(task))
         self._watches.add(watch)
         watch.add_done_callback(self._watches.discard)
 
-    async def _watch(self, slot: str, task: Any) -> None:
+    async def _watch(self, task: _SlotTask) -> None:
         """Wait for the end of a slot's task, and tell the scheduler what it means."""
         error: RayError | None = None
         try:
-            await task
+            await task.ref
         except RayError as raised:
             error = raised
-        cause, reason = cause_of_end(error, slot in self._killed)
+        cause, reason = cause_of_end(error, task.killed)
         now = time.time()
-        self._lines.pop(slot, None)
-        self._refs.pop(slot, None)
-        node = self._node_of.pop(slot)
-        self._asked_by.pop(slot)
+        del self._tasks[task.id]
+        _wake(task)
         if cause in (LossCause.CRASH, LossCause.OOM):
-            _log.warning("slot %s is gone: %s", slot, reason)
-        self.fleet.ended(slot, slot in self._worked, now)
-        self.scheduler.slot_down(slot, cause, now, f"{reason} on {node}")
-        self._pump()
+            _log.warning("slot %s is gone: %s", task.id, reason)
+        self.fleet.ended(task.node.id, task.worked, now)
+        with self._acting():
+            self.scheduler.slot_down(task.id, cause, now, f"{reason} on {task.node.name}")
 
-    def _kill(self, slot: str) -> None:
-        task = self._refs.get(slot)
-        if task is not None and slot not in self._killed:
-            self._killed.add(slot)
-            self._loop.run_in_executor(None, lambda: ray.cancel(task, force=True, recursive=False))
+    def _kill(self, task: _SlotTask) -> None:
+        if not task.killed:
+            task.killed = True
+            self._loop.run_in_executor(None, lambda: ray.cancel(task.ref, force=True, recursive=False))
 
     # ----- commands -----
 
-    def _pump(self) -> None:
-        for command in self.scheduler.commands(time.time()):
-            self._carry_out(command)
+    @contextlib.contextmanager
+    def _acting(self) -> Iterator[None]:
+        """Tell the scheduler something: what it commands then is carried out, and calls that wait are answered."""
+        with self._own_errors():
+            yield
+            self._carry_out_all()
+            if self.pullers.see_plans():
+                self._carry_out_all()
+        self._wake_whose_plan_changed()
+
+    def _carry_out_all(self) -> None:
+        if self.finished is None:
+            for command in self.scheduler.commands(time.time()):
+                self._carry_out(command)
 
     def _carry_out(self, command: Command) -> None:
         match command:
-            case Assign(slot) | Revoke(slot) | Prune(slot) | Kill(slot) if self.pullers.has(slot):
-                self.pullers.obey(command)
-            case Assign(slot, assignments):
-                self._lines[slot].say(Give(assignments))
-            case Retire(slot):
-                self._worked.add(slot)
-                self._lines[slot].say(End())
-            case Revoke(slot, tickets):
-                self._lines[slot].say(TakeBack(tickets))
-            case Prune(slot, ticket):
-                self._lines[slot].say(PruneIt(ticket))
             case Kill(slot, reason, number):
                 _log.info("slot %s is killed: %s%s", slot, reason, "" if number is None else f" (#{number})")
-                self._kill(slot)
+                if slot in self._tasks:
+                    self._kill(self._tasks[slot])
+                else:
+                    self.pullers.kill(slot, reason)
             case Write():
                 self._committer.write(self.sweep.id, command, self._committed_in_thread)
             case Bench(node, sentence, setup):
@@ -307,67 +368,75 @@ class SweepRun:
             case Finished():
                 self._finish(command)
 
-    def _committed_in_thread(self, write_id: int, error: RaycolabError | None) -> None:
+    def _committed_in_thread(self, write_id: int, error: Exception | None) -> None:
         self._loop.call_soon_threadsafe(self._committed, write_id, error)
 
-    def _committed(self, write_id: int, error: RaycolabError | None) -> None:
-        if error is not None:
+    def _committed(self, write_id: int, error: Exception | None) -> None:
+        if isinstance(error, RaycolabError):
             self.give_up(error)
             return
-        self.scheduler.committed(write_id, time.time())
-        self._pump()
+        with self._acting():
+            if error is not None:
+                raise error
+            self.scheduler.committed(write_id, time.time())
 
     # ----- what people ask, and are told -----
 
     def pause(self) -> None:
         """Give out nothing more for now."""
-        self.scheduler.pause(time.time())
-        self._pump()
+        with self._acting():
+            self.scheduler.pause(time.time())
 
     def resume(self) -> None:
         """Go on."""
-        self.scheduler.resume(time.time())
-        self._pump()
+        with self._acting():
+            self.scheduler.resume(time.time())
 
     def end(self, state: SweepState) -> None:
         """STOPPED: end when what runs has ended; CANCELLED: end now."""
-        (self.scheduler.stop if state is SweepState.STOPPED else self.scheduler.cancel)(time.time())
-        self._pump()
+        with self._acting():
+            (self.scheduler.stop if state is SweepState.STOPPED else self.scheduler.cancel)(time.time())
 
     def retry(self, states: Iterable[TrialState]) -> None:
         """Run the trials in these final states again."""
-        self.scheduler.retry(states, time.time())
-        self._pump()
+        with self._acting():
+            self.scheduler.retry(states, time.time())
 
     def extend(self, sweep: SweepRow, rows: Sequence[TrialRow], reports: Mapping[int, Mapping[int, float]]) -> None:
         """It may have been declared larger: take in what is new, as the store has it."""
-        self.scheduler.add(rows, time.time())
-        if sweep.spec != self.sweep.spec:
-            self.spec = SweepSpec.from_json(sweep.spec)
-            self.scheduler.change(_options(self.spec, None, goes_on=True))
-            for slot, asked in self._asked_by.items():
-                self.scheduler.slot_serves(slot, self._models_of(asked), time.time())
-            if self._studies is not None:
-                self._studies.renew(self.spec, list(self.scheduler.book.rows.values()), reports)
-        self.sweep = sweep
-        self._pump()
+        with self._acting():
+            self.scheduler.add(rows, time.time())
+            if sweep.spec != self.sweep.spec:
+                self.spec = SweepSpec.from_json(sweep.spec)
+                self.scheduler.change(_options(self.spec, None, goes_on=True))
+                for task in self._tasks.values():
+                    self.scheduler.slot_serves(task.id, self._models_of(task.asked), time.time())
+                if self._studies is not None:
+                    self._studies.renew(self.spec, list(self.scheduler.book.rows.values()), reports)
+            self.sweep = sweep
 
     def news(self, sentence: str | None) -> SweepStatus:
         """Where the sweep stands."""
         book = self.scheduler.book
         state = SweepState.PAUSED if self.scheduler.is_paused else SweepState.RUNNING
         told = [*self.benched.values(), *self.scheduler.models.held.values(), *self._unmet()]
-        eta_s = self.scheduler.eta_s(time.time())
         return SweepStatus.of(
-            *(self.sweep.name, state, dict(book.counts), self.spec.metric, book.best, eta_s),
-            *(sentence or "; ".join(told) or None, book.tally, self.fleet.slots_on()),
+            self.sweep.name,
+            state,
+            dict(book.counts),
+            self.spec.metric,
+            best=book.best,
+            eta_s=self.scheduler.eta_s(time.time()),
+            sentence=sentence or "; ".join(told) or None,
+            tally=book.tally,
+            slots=self.fleet.slots_on(self._taken()),
         )
 
     def _unmet(self) -> list[str]:
         """What no node has that trials wait for."""
         models = self.spec.resources.items()
         return [
-            nobody_has(count, [model for model, each in models if each == asked], str(asked), bool(asked.gpus))
+            _nobody_has(count, [model for model, each in models if each == asked], asked)
             for asked, count in self._work().items()
             if count and not self.pulled and self.fleet.fit_nowhere(asked)
         ]
@@ -377,9 +446,35 @@ class SweepRun:
         return {node: row.title for node, row in self.scheduler.running_on().items()}
 
 
-def _options(spec: SweepSpec, expect_slots: int | None, goes_on: bool) -> ScheduleOptions:
+def _wake(task: _SlotTask) -> None:
+    """Have the slot's call answered that is kept."""
+    if task.waiting is not None and not task.waiting.done():
+        task.waiting.set_result(None)
+    task.waiting = None
+
+
+def _held_by(sweep: str, error: Exception) -> str:
+    """The sentence for a sweep that an error of ours, or of its search, has stopped."""
+    what = f"{type(error).__name__}: {error}".strip(": ").splitlines()[0].rstrip(". ")
+    return (
+        f"an unexpected error stopped the sweep: {what}. What has finished is kept, and other sweeps go on. "
+        f"Its traceback is in the engine's log; to try again: raycolab resume {sweep}"
+    )
+
+
+def _nobody_has(count: int, models: Iterable[str], asked: Resources) -> str:
+    """The sentence for trials that no node there is large enough for."""
+    needs, they = ("1 trial of {} needs", "it waits") if count == 1 else (f"{count} trials of {{}} need", "they wait")
+    cure = "a tab with a GPU (on Colab: Runtime > Change runtime type)" if asked.gpus else "a larger machine"
+    return (
+        f"{needs.format(', '.join(models))} {asked} and no node here has that; {they} until one does: "
+        f"join {cure}, or ask for less in the sweep's resources"
+    )
+
+
+def _options(spec: SweepSpec, wait_for_slots: int | None, goes_on: bool) -> ScheduleOptions:
     return ScheduleOptions(
-        *(spec.name, spec.metric, spec.timeout_s, expect_slots),
+        *(spec.name, spec.metric, spec.timeout_s, wait_for_slots),
         max_failures=spec.max_failures,
         time_budget_s=spec.time_budget_s,
         max_concurrent=spec.max_concurrent_trials,

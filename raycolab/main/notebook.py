@@ -158,13 +158,12 @@ def _nearby(path: Path) -> str:
 def _from_text(text: str, name: str | None) -> MainNotebook:
     """MAIN from JSON; without a name the document's own, as `to_json` leaves it."""
     notebook = _parsed(text, name or "This text")
-    metadata = notebook.get("metadata", {})
-    own_name = name or metadata.get("raycolab", {}).get("name") or _UNNAMED
-    language = metadata.get("language_info", {}).get("name") or metadata.get("kernelspec", {}).get("language")
+    own_name = name or _entry(notebook, "raycolab", "name") or _UNNAMED
+    language = _entry(notebook, "language_info", "name") or _entry(notebook, "kernelspec", "language")
     if language and language.lower() not in _PYTHON:
         raise MainError(f"{own_name} is a notebook in {language}, and workers run Python: give a Python notebook.")
     code_cells = [
-        Cell(index, _source(cell), tuple(cell.get("metadata", {}).get("tags", ())))
+        Cell(index, _source(cell), _tags(cell))
         for index, cell in enumerate(notebook["cells"])
         if cell["cell_type"] == "code"
     ]
@@ -186,7 +185,7 @@ def _parsed(text: str, name: str) -> NotebookNode:
         # Not nbformat.reads: it logs what it does not like about outputs, which nobody runs.
         notebook: NotebookNode = convert(reader.reads(text), 4)  # type: ignore[no-untyped-call]
         for cell in notebook["cells"]:
-            _ = (cell["cell_type"] == "code", _source(cell), cell.get("metadata", {}).get("tags", ()))
+            _ = (cell["cell_type"] == "code", _source(cell), _tags(cell))
     # nbformat's upgrades meet malformed notebooks with whatever the missing piece raises.
     except (nbformat.ValidationError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise MainError(f"{refusal} ({type(error).__name__}: {error}). {_WANTED}") from error
@@ -199,11 +198,25 @@ def _source(cell: NotebookNode) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
+def _tags(cell: NotebookNode) -> tuple[str, ...]:
+    """A cell's tags; some programs write null for none, or one tag without its list."""
+    tags = (cell.get("metadata") or {}).get("tags") or ()
+    return (tags,) if isinstance(tags, str) else tuple(tags)
+
+
+def _entry(notebook: NotebookNode, *keys: str) -> str:
+    """What stands in the notebook's metadata under these keys; empty where a part of the way is missing or null."""
+    found: Any = notebook.get("metadata")
+    for key in keys:
+        found = found.get(key) if isinstance(found, dict) else None
+    return found if isinstance(found, str) else ""
+
+
 def _document(notebook: NotebookNode, name: str) -> str:
     """The notebook as kept: sources and tags of every cell, nothing else that could differ or grow."""
     cells: list[dict[str, Any]] = []
     for index, cell in enumerate(notebook["cells"]):
-        tags = list(cell.get("metadata", {}).get("tags", ()))
+        tags = list(_tags(cell))
         kept: dict[str, Any] = {"cell_type": cell["cell_type"], "id": f"cell-{index}", "source": _source(cell)}
         kept["metadata"] = {"tags": tags} if tags else {}
         if cell["cell_type"] == "code":

@@ -224,7 +224,8 @@ class Snapshots:
             ended = msgspec.structs.replace(self._read(), up_to_date=False, error=error, waiting_since=None)
             _write_status(self._status_path, ended)
             await asyncio.sleep(RESTART_S)
-            self._process = await self._started()
+            with contextlib.suppress(OSError):  # no memory, say: the old process has still ended, so it is tried again
+                self._process = await self._started()
             self._send(f"address {self._address}")
 
     async def _kill(self) -> None:

@@ -80,14 +80,14 @@ KINDS = (
     Kind("older_numpy", "older_numpy", "%pip install numpy==1.0.0",
          PENDING, None, rf"^MAIN's setup failed on every node, so no trial can run\. On {NODE}: ProtectedPackageError: "
          r"`\S+ -m pip install numpy==1\.0\.0` was refused before it changed anything, because it needs numpy==1\.0\.0 "
-         r"\(here it is \d\S+\), but .*\d\S+ needs numpy.*\(cell 1\)\. Mend MAIN and submit the sweep again, or "
-         r"mend the nodes, then: raycolab resume older-numpy$", (), ALL),
+         r"\(here it is \d\S+\), but .*\d\S+ needs numpy.*\(cell 1\)\. Fix MAIN and submit the sweep again, or "
+         r"fix the nodes and run: raycolab resume older-numpy$", (), ALL),
     Kind("another_ray", "another_ray", "%pip install ray==2.0.0",
          PENDING, None, rf"^MAIN's setup failed on every node, so no trial can run\. On {NODE}: ProtectedPackageError: "
          r"`\S+ -m pip install ray==2\.0\.0` was refused before it changed anything, because it needs ray==2\.0\.0 "
          r"\(here it is \d\S+\), but every node of the cluster must have the same ray.*\(cell 1\)\. "
-         r"Mend MAIN and submit the sweep again, or "
-         r"mend the nodes, then: raycolab resume another-ray$", (), ALL),
+         r"Fix MAIN and submit the sweep again, or "
+         r"fix the nodes and run: raycolab resume another-ray$", (), ALL),
     Kind("full_disk", "on_a_small_disk", "return {'score': x}",
          COMPLETE, None, r"^the database \S+/raycolab\.db cannot be used: its disk is full: free some space\.$",
          ("COMPLETE",), frozenset({"head"})),

@@ -14,6 +14,7 @@ import pytest
 
 from raycolab.errors import ClusterError
 from raycolab.node.joiner import JoinerOptions, JoinerSupervisor
+from raycolab.node.messages import RunsTrial, written
 from tests.in_loop import in_loop
 from tunnel.address import JoinAddress, unix_url
 from tunnel.hub import Hub
@@ -116,6 +117,32 @@ async def test_a_name_that_is_taken_is_told(folder: Path) -> None:
     finally:
         await hub.close("done", final=True)
     assert "joined as joiner-1: another node is called 'head'" in said
+
+
+class NamesATrial(SendsAway):
+    """Says which trial the node runs before it sends the node away."""
+
+    def node_ready(self, node: Node) -> None:
+        """Name the trial first."""
+        self.hub.message(node.id, written(RunsTrial("#7 svc x iris")))
+        super().node_ready(node)
+
+
+@in_loop
+async def test_a_node_knows_the_trial_it_runs_from_its_head(folder: Path) -> None:
+    """For its own panel, until it is no node any more."""
+    sender, identity = NamesATrial(), HubIdentity.create(time.time())
+    sender.hub = hub = Hub(identity, sender, ports=8)
+    listen = await hub.start(UnixListen(folder / "hub.sock"))
+    address = JoinAddress(unix_url(str(listen)), identity.pin, identity.secret)
+    shown: list[str | None] = []
+    joiner = JoinerSupervisor(address, JoinerOptions(), folder, {}, lambda _state, _text: shown.append(joiner.trial))
+    try:
+        await joiner.run()
+    finally:
+        await hub.close("done", final=True)
+    assert shown == [None, None, "#7 svc x iris"]
+    assert joiner.trial is None
 
 
 def test_a_minute_is_what_the_command_line_waits() -> None:

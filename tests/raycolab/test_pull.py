@@ -13,8 +13,7 @@ from typing import Any, TypeVar
 import nbformat
 import pytest
 
-from raycolab.engine.messages import Assignment
-from raycolab.engine.slot import MAX_POINTS
+from raycolab.engine.messages import MAX_POINTS, Assignment
 from raycolab.errors import ClusterError, MainError, NoHeadError, UsageError
 from raycolab.main.notebook import MainNotebook
 from raycolab.node.api import Pull, Pulled, Pulse, PulseAnswer, Push, PutDown

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from raycolab.engine.messages import Assign, Assignment, Command, Finished, Revoke, ScheduleOptions, StudiesLike, Write
+from raycolab.engine.dispatch import Slot
+from raycolab.engine.messages import Assignment, Command, Finished, Kill, ScheduleOptions, State, StudiesLike, Write
 from raycolab.engine.scheduler import Scheduler
 from raycolab.trials import AttemptRow, Config, ErrorKind, Failure, Metric, Outcome, TrialRow, TrialState
 
@@ -79,7 +80,7 @@ class Script:
         *,
         commits: bool = True,
         timeout_s: float | None = None,
-        expect_slots: int | None = None,
+        wait_for_slots: int | None = None,
         max_failures: int | None = None,
         time_budget_s: float | None = None,
         max_concurrent: int | None = None,
@@ -91,7 +92,7 @@ class Script:
             "s",
             Metric("accuracy"),
             timeout_s,
-            expect_slots,
+            wait_for_slots,
             max_failures=max_failures,
             time_budget_s=time_budget_s,
             max_concurrent=max_concurrent,
@@ -102,7 +103,10 @@ class Script:
         self.now = 100.0
         self.commits = commits
         self.commands: list[Command] = []
+        # What each slot holds as its plans say, what it runs too, and the slots that were told to end.
         self.handed: dict[str, list[Assignment]] = {}
+        self.retired: list[str] = []
+        self.seen: set[int] = set()  # tickets
         self.stored = {row.number: row for row in rows}
         self.attempts = {(attempt.trial, attempt.number): attempt for attempt in attempts}
         self.reports: dict[tuple[int, int], float] = {}
@@ -115,8 +119,6 @@ class Script:
             new += commands
             for command in commands:
                 match command:
-                    case Assign(slot, assignments):
-                        self.handed.setdefault(slot, []).extend(assignments)
                     case Write(write_id, rows, attempts, reports):
                         self.reports.update(((row.trial, row.step), row.value) for row in reports)
                         self.stored.update((row.number, row) for row in rows)
@@ -124,13 +126,26 @@ class Script:
                         if self.commits:
                             self.core.committed(write_id, self.now)
         self.commands += new
+        self.see_plans()
         return new
+
+    def see_plans(self) -> None:
+        """Have every slot take what its plan gives it."""
+        killed = {command.slot for command in self.commands if isinstance(command, Kill)}
+        for slot in self.core.slots:
+            plan = self.core.plan(State(slot.id, number=0, plan=-1, may_wait=True))
+            new = [trial for trial in plan.new if trial.ticket not in self.seen]
+            self.seen.update(trial.ticket for trial in new)
+            self.handed.setdefault(slot.id, []).extend(new)
+            if plan.ends and slot.id not in killed and slot.id not in self.retired:
+                self.retired.append(slot.id)
 
     def up(self, *slots: str) -> None:
         """Slots named `node.number` come up."""
         for slot in slots:
-            self.core.slot_up(slot, slot.split(".")[0], self.now)
-            self.core.round_trip(slot, ROUND_TRIP_S)
+            if self.core.slots.get(slot) is None:
+                self.core.slot_starting(Slot(slot, slot.split(".")[0]), self.now)
+            self.core.hear(State(slot, 1, 0, may_wait=False, round_trip_s=ROUND_TRIP_S, loaded={}), self.now)
         self.pump()
 
     def start(self, slot: str) -> Assignment:
@@ -163,10 +178,19 @@ class Script:
         self.core.reported(slot, self.handed[slot][0].ticket, step, value, self.now)
         return self.pump()
 
-    def give_back(self, slot: str, revoke: Revoke) -> None:
+    def asked_back(self, slot: str) -> list[int]:
+        """The tickets of the trials that the slot was asked for and has not given back."""
+        there = self.core.slots.get(slot)
+        return [] if there is None else [each.trial.ticket for each in there.unstarted if each.revoked_at is not None]
+
+    def give_back(self, slot: str) -> None:
         """The slot gives back what it is asked for."""
-        self.handed[slot] = [each for each in self.handed[slot] if each.ticket not in revoke.tickets]
-        self.core.revoked(slot, revoke.tickets, self.now)
+        tickets, there = self.asked_back(slot), self.core.slots.get(slot)
+        assert tickets
+        assert there is not None
+        self.handed[slot] = [each for each in self.handed[slot] if each.ticket not in tickets]
+        left = tuple(each.ticket for each in self.handed[slot])
+        self.core.hear(State(slot, there.heard + 1, there.plan, may_wait=True, unstarted=left), self.now)
         self.pump()
 
     def numbers(self, slot: str) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from raycolab.engine.messages import LossCause, Revoke
+from raycolab.engine.messages import LossCause
 from raycolab.trials import Outcome, SweepState, TrialState
 from tests.raycolab.engine.script import Script, error, proven
 
@@ -16,16 +16,17 @@ def test_max_failures_ends_the_sweep_held() -> None:
     script.end("a.1", error("one"))
     script.start("b.1")
     script.end("a.1", error("two"))
-    for revoke in [command for command in script.commands if isinstance(command, Revoke)]:
-        script.give_back(revoke.slot, revoke)
+    for slot in ("a.1", "b.1"):
+        if script.asked_back(slot):
+            script.give_back(slot)
     assert script.numbers("a.1") == []
     assert script.finish is None, "b.1 runs one"
     script.end("b.1")
     assert script.numbers("b.1") == []
     assert script.finish is not None
-    assert (script.finish.state, script.finish.failure) == (SweepState.HELD, None)
+    assert (script.finish.state, script.finish.traceback) == (SweepState.HELD, None)
     assert script.finish.sentence == (
-        "2 trials have failed (max_failures = 2) and 17 were not run. To go on all the same: raycolab resume s"
+        "2 trials have failed (max_failures = 2); 17 trials did not run. To go on all the same: raycolab resume s"
     )
     states = [row.state for row in script.stored.values()]
     assert (states.count(TrialState.FAILED), states.count(TrialState.PENDING)) == (2, 17)
@@ -37,9 +38,7 @@ def test_failures_are_counted_anew_after_resume() -> None:
     script.up("a.1")
     for _ in range(2):
         script.end("a.1", error())
-    revoke = script.last(Revoke)
-    assert isinstance(revoke, Revoke)
-    script.give_back("a.1", revoke)
+    script.give_back("a.1")
     assert script.numbers("a.1") == []
     script.core.resume(script.now)
     script.pump()
@@ -73,7 +72,7 @@ def test_a_trial_that_ran_out_of_memory_once_is_not_a_failure_yet() -> None:
     assert script.finish is not None
     assert script.finish.state is SweepState.HELD
     assert script.finish.sentence is not None
-    assert script.finish.sentence.startswith("1 trial has failed (max_failures = 1) and 2 were not run.")
+    assert script.finish.sentence.startswith("1 trial has failed (max_failures = 1); 2 trials did not run.")
 
 
 def test_a_sweep_whose_time_is_over_is_held() -> None:
@@ -88,9 +87,7 @@ def test_a_sweep_whose_time_is_over_is_held() -> None:
     script.now += 5.0
     script.core.tick(script.now)
     script.pump()
-    revoke = script.last(Revoke)
-    assert isinstance(revoke, Revoke)
-    script.give_back("a.1", revoke)
+    script.give_back("a.1")
     assert script.finish is None
     assert script.core.next_deadline() is None, "it is noticed once"
     script.core.finished("a.1", running.ticket, Outcome(TrialState.COMPLETE, {"accuracy": 0.1}), script.now)
@@ -98,7 +95,7 @@ def test_a_sweep_whose_time_is_over_is_held() -> None:
     assert script.finish is not None
     assert script.finish.state is SweepState.HELD
     assert script.finish.sentence == (
-        "time_budget_s = 25 s are over and 17 were not run. For as long again: raycolab resume s"
+        "The time budget of 25 s is used up; 17 trials did not run. To run for another 25 s: raycolab resume s"
     )
 
 
@@ -109,9 +106,7 @@ def test_a_person_who_resumes_grants_the_time_again() -> None:
     script.end("a.1", seconds=30.0)
     script.core.tick(script.now)
     script.pump()
-    revoke = script.last(Revoke)
-    assert isinstance(revoke, Revoke)
-    script.give_back("a.1", revoke)
+    script.give_back("a.1")
     assert script.numbers("a.1") == []
     script.core.resume(script.now)
     script.pump()

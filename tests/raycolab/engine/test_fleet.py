@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from raycolab.engine.fleet import Fleet, NodeView, SlotShape, shape_on
+from raycolab.engine.fleet import Fleet, NodeView, SlotShape, fits, shape_on
 from raycolab.spec.resources import Resources
 
 ANY = Resources()
@@ -26,15 +26,18 @@ class Started:
     def __init__(self, *nodes: NodeView) -> None:
         self.fleet = Fleet()
         self.fleet.update(nodes)
-        self.count = 0
+        self.slots: list[tuple[str, Resources]] = []
 
-    def start(self, work: Mapping[Resources, int]) -> list[tuple[str, Resources]]:
+    def start(self, work: Mapping[Resources, int], now: float = 0.0) -> list[tuple[str, Resources]]:
         """Start what is due for this work; where, and for what."""
-        due = [(each.name, asked) for each, asked in self.fleet.due(0.0, work)]
-        for name, asked in due:
-            self.fleet.started(f"s{self.count}", name, asked)
-            self.count += 1
-        return due
+        due = self.fleet.due(now, work, self.slots)
+        self.slots += [(each.id, asked) for each, asked in due]
+        return [(each.name, asked) for each, asked in due]
+
+    def end(self, *, worked: bool, now: float = 0.0) -> None:
+        """The oldest slot ends."""
+        node_id, _ = self.slots.pop(0)
+        self.fleet.ended(node_id, worked, now)
 
 
 @pytest.mark.parametrize(
@@ -53,6 +56,8 @@ class Started:
         (Resources(memory=3 * GB), node(cpus=8, memory=10 * GB), 3, SlotShape(1, 0, 3 * GB)),
         (Resources(memory=3 * GB), node(cpus=8, memory=2 * GB), 0, SlotShape(1, 0, 3 * GB)),
         (Resources(memory=3 * GB), node(cpus=8), 8, SlotShape(1, 0, 3 * GB)),
+        (Resources(cpus=0), node(cpus=8), 0, SlotShape(0, 0)),
+        (Resources(cpus=0, memory=1), node(cpus=8), 0, SlotShape(0, 0, 1)),
     ],
 )
 def test_a_node_has_room_by_cpus_by_gpus_or_by_what_a_trial_asks(
@@ -63,19 +68,18 @@ def test_a_node_has_room_by_cpus_by_gpus_or_by_what_a_trial_asks(
     assert shape_on(there, asked) == shape
     assert fleet.start({asked: 99}) == [("head", asked)] * room
     assert fleet.start({asked: 99}) == []
-    assert fleet.fleet.fits(there, asked) == bool(room)
+    assert fits(there, asked) == bool(room)
     assert fleet.fleet.fit_nowhere(asked) == (not room)
-    assert fleet.fleet.slots_on() == ({"head": f"{room} x {shape}"} if room else {})
+    assert fleet.fleet.slots_on(fleet.slots) == ({"head": f"{room} x {shape}"} if room else {})
 
 
 def test_a_slot_is_due_for_each_place_that_is_free() -> None:
     """Until as many were started as there is room."""
     fleet = Fleet()
     assert fleet.update([node(), node("joiner-1", 1)]) == ([], ["head", "joiner-1"])
-    assert [each.name for each, _ in fleet.due(0.0, WORK)] == ["head", "head", "joiner-1"]
-    fleet.started("s1", "head", ANY)
-    fleet.started("s2", "joiner-1", ANY)
-    assert [each.name for each, _ in fleet.due(0.0, WORK)] == ["head"]
+    assert [each.name for each, _ in fleet.due(0.0, WORK, [])] == ["head", "head", "joiner-1"]
+    there = [("head-1", ANY), ("joiner-1-1", ANY)]
+    assert [each.name for each, _ in fleet.due(0.0, WORK, there)] == ["head"]
 
 
 def test_models_that_ask_for_different_things_share_a_node() -> None:
@@ -83,7 +87,7 @@ def test_models_that_ask_for_different_things_share_a_node() -> None:
     cnn, svc = Resources(cpus=1, gpus=1), Resources(cpus=1)
     fleet = Started(node("gpu", cpus=2, gpus=1), node("plain", cpus=1))
     assert fleet.start({svc: 50, cnn: 5}) == [("plain", svc), ("gpu", cnn), ("gpu", svc)]
-    assert fleet.fleet.slots_on() == {"gpu": "1 x 1 CPU, 1 GPU + 1 x 1 CPU", "plain": "1 x 1 CPU"}
+    assert fleet.fleet.slots_on(fleet.slots) == {"gpu": "1 x 1 CPU, 1 GPU + 1 x 1 CPU", "plain": "1 x 1 CPU"}
 
 
 def test_slots_follow_what_waits() -> None:
@@ -108,9 +112,9 @@ def test_a_slot_that_ended_makes_room_for_another_kind() -> None:
     fleet = Started(node(cpus=2))
     assert len(fleet.start({small: 2, large: 0})) == 2
     assert fleet.start({small: 0, large: 1}) == []
-    fleet.fleet.ended("s0", worked=True, now=0.0)
+    fleet.end(worked=True)
     assert fleet.start({small: 0, large: 1}) == []
-    fleet.fleet.ended("s1", worked=True, now=0.0)
+    fleet.end(worked=True)
     assert fleet.start({small: 0, large: 1}) == [("head", large)]
 
 
@@ -121,43 +125,38 @@ def test_while_no_node_is_there_nobody_knows_what_fits() -> None:
 
 def test_a_node_whose_slots_die_before_they_work_waits_longer_each_time() -> None:
     """A slot that had ended a trial is replaced at once."""
-    fleet = Fleet()
-    fleet.update([node(cpus=1)])
+    fleet = Started(node(cpus=1))
+    assert fleet.start(WORK)
     waits = []
-    for turn in range(7):
-        fleet.started(f"s{turn}", "head", ANY)
-        fleet.ended(f"s{turn}", worked=False, now=0.0)
-        waits.append(next(second for second in range(100) if fleet.due(second, WORK)))
+    for _ in range(7):
+        fleet.end(worked=False)
+        waits.append(next(second for second in range(100) if fleet.start(WORK, second)))
     assert waits == [1, 2, 4, 8, 16, 30, 30]
-    fleet.started("good", "head", ANY)
-    fleet.ended("good", worked=True, now=100.0)
-    assert fleet.due(100.0, WORK)
+    fleet.end(worked=True, now=100.0)
+    assert fleet.start(WORK, 100.0)
 
 
 def test_a_node_that_came_again_is_lost_and_new() -> None:
     """The same name under another id: its slots are forgotten."""
-    fleet = Fleet()
-    fleet.update([node(cpus=1)])
-    fleet.started("s1", "head", ANY)
-    assert fleet.update([node(cpus=1, life=2)]) == (["head"], ["head"])
-    assert len(fleet.due(0.0, WORK)) == 1
+    fleet = Started(node(cpus=1))
+    assert fleet.start(WORK)
+    assert fleet.fleet.update([node(cpus=1, life=2)]) == (["head"], ["head"])
+    assert len(fleet.start(WORK)) == 1
 
 
 def test_a_node_reported_lost_stays_lost_while_ray_still_believes_in_it() -> None:
     """Its next life is welcome."""
-    fleet = Fleet()
-    fleet.update([node("joiner-1")])
-    fleet.lose("joiner-1")
-    assert fleet.update([node("joiner-1")]) == ([], [])
-    assert fleet.due(0.0, WORK) == []
-    assert fleet.update([node("joiner-1", life=2)]) == ([], ["joiner-1"])
+    fleet = Started(node("joiner-1"))
+    fleet.fleet.lose("joiner-1")
+    assert fleet.fleet.update([node("joiner-1")]) == ([], [])
+    assert fleet.start(WORK) == []
+    assert fleet.fleet.update([node("joiner-1", life=2)]) == ([], ["joiner-1"])
 
 
 def test_a_barred_node_gets_no_slots() -> None:
     """Until its next life."""
-    fleet = Fleet()
-    fleet.update([node(cpus=1)])
-    fleet.bar("head")
-    assert fleet.due(0.0, WORK) == []
-    fleet.update([node(cpus=1, life=2)])
-    assert len(fleet.due(0.0, WORK)) == 1
+    fleet = Started(node(cpus=1))
+    fleet.fleet.bar("head")
+    assert fleet.start(WORK) == []
+    fleet.fleet.update([node(cpus=1, life=2)])
+    assert len(fleet.start(WORK)) == 1

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from raycolab.engine.dispatch import Slot
 from raycolab.engine.guards import ALONE_S, BENCH_AFTER, HOLD_AFTER, SETUP_DEATHS
-from raycolab.engine.messages import Bench, LossCause, Revoke
+from raycolab.engine.messages import Bench, LossCause
 from raycolab.trials import ErrorKind, Failure, SweepState, TrialState
 from tests.raycolab.engine.script import Script, done, error, proven, trials
 
@@ -67,17 +68,15 @@ def test_after_a_long_smoke_trial_failed_one_goes_alone_again() -> None:
 def test_a_smoke_trial_is_not_taken_back_for_a_node_where_one_failed() -> None:
     """That slot may not run it while another node is at work: it would go back and forth."""
     forest = [*trials(4, "forest"), done(trials(1, "forest", first=6)[0])]
-    script = Script([*forest, *trials(2, first=4)], expect_slots=2)
+    script = Script([*forest, *trials(2, first=4)], wait_for_slots=2)
     script.up("a.1", "b.1")
     script.start("a.1")
     for failure in (None, None, error()):
         script.end("b.1", failure)
-    revoke = script.last(Revoke)
-    assert isinstance(revoke, Revoke)
-    script.give_back("a.1", revoke)
+    script.give_back("a.1")
     assert (script.numbers("a.1"), script.numbers("b.1")) == ([0, 5], [2])
     script.end("b.1")
-    assert script.last(Revoke) is revoke, "b.1 has nothing to do, and may not have 5"
+    assert script.asked_back("a.1") == [], "b.1 has nothing to do, and may not have 5"
 
 
 def test_the_same_error_again_and_again_holds_the_model_only() -> None:
@@ -117,9 +116,7 @@ def test_resume_gives_a_held_model_another_chance() -> None:
     for _ in range(HOLD_AFTER):
         script.end("a.1", error())
     assert script.core.models.held
-    revoke = script.last(Revoke)
-    assert isinstance(revoke, Revoke)
-    script.give_back("a.1", revoke)
+    script.give_back("a.1")
     assert script.numbers("a.1") == []
     script.core.resume(script.now)
     script.pump()
@@ -134,10 +131,8 @@ def test_a_node_that_fails_what_others_finish_gets_no_more() -> None:
     for turn in range(BENCH_AFTER):
         script.end("bad.1", error(f"no GPU {turn}"))
     bench = script.last(Bench)
-    assert bench == Bench("bad", "bad failed 5 trials running that other nodes finish", setup=False)
-    revoke = script.last(Revoke)
-    assert isinstance(revoke, Revoke)
-    script.give_back("bad.1", revoke)
+    assert bench == Bench("bad", "bad failed 5 trials in a row that other nodes finish", setup=False)
+    script.give_back("bad.1")
     assert script.numbers("bad.1") == []
     assert script.core.models.held == {}
     script.core.node_lost("good", script.now)
@@ -148,7 +143,7 @@ def test_a_node_that_fails_what_others_finish_gets_no_more() -> None:
 def test_a_setup_that_fails_blames_the_node_and_no_trial() -> None:
     """The node gets no more slots, the others go on."""
     script = proven(4)
-    script.core.slot_starting("bad.1", "bad", script.now)
+    script.core.slot_starting(Slot("bad.1", "bad"), script.now)
     script.up("good.1")
     script.core.setup_failed("bad.1", Failure(ErrorKind.SETUP, "ImportError", "no torch", cell_index=2), script.now)
     script.pump()
@@ -161,15 +156,15 @@ def test_a_setup_that_fails_on_every_node_ends_the_sweep() -> None:
     """HELD with the failure; a node whose setup is not over is waited for."""
     failure = Failure(ErrorKind.SETUP, "ImportError", "no torch", cell_index=2)
     script = Script(trials(2))
-    script.core.slot_starting("a.1", "a", script.now)
-    script.core.slot_starting("b.1", "b", script.now)
+    script.core.slot_starting(Slot("a.1", "a"), script.now)
+    script.core.slot_starting(Slot("b.1", "b"), script.now)
     script.core.setup_failed("a.1", failure, script.now)
     script.pump()
     assert script.finish is None
     script.core.setup_failed("b.1", failure, script.now)
     script.pump()
     assert script.finish is not None
-    assert (script.finish.state, script.finish.failure) == (SweepState.HELD, failure)
+    assert script.finish.state is SweepState.HELD
     assert "On a: ImportError: no torch (cell 2)" in script.finish.sentence
     assert {row.state for row in script.stored.values()} == {TrialState.PENDING}
 
@@ -178,10 +173,10 @@ def test_a_process_that_dies_in_setup_is_a_failed_setup_in_the_end() -> None:
     """A MAIN that kills its process while it loads does not go on for ever."""
     script = Script(trials(2))
     for turn in range(SETUP_DEATHS):
-        script.core.slot_starting(f"a.{turn}", "a", script.now)
+        script.core.slot_starting(Slot(f"a.{turn}", "a"), script.now)
         assert script.finish is None
         script.core.slot_down(f"a.{turn}", LossCause.CRASH, script.now, "its process died")
         script.pump()
     assert script.finish is not None
-    assert script.finish.failure is not None
-    assert script.finish.failure.ename == "ProcessDied"
+    assert script.finish.sentence is not None
+    assert "ProcessDied: while it loaded MAIN, 3 times in a row: its process died" in script.finish.sentence

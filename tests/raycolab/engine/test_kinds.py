@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from raycolab.engine.messages import LossCause, Retire, Revoke
+from raycolab.engine.dispatch import Slot
+from raycolab.engine.messages import LossCause
 from raycolab.trials import TrialRow
 from tests.raycolab.engine.script import Script, done, trials
 
@@ -17,13 +18,8 @@ def proven(*rows: TrialRow, **options: object) -> Script:
 
 def up(script: Script, slot: str, models: frozenset[str] | None = None, *, for_one: bool = False) -> None:
     """A slot for trials of these models comes up."""
-    script.core.slot_starting(slot, slot.split(".")[0], script.now, models=models, for_one=for_one)
+    script.core.slot_starting(Slot(slot, slot.split(".")[0], models=models, for_one=for_one), script.now)
     script.up(slot)
-
-
-def retired(script: Script) -> list[str]:
-    """The slots that were told to end."""
-    return [command.slot for command in script.commands if isinstance(command, Retire)]
 
 
 def test_a_slot_gets_trials_of_its_models_only() -> None:
@@ -40,7 +36,7 @@ def test_each_kind_has_its_own_share() -> None:
     """A short queue of one model is not spread over the slots of another."""
     script = proven(*trials(40, "svc"), *trials(2, "cnn", first=40))
     for slot in ("a.1", "a.2"):
-        script.core.slot_starting(slot, "a", script.now, models=CNN)
+        script.core.slot_starting(Slot(slot, "a", models=CNN), script.now)
     script.up("a.1", "a.2")
     assert [len(script.numbers(slot)) for slot in ("a.1", "a.2")] == [1, 1]
 
@@ -50,12 +46,11 @@ def test_an_idle_slot_takes_nothing_from_another_kind() -> None:
     script = proven(*trials(4, "svc"), *trials(1, "cnn", first=4))
     up(script, "a.1", SVC)
     up(script, "b.1", CNN)
-    before = len(script.commands)
     script.end("b.1")
     script.now += 60.0
     script.core.tick(script.now)
     script.pump()
-    assert not [command for command in script.commands[before:] if isinstance(command, Revoke)]
+    assert script.asked_back("a.1") == []
 
 
 def test_a_slot_with_nothing_to_come_makes_room_for_others() -> None:
@@ -63,13 +58,13 @@ def test_a_slot_with_nothing_to_come_makes_room_for_others() -> None:
     script = proven(*trials(1, "svc"), *trials(9, "cnn", first=1))
     up(script, "a.1", SVC)
     up(script, "b.1", CNN)
-    assert retired(script) == []
+    assert script.retired == []
     script.end("a.1")
-    assert retired(script) == ["a.1"]
+    assert script.retired == ["a.1"]
     script.core.slot_down("a.1", LossCause.ENDED, script.now)
     for _ in range(9):
         script.end("b.1")
-    assert retired(script) == ["a.1"], "nothing waits for b.1's place"
+    assert script.retired == ["a.1"], "nothing waits for b.1's place"
     assert script.finish is not None
 
 
@@ -90,10 +85,10 @@ def test_a_slot_for_one_trial_leaves_with_it() -> None:
     script = proven(*trials(5))
     up(script, "a.1", for_one=True)
     assert len(script.numbers("a.1")) == 1
-    assert retired(script) == []
+    assert script.retired == []
     script.end("a.1")
     assert script.numbers("a.1") == []
-    assert retired(script) == ["a.1"]
+    assert script.retired == ["a.1"]
     up(script, "a.2", for_one=True)
     assert len(script.numbers("a.2")) == 1
 
@@ -113,12 +108,10 @@ def test_a_slot_whose_resources_nobody_asks_for_any_more_leaves() -> None:
     script.start("a.1")
     script.core.slot_serves("a.1", frozenset(), script.now)
     script.pump()
-    revoke = script.last(Revoke)
-    assert isinstance(revoke, Revoke)
-    script.give_back("a.1", revoke)
-    assert retired(script) == []
+    script.give_back("a.1")
+    assert script.retired == []
     script.end("a.1")
-    assert (script.numbers("a.1"), retired(script)) == ([], ["a.1"])
+    assert (script.numbers("a.1"), script.retired) == ([], ["a.1"])
 
 
 def test_a_slot_gives_back_what_it_is_no_longer_for() -> None:
@@ -129,9 +122,7 @@ def test_a_slot_gives_back_what_it_is_no_longer_for() -> None:
     ahead = script.numbers("a.1")[1:]
     script.core.slot_serves("a.1", SVC, script.now)
     script.pump()
-    revoke = script.last(Revoke)
-    assert isinstance(revoke, Revoke)
-    assert len(revoke.tickets) == len(ahead) > 0
+    assert len(script.asked_back("a.1")) == len(ahead) > 0
 
 
 def test_the_eta_is_that_of_the_kind_that_takes_longest() -> None:
@@ -144,15 +135,3 @@ def test_the_eta_is_that_of_the_kind_that_takes_longest() -> None:
     up(script, "a.1", SVC)
     up(script, "b.1", CNN)
     assert script.core.eta_s(script.now) == 9.0, "nine of a second each, one after the other"
-
-
-def test_a_slot_that_is_killed_is_not_told_to_end_as_well() -> None:
-    """It is on its way already."""
-    script = proven(*trials(5), timeout_s=20.0)
-    up(script, "a.1", for_one=True)
-    script.start("a.1")
-    script.now += 20.0
-    script.core.tick(script.now)
-    script.core.slot_serves("a.1", frozenset(), script.now)
-    script.pump()
-    assert retired(script) == []

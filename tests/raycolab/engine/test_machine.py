@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 from raycolab.engine.messages import LossCause, ScheduleOptions
 from raycolab.trials import FINAL_STATES, ErrorKind, Failure, Metric, SweepState, TrialRow, TrialState
 from tests.raycolab.engine.driven import Driven
-from tests.raycolab.engine.world import MEMORY, MODELS, NODES, SERVED, World, assert_within_budgets
+from tests.raycolab.engine.world import MODELS, NODES, SERVED, assert_within_budgets
 
 
 class SchedulerMachine(Driven):
@@ -69,27 +69,21 @@ class SchedulerMachine(Driven):
     @rule(node=st.sampled_from(NODES), models=st.sampled_from(SERVED), for_one=st.booleans())
     def slot_comes(self, node: str, models: frozenset[str] | None = None, for_one: bool = False) -> None:
         """A slot starts and loads MAIN; it may be for some models only, or for one trial."""
-        if len(self.alive()) >= 5:
-            return
-        self.slot_count += 1
-        slot = World(f"slot-{self.slot_count}", node, models, for_one)
-        self.slots[slot.id] = slot
-        self.scheduler.node_up(node, self.now, MEMORY[node])
-        self.scheduler.slot_starting(slot.id, node, self.now, models=models, for_one=for_one)
-        self.scheduler.round_trip(slot.id, 0.1)
-        slot.unsent.append(("slot_up", (node,)))
-        self.pump()
+        super().slot_comes(node, models, for_one)
 
     @precondition(lambda self: self.alive())
     @rule(data=st.data(), cause=st.sampled_from([LossCause.CRASH, LossCause.NODE, LossCause.OOM, LossCause.ENDED]))
     def slot_dies(self, data: st.DataObject, cause: LossCause) -> None:
         """A slot's process dies with all that it has not said."""
         slot = data.draw(st.sampled_from(self.alive()))
-        slot.alive = False
-        slot.running = None
-        slot.unsent.clear()
-        self.scheduler.slot_down(slot.id, cause, self.now)
-        self.pump()
+        slot.die(cause)
+        self.tell_end(slot)
+
+    @precondition(lambda self: any(slot.down for slot in self.slots.values()))
+    @rule(data=st.data())
+    def an_end_is_told(self, data: st.DataObject) -> None:
+        """The driver hears that a slot was killed, or has ended as it was told."""
+        self.tell_end(data.draw(st.sampled_from([slot for slot in self.slots.values() if slot.down])))
 
     @precondition(lambda self: self.alive())
     @rule(data=st.data(), models=st.sampled_from([*SERVED, frozenset()]))
@@ -104,27 +98,18 @@ class SchedulerMachine(Driven):
     @rule(node=st.sampled_from(NODES))
     def node_dies(self, node: str) -> None:
         """A node dies with all its slots."""
-        for slot in self.alive():
+        for slot in self.slots.values():
             if slot.node == node:
-                slot.alive = False
-                slot.running = None
+                slot.die()
         self.scheduler.node_lost(node, self.now)
         self.pump()
-
-    @precondition(lambda self: self.alive())
-    @rule(data=st.data())
-    def trial_starts(self, data: st.DataObject) -> None:
-        """A slot begins the next trial it was given."""
-        slot = data.draw(st.sampled_from(self.alive()))
-        self.begin(slot)
 
     @precondition(lambda self: any(slot.running for slot in self.alive()))
     @rule(data=st.data(), step=st.integers(0, 3), value=st.floats(0, 1))
     def trial_reports(self, data: st.DataObject, step: int, value: float) -> None:
         """A running trial reports an intermediate value."""
         slot = data.draw(st.sampled_from([slot for slot in self.alive() if slot.running]))
-        assert slot.running is not None
-        slot.unsent.append(("reported", (slot.running.ticket, step, value)))
+        slot.may_give_up |= slot.protocol.reported(step, value)
 
     @precondition(lambda self: any(slot.running for slot in self.alive()))
     @rule(data=st.data(), good=st.integers(0, 4), seconds=st.floats(0, 5))
@@ -139,38 +124,9 @@ class SchedulerMachine(Driven):
         """Every slot is heard, reports, ends its trial and begins the next; without this few sweeps get far."""
         for slot in self.alive():
             if slot.running is not None:
-                slot.unsent += [("reported", (slot.running.ticket, step, value)) for step in (0, 1)]
+                for step in (0, 1):
+                    slot.may_give_up |= slot.protocol.reported(step, value)
         self.one_round(None if kind is None else Failure(kind, "Error", "no"))
-
-    # ----- reports -----
-
-    @precondition(lambda self: any(slot.unsent for slot in self.slots.values()))
-    @rule(data=st.data(), swap=st.booleans())
-    def report_arrives(self, data: st.DataObject, swap: bool) -> None:
-        """A report arrives, sometimes before an earlier one."""
-        slot = data.draw(st.sampled_from([slot for slot in self.slots.values() if slot.unsent]))
-        kinds = {report[0] for report in slot.unsent[:2]}
-        at = 1 if swap and len(slot.unsent) > 1 and not kinds & {"slot_up", "slot_down"} else 0
-        self.deliver(slot, slot.unsent.pop(at))
-
-    @precondition(lambda self: any(slot.sent for slot in self.slots.values()))
-    @rule(data=st.data())
-    def report_repeats(self, data: st.DataObject) -> None:
-        """A report arrives a second time, from a slot that may be gone."""
-        slot = data.draw(st.sampled_from([slot for slot in self.slots.values() if slot.sent]))
-        name, arguments = data.draw(st.sampled_from(slot.sent))
-        before = dict(self.scheduler.book.rows)
-        getattr(self.scheduler, name)(slot.id, *arguments, self.now)
-        assert self.scheduler.book.rows == before, "a repeated report changed a row"
-        self.pump()
-
-    # ----- the store -----
-
-    @precondition(lambda self: self.writes)
-    @rule(several=st.integers(1, 4))
-    def store_commits(self, several: int) -> None:
-        """The store commits the oldest writes."""
-        self.commit(several)
 
     # ----- people and time -----
 
@@ -239,26 +195,13 @@ class SchedulerMachine(Driven):
         if hasattr(self, "scheduler") and self.options.max_concurrent is not None:
             assert sum(bool(slot.held) for slot in self.scheduler.slots) <= self.options.max_concurrent
 
-    @invariant()
-    def every_waiting_trial_is_somewhere(self) -> None:
-        """A trial that is not final waits, is held by one slot, or follows another."""
-        if not hasattr(self, "scheduler"):
-            return
-        book = self.scheduler.book
-        places = Counter(self.scheduler.dispatch)
-        places.update(held.number for slot in self.scheduler.slots for held in slot.held.values())
-        expected = Counter(number for number in book.unfinished if not book.is_follower(number))
-        assert places == expected
-
     def teardown(self) -> None:
         """With slots that work the sweep ends, and every trial has one final state."""
         if not hasattr(self, "scheduler"):
             return
         self.scheduler.resume(self.now)
         for slot in self.alive()[1:]:
-            slot.alive = False
-            slot.unsent.clear()
-            self.scheduler.slot_down(slot.id, LossCause.NODE, self.now)
+            slot.die(LossCause.NODE)
         for _ in range(500):
             self.pump()
             if self.finished is not None and self.finished.state is SweepState.HELD:
@@ -280,21 +223,6 @@ class SchedulerMachine(Driven):
             assert told, "the search never heard of the end"
         if not self.asked_to_end:
             assert self.finished.state is SweepState.COMPLETE
-
-    def one_round(self, failure: Failure | None = None) -> None:
-        """Everything that can happen happens once, as it should, or every trial fails."""
-        if not self.alive():
-            self.slot_comes("head")
-        for slot in list(self.slots.values()):
-            while slot.unsent:
-                self.deliver(slot, slot.unsent.pop(0))
-        for slot in self.alive():
-            self.end(slot, failure, 0.5)
-            self.begin(slot)
-        if self.writes:
-            self.commit(len(self.writes))
-        self.now += 0.1
-        self.scheduler.tick(self.now)
 
 
 TestSchedulerMachine = SchedulerMachine.TestCase

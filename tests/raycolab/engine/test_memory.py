@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from raycolab.engine.book import TrialBook
-from raycolab.engine.dispatch import NodeMemory
+from raycolab.engine.dispatch import NodeMemory, Slot
 from raycolab.engine.guards import BENCH_AFTER
 from raycolab.engine.messages import LossCause
 from raycolab.trials import ErrorKind, Failure, TrialState
@@ -125,7 +125,7 @@ def test_of_two_equal_nodes_it_goes_to_the_other() -> None:
     assert script.numbers("a.1") == [0], "it is alone"
     script.core.node_lost("a", script.now)
     script.pump()
-    script = Script(list(script.stored.values()), list(script.attempts.values()), expect_slots=2)
+    script = Script(list(script.stored.values()), list(script.attempts.values()), wait_for_slots=2)
     cluster(script, ("a", 8, 1), ("b", 8, 1))
     assert (script.numbers("a.1"), script.numbers("b.1")) == ([], [0])
 
@@ -135,7 +135,7 @@ def test_a_node_whose_last_slot_is_being_killed_is_not_waited_for() -> None:
     script = proven(1, setup_timeout_s=5.0)
     cluster(script, ("a", 4, 1))
     script.core.node_up("roomy", script.now, 64 * GIB)
-    script.core.slot_starting("roomy.1", "roomy", script.now)
+    script.core.slot_starting(Slot("roomy.1", "roomy"), script.now)
     number = run_out(script, "a.1")
     script.up("a.2")
     assert script.numbers("a.2") == [], "roomy may come up"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from raycolab.engine.messages import Kill, Revoke
+from raycolab.engine.messages import Kill
 from raycolab.trials import ErrorKind, SweepState, TrialState
 from tests.raycolab.engine.script import Script, done, proven, trials
 
@@ -15,8 +15,8 @@ def test_pause_lets_what_runs_go_on_and_gives_out_nothing() -> None:
     script.up("a.1")
     script.start("a.1")
     script.core.pause(script.now)
-    revoke = next(command for command in script.pump() if isinstance(command, Revoke))
-    script.give_back("a.1", revoke)
+    script.pump()
+    script.give_back("a.1")
     script.end("a.1")
     assert script.numbers("a.1") == []
     assert script.finish is None
@@ -31,10 +31,10 @@ def test_stop_ends_when_what_runs_has_ended() -> None:
     script.up("a.1")
     script.start("a.1")
     script.core.stop(script.now)
-    revoke = next(command for command in script.pump() if isinstance(command, Revoke))
+    script.pump()
     assert script.stored[5].state is TrialState.CANCELLED
     assert script.stored[1].state is TrialState.PENDING
-    script.give_back("a.1", revoke)
+    script.give_back("a.1")
     script.end("a.1")
     assert (script.stored[0].state, script.stored[1].state) == (TrialState.COMPLETE, TrialState.CANCELLED)
     assert script.finish is not None

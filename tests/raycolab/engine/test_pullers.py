@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
+from collections.abc import Iterator
 
-from raycolab.engine.messages import Assign, Assignment, Finished, Kill, Prune, Revoke, ScheduleOptions, Write
-from raycolab.engine.pull import (
-    LEASE_S,
-    Pullers,
-    assignment_from_json,
-    assignment_to_json,
-    outcome_from_json,
-    outcome_to_json,
-)
+from raycolab.engine.messages import Finished, Kill, ScheduleOptions, Write
+from raycolab.engine.pull import LEASE_S, Pullers
 from raycolab.engine.scheduler import Scheduler
-from raycolab.trials import ErrorKind, Failure, Metric, Outcome, SweepState, TrialRow, TrialState
+from raycolab.trials import ErrorKind, Metric, Outcome, SweepState, TrialRow, TrialState
 from tests.in_loop import in_loop
 
 DONE = Outcome(TrialState.COMPLETE, {"acc": 1.0}, started_at=1.0, ended_at=2.0)
@@ -27,16 +22,20 @@ class Sweep:
     def __init__(self, trials: int, *, timeout_s: float | None = None, hold_s: float = 0.05) -> None:
         rows = [TrialRow(number, "svc", "iris", {"C": number}) for number in range(trials)]
         self.scheduler = Scheduler(rows, [], ScheduleOptions("s", Metric("acc"), timeout_s))
-        self.pullers = Pullers(self.scheduler, self.pump, time.time(), hold_s=hold_s)
+        self.pullers = Pullers(self.scheduler, self.acting, time.time(), hold_s=hold_s)
         self.finished: Finished | None = None
 
+    @contextlib.contextmanager
+    def acting(self) -> Iterator[None]:
+        yield
+        self.pump()
+
     def pump(self) -> None:
-        while commands := self.scheduler.commands(time.time()):
+        while (commands := self.scheduler.commands(time.time())) or self.pullers.see_plans():
             for command in commands:
                 match command:
-                    case Assign() | Revoke() | Prune() | Kill():
-                        assert self.pullers.has(command.slot)
-                        self.pullers.obey(command)
+                    case Kill(slot, reason):
+                        self.pullers.kill(slot, reason)
                     case Write(write_id):
                         self.scheduler.committed(write_id, time.time())
                     case Finished():
@@ -67,9 +66,9 @@ async def test_two_pullers_run_a_sweep() -> None:
     for puller, held in (("a", mine), ("b", other)):
         assert sweep.pullers.push(puller, held.ticket, DONE)
     for _ in (3, 4):
-        held = await sweep.pullers.pull("a", "head")
-        assert held is not None
-        assert sweep.pullers.push("a", held.ticket, DONE)
+        again = await sweep.pullers.pull("a", "head")
+        assert again is not None
+        assert sweep.pullers.push("a", again.ticket, DONE)
     assert sweep.finished == Finished(SweepState.COMPLETE)
     assert {sweep.row(number).state for number in range(5)} == {TrialState.COMPLETE}
 
@@ -172,12 +171,3 @@ async def test_a_cancelled_sweep_leaves_nobody_waiting() -> None:
     sweep.pullers.end()
     assert await waiting is None
     assert not sweep.pullers.push("a", held.ticket, DONE)
-
-
-def test_words_survive_the_way() -> None:
-    """A trial and each kind of outcome, as JSON and back."""
-    assignment = Assignment(7, 3, "svc", "iris", {"C": 0.1, "deep/name": None})
-    assert assignment_from_json(assignment_to_json(assignment)) == assignment
-    failure = Failure(ErrorKind.EXCEPTION, "ValueError", "bad", "Traceback", 4)
-    for outcome in (DONE, Outcome(TrialState.FAILED, {}, failure, 1.0, 2.0, "last words")):
-        assert outcome_from_json(outcome_to_json(outcome)) == outcome

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from raycolab.engine.dispatch import Slot
 from raycolab.engine.guards import SETUP_DEATHS
-from raycolab.engine.messages import Assign, Assignment, Finished, LossCause, Revoke, ScheduleOptions
+from raycolab.engine.messages import Assignment, Finished, LossCause, ScheduleOptions, State
 from raycolab.engine.pace import MAX_AHEAD
 from raycolab.engine.scheduler import Scheduler
 from raycolab.trials import AttemptRow, Config, ErrorKind, Metric, Outcome, SweepState, TrialRow, TrialState
@@ -21,7 +22,7 @@ def test_a_trial_is_assigned_runs_and_completes() -> None:
     """PENDING, RUNNING with an open attempt, COMPLETE with the outcome; then the sweep is finished."""
     script = Script([TrialRow(0, "svc", "iris", {"C": 1.0})])
     script.up("head.1")
-    assert script.last(Assign) == Assign("head.1", (Assignment(1, 0, "svc", "iris", {"C": 1.0}),))
+    assert script.handed["head.1"] == [Assignment(1, 0, "svc", "iris", {"C": 1.0})]
     script.start("head.1")
     assert script.stored[0].state is TrialState.RUNNING
     assert script.attempts[0, 1] == AttemptRow(0, 1, "head", TrialState.RUNNING, 100.0)
@@ -68,6 +69,21 @@ def test_the_best_is_a_finite_number_of_a_complete_trial(mode: str, best: int) -
     assert core.book.best == rows[best]
 
 
+def test_metrics_that_no_float_can_hold_are_counted() -> None:
+    """Two trials that measured 10**400 are two COMPLETE ones, neither of which is the best."""
+    script = Script(trials(2))
+    script.up("head.1")
+    for number in range(2):
+        trial = script.start("head.1")
+        outcome = Outcome(TrialState.COMPLETE, {"accuracy": 10**400}, None, 1.0, 2.0)
+        script.core.finished("head.1", trial.ticket, outcome, script.now)
+        script.handed["head.1"].pop(0)
+        script.pump()
+        assert script.core.book.counts[TrialState.COMPLETE] == number + 1
+    assert script.core.book.best is None
+    assert script.finish == Finished(SweepState.COMPLETE)
+
+
 def test_stale_reports_change_nothing() -> None:
     """A repeated report, one of another slot, one of a slot that is gone, one of an old ticket."""
     script = proven(2)
@@ -78,10 +94,10 @@ def test_stale_reports_change_nothing() -> None:
     for slot in ("head.1", "head.2", "nobody"):
         script.core.started(slot, trial.ticket, script.now)
         script.core.finished(slot, trial.ticket, outcome, script.now)
-        script.core.revoked(slot, [trial.ticket], script.now)
+        script.core.hear(State(slot, 9, 9, may_wait=False, finished=((trial.ticket, outcome),)), script.now)
     script.core.slot_down("head.2", LossCause.CRASH, script.now)
     rows_after_loss = dict(script.core.book.rows)
-    script.core.slot_up("head.2", "head", script.now)
+    script.core.slot_up("head.2", script.now)
     assert [slot.id for slot in script.core.slots] == ["head.1"]
     assert {number: rows_after_loss[number] for number in rows if number != 1} == {
         number: row for number, row in rows.items() if number != 1
@@ -105,7 +121,7 @@ def test_a_finish_that_overtakes_its_start_counts_once() -> None:
 
 def test_long_trials_have_one_ahead() -> None:
     """Of trials longer than the round trip a slot holds the one it runs and one more."""
-    script = proven(20, expect_slots=2)
+    script = proven(20, wait_for_slots=2)
     script.up("head.1", "head.2")
     assert (script.numbers("head.1"), script.numbers("head.2")) == ([0, 2], [1, 3])
 
@@ -125,7 +141,7 @@ def test_short_trials_cover_the_round_trip() -> None:
 
 def test_the_end_is_shared_out() -> None:
     """No slot holds two while another has none."""
-    script = proven(5, expect_slots=4)
+    script = proven(5, wait_for_slots=4)
     script.up("head.1", "head.2", "a.1", "a.2")
     assert [len(script.numbers(slot)) for slot in ("head.1", "head.2", "a.1", "a.2")] == [2, 1, 1, 1]
 
@@ -137,10 +153,8 @@ def test_an_idle_slot_takes_back_from_another_and_waits_for_the_answer() -> None
     script.start("head.1")
     assert script.numbers("head.1") == [0, 1]
     script.up("a.1")
-    revoke = script.last(Revoke)
-    assert isinstance(revoke, Revoke)
-    assert (revoke.slot, script.numbers("a.1")) == ("head.1", [])
-    script.give_back("head.1", revoke)
+    assert script.numbers("a.1") == []
+    script.give_back("head.1")
     assert (script.numbers("head.1"), script.numbers("a.1")) == ([0], [1])
 
 
@@ -213,9 +227,9 @@ def test_a_trial_that_waits_for_another_node_is_not_taken_back_for_this_one() ->
     script.up("a.2")
     script.now += 60.0
     script.pump()
-    assert not [command for command in script.commands if isinstance(command, Revoke)]
+    assert script.asked_back("b.1") == []
     script.up("c.1")
-    assert script.last(Revoke) == Revoke("b.1", (script.handed["b.1"][-1].ticket,))
+    assert script.asked_back("b.1") == [script.handed["b.1"][-1].ticket]
 
 
 def test_the_third_loss_is_final() -> None:
@@ -272,12 +286,12 @@ def test_nothing_is_queued_behind_a_trial_that_was_lost() -> None:
 
 def test_nothing_is_given_out_before_the_expected_slots_are_up() -> None:
     """They wait for each other, but not for ever."""
-    script = proven(9, expect_slots=2)
+    script = proven(9, wait_for_slots=2)
     script.up("a.1")
     assert script.numbers("a.1") == []
     script.up("b.1")
     assert script.numbers("a.1")
-    late = proven(9, expect_slots=2)
+    late = proven(9, wait_for_slots=2)
     late.up("a.1")
     deadline = late.core.next_deadline()
     assert deadline is not None
@@ -371,6 +385,6 @@ def test_nothing_is_commanded_after_the_end() -> None:
     script.up("a.1")
     script.end("a.1")
     for turn in range(SETUP_DEATHS):
-        script.core.slot_starting(f"b.{turn}", "b", script.now)
+        script.core.slot_starting(Slot(f"b.{turn}", "b"), script.now)
         script.core.slot_down(f"b.{turn}", LossCause.CRASH, script.now)
     assert script.pump() == []

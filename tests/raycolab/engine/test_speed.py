@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from raycolab.engine.messages import Assign, Assignment, Finished, Revoke, ScheduleOptions, Write
+from raycolab.engine.dispatch import Slot
+from raycolab.engine.messages import Assignment, Finished, ScheduleOptions, State, Write
 from raycolab.engine.scheduler import Scheduler
 from raycolab.trials import Metric, Outcome, TrialRow, TrialState
 from tests.bench.measure import report
@@ -20,31 +21,36 @@ def sweep(count: int, batch: int) -> tuple[float, Scheduler]:
     rows = [TrialRow(number, "svc", "iris", {"x": number}) for number in range(count)]
     begun = time.process_time()
     core = Scheduler(rows, [], ScheduleOptions("s", Metric("accuracy")))
-    inbox: dict[str, list[Assignment]] = {slot: [] for slot in SLOTS}
-    now, over = 100.0, False
+    held: dict[str, list[Assignment]] = {slot: [] for slot in SLOTS}
+    plans = dict.fromkeys(SLOTS, 0)
+    now, over, states = 100.0, False, 1
     for slot in SLOTS:
-        core.slot_up(slot, "head", now)
-        core.round_trip(slot, 0.01)
+        core.slot_starting(Slot(slot, "head"), now)
+        core.hear(State(slot, 1, 0, may_wait=False, round_trip_s=0.01, loaded={}), now)
     while not over:
         for slot in SLOTS:
-            taken, inbox[slot] = inbox[slot][:batch], inbox[slot][batch:]
-            for trial in taken:
-                now += TRIAL_S
-                core.finished(
-                    slot, trial.ticket, Outcome(TrialState.COMPLETE, {"accuracy": 1.0}, None, now - TRIAL_S, now), now
-                )
+            taken, held[slot] = held[slot][:batch], held[slot][batch:]
+            now += TRIAL_S * len(taken)
+            ended = tuple(
+                (trial.ticket, Outcome(TrialState.COMPLETE, {"accuracy": 1.0}, None, now - TRIAL_S, now))
+                for trial in taken
+            )
+            states += 1
+            unstarted = tuple(trial.ticket for trial in held[slot])
+            state = State(slot, states, plans[slot], may_wait=not ended, unstarted=unstarted, finished=ended)
+            core.hear(state, now)
             while commands := core.commands(now):
                 for command in commands:
                     match command:
-                        case Assign(to, trials):
-                            inbox[to].extend(trials)
-                        case Revoke(to, tickets):
-                            inbox[to] = [each for each in inbox[to] if each.ticket not in tickets]
-                            core.revoked(to, tickets, now)
                         case Write(write_id):
                             core.committed(write_id, now)
                         case Finished():
                             over = True
+            plan = core.plan(state)
+            if plan.number > plans[slot]:
+                plans[slot] = plan.number
+                known = {trial.ticket: trial for trial in (*held[slot], *plan.new)}
+                held[slot] = [known[ticket] for ticket in plan.hold]
     return time.process_time() - begun, core
 
 

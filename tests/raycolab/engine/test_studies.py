@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from raycolab.engine.messages import LossCause, Prune, Revoke
+from raycolab.engine.messages import LossCause, State
 from raycolab.engine.pace import MAX_AHEAD
 from raycolab.trials import AttemptRow, Outcome, TrialState
 from tests.raycolab.engine.script import Script, Search, done, error, open_trials, proven, trials
@@ -85,9 +85,7 @@ def test_what_is_taken_back_unstarted_keeps_its_proposal() -> None:
     script.up("a.1")
     script.start("a.1")
     script.up("b.1")
-    revoke = script.last(Revoke)
-    assert isinstance(revoke, Revoke)
-    script.give_back("a.1", revoke)
+    script.give_back("a.1")
     assert [(each.number, dict(each.config)) for each in script.handed["b.1"]] == [(1, {"x": 1})]
     assert search.told == []
 
@@ -130,14 +128,17 @@ def test_a_report_is_stored_and_the_latest_of_a_step_stands() -> None:
     assert not script.core.book.all_committed
 
 
-def test_prune_is_said_once() -> None:
-    """To the slot that runs the trial, whatever it reports after that."""
+def test_a_plan_says_which_trial_may_give_up() -> None:
+    """One new plan says it, whatever the trial reports after that."""
     script = searched(2, Search(bar=0.5))
     script.up("a.1")
     ticket = script.start("a.1").ticket
-    assert not [command for command in script.report("a.1", 0, 0.9) if isinstance(command, Prune)]
-    assert [command for command in script.report("a.1", 1, 0.1) if isinstance(command, Prune)] == [Prune("a.1", ticket)]
-    assert not [command for command in script.report("a.1", 2, 0.0) if isinstance(command, Prune)]
+    plans = []
+    for step, value in ((0, 0.9), (1, 0.1), (2, 0.0)):
+        script.report("a.1", step, value)
+        plan = script.core.plan(State("a.1", 0, -1, may_wait=True))
+        plans.append((plan.prune, plan.number))
+    assert plans == [(None, 2), (ticket, 3), (ticket, 3)]
 
 
 def test_a_pruned_trial_is_final_and_its_model_has_succeeded() -> None:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from raycolab.engine.book import MAX_LOST_ATTEMPTS
-from raycolab.engine.messages import Assignment
+from raycolab.engine.messages import Assignment, LossCause, Plan, State
+from raycolab.engine.slot import SlotProtocol
 from raycolab.trials import FINAL_STATES, AttemptRow, Config, TrialRow, TrialState
 
 __all__ = ["MEMORY", "MODELS", "NODES", "SERVED", "Search", "World", "assert_within_budgets"]
@@ -21,19 +22,41 @@ POOR = 0.2  # what reports less should be pruned
 
 @dataclass
 class World:
-    """A slot as it is in reality: what it was given, runs, and has said."""
+    """A slot as it is in reality: its own half of the protocol, and what is on its way between it and the engine."""
 
     id: str
     node: str
     models: frozenset[str] | None = None  # it runs only these
     for_one: bool = False
     alive: bool = True
-    inbox: list[Assignment] = field(default_factory=list)
     running: Assignment | None = None
-    # Reports not delivered yet, and those delivered already (to be repeated).
-    unsent: list[tuple[str, tuple[object, ...]]] = field(default_factory=list)
-    pruned: set[int] = field(default_factory=set)  # tickets
-    sent: list[tuple[str, tuple[object, ...]]] = field(default_factory=list)
+    may_give_up: bool = False  # the trial it runs was told so
+    down: LossCause | None = None  # why it is gone, while the scheduler has not been told
+    protocol: SlotProtocol = field(init=False)
+    calls: list[State] = field(default_factory=list)  # on their way to the engine
+    strays: list[State] = field(default_factory=list)  # failed as the slot sees it, and may arrive all the same
+    answers: list[tuple[State, Plan]] = field(default_factory=list)  # on their way back
+    heard: list[State] = field(default_factory=list)  # arrived, to be repeated
+
+    def __post_init__(self) -> None:
+        self.protocol = SlotProtocol(self.id)
+        self.protocol.loaded({})
+
+    def call(self) -> None:
+        """Send what is due."""
+        if self.protocol.is_call_due:
+            state = self.protocol.next_state()
+            assert state is not None
+            self.calls.append(state)
+
+    def die(self, cause: LossCause | None = None) -> None:
+        """The process is gone; what it sent before may arrive all the same."""
+        self.alive = False
+        self.running = None
+        self.down = cause
+        self.strays += self.calls
+        self.calls.clear()
+        self.answers.clear()
 
 
 class Search:

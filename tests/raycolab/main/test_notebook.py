@@ -129,6 +129,15 @@ def test_a_folder_is_refused(tmp_path: Path) -> None:
         MainNotebook.load(tmp_path)
 
 
+def test_a_notebook_with_nulls_in_its_metadata_loads() -> None:
+    """As some programs write it; a tag without its list is one tag."""
+    content = notebook(COMPUTE, "1 / 0")
+    content.cells[0].metadata["tags"] = None
+    content.cells[1].metadata["tags"] = "head-only"
+    content.metadata |= {"kernelspec": None, "language_info": None}
+    assert [cell.role for cell in MainNotebook.load(content).cells] == [CellRole.RUN, CellRole.SKIP]
+
+
 def test_a_notebook_in_another_language_is_refused() -> None:
     """Workers run Python."""
     content = notebook(COMPUTE)
