@@ -9,7 +9,8 @@ messages     what head and joiners say to each other
 ray_command  the arguments and environment of Ray
 ray_process  Ray's processes as one thing
 lifeline     no child outlives its parent
-rpc          the local socket between a supervisor and its clients
+api          what clients and the engine say to a head
+rpc          the socket over which they say it
 data_dir     what a head keeps on disk
 snapshots    the child process that keeps and restores snapshots
 allowance    the month's bytes beside what the provider gives
