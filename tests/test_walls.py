@@ -52,7 +52,7 @@ RAYCOLAB_CORE = tuple(
         *("spec.resources", "spec.spec", "spec.change"),
         *("engine.book", "engine.dispatch", "engine.fleet", "engine.guards", "engine.messages"),
         *("engine.pace", "engine.scheduler"),
-        "node.ray_command",
+        *("node.api", "node.ray_command"),
     )
 )
 

@@ -27,12 +27,12 @@ class Starts:
         self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._file.open("a") as file:
             file.write(f"{now}\n")
-        return self.are_too_many(now)
+        return self.are_too_many()
 
-    def are_too_many(self, now: float) -> bool:
-        """Whether the engine ended too often of late to be started again."""
+    def are_too_many(self) -> bool:
+        """Whether the last start was one too many, after which there is none."""
         try:
-            times = [float(line) for line in self._file.read_text().splitlines()]
-        except OSError:
+            *earlier, last = [float(line) for line in self._file.read_text().splitlines()]
+        except (OSError, ValueError):  # none yet
             return False
-        return sum(now - _WITHIN_S <= time <= now for time in times) > 1 + _MOST_RESTARTS
+        return sum(last - time <= _WITHIN_S for time in earlier) > _MOST_RESTARTS

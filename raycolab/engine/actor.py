@@ -50,8 +50,6 @@ _STALE_S = 60.0  # another head may take a sweep over whose head has been silent
 T = TypeVar("T")
 R = TypeVar("R")
 
-Order = api.Start | api.Pause | api.Resume | api.Stop | api.Cancel | api.Retry | api.Delete
-
 
 class Engine:
     """One per cluster; see the module's text."""
@@ -169,11 +167,7 @@ class Engine:
         if run is None or run.finished is None:
             return
         over: Finished = run.finished
-        try:
-            await self._stored(lambda store: store.update_sweep(run.sweep.id, state=over.state))
-        except RaycolabError as error:
-            _log.warning("sweep %s is over, its state is not stored: %s", run.sweep.name, error)
-        await self._release(run.sweep)
+        await self._end_claim(run.sweep, over.state)
         # Only now is it told: who hears that a sweep is over finds it so in the store, and may delete it.
         try:
             news = run.news(None)
@@ -197,8 +191,7 @@ class Engine:
 
     async def _hold(self, sweep: SweepRow, error: RaycolabError) -> None:
         """What went wrong is this sweep's alone: it waits for a person, and the others go on."""
-        await self._stored(lambda store: store.update_sweep(sweep.id, state=SweepState.HELD))
-        await self._release(sweep)
+        await self._end_claim(sweep, SweepState.HELD)
         self._resting[sweep.name] = await self._news_of(replace(sweep, state=SweepState.HELD), str(error))
 
     def _as_its_own(self, name: str, error: Exception) -> RaycolabError:
@@ -238,6 +231,14 @@ class Engine:
         sentence = await self._stored(lambda store: store.claim(sweep_id, self._owner, time.time(), _STALE_S))
         (self._claimed.add if sentence is None else self._claimed.discard)(sweep_id)
         return sentence
+
+    async def _end_claim(self, sweep: SweepRow, state: SweepState) -> None:
+        """Store how the sweep is left, and let other heads have it."""
+        try:
+            await self._stored(lambda store: store.update_sweep(sweep.id, state=state))
+        except RaycolabError as error:  # it was deleted, or another head has taken it over
+            _log.warning("sweep %s is %s, which is not stored: %s", sweep.name, state, error)
+        await self._release(sweep)
 
     async def _release(self, sweep: SweepRow) -> None:
         """Let other heads have a sweep that is at rest."""
@@ -322,7 +323,7 @@ class Engine:
             await self._stored(write)
         return lines
 
-    async def _order(self, request: Order) -> None:
+    async def _order(self, request: api.Order) -> None:
         await self._lay_down_if_over()  # a sweep that is over takes no orders any more
         name = request.sweep
         sweep = await self._stored(lambda store: store.existing_sweep(name))
@@ -343,7 +344,7 @@ class Engine:
             if run is None and name not in self._turns:
                 await self._release(sweep)
 
-    async def _change(self, request: Order, sweep: SweepRow, run: SweepRun | None) -> None:
+    async def _change(self, request: api.Order, sweep: SweepRow, run: SweepRun | None) -> None:
         match request:
             case api.Start(expect_slots=expect_slots):
                 await (self._start(sweep, expect_slots) if run is None else self._go_on(run))

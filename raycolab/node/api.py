@@ -38,6 +38,7 @@ __all__ = [
     "JoinerState",
     "ListSweeps",
     "NodeLost",
+    "Order",
     "Page",
     "Pause",
     "Problem",
@@ -173,49 +174,44 @@ class Declare(Request[list[str]], frozen=True):
     versions: dict[str, str]  # of the one who declares
 
 
-class Start(Request[None], frozen=True):
+class Order(Request[None], frozen=True):
+    """Something that this sweep is to do; UnknownSweepError names those there are."""
+
+    sweep: str
+
+
+class Start(Order, frozen=True):
     """Put the sweep in the queue, or have the one at work take in what was added to it."""
 
-    sweep: str
-    expect_slots: int | None = None  # hold the first trials back until so many slots have loaded MAIN
+    expect_slots: int | None = None  # hold the first trials back until this many slots have loaded MAIN
 
 
-class Pause(Request[None], frozen=True):
+class Pause(Order, frozen=True):
     """Give out no new trials; running ones go on."""
 
-    sweep: str
 
-
-class Resume(Request[None], frozen=True):
+class Resume(Order, frozen=True):
     """Go on after a pause, or with what is held."""
 
-    sweep: str
 
-
-class Stop(Request[None], frozen=True):
+class Stop(Order, frozen=True):
     """End the sweep when its running trials have ended."""
 
-    sweep: str
 
-
-class Cancel(Request[None], frozen=True):
+class Cancel(Order, frozen=True):
     """End the sweep now."""
 
-    sweep: str
 
-
-class Retry(Request[None], frozen=True):
+class Retry(Order, frozen=True):
     """Queue trials again that came to a bad end: FAILED, LOST, or (None) whatever did not complete."""
 
-    sweep: str
     which: Literal["failed", "lost"] | None = None
 
 
-class Delete(Request[None], frozen=True):
+class Delete(Order, frozen=True):
     """Delete the sweep with its trials; UsageError while it is at work or waits for its turn."""
 
     timeout_s: ClassVar[float] = 600.0
-    sweep: str
 
 
 Table = Literal["trials", "attempts", "reports"]

@@ -35,6 +35,7 @@ from raycolab.node.rpc import Channel, EngineLine, Server
 from raycolab.node.snapshots import Snapshots
 from raycolab.store import open_store, sqlite_url
 from raycolab.summary import ClusterStatus, NodeStatus, SnapshotStatus, TrafficStatus
+from raycolab.trials import AT_REST, SweepState
 from tunnel.address import JoinAddress
 from tunnel.errors import IdentityError, PortTaken
 from tunnel.hub import GRACE_S, Hub
@@ -291,7 +292,7 @@ class HeadSupervisor:
 
     def _why_no_engine(self) -> str | None:
         """What is said once the engine has ended so often that it is not started again."""
-        if not Starts(self._run_dir).are_too_many(time.time()):
+        if not Starts(self._run_dir).are_too_many():
             return None
         return (
             f"The sweep engine has ended again and again and is not started any more: {self._run_dir}/engine.log says"
@@ -309,7 +310,7 @@ class HeadSupervisor:
         match api.decode_known(body, api.HeadRequest):
             case api.Status():
                 snapshots = None if self._keeper is None else self._keeper.status()
-                return api.encode(cluster_status(self._nodes(), self._progress, self._traffic(), snapshots))
+                return api.encode(cluster_status(self._nodes(), self._shown_progress(), self._traffic(), snapshots))
             case api.Facts():
                 return api.encode(api.HeadFacts(self.join_address, self._ray_address, self._token))
             case api.Remove(node=name):
@@ -321,6 +322,14 @@ class HeadSupervisor:
             case _:
                 return await self._engine.ask(body)
         return api.encode(None)
+
+    def _shown_progress(self) -> Mapping[str, Any]:
+        """What the engine told last; without one whatever it was at work on waits for a person, and says why."""
+        if (why := self._why_no_engine()) is None:
+            return self._progress
+        held = {"state": SweepState.HELD, "sentence": why}
+        sweeps = [each if each["state"] in AT_REST else {**each, **held} for each in self._progress["sweeps"]]
+        return {"sweeps": sweeps, "trials": {}}
 
     def _nodes(self) -> list[NodeStatus]:
         head, *joiners = self._watch.nodes(cpus=self._options.num_cpus, gpus=self._options.num_gpus)

@@ -51,12 +51,12 @@ class Tab:
         self.log = folder / f"{name}.log"
         self._spawned: list[subprocess.Popen[bytes]] = []
 
-    def start(self, *arguments: str, env: Mapping[str, str] | None = None) -> None:
-        """Run `raycolab ARGUMENTS` here."""
+    def start(self, *arguments: str, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> None:
+        """Run `raycolab ARGUMENTS` here, in this folder."""
         self.session.start()
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
-                self.command(*RAYCOLAB, *arguments),
+                self.command(*(("env", "-C", str(cwd)) if cwd else ()), *RAYCOLAB, *arguments),
                 env={**os.environ, **(env or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -179,7 +179,7 @@ class Cluster:
         self.joiners: dict[str, Tab] = {}
         self.edges: dict[str, EdgeProcess] = {}
 
-    def start_head(self, name: str = "head", num_cpus: int = 1) -> Tab:
+    def start_head(self, name: str = "head", num_cpus: int = 1, cwd: Path | None = None) -> Tab:
         """Start a head with the cluster's data directory, and wait until joiners can come."""
         self.address_file.unlink(missing_ok=True)
         tab = Tab(self.folder, name)
@@ -188,6 +188,7 @@ class Cluster:
             *("--num-cpus", str(num_cpus), "--join-address-file", str(self.address_file)),
             *("--data-dir", str(self.data_dir)),
             env=self.env,
+            cwd=cwd,
         )
         self.head = tab
         until(lambda: self.address_file.exists() or tab.process.poll() is not None, 90, tab.said)  # type: ignore[union-attr]

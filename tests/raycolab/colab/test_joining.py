@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import raycolab
+from raycolab.cluster import check_capacity
 from raycolab.colab import this_notebook
 from raycolab.errors import ClusterError, UsageError
 from raycolab.node.data_dir import DataDir, HeadRecord
@@ -129,6 +130,22 @@ def test_any_notebook_sees_the_joiner_of_a_plain_machine(
     said = capsys.readouterr().out
     assert "This machine is a joiner already" in said
     assert "another tab" not in said
+
+
+def test_a_joiner_that_is_not_waited_for(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
+    """`block=False` returns once this machine is a node, which it stays; for a notebook that goes on to pull."""
+    joiner = start(lasting=True)
+    raycolab.join("tunnel+wss://h/T", block=False)
+    assert UP["text"] in capsys.readouterr().out
+    assert joiner.process.poll() is None
+
+
+@pytest.mark.parametrize(("cpus", "gpus", "given"), [(0, None, (0, 0)), (0, 1, (0, 1)), (2, 0, (2, 0))])
+def test_a_node_that_only_pulls_gives_nothing(cpus: int, gpus: int | None, given: tuple[int, int]) -> None:
+    """Its GPUs neither, unless they are asked for; a head has a CPU at least."""
+    assert check_capacity(cpus, gpus, fewest=0) == given
+    with pytest.raises(UsageError, match="num_cpus is 0: give a number from 1 to 256"):
+        check_capacity(0, gpus)
 
 
 def test_the_vm_is_given_back_when_the_joiner_has_ended(colab_vm: ColabVm, start: Start) -> None:
