@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Connection, Table, bindparam, delete, insert, select, update
@@ -108,20 +109,21 @@ class Shape(Generic[R]):
     def __init__(self, make: type[R], called: Callable[[Sequence[Any]], str], codecs: Mapping[str, _Codec]) -> None:
         """`called` names a row by its columns, in a sentence; fields without a codec are kept as they are."""
         self.names = tuple(field.name for field in fields(make))
+        self._values: Callable[[R], tuple[Any, ...]] = attrgetter(*self.names)
         self._make: type[R] = make
         self._called = called
         self._codecs = codecs
 
-    def encode(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Some fields by name, as columns."""
-        return {
-            name: value if value is None or name not in self._codecs else self._codecs[name].encode(value)
-            for name, value in values.items()
-        }
+    def encode(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """Some fields by name made columns, in place: each trial is written this way."""
+        for name, codec in self._codecs.items():
+            if (value := fields.get(name)) is not None:
+                fields[name] = codec.encode(value)
+        return fields
 
     def columns(self, row: R) -> dict[str, Any]:
         """A row's columns."""
-        return self.encode({name: getattr(row, name) for name in self.names})
+        return self.encode(dict(zip(self.names, self._values(row), strict=True)))
 
     def rows(self, found: Sequence[Sequence[Any]], where: str) -> list[R]:
         """The rows whose columns these are, in the order of `names`; DamagedRowError names one that cannot be read.
@@ -156,7 +158,7 @@ def _decodes(codec: _Codec, value: Any) -> bool:
 
 
 def _enumeration(kind: type[TrialState] | type[SweepState] | type[ErrorKind]) -> _Codec:
-    return _Codec(lambda member: member.value, _each({member.value: member for member in kind}.__getitem__))
+    return _Codec(str, _each({member.value: member for member in kind}.__getitem__))
 
 
 SWEEPS = Shape(
