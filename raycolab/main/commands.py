@@ -20,6 +20,7 @@ from pathlib import Path
 
 import msgspec
 
+from raycolab.files import write_private
 from raycolab.main.output import MAX_OUTPUT_BYTES, last_lines
 
 __all__ = ["CommandResult", "NodeOnce", "run_command"]
@@ -95,10 +96,13 @@ class NodeOnce:
         failed = self._folder / f"{digest}.failed-{attempt}.json"
         with self._lock():
             for marker in (succeeded, failed):
-                if (known := self._read(marker)) is not None:
-                    return known
+                with contextlib.suppress(FileNotFoundError):
+                    known = msgspec.json.decode(marker.read_bytes(), type=_Marker)
+                    if known.result.status == 0 or self._clock() - known.at <= FAILURE_HOLDS_S:
+                        return known.result
             result = command()
-            self._write(succeeded if result.status == 0 else failed, result)
+            marker = succeeded if result.status == 0 else failed
+            write_private(marker, msgspec.json.encode(_Marker(result, self._clock())).decode())
             return result
 
     @contextlib.contextmanager
@@ -123,17 +127,3 @@ class NodeOnce:
             yield
         finally:
             os.close(descriptor)
-
-    def _read(self, path: Path) -> CommandResult | None:
-        try:
-            marker = msgspec.json.decode(path.read_bytes(), type=_Marker)
-        except FileNotFoundError:
-            return None
-        is_stale = marker.result.status != 0 and self._clock() - marker.at > FAILURE_HOLDS_S
-        return None if is_stale else marker.result
-
-    def _write(self, path: Path, result: CommandResult) -> None:
-        """Beside and renamed: a worker killed while writing leaves no half marker."""
-        beside = path.with_suffix(".new")
-        beside.write_bytes(msgspec.json.encode(_Marker(result, self._clock())))
-        beside.replace(path)

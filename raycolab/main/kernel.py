@@ -57,66 +57,53 @@ def run_main(main: NotebookSource) -> None:
     the line marked, and the traceback. MainError when there is no such notebook.
     """
     notebook = MainNotebook.load(main)
+    shell = _this_shell()
     token = _current.set(Path(main).expanduser().absolute() if is_path(main) else main)
     try:
-        with _CellRunner(_this_shell(), notebook.name) as runner:
-            for number, cell in enumerate(notebook.cells, 1):
-                if asked_to_skip(cell.source, cell.tags) is None:
-                    runner.run(number, cell.source)
+        for number, cell in enumerate(notebook.cells, 1):
+            if asked_to_skip(cell.source, cell.tags) is None:
+                _run(shell, cell_code_name(number, notebook.name), cell.source)
     finally:
         _current.reset(token)
 
 
-class _CellRunner(contextlib.ExitStack):
-    """A shell that, within the block, names cells by their number in the notebook and keeps errors for `run`."""
+def _run(shell: InteractiveShell, code_name: str, source: str) -> None:
+    """Run one cell; CellError when it fails, KeyboardInterrupt when a person stops it."""
+    began = time.perf_counter()
+    error = _error_of(shell, code_name, runnable(source))
+    if is_timed(source):
+        print(f"Wall time: {time.perf_counter() - began:.3g} s")  # noqa: T201 - what %%time is asked for
+    if isinstance(error, KeyboardInterrupt):
+        raise error
+    if error is not None:
+        name, message = describe(error)
+        raise CellError(
+            f"{code_name} failed with {name}{': ' if message else ''}{message}\n\n"
+            f"{cell_listing(source, line_in(error, code_name))}\n"
+            f"{traceback_text(error)}\nMend it there, save the notebook, and call run_main again."
+        ) from error
 
-    def __init__(self, shell: InteractiveShell, notebook: str) -> None:
-        super().__init__()
-        self._shell = shell
-        self._notebook = notebook
-        self._code_name = ""
-        self._caught: BaseException | None = None  # the first error that the shell would have shown
 
-    def __enter__(self) -> _CellRunner:
-        super().__enter__()
-        magic = self._shell.run_cell_magic
+def _error_of(shell: InteractiveShell, code_name: str, source: str) -> BaseException | None:
+    """What running a cell raises; meanwhile the shell compiles under this name, and shows no errors itself."""
+    shown: list[BaseException | None] = []  # the errors that the shell would have shown, as of a cell in a cell
+    magic = shell.run_cell_magic
 
-        def code_name(*_: object) -> str:
-            return self._code_name
+    def keep(exc_tuple: Any = None, *_: object, **__: object) -> None:
+        shown.append(exc_tuple[1] if exc_tuple else sys.exc_info()[1])
 
-        def keep(exc_tuple: Any = None, *_: object, **__: object) -> None:
-            error = exc_tuple[1] if exc_tuple else sys.exc_info()[1]
-            self._caught = self._caught or error
+    def run_cell_magic(name: str, line: str, cell: str) -> Any:
+        return magic(name, line, runnable("\n" + cell) if name == "capture" else cell)  # lines keep their numbers
 
-        def run_cell_magic(name: str, line: str, cell: str) -> Any:
-            return magic(name, line, runnable("\n" + cell) if name == "capture" else cell)  # lines keep their numbers
-
-        self.enter_context(_replaced(self._shell.compile, "get_code_name", code_name))
-        self.enter_context(_replaced(self._shell, "showtraceback", keep))
-        self.enter_context(_replaced(self._shell, "showsyntaxerror", lambda *_, **__: keep()))
-        self.enter_context(_replaced(self._shell, "run_cell_magic", run_cell_magic))
-        runner, self._shell.loop_runner = self._shell.loop_runner, _await
-        self.callback(setattr, self._shell, "loop_runner", runner)
-        return self
-
-    def run(self, number: int, source: str) -> None:
-        """Run one cell; CellError when it fails, KeyboardInterrupt when a person stops it."""
-        self._code_name = cell_code_name(number, self._notebook)
-        self._caught = None
-        began = time.perf_counter()
-        result = self._shell.run_cell(runnable(source))
-        if is_timed(source):
-            print(f"Wall time: {time.perf_counter() - began:.3g} s")  # noqa: T201 - what %%time is asked for
-        error = result.error_before_exec or result.error_in_exec or self._caught
-        if isinstance(error, KeyboardInterrupt):
-            raise error
-        if error is not None:
-            name, message = describe(error)
-            listing = cell_listing(source, line_in(error, self._code_name))
-            raise CellError(
-                f"{self._code_name} failed with {name}{': ' if message else ''}{message}\n\n{listing}\n"
-                f"{traceback_text(error)}\nMend it there, save the notebook, and call run_main again."
-            ) from error
+    with contextlib.ExitStack() as stack:
+        stack.callback(setattr, shell, "loop_runner", shell.loop_runner)
+        shell.loop_runner = _await
+        stack.enter_context(_replaced(shell.compile, "get_code_name", lambda *_: code_name))
+        stack.enter_context(_replaced(shell, "showtraceback", keep))
+        stack.enter_context(_replaced(shell, "showsyntaxerror", lambda *_, **__: keep()))
+        stack.enter_context(_replaced(shell, "run_cell_magic", run_cell_magic))
+        result = shell.run_cell(source)
+    return result.error_before_exec or result.error_in_exec or next(filter(None, shown), None)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ cells of the notebook, Markdown included, as nbformat numbers them.
 from __future__ import annotations
 
 import ast
+import contextlib
 import errno
 import hashlib
 import json
@@ -49,15 +50,27 @@ class MainNotebook:
         """MAIN from a path, a notebook object or a notebook's JSON text; MainError says what is wrong with it."""
         if is_path(source):
             path = typed_path(source, "The notebook")
-            return _from_text(_read(path), path.name)
+            return cls.from_json(_read(path), path.name)
         if isinstance(source, dict):
-            return _from_text(json.dumps(source, default=str), _UNNAMED)
+            return cls.from_json(json.dumps(source, default=str), _UNNAMED)
         return cls.from_json(str(source))
 
     @classmethod
-    def from_json(cls, text: str) -> MainNotebook:
-        """MAIN from what `to_json` wrote, or from any notebook's JSON text."""
-        return _from_text(text, None)
+    def from_json(cls, text: str, name: str | None = None) -> MainNotebook:
+        """MAIN from what `to_json` wrote, or from any notebook's JSON; without a name it has the one in the text."""
+        metadata, cells = _parsed(text, name or "This text")
+        name = name or _entry(metadata, "raycolab", "name") or _UNNAMED
+        language = _entry(metadata, "language_info", "name") or _entry(metadata, "kernelspec", "language")
+        if language and language.lower() not in _PYTHON:
+            raise MainError(f"{name} is a notebook in {language}, and workers run Python: give a Python notebook.")
+        code = [
+            Cell(index, cell["source"], tuple(cell["metadata"].get("tags", ())))
+            for index, cell in enumerate(cells)
+            if cell["cell_type"] == "code"
+        ]
+        document = {"cells": cells, "metadata": {"raycolab": {"name": name}}, "nbformat": 4, "nbformat_minor": 5}
+        canonical = json.dumps(document, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        return cls(name, with_roles(code), canonical)
 
     def to_json(self) -> str:
         """A notebook that opens in Jupyter: every cell, no outputs; equal notebooks give equal text."""
@@ -76,11 +89,21 @@ class MainNotebook:
 
         Raises MainError when no cell that workers run defines `compute`, or when one of them is not Python.
         """
-        trees = [self._tree(cell) for cell in self.cells if cell.role is not CellRole.SKIP]
-        found = read_signature(trees)
-        if found is None:
-            raise MainError(self._why_no_compute())
-        return found
+        found = read_signature([self._tree(cell) for cell in self.cells if cell.role is not CellRole.SKIP])
+        if found is not None:
+            return found
+        for cell in self.cells:
+            with contextlib.suppress(SyntaxError, MainError):  # a skipped cell may hold anything
+                found = read_signature([syntax_tree(cell.source)])
+            if found is not None:
+                raise MainError(
+                    f"{self.name} defines `compute` in cell {cell.index}, which workers skip because "
+                    f"{cell.why_skipped}: move `compute` to a cell of its own."
+                )
+        raise MainError(
+            f"{self.name} defines no `compute`: add a cell with `def compute(model, dataset, ...):` that returns the "
+            "number to optimise."
+        )
 
     def _tree(self, cell: Cell) -> ast.Module:
         try:
@@ -92,29 +115,10 @@ class MainNotebook:
                 "start the cell with `# raycolab: head-only` if workers do not need it."
             ) from error
 
-    def _why_no_compute(self) -> str:
-        for cell in self.cells:
-            if cell.role is CellRole.SKIP and _defines_compute(cell):
-                return (
-                    f"{self.name} defines `compute` in cell {cell.index}, which workers skip because "
-                    f"{cell.why_skipped}: move `compute` to a cell of its own."
-                )
-        return (
-            f"{self.name} defines no `compute`: add a cell with `def compute(model, dataset, ...):` that returns the "
-            "number to optimise."
-        )
-
 
 def is_path(source: NotebookSource) -> TypeGuard[str | os.PathLike[str]]:
     """Whether a notebook is given by its path, not as an object or as JSON text."""
     return not (isinstance(source, dict) or (isinstance(source, str) and source.lstrip().startswith("{")))
-
-
-def _defines_compute(cell: Cell) -> bool:
-    try:
-        return read_signature([syntax_tree(cell.source)]) is not None
-    except (SyntaxError, MainError):
-        return False
 
 
 def _read(path: Path) -> str:
@@ -155,23 +159,8 @@ def _nearby(path: Path) -> str:
     return f"; nearby: {', '.join(names[:_NEARBY])}{more}. {_WANTED}"
 
 
-def _from_text(text: str, name: str | None) -> MainNotebook:
-    """MAIN from JSON; without a name the document's own, as `to_json` leaves it."""
-    notebook = _parsed(text, name or "This text")
-    own_name = name or _entry(notebook, "raycolab", "name") or _UNNAMED
-    language = _entry(notebook, "language_info", "name") or _entry(notebook, "kernelspec", "language")
-    if language and language.lower() not in _PYTHON:
-        raise MainError(f"{own_name} is a notebook in {language}, and workers run Python: give a Python notebook.")
-    code_cells = [
-        Cell(index, _source(cell), _tags(cell))
-        for index, cell in enumerate(notebook["cells"])
-        if cell["cell_type"] == "code"
-    ]
-    return MainNotebook(own_name, with_roles(code_cells), _document(notebook, own_name))
-
-
-def _parsed(text: str, name: str) -> NotebookNode:
-    """The notebook in `text`, upgraded to nbformat 4."""
+def _parsed(text: str, name: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Metadata and cells of the notebook in `text`, upgraded to nbformat 4; of each cell what is kept."""
     refusal = f"{name} is not a Jupyter notebook"
     if not text.strip():  # such as a file that Drive has not brought yet
         raise MainError(f"{refusal}: it is empty. {_WANTED}")
@@ -183,45 +172,26 @@ def _parsed(text: str, name: str) -> NotebookNode:
         raise MainError(f"{refusal}: it has no `nbformat`. {_WANTED}")
     try:
         # Not nbformat.reads: it logs what it does not like about outputs, which nobody runs.
-        notebook: NotebookNode = convert(reader.reads(text), 4)  # type: ignore[no-untyped-call]
-        for cell in notebook["cells"]:
-            _ = (cell["cell_type"] == "code", _source(cell), _tags(cell))
+        notebook = convert(reader.reads(text), 4)  # type: ignore[no-untyped-call]
+        return notebook.get("metadata") or {}, [_kept(index, cell) for index, cell in enumerate(notebook["cells"])]
     # nbformat's upgrades meet malformed notebooks with whatever the missing piece raises.
     except (nbformat.ValidationError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise MainError(f"{refusal} ({type(error).__name__}: {error}). {_WANTED}") from error
-    return notebook
 
 
-def _source(cell: NotebookNode) -> str:
-    source = cell["source"]
-    text = source if isinstance(source, str) else "".join(source)
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+def _kept(index: int, cell: NotebookNode) -> dict[str, Any]:
+    """Source and tags of a cell, and nothing else that could differ or grow."""
+    source = "".join(cell["source"]).replace("\r\n", "\n").replace("\r", "\n")
+    # Some programs write null for no tags, or one tag without its list.
+    tags = (cell.get("metadata") or {}).get("tags") or []
+    tags = [tags] if isinstance(tags, str) else list(tags)
+    kept = {"cell_type": cell["cell_type"], "id": f"cell-{index}", "source": source}
+    kept["metadata"] = {"tags": tags} if tags else {}
+    return kept | ({"execution_count": None, "outputs": []} if cell["cell_type"] == "code" else {})
 
 
-def _tags(cell: NotebookNode) -> tuple[str, ...]:
-    """A cell's tags; some programs write null for none, or one tag without its list."""
-    tags = (cell.get("metadata") or {}).get("tags") or ()
-    return (tags,) if isinstance(tags, str) else tuple(tags)
-
-
-def _entry(notebook: NotebookNode, *keys: str) -> str:
-    """What stands in the notebook's metadata under these keys; empty where a part of the way is missing or null."""
-    found: Any = notebook.get("metadata")
+def _entry(metadata: Any, *keys: str) -> str:
+    """What stands in a notebook's metadata under these keys; empty where a part of the way is missing or null."""
     for key in keys:
-        found = found.get(key) if isinstance(found, dict) else None
-    return found if isinstance(found, str) else ""
-
-
-def _document(notebook: NotebookNode, name: str) -> str:
-    """The notebook as kept: sources and tags of every cell, nothing else that could differ or grow."""
-    cells: list[dict[str, Any]] = []
-    for index, cell in enumerate(notebook["cells"]):
-        tags = list(_tags(cell))
-        kept: dict[str, Any] = {"cell_type": cell["cell_type"], "id": f"cell-{index}", "source": _source(cell)}
-        kept["metadata"] = {"tags": tags} if tags else {}
-        if cell["cell_type"] == "code":
-            kept |= {"execution_count": None, "outputs": []}
-        cells.append(kept)
-    metadata = {"raycolab": {"name": name}}
-    document = {"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
-    return json.dumps(document, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        metadata = metadata.get(key) if isinstance(metadata, dict) else None
+    return metadata if isinstance(metadata, str) else ""

@@ -15,15 +15,20 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from raycolab.main.source import PACKAGE_MAGICS, Magic, executed, magics, syntax_tree
+from raycolab.main.source import (
+    FILE_MAGICS,
+    PACKAGE_MAGICS,
+    SCRIPT_MAGICS,
+    Magic,
+    executed,
+    magic_of,
+    magics,
+    syntax_tree,
+)
 
-__all__ = ["SCRIPT_MAGICS", "Cell", "CellRole", "asked_to_skip", "with_roles"]
+__all__ = ["Cell", "CellRole", "asked_to_skip", "with_roles"]
 
-SCRIPT_MAGICS = frozenset({"bash", "sh", "script", "shell"})
-"""Cell magics whose body is a shell script; `%%shell` is Colab's name for `%%bash`."""
-
-_SHELL_CELLS = SCRIPT_MAGICS | {"writefile", "file"}
-_SHELL_LINES = PACKAGE_MAGICS | {"system", "sx"}
+_SHELL_MAGICS = {"line": PACKAGE_MAGICS | {"system", "sx"}, "cell": SCRIPT_MAGICS | FILE_MAGICS}
 _PLACE_MAGICS = frozenset({"cd", "pushd", "popd", "env", "set_env"})
 _PLACE_ATTRIBUTES = frozenset({"chdir", "environ", "putenv"})
 _SKIP_TAGS = ("skip-execution", "head-only")
@@ -190,8 +195,8 @@ def _free_nodes(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[as
 
 
 def _runs_raycolab(magic: Magic) -> bool:
-    is_shell = magic.kind in ("system", "output") or magic.name in SCRIPT_MAGICS | {"system", "sx"}
-    return is_shell and _COMMAND.search(f"{magic.line}\n{magic.body}") is not None
+    is_command = _is_shell(magic) and magic.name not in FILE_MAGICS
+    return is_command and _COMMAND.search(f"{magic.line}\n{magic.body}") is not None
 
 
 def _stored_names(tree: ast.AST) -> set[str]:
@@ -214,18 +219,12 @@ def _bound_names(tree: ast.Module) -> set[str]:
 
 def _is_independent_shell(tree: ast.Module, bound: frozenset[str]) -> bool:
     """Only shell and installer commands, none of which takes a value from MAIN's Python."""
-    commands = [magic for magic in magics(tree) if magic.statement and _is_shell(magic)]
-    nothing_else = len(commands) == len(tree.body) and all(isinstance(item, ast.Expr) for item in tree.body)
-    return bool(commands) and nothing_else and not any(_expands(item, bound) for item in commands)
+    found = [magic_of(item.value) if isinstance(item, ast.Expr) else None for item in tree.body]
+    return bool(found) and all(each and _is_shell(each) and not _expands(each, bound) for each in found)
 
 
 def _is_shell(magic: Magic) -> bool:
-    match magic.kind:
-        case "system" | "output":
-            return True
-        case "line":
-            return magic.name in _SHELL_LINES
-    return magic.name in _SHELL_CELLS
+    return magic.kind in ("system", "output") or magic.name in _SHELL_MAGICS[magic.kind]
 
 
 def _expands(magic: Magic, bound: frozenset[str]) -> bool:

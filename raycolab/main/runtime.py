@@ -27,10 +27,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from raycolab.errors import MainError
-from raycolab.main.commands import CommandResult, NodeOnce
+from raycolab.main.commands import NodeOnce
 from raycolab.main.compute import (
     BadReturnError,
-    ComputeSignature,
     Sink,
     is_pruned,
     metrics_of,
@@ -99,31 +98,31 @@ class MainRuntime:
         self._main = main
         self._folder = lock_dir
         self._clock = clock
-        self._once = NodeOnce(lock_dir / "commands", main.code_fingerprint(), clock)
         self._output = OutputTail()  # one for setup and trials: loggers keep the stream they were made with
         wanted = needs_colab(cell.source for cell in main.cells if cell.role is not CellRole.SKIP)
         self._kernel_only = KernelOnly(stand_in=wanted) if in_worker else None
         self._shell: MainShell | None = None
-        self._compute: Callable[..., object] | None = None
-        self._signature: ComputeSignature | None = None
+        self._compute: Callable[[str, str, Config], object] | None = None  # of model, dataset and configuration
         self._timings: list[CellTiming] = []
 
     def setup(self) -> SetupReport:
         """Run MAIN's cells; raises SetupFailed with the first cell that fails."""
+        from raycolab.main.shell import start_shell  # IPython takes a while to import
+
         _mend_matplotlib_backend()
-        self._shell = _start_shell(self._folder / "ipython")
+        once = NodeOnce(self._folder / "commands", self._main.code_fingerprint(), self._clock)
+        self._shell = start_shell(self._folder / "ipython", once)
         if self._kernel_only is not None:
             self._kernel_only.install()
         self._run_cells(self._shell)
-        self._shell.once = None
         compute = self._shell.user_ns.get("compute")
-        if not callable(compute):
-            raise SetupFailed(Failure(ErrorKind.SETUP, "MainError", _NO_COMPUTE))
         try:
-            self._signature = signature_of(compute)
+            if not callable(compute):
+                raise MainError(_NO_COMPUTE)
+            signature = signature_of(compute)
         except MainError as error:
             raise SetupFailed(Failure(ErrorKind.SETUP, "MainError", str(error))) from error
-        self._compute = compute
+        self._compute = lambda *trial: compute(**signature.arguments(*trial))
         return SetupReport(tuple(self._timings), self._output.text())
 
     def compute(
@@ -139,7 +138,7 @@ class MainRuntime:
 
         `sink` gets what the trial reports and may end it: then the trial is PRUNED, with the value it reported last.
         """
-        if self._shell is None or self._compute is None or self._signature is None:
+        if self._shell is None or self._compute is None:
             raise RuntimeError("setup() has to come first")
         self._output.clear()
         metrics: dict[str, Scalar] = {}
@@ -148,7 +147,7 @@ class MainRuntime:
         started_at = clock()
         with self._at_work(self._shell), reporting(sink) as last_reported:
             try:
-                value = self._compute(**self._signature.arguments(model, dataset, config))
+                value = self._compute(model, dataset, config)
                 if inspect.isawaitable(value):
                     value = self._shell.run_coroutine(_awaited(value))
                 metrics = metrics_of(value, metric)
@@ -179,8 +178,6 @@ class MainRuntime:
         if self._kernel_only is not None:
             self._kernel_only.remove()
         self._shell.end()
-        if _current_shell() is self._shell:
-            type(self._shell).clear_instance()
         self._shell = self._compute = None
 
     # --- setup -------------------------------------------------------------------------------------------------------
@@ -192,23 +189,18 @@ class MainRuntime:
         for cell in cells:
             if cell.role is not CellRole.SHELL:
                 python_above = True
-            elif self._run_cell(shell, cell, early=True, may_fail=python_above):
+            elif self._run_cell(shell, cell, "early", may_fail=python_above):
                 done.add(cell.index)
         for cell in cells:
             if cell.index not in done:
-                self._run_cell(shell, cell, early=False)
+                self._run_cell(shell, cell, "in-place")
 
-    def _run_cell(self, shell: MainShell, cell: Cell, *, early: bool, may_fail: bool = False) -> bool:
+    def _run_cell(self, shell: MainShell, cell: Cell, attempt: str, *, may_fail: bool = False) -> bool:
         """Run and time one cell; False when it failed and may. What failed early is tried again in its place."""
-
-        def once(key: str, command: Callable[[], CommandResult]) -> CommandResult:
-            return self._once.run(key, command, "early" if early else "in-place")
-
-        shell.once = once
         started = self._clock()
         try:
             with self._at_work(shell):
-                shell.run_main_cell(cell.index, runnable(cell.source))
+                shell.run_main_cell(cell.index, runnable(cell.source), attempt)
         # A cell may raise anything; what it raises is this node's failure to set MAIN up.
         except BaseException as error:
             if may_fail and not isinstance(error, ProtectedPackageError):
@@ -227,20 +219,6 @@ class MainRuntime:
             shell.packages.in_force(),
         ):
             yield
-
-
-def _start_shell(folder: Path) -> MainShell:
-    from raycolab.main.shell import MainShell
-
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # The current shell of the process, as libraries ask for it, unless a kernel has one already.
-    return MainShell.instance(folder) if _current_shell() is None else MainShell(folder)
-
-
-def _current_shell() -> object:
-    from IPython.core.getipython import get_ipython
-
-    return get_ipython()
 
 
 def _mend_matplotlib_backend() -> None:

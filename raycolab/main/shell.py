@@ -23,19 +23,17 @@ from pathlib import Path
 from typing import Any
 
 from IPython.core.compilerop import CachingCompiler
+from IPython.core.getipython import get_ipython
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config as ShellConfig
 
 from raycolab.colab.environment import is_colab
-from raycolab.main.commands import CommandResult, run_command
+from raycolab.main.commands import CommandResult, NodeOnce, run_command
 from raycolab.main.packages import PackageGuard, ProtectedPackageError
-from raycolab.main.roles import SCRIPT_MAGICS
-from raycolab.main.source import runnable
+from raycolab.main.source import FILE_MAGICS, SCRIPT_MAGICS, runnable
 from raycolab.main.traceback import cell_code_name
 
-__all__ = ["MainShell", "ShellCommandError", "run_in_loop"]
-
-_FILE_MAGICS = frozenset({"writefile", "file"})
+__all__ = ["MainShell", "ShellCommandError", "run_in_loop", "start_shell"]
 
 
 class ShellCommandError(Exception):
@@ -57,9 +55,9 @@ class MainShell(InteractiveShell):
     compiler_class = _CellCompiler
     compile: _CellCompiler
 
-    def __init__(self, folder: Path, **traits: Any) -> None:
-        # During setup: runs a command unless another worker of this node has; None in trials, where `!` is plain.
-        self.once: Callable[[str, Callable[[], CommandResult]], CommandResult] | None = None
+    def __init__(self, folder: Path, once: NodeOnce, **traits: Any) -> None:
+        self._once = once
+        self._attempt: str | None = None  # of the cell of setup that is running; None in trials, where `!` is plain
         self._loop: asyncio.AbstractEventLoop | None = None  # of top-level await and of an async compute
         self._depth = 0  # of nested run_cell calls
         self._nested_error: BaseException | None = None  # of a cell run by a cell, as %%capture does
@@ -74,12 +72,19 @@ class MainShell(InteractiveShell):
 
     # --- running -----------------------------------------------------------------------------------------------------
 
-    def run_main_cell(self, index: int, source: str) -> None:
-        """Run one cell of MAIN; what it raises is raised, its traceback starting at IPython's frames."""
+    def run_main_cell(self, index: int, source: str, attempt: str) -> None:
+        """Run one cell of MAIN's setup; what it raises is raised, its traceback starting at IPython's frames.
+
+        Its commands run once per node and `attempt`, or once at all where they succeed.
+        """
         self.compile.index = index
         self._commands = 0
         self._nested_error = None
-        result = self.run_cell(source)
+        self._attempt = attempt
+        try:
+            result = self.run_cell(source)
+        finally:
+            self._attempt = None
         self.forget_output()
         error = result.error_before_exec or result.error_in_exec or self._nested_error
         try:
@@ -119,12 +124,14 @@ class MainShell(InteractiveShell):
             outputs.clear()
 
     def end(self) -> None:
-        """Give `__main__` and the path back, and close the event loop."""
+        """Give `__main__`, the path and the place of the process's shell back, and close the event loop."""
         self.restore_sys_module_state()
         if "" in sys.path:
             sys.path.remove("")
         if self._loop is not None:
             self._loop.close()
+        if get_ipython() is self:
+            self.clear_instance()
 
     def showtraceback(self, *args: Any, **options: Any) -> None:
         """Nothing: whoever runs the cell gets the exception."""
@@ -152,9 +159,9 @@ class MainShell(InteractiveShell):
         if magic_name == "capture":
             return super().run_cell_magic(magic_name, line, runnable("\n" + cell))  # lines keep their numbers
         text = f"%%{magic_name} {line}\n{cell}"
-        if self.once is not None and magic_name in _FILE_MAGICS:
+        if self._attempt is not None and magic_name in FILE_MAGICS:
             return self._command(text, lambda: self._write_file(magic_name, line, cell))
-        if self.once is None or magic_name not in SCRIPT_MAGICS or line.lstrip().startswith("--"):
+        if self._attempt is None or magic_name not in SCRIPT_MAGICS or line.lstrip().startswith("--"):
             return super().run_cell_magic("bash" if magic_name == "shell" else magic_name, line, cell)
         program = [] if magic_name == "script" else ["sh" if magic_name == "sh" else "bash"]
         self._command(text, lambda: run_command([*program, *shlex.split(line)], cell))
@@ -166,15 +173,15 @@ class MainShell(InteractiveShell):
 
     def _command(self, text: str, run: Callable[[], CommandResult]) -> CommandResult:
         """Run a command the way the phase asks for, and let Python see what it may have installed."""
-        if self.once is None:
+        if self._attempt is None:
             result = run()
         else:
             self._commands += 1
             key = f"{self.compile.index} {self._commands} {os.getcwd()}\n{text}"
-            result = self.once(key, run)
+            result = self._once.run(key, run, self._attempt)
         sys.stdout.write(result.output)
         importlib.invalidate_caches()
-        if result.status != 0 and self.once is not None:
+        if result.status != 0 and self._attempt is not None:
             first = text.strip().splitlines()[0]
             if (refused := self.packages.refused(first, result.output)) is not None:
                 raise refused
@@ -207,6 +214,12 @@ class MainShell(InteractiveShell):
             configurables: list[Any] = self.configurables
             if not any(isinstance(each, InlineBackend) for each in configurables):
                 configurables.append(InlineBackend.instance(parent=self))
+
+
+def start_shell(folder: Path, once: NodeOnce) -> MainShell:
+    """A shell whose files lie in `folder`: the current one of the process, unless a kernel has one already."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return MainShell.instance(folder, once) if get_ipython() is None else MainShell(folder, once)
 
 
 def run_in_loop(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any]) -> Any:

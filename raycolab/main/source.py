@@ -16,10 +16,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 __all__ = [
+    "FILE_MAGICS",
     "PACKAGE_MAGICS",
+    "SCRIPT_MAGICS",
     "Magic",
     "executed",
     "is_timed",
+    "magic_of",
     "magics",
     "runnable",
     "significant_text",
@@ -29,6 +32,12 @@ __all__ = [
 
 PACKAGE_MAGICS = frozenset({"pip", "conda", "mamba", "micromamba", "uv"})
 """Line magics that run a package installer; IPython also takes them bare, alone on one line (`pip install x`)."""
+
+SCRIPT_MAGICS = frozenset({"bash", "sh", "script", "shell"})
+"""Cell magics whose body is a shell script; `%%shell` is Colab's name for `%%bash`."""
+
+FILE_MAGICS = frozenset({"writefile", "file"})
+"""Cell magics that write their body to a file."""
 
 _TIMING = re.compile(r"\A\s*%%time\b[^\n]*")
 _AROUND_PYTHON = re.compile(r"\A\s*%%(?:time|capture)\b[^\n]*")
@@ -47,7 +56,6 @@ class Magic:
     name: str  # the magic's name; "" for `!x`
     line: str  # what follows the name; the command of `!x`
     body: str = ""  # of a cell magic
-    statement: bool = True  # False where its value is used
 
 
 def runnable(source: str) -> str:
@@ -103,10 +111,24 @@ def executed(tree: ast.AST, *, into_classes: bool = True) -> Iterator[ast.AST]:
 
 def magics(tree: ast.AST) -> Iterator[Magic]:
     """Every magic and shell command the cell executes."""
-    statements = {id(node.value) for node in executed(tree) if isinstance(node, ast.Expr)}
-    for node in executed(tree):
-        if isinstance(node, ast.Call) and (found := _magic(node, id(node) in statements)) is not None:
-            yield found
+    return filter(None, map(magic_of, executed(tree)))
+
+
+def magic_of(node: ast.AST) -> Magic | None:
+    """The magic that `get_ipython().METHOD("...", ...)` calls, the only form IPython's transform writes."""
+    match node:
+        case ast.Call(func=ast.Attribute(value=ast.Call(func=ast.Name(id="get_ipython")), attr=method), args=arguments):
+            texts = [item.value for item in arguments if isinstance(item, ast.Constant)]
+            match method, texts:
+                case "system", [str(command)]:
+                    return Magic("system", "", command)
+                case "getoutput", [str(command)]:
+                    return Magic("output", "", command)
+                case "run_line_magic", [str(name), str(line)]:
+                    return Magic("line", name, line)
+                case "run_cell_magic", [str(name), str(line), str(body)]:
+                    return Magic("cell", name, line, body)
+    return None
 
 
 def significant_text(source: str) -> str:
@@ -115,8 +137,7 @@ def significant_text(source: str) -> str:
     The same for every Python version; a cell that is not Python counts as it is written.
     """
     try:
-        text = transformed(source)
-        return _significant_tokens(text)
+        return _significant_tokens(transformed(source))
     except (SyntaxError, ValueError, tokenize.TokenError):
         return source
 
@@ -129,9 +150,10 @@ def _significant_tokens(text: str) -> str:
         if item.type == _FSTRING_START:
             fstrings.append(item.start)
         elif item.type == _FSTRING_END:
-            start = fstrings.pop()
+            (first, left), (last, right) = fstrings.pop(), item.end  # lines from 1, columns from 0
             if not fstrings:
-                parts.append(_slice(lines, start, item.end))
+                text = "".join(lines[first - 1 : last])
+                parts.append(text[left : len(text) - len(lines[last - 1]) + right])
         elif fstrings or item.type in _LAYOUT_TOKENS:
             continue
         elif item.type in (token.INDENT, token.DEDENT, token.NEWLINE):
@@ -139,14 +161,6 @@ def _significant_tokens(text: str) -> str:
         else:
             parts.append(item.string)
     return "\n".join(parts)
-
-
-def _slice(lines: list[str], start: tuple[int, int], end: tuple[int, int]) -> str:
-    """The text between two token positions (line from 1, column from 0)."""
-    (first, left), (last, right) = start, end
-    if first == last:
-        return lines[first - 1][left:right]
-    return "".join([lines[first - 1][left:], *lines[first : last - 1], lines[last - 1][:right]])
 
 
 def _steady(source: str) -> str:
@@ -161,22 +175,3 @@ def _steady(source: str) -> str:
 def _comment(match: re.Match[str]) -> str:
     """The matched line as a comment; the lines above it stay, so that lines keep their numbers."""
     return match[0].replace("%%", "# %%", 1)
-
-
-def _magic(call: ast.Call, statement: bool) -> Magic | None:
-    """The magic behind `get_ipython().<method>("...", ...)`, the only form IPython's transform writes."""
-    match call.func:
-        case ast.Attribute(value=ast.Call(func=ast.Name(id="get_ipython")), attr=method):
-            texts = [item.value for item in call.args if isinstance(item, ast.Constant) and isinstance(item.value, str)]
-        case _:
-            return None
-    match method, texts:
-        case "system", [command]:
-            return Magic("system", "", command, statement=statement)
-        case "getoutput", [command]:
-            return Magic("output", "", command, statement=statement)
-        case "run_line_magic", [name, line]:
-            return Magic("line", name, line, statement=statement)
-        case "run_cell_magic", [name, line, body]:
-            return Magic("cell", name, line, body, statement=statement)
-    return None

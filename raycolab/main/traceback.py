@@ -16,7 +16,17 @@ from types import TracebackType
 
 import raycolab
 
-__all__ = ["cell_code_name", "cell_of", "describe", "shortened", "traceback_text"]
+__all__ = [
+    "cell_code_name",
+    "cell_listing",
+    "cell_number",
+    "cell_of",
+    "describe",
+    "is_whole_cell",
+    "line_in",
+    "shortened",
+    "traceback_text",
+]
 
 MAX_TRACEBACK_CHARS = 16_000
 MAX_EVALUE_CHARS = 2_000
@@ -37,12 +47,23 @@ def cell_code_name(number: int, notebook: str = "") -> str:
     return f"cell {number} of {notebook}" if notebook else f"cell {number}"
 
 
+def cell_number(code_name: str) -> int | None:
+    """The number of the cell whose code is compiled under this name; None for other code."""
+    match = _CODE_NAME.match(code_name)
+    return int(match[1]) if match is not None else None
+
+
+def is_whole_cell(function: str) -> bool:
+    """Whether code of this name is a cell's own, and not a function that it defines."""
+    return function.startswith(("<module", "<cell line"))
+
+
 def cell_of(error: BaseException) -> int | None:
     """The number of the innermost cell the exception came through, or None."""
     found: int | None = None
     for frame, _ in traceback.walk_tb(error.__traceback__):
-        if (match := _CODE_NAME.match(frame.f_code.co_filename)) is not None:
-            found = int(match[1])
+        if (number := cell_number(frame.f_code.co_filename)) is not None:
+            found = number
     return found
 
 
@@ -117,25 +138,20 @@ def _one(error: BaseException) -> str:
 def _shown_frames(trace: TracebackType | None) -> list[tuple[str, int, str]]:
     """(file, line, function) of every frame worth showing, from the notebook's first on."""
     frames = [
-        (frame.f_code.co_filename, line, frame.f_code.co_name)
+        (file, line, frame.f_code.co_name)
         for frame, line in traceback.walk_tb(trace)
-        if not _is_machinery(frame.f_code.co_filename)
+        if not (file := frame.f_code.co_filename).startswith(_OWN_FOLDER) and "/site-packages/IPython/" not in file
     ]
-    first = next((place for place, (file, _, _) in enumerate(frames) if _CODE_NAME.match(file)), None)
-    return frames if first is None else frames[first:]
-
-
-def _is_machinery(file: str) -> bool:
-    return file.startswith(_OWN_FOLDER) or "/site-packages/IPython/" in file
+    first = next((place for place, (file, _, _) in enumerate(frames) if cell_number(file) is not None), 0)
+    return frames[first:]
 
 
 def _frame(file: str, line: int, function: str) -> str:
-    place = f"  {file}, line {line}" if _CODE_NAME.match(file) else f'  File "{file}", line {line}'
-    inside = "" if function.startswith(("<module", "<cell line")) else f", in {function}"
-    if _CODE_NAME.match(file):
-        return f"{place}{inside}\n{_excerpt(file, line)}"
+    inside = "" if is_whole_cell(function) else f", in {function}"
+    if cell_number(file) is not None:
+        return f"  {file}, line {line}{inside}\n{_excerpt(file, line)}"
     source = linecache.getline(file, line).strip()
-    return f"{place}{inside}\n" + (f"    {source[:_MAX_LINE_CHARS]}\n" if source else "")
+    return f'  File "{file}", line {line}{inside}\n' + (f"    {source[:_MAX_LINE_CHARS]}\n" if source else "")
 
 
 def _excerpt(file: str, line: int) -> str:
@@ -155,10 +171,9 @@ def _numbered(lines: Sequence[str], first: int, last: int, line: int | None) -> 
 
 def _last_lines(error: BaseException) -> str:
     """What Python prints below the frames: the message, the notes, and for a SyntaxError its line."""
-    text = ""
-    if isinstance(error, SyntaxError) and _CODE_NAME.match(error.filename or "") and error.lineno is not None:
-        text = f"  {error.filename}, line {error.lineno}\n{_excerpt(str(error.filename), error.lineno)}"
-        return text + f"{type(error).__name__}: {error.msg}\n"
+    if isinstance(error, SyntaxError) and cell_number(error.filename or "") is not None and error.lineno is not None:
+        place = f"  {error.filename}, line {error.lineno}\n{_excerpt(str(error.filename), error.lineno)}"
+        return f"{place}{type(error).__name__}: {error.msg}\n"
     name, message = describe(error)
-    text = f"{name}: {message}\n" if message else f"{name}\n"
-    return text + "".join(f"{note}\n" for note in getattr(error, "__notes__", ()))
+    notes = "".join(f"{note}\n" for note in getattr(error, "__notes__", ()))
+    return (f"{name}: {message}\n" if message else f"{name}\n") + notes

@@ -38,7 +38,7 @@ _LIBPQ_OPTIONS = {
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,  # ms
 }
-_POSTGRES_DRIVERS = {"psycopg": "psycopg", "psycopg2": "psycopg2"}  # SQLAlchemy's name: module
+_POSTGRES_DRIVERS = ("psycopg", "psycopg2")  # SQLAlchemy's names and those of the modules
 _SCHEMA_LOCK = 0x7261_7963  # "rayc": the advisory lock under which PostgreSQL's tables are made once
 
 
@@ -100,7 +100,7 @@ def parsed_url(url: str) -> URL:
             f"{shown} is not a database URL: write sqlite:///results.sqlite or postgresql://USER@HOST/NAME."
         ) from error
     if parsed.drivername == "postgresql":
-        found = [driver for driver, module in _POSTGRES_DRIVERS.items() if importlib.util.find_spec(module)]
+        found = [driver for driver in _POSTGRES_DRIVERS if importlib.util.find_spec(driver)]
         if found:
             parsed = parsed.set(drivername=f"postgresql+{found[0]}")
     return parsed

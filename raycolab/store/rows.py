@@ -13,9 +13,10 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Connection, Table, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Select, Table, bindparam, delete, insert, select, update
 
 from raycolab.errors import RaycolabError
 from raycolab.store import tables
@@ -29,8 +30,7 @@ __all__ = [
     "SWEEPS",
     "TRIALS",
     "Shape",
-    "put_attempts",
-    "put_reports",
+    "put_of_trials",
     "put_trials",
     "scalars_from_texts",
     "scalars_to_text",
@@ -103,35 +103,50 @@ _REPORTED = _Codec(
 
 
 class Shape(Generic[R]):
-    """How one kind of row lies in the database: a column for each field, by the field's name."""
+    """How one kind of row lies in its table: a column for each field, by the field's name.
 
-    def __init__(self, make: type[R], called: Callable[[Sequence[Any]], str], codecs: Mapping[str, _Codec]) -> None:
+    `trial` stands for the number of the trial that the row belongs to, which has a table of its own.
+    """
+
+    def __init__(
+        self, make: type[R], table: Table, called: Callable[[Sequence[Any]], str], codecs: Mapping[str, _Codec]
+    ) -> None:
         """`called` names a row by its columns, in a sentence; fields without a codec are kept as they are."""
-        self.names = tuple(field.name for field in fields(make))
+        self.table = table
+        self.called = called
         self._make: type[R] = make
-        self._called = called
+        self._names = tuple(field.name for field in fields(make))
+        self._values: Callable[[R], tuple[Any, ...]] = attrgetter(*self._names)
         self._codecs = codecs
 
-    def encode(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Some fields by name, as columns."""
-        return {
-            name: value if value is None or name not in self._codecs else self._codecs[name].encode(value)
-            for name, value in values.items()
-        }
+    def select(self) -> Select[Any]:
+        """Every row of the table, as `rows` takes them."""
+        here, trials = self.table.c, tables.trials
+        if "trial" not in self._names:
+            return select(*(here[name] for name in self._names))
+        columns = (trials.c.number if name == "trial" else here[name] for name in self._names)
+        return select(*columns).join(trials, here.trial_id == trials.c.id)
+
+    def encode(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """Some fields by name made columns, in place: each trial is written this way."""
+        for name, codec in self._codecs.items():
+            if (value := fields.get(name)) is not None:
+                fields[name] = codec.encode(value)
+        return fields
 
     def columns(self, row: R) -> dict[str, Any]:
         """A row's columns."""
-        return self.encode({name: getattr(row, name) for name in self.names})
+        return self.encode(dict(zip(self._names, self._values(row), strict=True)))
 
     def rows(self, found: Sequence[Sequence[Any]], where: str) -> list[R]:
-        """The rows whose columns these are, in the order of `names`; DamagedRowError names one that cannot be read.
+        """The rows whose columns these are, as `select` finds them; DamagedRowError names one that cannot be read.
 
         Column by column, not row by row: a sweep may have 100,000 trials.
         """
         if not found:
             return []
         columns: list[Sequence[Any]] = list(zip(*found, strict=True))
-        for place, name in enumerate(self.names):
+        for place, name in enumerate(self._names):
             if (codec := self._codecs.get(name)) is not None:
                 try:
                     columns[place] = codec.decode(columns[place])
@@ -142,7 +157,7 @@ class Shape(Generic[R]):
     def _damage(self, found: Sequence[Sequence[Any]], place: int, codec: _Codec, where: str) -> DamagedRowError:
         row = next(row for row in found if not _decodes(codec, row[place]))
         return DamagedRowError(
-            f"{self._called(row)} of {where} is damaged: its {self.names[place]} is {str(row[place])[:80]!r}. Correct "
+            f"{self.called(row)} of {where} is damaged: its {self._names[place]} is {str(row[place])[:80]!r}. Correct "
             "it there, delete the sweep, or go on from a copy of the database."
         )
 
@@ -156,11 +171,12 @@ def _decodes(codec: _Codec, value: Any) -> bool:
 
 
 def _enumeration(kind: type[TrialState] | type[SweepState] | type[ErrorKind]) -> _Codec:
-    return _Codec(lambda member: member.value, _each({member.value: member for member in kind}.__getitem__))
+    return _Codec(str, _each({member.value: member for member in kind}.__getitem__))
 
 
 SWEEPS = Shape(
     SweepRow,
+    tables.sweeps,
     lambda row: f"the row {row[1]!r}",
     {
         "state": _enumeration(SweepState),
@@ -170,6 +186,7 @@ SWEEPS = Shape(
 )
 TRIALS = Shape(
     TrialRow,
+    tables.trials,
     lambda row: f"trial {row[0]}",
     {
         "config": _SCALARS,
@@ -183,10 +200,11 @@ TRIALS = Shape(
 )
 ATTEMPTS = Shape(
     AttemptRow,
+    tables.attempts,
     lambda row: f"attempt {row[1]} at trial {row[0]}",
     {"started_at": _TIME, "ended_at": _TIME, "reason": _PRINTED},
 )
-REPORTS = Shape(ReportRow, lambda row: f"a report of trial {row[0]}", {"value": _REPORTED})
+REPORTS = Shape(ReportRow, tables.reports, lambda row: f"a report of trial {row[0]}", {"value": _REPORTED})
 
 
 # --- into their tables -----------------------------------------------------------------------------------------------
@@ -196,8 +214,8 @@ def put_trials(connection: Connection, sweep_id: int, trials: Sequence[TrialRow]
     """Write trials; of two rows of one number the later stands. One that starts again has reported nothing yet."""
     wanted = {trial.number: trial for trial in trials}
     ids = _trial_ids(connection, sweep_id, wanted)
-    old = [{**TRIALS.columns(trial), "row_id": ids[n]} for n, trial in wanted.items() if n in ids]
-    new = [{**TRIALS.columns(trial), "sweep_id": sweep_id} for n, trial in wanted.items() if n not in ids]
+    old = [TRIALS.columns(trial) | {"row_id": ids[n]} for n, trial in wanted.items() if n in ids]
+    new = [TRIALS.columns(trial) | {"sweep_id": sweep_id} for n, trial in wanted.items() if n not in ids]
     _put(connection, tables.trials, old, new)
     again = sorted(ids[n] for n, trial in wanted.items() if n in ids and _starts_again(trial))
     for some in _chunks(again):
@@ -208,24 +226,13 @@ def _starts_again(trial: TrialRow) -> bool:
     return trial.state is TrialState.PENDING or (trial.state is TrialState.RUNNING and trial.attempts > 1)
 
 
-def put_attempts(connection: Connection, sweep_id: int, attempts: Sequence[AttemptRow]) -> None:
-    """Write attempts at trials that are there."""
-    _put_of_trials(connection, tables.attempts, "number", sweep_id, ATTEMPTS, attempts, "an attempt at")
-
-
-def put_reports(connection: Connection, sweep_id: int, reports: Sequence[ReportRow]) -> None:
-    """Write intermediate values of trials that are there; a step reported again replaces its value."""
-    _put_of_trials(connection, tables.reports, "step", sweep_id, REPORTS, reports, "a report of")
-
-
-def _put_of_trials(
-    connection: Connection, table: Table, key: str, sweep_id: int, shape: Shape[R], rows: Sequence[R], what: str
-) -> None:
-    """Write rows that belong to trials, one for each trial and value of the column `key`."""
+def put_of_trials(connection: Connection, sweep_id: int, shape: Shape[R], key: str, rows: Sequence[R]) -> None:
+    """Write attempts at trials that are there, or reports of them: one for each trial and value of the field `key`."""
+    table = shape.table
     wanted = {(columns.pop("trial"), columns[key]): columns for columns in map(shape.columns, rows)}
     ids = _trial_ids(connection, sweep_id, {trial for trial, _ in wanted})
-    if missing := sorted({trial for trial, _ in wanted if trial not in ids}):
-        raise RaycolabError(f"{what} trial {missing[0]} cannot be stored: the sweep has no such trial.")
+    if missing := sorted(place for place in wanted if place[0] not in ids):
+        raise RaycolabError(f"{shape.called(missing[0])} cannot be stored: the sweep has no such trial.")
     statement = select(table.c.id, table.c.trial_id, table.c[key])
     present = {
         (trial_id, number): row_id
@@ -235,9 +242,9 @@ def _put_of_trials(
     old, new = [], []
     for (trial, number), columns in wanted.items():
         if (row_id := present.get((ids[trial], number))) is not None:
-            old.append({**columns, "row_id": row_id})
+            old.append(columns | {"row_id": row_id})
         else:
-            new.append({**columns, "trial_id": ids[trial]})
+            new.append(columns | {"trial_id": ids[trial]})
     _put(connection, table, old, new)
 
 

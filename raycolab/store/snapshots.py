@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import re
@@ -75,25 +76,19 @@ class _File(msgspec.Struct, frozen=True):
     sha256: str
 
 
-class _Manifest(msgspec.Struct, frozen=True):
-    """What a snapshot says of itself."""
+class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One snapshot: what its manifest says of it, and the folder in which it lies, which the manifest leaves out."""
 
     number: int
     taken_at: str  # UTC ISO 8601
     heads: tuple[str, ...]  # who took it, last, and before it those whose snapshots that one had taken up
     files: tuple[_File, ...]
     machine: str = ""  # where it was taken, for people
+    folder: str = ""
 
-
-class Snapshot(_Manifest, frozen=True, kw_only=True):
-    """One snapshot in a folder."""
-
-    folder: Path
-
-    @property
-    def path(self) -> Path:
-        """Where its manifest lies."""
-        return self.folder / _numbered(self.number, _MANIFEST)
+    def place(self, name: str) -> Path:
+        """Where its file of this name lies."""
+        return Path(self.folder) / _numbered(self.number, name)
 
     @property
     def digests(self) -> dict[str, str]:
@@ -145,7 +140,7 @@ def take(
         with _outages(
             f"no snapshot can be written to {target}", ": nothing is lost as long as this machine keeps its own disk"
         ):
-            return _add(target, originals, utc_text(now), tuple(heads), machine)
+            return _add(originals, Snapshot(0, utc_text(now), tuple(heads), (), machine, str(target)))
 
 
 def described(folder: str | os.PathLike[str]) -> list[Snapshot]:
@@ -157,11 +152,16 @@ def described(folder: str | os.PathLike[str]) -> list[Snapshot]:
     target = Path(folder)
     with _outages(f"the snapshots in {target} cannot be looked for"):
         names = _listed(target)
-    found = []
+    found: list[Snapshot] = []
     for number in sorted({number for number, kind in names if kind == _MANIFEST}, reverse=True):
-        with contextlib.suppress(OSError):  # what cannot be read does not verify
-            snapshot = _described(target, number)
-            found += [snapshot] if snapshot is not None else []
+        # What cannot be read does not verify, nor what is cut or no manifest: msgspec's errors are ValueErrors.
+        with contextlib.suppress(OSError, ValueError):
+            with (target / _numbered(number, _MANIFEST)).open("rb") as file:
+                snapshot = msgspec.json.decode(file.read(_LONGEST_MANIFEST), type=Snapshot)
+            utc_seconds(snapshot.taken_at)
+            is_ours = snapshot.number == number and all(Path(file.name).name == file.name for file in snapshot.files)
+            if snapshot.files and is_ours:
+                found.append(msgspec.structs.replace(snapshot, folder=str(target)))
     followed = {head for snapshot in found for head in snapshot.heads[:-1]}
     return sorted(found, key=lambda snapshot: not followed.isdisjoint(snapshot.heads[-1:]))
 
@@ -191,12 +191,31 @@ def restore(snapshot: Snapshot, places: Mapping[str, str | os.PathLike[str]]) ->
     for there in (*targets.values(), *logs):
         if there.exists():
             raise UsageError(f"a snapshot is not restored over {there}: move that file away, or name another path.")
-    what = f"the snapshot of {snapshot.path} cannot be restored"
-    with _outages(what):
-        written = _copied_back(snapshot, targets)
-    if not written:
-        raise StoreOutageError(f"{what}: it is not whole any more; start the head again, an older one may be.")
-    return written
+    what = f"the snapshot of {snapshot.place(_MANIFEST)} cannot be restored"
+    beside = {file: path.with_name(f".{path.name}.{os.getpid()}.part") for file, path in targets.items()}
+    placed: list[Path] = []
+    try:
+        with _outages(what):
+            for file, part in beside.items():
+                part.parent.mkdir(parents=True, exist_ok=True)
+                descriptor = os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+                with os.fdopen(descriptor, "wb") as target, snapshot.place(file.name).open("rb") as source:
+                    if _copied(file.name, source, target) != file:
+                        raise StoreOutageError(
+                            f"{what}: it is not whole any more; start the head again, an older one may be."
+                        )
+            # The database last: with it there, the restoration is done.
+            for file in sorted(beside, key=lambda file: file.name == DATABASE):
+                beside[file].rename(targets[file])
+                placed.append(targets[file])
+    except BaseException:  # whatever it is, a part of a snapshot must not stay
+        for path in placed:
+            _remove(path)
+        raise
+    finally:
+        for part in beside.values():
+            _remove(part)
+    return list(targets.values())
 
 
 def sqlite_path(url: str) -> Path | None:
@@ -236,30 +255,30 @@ def _opened(database: Path, mode: str) -> contextlib.closing[sqlite3.Connection]
     return contextlib.closing(sqlite3.connect(uri, uri=True, timeout=_LOCK_WAIT_S))
 
 
-def _add(folder: Path, originals: dict[str, Path], taken_at: str, heads: tuple[str, ...], machine: str) -> Snapshot:
+def _add(originals: Mapping[str, Path], snapshot: Snapshot) -> Snapshot:
+    """Write these files as the snapshot that its number and its files are still missing from; all of it or nothing."""
+    folder = Path(snapshot.folder)
     folder.mkdir(exist_ok=True)
     number = max((number for number, _ in _listed(folder)), default=0) + 1
+    snapshot = msgspec.structs.replace(snapshot, number=number)
     written: list[Path] = []
     try:
         files = []
         for name, original in originals.items():
-            path = folder / _numbered(number, name)
-            with original.open("rb") as source, path.open("xb") as target:
-                written.append(path)
+            with original.open("rb") as source, snapshot.place(name).open("xb") as target:
+                written.append(snapshot.place(name))
                 files.append(_copied(name, source, target))
-        manifest = _Manifest(number, taken_at, heads, tuple(files), machine)
-        path = folder / _numbered(number, _MANIFEST)
-        with path.open("xb") as target:
-            written.append(path)
-            target.write(msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n")
-            target.flush()
-            os.fsync(target.fileno())
+        snapshot = msgspec.structs.replace(snapshot, files=tuple(files))
+        manifest = msgspec.json.encode(msgspec.structs.replace(snapshot, folder=""))
+        with snapshot.place(_MANIFEST).open("xb") as target:
+            written.append(snapshot.place(_MANIFEST))
+            _copied(_MANIFEST, io.BytesIO(msgspec.json.format(manifest, indent=1) + b"\n"), target)
     except BaseException:
         for path in reversed(written):
             _remove(path)
         raise
     _prune(folder, number)
-    return Snapshot(**msgspec.structs.asdict(manifest), folder=folder)
+    return snapshot
 
 
 def _prune(folder: Path, number: int) -> None:
@@ -278,7 +297,7 @@ def _remove(path: Path) -> None:
 
 def _copied(name: str, source: BinaryIO, target: BinaryIO) -> _File:
     digest, size = hashlib.sha256(), 0
-    for block in _blocks(source):
+    while block := source.read(_BLOCK):
         target.write(block)
         digest.update(block)
         size += len(block)
@@ -287,61 +306,12 @@ def _copied(name: str, source: BinaryIO, target: BinaryIO) -> _File:
     return _File(name, size, digest.hexdigest())
 
 
-def _copied_back(snapshot: Snapshot, targets: dict[_File, Path]) -> list[Path]:
-    """The files written, none when one of them was not what the manifest says; all or nothing of them is there."""
-    beside = {file: path.with_name(f".{path.name}.{os.getpid()}.part") for file, path in targets.items()}
-    placed: list[Path] = []
-    try:
-        for file, part in beside.items():
-            part.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-            with os.fdopen(descriptor, "wb") as target, _place(snapshot, file).open("rb") as source:
-                if _copied(file.name, source, target) != file:
-                    return []
-        # The database last: with it there, the restoration is done.
-        for file in sorted(beside, key=lambda file: file.name == DATABASE):
-            beside[file].rename(targets[file])
-            placed.append(targets[file])
-    except BaseException:
-        for path in placed:
-            _remove(path)
-        raise
-    finally:
-        for part in beside.values():
-            _remove(part)
-    return list(targets.values())
-
-
-def _described(folder: Path, number: int) -> Snapshot | None:
-    """What a manifest says, None when it is cut or not of this number."""
-    with (folder / _numbered(number, _MANIFEST)).open("rb") as file:
-        text = file.read(_LONGEST_MANIFEST)
-    try:
-        manifest = msgspec.json.decode(text, type=_Manifest)
-        utc_seconds(manifest.taken_at)
-    except ValueError:  # msgspec's errors are such too
-        return None
-    is_ours = manifest.number == number and all(Path(file.name).name == file.name for file in manifest.files)
-    return Snapshot(**msgspec.structs.asdict(manifest), folder=folder) if manifest.files and is_ours else None
-
-
 def _is_whole(snapshot: Snapshot, file: _File) -> bool:
-    path = _place(snapshot, file)
+    path = snapshot.place(file.name)
     if path.stat().st_size != file.size:
         return False
-    digest = hashlib.sha256()
     with path.open("rb") as source:
-        for block in _blocks(source):
-            digest.update(block)
-    return digest.hexdigest() == file.sha256
-
-
-def _blocks(source: BinaryIO) -> Iterator[bytes]:
-    return iter(lambda: source.read(_BLOCK), b"")
-
-
-def _place(snapshot: Snapshot, file: _File) -> Path:
-    return snapshot.folder / _numbered(snapshot.number, file.name)
+        return hashlib.file_digest(source, "sha256").hexdigest() == file.sha256
 
 
 def _numbered(number: int, kind: str) -> str:

@@ -16,23 +16,25 @@ import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, Table, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from raycolab.errors import UnknownSweepError, UsageError
 from raycolab.store import tables
 from raycolab.store.failures import ClaimLostError, translated
 from raycolab.store.opening import open_engine, shown_url, writing
-from raycolab.store.rows import ATTEMPTS, REPORTS, SWEEPS, TRIALS, put_attempts, put_reports, put_trials
+from raycolab.store.rows import ATTEMPTS, REPORTS, SWEEPS, TRIALS, Shape, put_of_trials, put_trials
 from raycolab.store.tables import heads
 from raycolab.text import did_you_mean, duration_text, listed, utc_seconds, utc_text
 from raycolab.trials import AttemptRow, ReportRow, SweepRow, SweepState, TrialRow, TrialState
 
 __all__ = ["Store", "open_store"]
 
-_AT_ONCE = 2_000  # trials read and decoded together
+R = TypeVar("R", TrialRow, AttemptRow, ReportRow)
+
+_AT_ONCE = 2_000  # rows read and decoded together
 
 
 def open_store(url: str) -> Store:
@@ -77,19 +79,22 @@ class Store:
             raise UsageError(
                 f"a sweep's name has at most {tables.NAME_LIMIT} characters, this one {len(name)}: shorten it."
             )
-        given = {
-            "name": name,
-            "state": SweepState.DECLARED,
-            "spec": spec,
-            "main": main,
-            "spec_fingerprint": spec_fingerprint,
-            "code_fingerprint": code_fingerprint,
-            "created_at": now,
-            "versions": versions,
-        }
+        sweep = SweepRow(
+            0,
+            name,
+            SweepState.DECLARED,
+            spec,
+            main,
+            spec_fingerprint,
+            code_fingerprint,
+            created_at=now,
+            versions=versions,
+        )
+        columns = SWEEPS.columns(sweep)
+        del columns["id"]  # which the database gives
         with self._writing() as connection:
             try:
-                result = connection.execute(insert(tables.sweeps), SWEEPS.encode(given))
+                result = connection.execute(insert(tables.sweeps), columns)
             except IntegrityError as error:
                 raise UsageError(
                     f"a sweep named '{name}' is already in {self.location}: "
@@ -175,24 +180,18 @@ class Store:
         with self._writing() as connection:
             self._hold(connection, sweep_id, now)
             put_trials(connection, sweep_id, trials)
-            put_attempts(connection, sweep_id, attempts)
-            put_reports(connection, sweep_id, reports)
+            put_of_trials(connection, sweep_id, ATTEMPTS, "number", attempts)
+            put_of_trials(connection, sweep_id, REPORTS, "step", reports)
 
     def trials(self, sweep_id: int, *, after: int = -1, limit: int | None = None) -> list[TrialRow]:
         """A sweep's trials by number, those behind `after`; no more than `limit` of them."""
-        table = tables.trials.c
-        statement = select(*(table[name] for name in TRIALS.names)).where(table.sweep_id == sweep_id)
-        statement = statement.where(table.number > after).order_by(table.number).limit(limit)
-        with self._reading() as connection:
-            parts = connection.execute(statement).partitions(_AT_ONCE)
-            return [trial for part in parts for trial in TRIALS.rows(part, self._called(sweep_id))]
+        return self._rows(sweep_id, TRIALS, None, (after, 0), limit)
 
     def attempts(
         self, sweep_id: int, *, after: tuple[int, int] | None = None, limit: int | None = None
     ) -> list[AttemptRow]:
         """Attempts at a sweep's trials by trial and attempt number, those behind `after`; at most `limit` of them."""
-        found = self._of_trials(sweep_id, tables.attempts, ATTEMPTS.names, "number", after, limit)
-        return ATTEMPTS.rows(found, self._called(sweep_id))
+        return self._rows(sweep_id, ATTEMPTS, tables.attempts.c.number, after, limit)
 
     def reports(self, sweep_id: int) -> dict[int, dict[int, float]]:
         """The intermediate values of every trial that has some: trial number -> step -> value, both in order."""
@@ -205,8 +204,7 @@ class Store:
         self, sweep_id: int, *, after: tuple[int, int] | None = None, limit: int | None = None
     ) -> list[ReportRow]:
         """Intermediate values by trial number and step, those behind `after`; no more than `limit` of them."""
-        found = self._of_trials(sweep_id, tables.reports, REPORTS.names, "step", after, limit)
-        return REPORTS.rows(found, self._called(sweep_id))
+        return self._rows(sweep_id, REPORTS, tables.reports.c.step, after, limit)
 
     def counts(self, sweep_id: int) -> dict[TrialState, int]:
         """How many trials of a sweep are in each state, zeros included."""
@@ -248,35 +246,31 @@ class Store:
             yield connection
 
     def _sweeps(self, connection: Connection, *conditions: ColumnElement[bool]) -> list[SweepRow]:
-        columns = [tables.sweeps.c[name] for name in SWEEPS.names]
-        found = connection.execute(select(*columns).where(*conditions).order_by(tables.sweeps.c.id)).all()
+        found = connection.execute(SWEEPS.select().where(*conditions).order_by(tables.sweeps.c.id)).all()
         rows = SWEEPS.rows(found, f"the sweeps in {self.location}")
         self._names.update((row.id, row.name) for row in rows)
         return rows
 
-    def _of_trials(
+    def _rows(
         self,
         sweep_id: int,
-        table: Table,
-        names: Sequence[str],
-        key: str,
+        shape: Shape[R],
+        key: ColumnElement[Any] | None,
         after: tuple[int, int] | None,
         limit: int | None,
-    ) -> Sequence[Row[Any]]:
-        """The columns of what belongs to a sweep's trials: the trial's number, then those of its own table."""
+    ) -> list[R]:
+        """A sweep's trials, or what belongs to them by trial and then `key`; those behind `after`, at most `limit`."""
         trials = tables.trials.c
-        statement = (
-            select(trials.number, *(table.c[name] for name in names[1:]))
-            .join(tables.trials, table.c.trial_id == trials.id)
-            .where(trials.sweep_id == sweep_id)
-            .order_by(trials.number, table.c[key])
-            .limit(limit)
-        )
-        if after is not None:
-            behind = (trials.number > after[0]) | (table.c[key] > after[1])
-            statement = statement.where(trials.number >= after[0], behind)
+        order = [trials.number] if key is None else [trials.number, key]
+        statement = shape.select().where(trials.sweep_id == sweep_id).order_by(*order).limit(limit)
+        if after is not None and key is not None:
+            # Both bounds: the first one alone is what an index can find.
+            statement = statement.where(trials.number >= after[0], (trials.number > after[0]) | (key > after[1]))
+        elif after is not None:
+            statement = statement.where(trials.number > after[0])
         with self._reading() as connection:
-            return connection.execute(statement).all()
+            parts = connection.execute(statement).partitions(_AT_ONCE)
+            return [row for part in parts for row in shape.rows(part, self._called(sweep_id))]
 
     def _take(
         self, connection: Connection, sweep_id: int, owner: str, machine: str, now: float, stale_s: float

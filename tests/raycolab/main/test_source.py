@@ -16,8 +16,8 @@ from raycolab.main.source import executed, magics, runnable, significant_text, s
 def test_magics_and_shell_lines_are_found_wherever_they_stand() -> None:
     """`!`, `%` and `%%` come back with their text, inside an `if` too."""
     tree = syntax_tree("if True:\n    !ls -l\n%pip install x\n")
-    found = [(item.kind, item.name, item.line, item.statement) for item in magics(tree)]
-    assert sorted(found) == [("line", "pip", "install x", True), ("system", "", "ls -l", True)]
+    found = [(item.kind, item.name, item.line) for item in magics(tree)]
+    assert sorted(found) == [("line", "pip", "install x"), ("system", "", "ls -l")]
     (cell,) = magics(syntax_tree("%%bash -e\necho hi\n"))
     assert (cell.name, cell.line, cell.body) == ("bash", "-e", "echo hi\n")
 
@@ -29,7 +29,7 @@ def test_magics_and_shell_lines_are_found_wherever_they_stand() -> None:
 def test_a_command_whose_output_is_used_is_told_apart() -> None:
     """`files = !ls` is no statement of the shell: Python wants its value."""
     (found,) = magics(syntax_tree("files = !ls"))
-    assert (found.kind, found.line, found.statement) == ("output", "ls", False)
+    assert (found.kind, found.line) == ("output", "ls")
 
 
 def test_a_bare_pip_line_is_the_magic_that_ipython_makes_of_it() -> None:

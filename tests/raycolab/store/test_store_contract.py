@@ -171,7 +171,7 @@ def test_a_write_is_whole_or_not_at_all(store: Store) -> None:
     """An attempt at a trial that does not exist, or a report of one, takes the trials of the same write with it."""
     sweep = make_sweep(store)
     done = [complete(pending(1)[0])]
-    with pytest.raises(RaycolabError, match=r"^an attempt at trial 99 cannot be stored: the sweep has no such trial"):
+    with pytest.raises(RaycolabError, match=r"^attempt 1 at trial 99 cannot be stored: the sweep has no such trial"):
         store.write(sweep.id, done, [AttemptRow(99, 1, "head", "RUNNING", NOW)])
     with pytest.raises(RaycolabError, match="a report of trial 99 cannot be stored"):
         store.write(sweep.id, done, [], [ReportRow(0, 1, 0.5), ReportRow(99, 1, 0.5)])
