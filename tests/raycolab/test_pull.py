@@ -6,12 +6,12 @@ import builtins
 import queue
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import nbformat
 import pytest
+from msgspec import structs
 
 from raycolab.engine.messages import MAX_POINTS, Assignment
 from raycolab.errors import ClusterError, MainError, NoHeadError, UsageError
@@ -101,7 +101,7 @@ def test_a_task_is_computed_and_sent(head: Head, puller: Puller) -> None:
 
 def test_a_task_that_fails_is_sent_too(head: Head, puller: Puller, capsys: pytest.CaptureFixture[str]) -> None:
     """The loop goes on; what went wrong is said and sent."""
-    head.trial = replace(TRIAL, config={"x": -1})
+    head.trial = structs.replace(TRIAL, config={"x": -1})
     task = got(puller)
     assert task.compute() is None
     task.send_data()
