@@ -26,7 +26,7 @@ from raycolab.node.rpc import (
     error_answer,
     error_from,
 )
-from raycolab.spec.keys import ArgumentError
+from raycolab.spec.values import ArgumentError
 from raycolab.store import ClaimLostError, StoreOutageError
 from tests.in_loop import in_loop
 
@@ -124,7 +124,7 @@ def test_every_error_crosses_as_itself(kind: str) -> None:
     [
         (StoreOutageError("its disk is full"), ClusterError),
         (ClaimLostError("another head runs it"), ClusterError),
-        (ArgumentError(("name",), "no name"), UsageError),
+        (ArgumentError("no name", ("name",)), UsageError),
     ],
 )
 def test_an_error_made_elsewhere_keeps_its_exit_code(error: RaycolabError, met: type[RaycolabError]) -> None:
