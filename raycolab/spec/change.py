@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -92,21 +92,18 @@ def _number(key: str, old: int | None, new: int | None) -> Iterator[Difference]:
         yield grows, f"{key} was {was} and is now {now}"
 
 
-def _names(what: str, old: Sequence[str], new: Sequence[str]) -> Iterator[Difference]:
+def _names(key: str, old: Iterable[str], new: Iterable[str]) -> Iterator[Difference]:
+    what = key.removesuffix("s")
     if added := [name for name in new if name not in old]:
         yield True, f"new {what}: {listed(added)}"
     if removed := [name for name in old if name not in new]:
         yield False, f"{what} no longer there: {listed(removed)}"
 
 
-def _datasets(_: str, old: Sequence[str], new: Sequence[str]) -> Iterator[Difference]:
-    yield from _names("dataset", old, new)
-
-
 def _models(
-    _: str, old: Mapping[str, Mapping[str, Domain]], new: Mapping[str, Mapping[str, Domain]]
+    key: str, old: Mapping[str, Mapping[str, Domain]], new: Mapping[str, Mapping[str, Domain]]
 ) -> Iterator[Difference]:
-    yield from _names("model", tuple(old), tuple(new))
+    yield from _names(key, old, new)
     for model in old:
         if model in new:
             yield from _space(f"model {model!r}", old[model], new[model])
@@ -173,7 +170,7 @@ HARMLESS = OnChange("counts from now on", partial(_differences, extends=True))
 """Rows that exist mean what they meant."""
 
 MODELS = OnChange("more models, and more values at the end of a list", _models)
-DATASETS = OnChange("more of them", _datasets)
+DATASETS = OnChange("more of them", _names)
 METRIC = OnChange("refused", _metric)
 RESOURCES = OnChange("counts from now on", _resources)
 POINTS = OnChange("more of them", _points)

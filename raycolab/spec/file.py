@@ -11,7 +11,7 @@ import errno
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from raycolab.spec.spaces import is_parameter
 from raycolab.spec.spec import SweepSpec
 from raycolab.spec.values import ArgumentError
 
-__all__ = ["SweepFile", "YamlError", "YamlLines", "load_sweep_file", "read_value", "read_yaml"]
+__all__ = ["SweepFile", "YamlError", "load_sweep_file", "read_value", "read_yaml"]
 
 # Bytes; more is not a sweep file.
 _LARGEST_FILE = 1_000_000
@@ -70,16 +70,15 @@ def load_sweep_file(
             f"{file.name} is a notebook: give the sweep file that names it as its main; `raycolab init` writes one."
         )
     try:
-        written = read_yaml(_text(file))
+        written, lines = read_yaml(_text(file))
     except YamlError as error:
         raise SweepFileError(f"{file.name} line {error.line}: {error.problem}") from error
-    own_names = meanings(spec_type)
-    places = _Places(file.name, written.lines, own_names)
+    places = _Places(file.name, lines, meanings(spec_type))
     try:
-        data = _settled(spec_type, written.data)
+        data = _settled(spec_type, written)
         for override in overrides:
             _override(data, places, override)
-        return _sweep(_settled(spec_type, data), file, spec_type, of_wandb="program" in written.data)
+        return _sweep(_settled(spec_type, data), file, spec_type, of_wandb="program" in written)
     except ArgumentError as error:
         raise SweepFileError(_shortened(f"{places.of(error.path)}: {error}", _LONGEST_SENTENCE)) from error
 
@@ -118,7 +117,9 @@ def _main(value: object) -> str:
         raise ArgumentError(f"main is the path of a notebook, not {value!r}", ("main",))
     if not value.endswith(".ipynb"):
         cure = "put the training into compute of a MAIN.ipynb and name that, or pass --set main=MAIN.ipynb"
-        raise ArgumentError(f"{value!r} is not a notebook; raycolab calls a notebook's compute, so {cure}", ("main",))
+        raise ArgumentError(
+            f"main {value!r} is not a notebook; raycolab calls a notebook's compute, so {cure}", ("main",)
+        )
     return value
 
 
@@ -139,7 +140,7 @@ def _check_forms(path: tuple[str, ...], parameters: object) -> None:
 class _Places:
     """Where each key was written: a line of the file, or an override."""
 
-    def __init__(self, file_name: str, lines: Mapping[tuple[str, ...], int], own_names: Mapping[str, str]) -> None:
+    def __init__(self, file_name: str, lines: Lines, own_names: Mapping[str, str]) -> None:
         # what errors call the file
         self.file_name = file_name
         # the key's own name for each word that means it
@@ -234,12 +235,8 @@ class YamlError(Exception):
         self.line = line
 
 
-@dataclass(slots=True)
-class YamlLines:
-    """A mapping, and the line of each of its keys at any depth."""
-
-    data: dict[str, object] = field(default_factory=dict)
-    lines: dict[tuple[str, ...], int] = field(default_factory=dict)
+Lines = dict[tuple[str, ...], int]
+"""The line of each key, at any depth, by the way to it."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -250,26 +247,19 @@ _EXPONENT = re.compile(r"^[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9_]*)?)[eE][-+]?[0-9]
 _Loader.add_implicit_resolver(_FLOAT, _EXPONENT, list("-+.0123456789"))
 
 
-def read_yaml(text: str) -> YamlLines:
-    """The mapping that a YAML text holds, with its lines; YamlError for anything else."""
+def read_yaml(text: str) -> tuple[dict[str, object], Lines]:
+    """The mapping that a YAML text holds, and the line of each of its keys; YamlError for anything else."""
     loader, node = _composed(text)
-    try:
-        if not isinstance(node, yaml.MappingNode):
-            raise YamlError("the file is not a mapping of keys to values; write lines such as method: random", 1)
-        found = YamlLines()
-        found.data = _mapping(loader, node, (), found.lines)
-        return found
-    finally:
-        loader.dispose()
+    if not isinstance(node, yaml.MappingNode):
+        raise YamlError("the file is not a mapping of keys to values; write lines such as method: random", 1)
+    lines: Lines = {}
+    return _mapping(loader, node, (), lines), lines
 
 
 def read_value(text: str) -> object:
     """The one value that a YAML text holds; YamlError when it is not YAML. Empty text is None."""
     loader, node = _composed(text)
-    try:
-        return None if node is None else _value(loader, node, (), {})
-    finally:
-        loader.dispose()
+    return None if node is None else _value(loader, node, (), {})
 
 
 def _composed(text: str) -> tuple[_Loader, yaml.Node | None]:
@@ -303,7 +293,7 @@ def _size(node: yaml.Node, depth: int, known: dict[int, int]) -> int:
     return known[id(node)]
 
 
-def _value(loader: _Loader, node: yaml.Node, path: tuple[str, ...], lines: dict[tuple[str, ...], int]) -> object:
+def _value(loader: _Loader, node: yaml.Node, path: tuple[str, ...], lines: Lines) -> object:
     line = node.start_mark.line + 1
     if len(path) > _DEEPEST:
         raise YamlError(f"this is nested more than {_DEEPEST} levels deep", line)
@@ -317,9 +307,7 @@ def _value(loader: _Loader, node: yaml.Node, path: tuple[str, ...], lines: dict[
         raise YamlError(f"{node.value!r} is not a value that can be used here; put it in quotes", line) from error
 
 
-def _mapping(
-    loader: _Loader, node: yaml.MappingNode, path: tuple[str, ...], lines: dict[tuple[str, ...], int]
-) -> dict[str, object]:
+def _mapping(loader: _Loader, node: yaml.MappingNode, path: tuple[str, ...], lines: Lines) -> dict[str, object]:
     own: dict[str, object] = {}
     merged: dict[str, object] = {}
     for key_node, value_node in node.value:
@@ -327,7 +315,7 @@ def _mapping(
         if key_node.tag == _MERGE:
             # `<<: *base`, or a list of them, the first of which goes before the others.
             for base in value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]:
-                inner: dict[tuple[str, ...], int] = {}
+                inner: Lines = {}
                 mapping = _value(loader, base, (*path, "<<"), inner)
                 if not isinstance(mapping, dict):
                     raise YamlError("<< takes a mapping, such as *base", line)
