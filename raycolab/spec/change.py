@@ -115,8 +115,10 @@ def _space(of_model: str, old: Mapping[str, Domain], new: Mapping[str, Domain]) 
         if after is None:
             yield False, f"{of_model}: parameter {name!r} is no longer there"
         elif _text(domain_json(before)) != _text(domain_json(after)):
-            if added := _added_values(before, after):
-                yield True, f"{of_model}: parameter {name!r} may now also be {listed(added)}"
+            listed_before, listed_now = _alternatives(before), _alternatives(after)
+            if listed_before and listed_before == listed_now[: len(listed_before)] != listed_now:
+                added = listed(listed_now[len(listed_before) :])
+                yield True, f"{of_model}: parameter {name!r} may now also be {added}"
             else:
                 yield False, f"{of_model}: parameter {name!r} was {before} and is now {after}"
     for name in new:
@@ -124,18 +126,11 @@ def _space(of_model: str, old: Mapping[str, Domain], new: Mapping[str, Domain]) 
             yield False, f"{of_model}: parameter {name!r} is new, and finished trials ran without it"
 
 
-def _added_values(old: Domain, new: Domain) -> list[str]:
-    """The values that were added at the end of a choice; none when anything else changed."""
-    before, after = _alternatives(old), _alternatives(new)
-    if before is None or after is None or after[: len(before)] != before:
-        return []
-    return after[len(before) :]
-
-
-def _alternatives(domain: Domain) -> list[str] | None:
+def _alternatives(domain: Domain) -> list[str]:
+    """The values of a list or a constant; none of any other domain."""
     if isinstance(domain, Constant) or (isinstance(domain, Choice) and domain.probabilities is None):
         return [_text(value) for value in domain.grid()]
-    return None
+    return []
 
 
 def _points(_: str, old: Sequence[Config], new: Sequence[Config]) -> Iterator[Difference]:

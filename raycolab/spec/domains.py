@@ -178,8 +178,7 @@ class Float(_Law, frozen=True):
         return [tidy(self.low, self.step, k) for k in range(self._last_step + 1)]
 
     def __str__(self) -> str:
-        name = ("q" if self.step is not None else "") + ("loguniform" if self.log else "uniform")
-        return f"{name}({self.low}, {self.high}{_and_step(self.step)})"
+        return _call("loguniform" if self.log else "uniform", self.low, self.high, self.step)
 
 
 class Integer(_Law, frozen=True):
@@ -220,7 +219,9 @@ class Integer(_Law, frozen=True):
     def __str__(self) -> str:
         if self.log:
             return f"lograndint({self.low}, {self.high + 1})"
-        return f"integer({self.low}, {self.high}{_and_step(self.step if self.step > 1 else None)})"
+        return (
+            f"integer({self.low}, {self.high}, {self.step})" if self.step > 1 else f"integer({self.low}, {self.high})"
+        )
 
 
 class Normal(_Law, frozen=True):
@@ -242,8 +243,7 @@ class Normal(_Law, frozen=True):
         return value if self.step is None else tidy(0, self.step, math.floor(value / self.step + 0.5))
 
     def __str__(self) -> str:
-        name = ("q" if self.step is not None else "") + ("lognormal" if self.log else "randn")
-        return f"{name}({self.mean}, {self.sd}{_and_step(self.step)})"
+        return _call("lognormal" if self.log else "randn", self.mean, self.sd, self.step)
 
 
 class Beta(_Law, frozen=True):
@@ -263,7 +263,7 @@ class Beta(_Law, frozen=True):
         return value if self.step is None else tidy(0, self.step, math.floor(value / self.step + 0.5))
 
     def __str__(self) -> str:
-        return f"beta({self.a}, {self.b}{_and_step(self.step)})"
+        return _call("beta", self.a, self.b, self.step)
 
 
 Domain = Constant | Choice | Float | Integer | Normal | Beta
@@ -313,6 +313,7 @@ def stepped(low: float, high: float, step: float, *, log: bool = False) -> Domai
 
 def admitted(domain: Domain, value: object) -> Scalar:
     """The value as the domain gives it; SpaceError where it is none of the domain's."""
+    found: Scalar
     match domain:
         case Constant(only):
             return _one_of((only,), value)
@@ -320,28 +321,27 @@ def admitted(domain: Domain, value: object) -> Scalar:
             return _one_of(domain.possible, value)
         case Integer(low, high, _, step):
             whole = as_whole(value)
-            if low <= whole <= high and (whole - low) % step == 0:
-                return whole
-        case Float(low, high, _, step):
-            return _between(domain, value, low, high, low, step)
-        case Normal() | Beta():
+            found = whole if low <= whole <= high and (whole - low) % step == 0 else None
+        case Float(low, high):
+            found = _nearest(domain, as_number(value), low, high, origin=low)
+        case _:
             low, high = (as_number(domain.at(unit)) for unit in (0.0, LARGEST_UNIT))
-            return _between(domain, value, low, high, 0, domain.step)
-    raise _foreign(domain, value)
+            found = _nearest(domain, as_number(value), low, high, origin=0)
+    if found is None:
+        raise SpaceError(f"{value!r} is not a value of {domain}")
+    return found
 
 
-def _between(domain: Domain, value: object, low: float, high: float, origin: float, step: float | None) -> Scalar:
-    number = as_number(value)
+def _nearest(domain: Float | Normal | Beta, number: float, low: float, high: float, origin: float) -> float | None:
+    """The value between low and high that the number is, but for rounding."""
+    step = domain.step
     if step is None:
-        if low <= number <= high:
-            return float(number)
-        raise _foreign(domain, value)
+        return float(number) if low <= number <= high else None
     dust = max(abs(number) * _SAME, step * _CLOSE)
-    if math.isfinite(number) and low - dust <= number <= high + dust:
-        near = tidy(origin, step, round((number - origin) / step))
-        if low - dust <= near <= high + dust and abs(near - number) <= dust:
-            return near
-    raise _foreign(domain, value)
+    if not (math.isfinite(number) and low - dust <= number <= high + dust):
+        return None
+    near = tidy(origin, step, round((number - origin) / step))
+    return near if low - dust <= near <= high + dust and abs(near - number) <= dust else None
 
 
 def _one_of(values: tuple[Scalar, ...], value: object) -> Scalar:
@@ -354,10 +354,6 @@ def _one_of(values: tuple[Scalar, ...], value: object) -> Scalar:
         if not isinstance(each, bool) and not isinstance(given, bool) and each == given:
             return each
     raise SpaceError(f"{given!r} is none of {list(values)!r}")
-
-
-def _foreign(domain: Domain, value: object) -> SpaceError:
-    return SpaceError(f"{value!r} is not a value of {domain}")
 
 
 def _check_step(domain: Domain, step: float | None) -> None:
@@ -373,8 +369,9 @@ def _check_grid_size(domain: Domain, size: int) -> None:
         )
 
 
-def _and_step(step: float | None) -> str:
-    return "" if step is None else f", {step}"
+def _call(function: str, first: float, second: float, step: float | None) -> str:
+    """A domain as its function is written, with a q before the name where there are steps."""
+    return f"{function}({first}, {second})" if step is None else f"q{function}({first}, {second}, {step})"
 
 
 def tidy(low: float, step: float, steps: int) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 
 from raycolab.spec.domains import Domain, admitted
 from raycolab.spec.spaces import as_space
-from raycolab.spec.values import ArgumentError, as_name, as_names, as_scalar, flatten, read_count, within
+from raycolab.spec.values import ArgumentError, as_name, as_scalar, flatten, read_count, read_names, within
 from raycolab.text import did_you_mean, listed
 from raycolab.trials import Config, Metric, Scalar
 
@@ -22,7 +22,6 @@ __all__ = [
     "Method",
     "check_grid",
     "points_of",
-    "read_datasets",
     "read_jobs",
     "read_method",
     "read_metric",
@@ -101,28 +100,10 @@ def read_metric(_: str, metric: object, sweep: Mapping[str, Any]) -> Metric:
     return Metric(name, modes.pop())
 
 
-def read_parameters(_: str, value: object, sweep: Mapping[str, object]) -> dict[str, Domain]:
-    """The space that all models share."""
-    return {} if value is None else _read_space(value)
-
-
-def read_models(key: str, models: object, sweep: Mapping[str, Any]) -> dict[str, dict[str, Domain]]:
-    """The space of each model: `parameters` is every model's, and a model's own space goes before it."""
-    own: dict[str, dict[str, Domain]] = {}
-    if isinstance(models, Mapping):
-        for model, space in models.items():
-            with within(str(model)):
-                name = as_name("a model's name", model)
-                with within(of=f"the space of model {name!r}, "):
-                    own[name] = {} if space is None else _read_space(space)
-    else:
-        own = {model: {} for model in as_names(key, models)}
-    if not own:
-        raise ArgumentError(f"{key} is empty; name at least one model, or leave the key out")
-    return {model: {**sweep["parameters"], **space} for model, space in own.items()}
-
-
-def _read_space(parameters: object) -> dict[str, Domain]:
+def read_parameters(_: str, parameters: object, _sweep: Mapping[str, object]) -> dict[str, Domain]:
+    """The space of one model, or that of all; an empty one where nothing is said."""
+    if parameters is None:
+        return {}
     with within(space=True):
         if not isinstance(parameters, Mapping):
             raise ArgumentError(f"parameters are a mapping of names to values, not {parameters!r}")
@@ -136,6 +117,16 @@ def _read_space(parameters: object) -> dict[str, Domain]:
         return space
 
 
+def read_models(key: str, models: object, sweep: Mapping[str, Any]) -> dict[str, dict[str, Domain]]:
+    """The space of each model: `parameters` is every model's, and a model's own space goes before it."""
+    own: dict[str, dict[str, Domain]] = {}
+    for model in read_names(key, list(models) if isinstance(models, Mapping) else models, sweep):
+        space = models[model] if isinstance(models, Mapping) else None
+        with within(model, of=f"the space of model {model!r}, "):
+            own[model] = read_parameters(key, space, sweep)
+    return {model: {**sweep["parameters"], **space} for model, space in own.items()}
+
+
 def check_grid(models: Spaces, shared: Mapping[str, Domain]) -> None:
     """SpaceArgumentError for a parameter that method grid cannot list; `shared` are those of all models."""
     for model, space in models.items():
@@ -145,14 +136,6 @@ def check_grid(models: Spaces, shared: Mapping[str, Domain]) -> None:
             where = "" if is_shared else f"the space of model {model!r}, "
             with within(*path, *name.split("/"), of=f"{where}parameter {name!r}: ", space=True):
                 domain.grid()
-
-
-def read_datasets(key: str, value: object, _: Mapping[str, object]) -> tuple[str, ...]:
-    """The names of the data sets, at least one."""
-    datasets = as_names(key, value)
-    if not datasets:
-        raise ArgumentError(f"{key} is empty; name at least one dataset, or leave the key out")
-    return datasets
 
 
 def read_jobs(key: str, value: object, sweep: Mapping[str, Any]) -> int | None:

@@ -23,7 +23,7 @@ from raycolab.spec.keys import Key, OnChange, fields_of, settle_keys
 from raycolab.spec.pruners import EarlyStop, read_early_stop
 from raycolab.spec.readers import Method
 from raycolab.spec.resources import Resources, read_resources, resources_json
-from raycolab.spec.values import MOST_TRIALS, ArgumentError, read_count, read_seconds, read_whole, within
+from raycolab.spec.values import MOST_TRIALS, ArgumentError, read_count, read_names, read_seconds, read_whole, within
 from raycolab.text import did_you_mean
 from raycolab.trials import Config, Metric
 
@@ -106,7 +106,7 @@ class SweepSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         Key(
             "a list of names",
             DATASETS,
-            readers.read_datasets,
+            read_names,
             default=[readers.DEFAULT_NAME],
             unless_given="one, `default`",
         ),
@@ -251,26 +251,22 @@ class SweepSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         """SHA-256, hex, of what the spec means; its name and the order of what it lists do not count."""
         fields = self._fields()
         del fields["name"]
-        fields["models"] = {model: dict(space) for model, space in self._spaces()}
+        fields["models"] = {model: dict(space) for model, space in fields["models"]}
         fields["datasets"] = sorted(self.datasets)
         for field in msgspec.structs.fields(self):
             if not field.required and getattr(self, field.name) == field.default:
                 del fields[field.name]
         return hashlib.sha256(_canonical(fields).encode()).hexdigest()
 
-    def _fields(self) -> dict[str, object]:
-        special = {"models": self._spaces(), "resources": resources_json(self.resources)}
-        return {
-            field: special[field] if field in special else msgspec.to_builtins(getattr(self, field))
-            for field in self.__struct_fields__
-        }
-
-    def _spaces(self) -> list[tuple[str, list[tuple[str, dict[str, object]]]]]:
-        """Lists of pairs, so that sorting the keys of the JSON leaves the declared order alone."""
-        return [
+    def _fields(self) -> dict[str, Any]:
+        fields = {field: msgspec.to_builtins(getattr(self, field)) for field in self.__struct_fields__}
+        # Lists of pairs, so that sorting the keys of the JSON leaves the declared order alone.
+        fields["models"] = [
             (model, [(name, domain_json(domain)) for name, domain in space.items()])
             for model, space in self.models.items()
         ]
+        fields["resources"] = resources_json(self.resources)
+        return fields
 
 
 class _Stored(msgspec.Struct):

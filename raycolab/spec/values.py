@@ -20,12 +20,12 @@ __all__ = [
     "SpaceArgumentError",
     "as_count",
     "as_name",
-    "as_names",
     "as_number",
     "as_scalar",
     "as_whole",
     "flatten",
     "read_count",
+    "read_names",
     "read_seconds",
     "read_whole",
     "within",
@@ -121,17 +121,6 @@ def as_name(what: str, name: object) -> str:
     return str.__str__(name)
 
 
-def as_names(key: str, value: object) -> tuple[str, ...]:
-    """A list of names, each once and at least one."""
-    if isinstance(value, str) or not isinstance(value, Sequence):
-        raise ArgumentError(f"{key} is a list of names, such as [first, second], not {value!r}")
-    names = tuple(as_name(f"a name in {key}", name) for name in value)
-    for name in names:
-        if names.count(name) > 1:
-            raise ArgumentError(f"{key} names {name!r} twice; remove one")
-    return names
-
-
 def flatten(
     written: Mapping[Any, object], is_value: Callable[[Mapping[Any, object]], bool] = lambda _: False
 ) -> dict[str, tuple[tuple[str, ...], object]]:
@@ -181,3 +170,18 @@ def read_seconds(key: str, value: object, _: Mapping[str, object]) -> float | No
     if not 0 < seconds < math.inf:
         raise ArgumentError(f"{key} is a number of seconds above 0, not {seconds}; remove it for no limit")
     return seconds
+
+
+def read_names(key: str, value: object, _: Mapping[str, object]) -> tuple[str, ...]:
+    """A list of names, each once and at least one."""
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise ArgumentError(f"{key} is a list of names, such as [first, second], not {value!r}")
+    names: list[str] = []
+    for name in value:
+        with within(str(name)):
+            names.append(as_name(f"a name in {key}", name))
+        if names.count(name) > 1:
+            raise ArgumentError(f"{key} names {name!r} twice; remove one")
+    if not names:
+        raise ArgumentError(f"{key} is empty; name at least one, or leave the key out")
+    return tuple(names)

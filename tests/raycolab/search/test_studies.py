@@ -173,7 +173,7 @@ def test_the_worse_half_is_pruned(method: str, mode: str, worse: float) -> None:
 
 def test_a_step_reported_again_replaces_its_value() -> None:
     """The last word on a step counts."""
-    _, rows, studies = _studies(method="random", mode="max", early_terminate={"type": "threshold", "lower": 0})
+    _, _, studies = _studies(method="random", mode="max", early_terminate={"type": "threshold", "lower": 0})
     assert studies.reported(0, 3, -1.0)
     assert not studies.reported(0, 3, 1.0)
     assert not studies.reported(0, -1, -1.0)  # no step of Optuna's
@@ -184,7 +184,7 @@ _PATIENT: dict[str, object] = {"method": "random", "mode": "max", "early_termina
 
 def test_what_a_lost_attempt_reported_does_not_count() -> None:
     """The next attempt begins from nothing; the others keep what they reported."""
-    _, rows, studies = _studies(**_PATIENT)
+    _, _, studies = _studies(**_PATIENT)
     assert _steps(studies, 0, [5.0, 1.0]) == _steps(studies, 1, [5.0, 1.0]) == [False, False]
     studies.requeued(0)
     studies.requeued(2)
