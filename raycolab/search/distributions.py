@@ -25,18 +25,8 @@ from optuna.distributions import (
 )
 
 from raycolab.spec.beta import beta_cdf
-from raycolab.spec.domains import (
-    LARGEST_UNIT,
-    Beta,
-    Choice,
-    Constant,
-    Domain,
-    Float,
-    Integer,
-    Normal,
-    as_number,
-    tidy,
-)
+from raycolab.spec.domains import LARGEST_UNIT, Beta, Choice, Constant, Domain, Float, Integer, Normal, tidy
+from raycolab.spec.values import as_number
 from raycolab.trials import Config, Scalar
 
 __all__ = ["SearchSpace", "optuna_distribution"]

@@ -15,13 +15,15 @@ from contextlib import contextmanager
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.pruners import BasePruner, NopPruner
+from optuna.pruners import NopPruner
 from optuna.samplers import TPESampler
 from optuna.storages import InMemoryStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, create_trial
+from optuna.trial import TrialState as OptunaState
 
 from raycolab.search.distributions import SearchSpace
 from raycolab.search.enumeration import remaining_points
-from raycolab.spec.domains import Domain
 from raycolab.spec.pruners import make_pruner, remembers
 from raycolab.spec.readers import Method, points_of
 from raycolab.spec.spec import SweepSpec
@@ -151,14 +153,7 @@ class Studies:
     def _study_of(self, number: int) -> _PairStudy:
         pair = self._pairs[number]
         if pair not in self._studies:
-            early_stop = self._spec.early_stop
-            self._studies[pair] = _PairStudy(
-                pair,
-                self._spec.models[pair[0]] if self._proposing else {},
-                self._spec.metric.mode,
-                None if early_stop is None else make_pruner(early_stop),
-                self._spec.seed,
-            )
+            self._studies[pair] = _PairStudy(self._spec, pair)
         return self._studies[pair]
 
     def _has_begun(self, number: int) -> bool:
@@ -175,19 +170,15 @@ class _PairStudy:
 
     A trial is known by its number in the sweep; Optuna counts its own. Randomness is the seed's and the trial number's
     alone: what a trial is proposed depends on what is known at that moment, and not on whether this study has gone on
-    all the time or was made again. `space` is empty where Optuna proposes nothing and only prunes.
+    all the time or was made again. Where Optuna only prunes, it knows of no parameters.
     """
 
-    def __init__(
-        self, pair: tuple[str, str], space: Mapping[str, Domain], mode: str, pruner: BasePruner | None, seed: int
-    ) -> None:
+    def __init__(self, spec: SweepSpec, pair: Pair) -> None:
         self._pair = pair
-        self._seed = seed
-        self._space = SearchSpace(space)
-        self._direction = (
-            optuna.study.StudyDirection.MAXIMIZE if mode == "max" else optuna.study.StudyDirection.MINIMIZE
-        )
-        self._pruner = NopPruner() if pruner is None else pruner
+        self._seed = spec.seed
+        self._space = SearchSpace(spec.models[pair[0]] if spec.method is Method.BAYES else {})
+        self._direction = StudyDirection.MAXIMIZE if spec.metric.mode == "max" else StudyDirection.MINIMIZE
+        self._pruner = NopPruner() if spec.early_stop is None else make_pruner(spec.early_stop)
         # what Optuna found its trials to have in common
         self._common: dict[str, BaseDistribution] = {}
         # Optuna's number of each trial that runs, by ours
@@ -224,9 +215,7 @@ class _PairStudy:
         """A trial with this configuration runs."""
         params = self._space.params(config)
         distributions = {name: self._space.distributions[name] for name in params}
-        template = optuna.trial.create_trial(
-            state=optuna.trial.TrialState.RUNNING, params=params, distributions=distributions
-        )
+        template = create_trial(state=OptunaState.RUNNING, params=params, distributions=distributions)
         trial_id = self._storage.create_new_trial(self._study_id, template)
         self._running[number] = self._storage.get_trial_number_from_id(trial_id)
 
@@ -241,13 +230,8 @@ class _PairStudy:
 
     def tell(self, number: int, value: float | None, *, pruned: bool = False) -> None:
         """A trial ended: with a value, pruned, or failed."""
-        state = (
-            optuna.trial.TrialState.COMPLETE
-            if value is not None
-            else optuna.trial.TrialState.PRUNED
-            if pruned
-            else optuna.trial.TrialState.FAIL
-        )
+        without_value = OptunaState.PRUNED if pruned else OptunaState.FAIL
+        state = without_value if value is None else OptunaState.COMPLETE
         with _quiet():
             self._study.tell(self._running.pop(number), value, state)
 
@@ -259,8 +243,10 @@ class _PairStudy:
             return
         self._open()
         for trial in trials:
-            template = _without_reports(trial) if trial.number == again else trial
-            self._storage.create_new_trial(self._study_id, template)
+            if trial.number == again:
+                # As it began: what pruners noted about it is gone too.
+                trial = create_trial(state=OptunaState.RUNNING, params=trial.params, distributions=trial.distributions)
+            self._storage.create_new_trial(self._study_id, trial)
 
     def _trial_id(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, self._running[number])
@@ -276,20 +262,11 @@ class _OneSpaceSampler(TPESampler):
         super().__init__(seed=seed, constant_liar=True)
         self._common = common
 
-    def infer_relative_search_space(
-        self, study: optuna.Study, trial: optuna.trial.FrozenTrial
-    ) -> dict[str, BaseDistribution]:
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """What Optuna says as soon as it says something."""
         if not self._common:
             self._common.update(super().infer_relative_search_space(study, trial))
         return dict(self._common)
-
-
-def _without_reports(trial: optuna.trial.FrozenTrial) -> optuna.trial.FrozenTrial:
-    """The trial as it began; what pruners noted about it is gone too."""
-    return optuna.trial.create_trial(
-        state=optuna.trial.TrialState.RUNNING, params=trial.params, distributions=trial.distributions
-    )
 
 
 @contextmanager

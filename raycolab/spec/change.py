@@ -1,20 +1,22 @@
 """What a second declaration of the same name changes: additions extend the sweep, contradictions are refused.
 
 Finished rows are never drawn again, so a change is an addition as long as it leaves the meaning of every row that may
-exist alone. What a change of each key means stands in the table of keys; the comparisons of their own are here.
+exist alone. Which of the meanings below a change of a key has stands in the table of keys.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from raycolab.errors import SweepChangedError
 from raycolab.spec.domains import Choice, Constant, Domain, domain_json
-from raycolab.spec.keys import Difference, OnChange, differences, fields_of
+from raycolab.spec.keys import Difference, OnChange, fields_of
 from raycolab.spec.resources import Resources, resources_json
 from raycolab.text import listed
 from raycolab.trials import Config, Metric
@@ -22,7 +24,19 @@ from raycolab.trials import Config, Metric
 if TYPE_CHECKING:
     from raycolab.spec.spec import SweepSpec
 
-__all__ = ["DATASETS", "METRIC", "MODELS", "POINTS", "RESOURCES", "Change", "compare", "refuse_contradictions"]
+__all__ = [
+    "CONTRADICTS",
+    "DATASETS",
+    "EXTENDS",
+    "HARMLESS",
+    "METRIC",
+    "MODELS",
+    "POINTS",
+    "RESOURCES",
+    "Change",
+    "compare",
+    "refuse_contradictions",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +59,7 @@ def compare(old: SweepSpec, new: SweepSpec) -> Change:
     found = [
         difference
         for field, key in fields_of(type(new)).items()
+        if key.change.differences is not None
         for difference in key.change.differences(key.name, getattr(old, field), getattr(new, field))
     ]
     return Change(
@@ -63,21 +78,32 @@ def refuse_contradictions(name: str, change: Change) -> None:
         )
 
 
-def _names(what: str, old: Sequence[str], new: Sequence[str]) -> Iterator[Difference]:
+def _differences(key: str, old: object, new: object, *, extends: bool) -> Iterator[Difference]:
+    """One line where the two are not the same."""
+    if old != new:
+        was, now = ("none" if value is None else value for value in (old, new))
+        yield extends, f"{key} was {was} and is now {now}"
+
+
+def _number(key: str, old: int | None, new: int | None) -> Iterator[Difference]:
+    if old != new:
+        grows = (math.inf if new is None else new) > (math.inf if old is None else old)
+        was, now = ("unlimited" if count is None else count for count in (old, new))
+        yield grows, f"{key} was {was} and is now {now}"
+
+
+def _names(key: str, old: Iterable[str], new: Iterable[str]) -> Iterator[Difference]:
+    what = key.removesuffix("s")
     if added := [name for name in new if name not in old]:
         yield True, f"new {what}: {listed(added)}"
     if removed := [name for name in old if name not in new]:
         yield False, f"{what} no longer there: {listed(removed)}"
 
 
-def _datasets(_: str, old: Sequence[str], new: Sequence[str]) -> Iterator[Difference]:
-    yield from _names("dataset", old, new)
-
-
 def _models(
-    _: str, old: Mapping[str, Mapping[str, Domain]], new: Mapping[str, Mapping[str, Domain]]
+    key: str, old: Mapping[str, Mapping[str, Domain]], new: Mapping[str, Mapping[str, Domain]]
 ) -> Iterator[Difference]:
-    yield from _names("model", tuple(old), tuple(new))
+    yield from _names(key, old, new)
     for model in old:
         if model in new:
             yield from _space(f"model {model!r}", old[model], new[model])
@@ -89,8 +115,10 @@ def _space(of_model: str, old: Mapping[str, Domain], new: Mapping[str, Domain]) 
         if after is None:
             yield False, f"{of_model}: parameter {name!r} is no longer there"
         elif _text(domain_json(before)) != _text(domain_json(after)):
-            if added := _added_values(before, after):
-                yield True, f"{of_model}: parameter {name!r} may now also be {listed(added)}"
+            listed_before, listed_now = _alternatives(before), _alternatives(after)
+            if listed_before and listed_before == listed_now[: len(listed_before)] != listed_now:
+                added = listed(listed_now[len(listed_before) :])
+                yield True, f"{of_model}: parameter {name!r} may now also be {added}"
             else:
                 yield False, f"{of_model}: parameter {name!r} was {before} and is now {after}"
     for name in new:
@@ -98,18 +126,11 @@ def _space(of_model: str, old: Mapping[str, Domain], new: Mapping[str, Domain]) 
             yield False, f"{of_model}: parameter {name!r} is new, and finished trials ran without it"
 
 
-def _added_values(old: Domain, new: Domain) -> list[str]:
-    """The values that were added at the end of a choice; none when anything else changed."""
-    before, after = _alternatives(old), _alternatives(new)
-    if before is None or after is None or after[: len(before)] != before:
-        return []
-    return after[len(before) :]
-
-
-def _alternatives(domain: Domain) -> list[str] | None:
+def _alternatives(domain: Domain) -> list[str]:
+    """The values of a list or a constant; none of any other domain."""
     if isinstance(domain, Constant) or (isinstance(domain, Choice) and domain.probabilities is None):
         return [_text(value) for value in domain.grid()]
-    return None
+    return []
 
 
 def _points(_: str, old: Sequence[Config], new: Sequence[Config]) -> Iterator[Difference]:
@@ -121,12 +142,12 @@ def _points(_: str, old: Sequence[Config], new: Sequence[Config]) -> Iterator[Di
 
 
 def _metric(key: str, old: Metric, new: Metric) -> Iterator[Difference]:
-    yield from differences(key, old.name, new.name, extends=False)
-    yield from differences("mode", old.mode, new.mode, extends=False)
+    yield from _differences(key, old.name, new.name, extends=False)
+    yield from _differences("mode", old.mode, new.mode, extends=False)
 
 
 def _resources(key: str, old: Mapping[str, Resources], new: Mapping[str, Resources]) -> Iterator[Difference]:
-    yield from differences(key, resources_json(old), resources_json(new), extends=True)
+    yield from _differences(key, resources_json(old), resources_json(new), extends=True)
 
 
 def _text(value: object) -> str:
@@ -134,8 +155,17 @@ def _text(value: object) -> str:
     return json.dumps(value, sort_keys=True)
 
 
+CONTRADICTS = OnChange("refused", partial(_differences, extends=False))
+"""Rows that exist would mean something else."""
+
+EXTENDS = OnChange("may grow", _number)
+"""A number that may be larger than it was and not smaller; None is the largest."""
+
+HARMLESS = OnChange("counts from now on", partial(_differences, extends=True))
+"""Rows that exist mean what they meant."""
+
 MODELS = OnChange("more models, and more values at the end of a list", _models)
-DATASETS = OnChange("more of them", _datasets)
+DATASETS = OnChange("more of them", _names)
 METRIC = OnChange("refused", _metric)
 RESOURCES = OnChange("counts from now on", _resources)
 POINTS = OnChange("more of them", _points)

@@ -23,12 +23,12 @@ import msgspec
 
 from raycolab.errors import SpaceError
 from raycolab.spec.beta import LARGEST_SHAPE, SMALLEST_SHAPE, beta_quantile
+from raycolab.spec.values import as_number, as_scalar, as_whole
 from raycolab.trials import Scalar
 
 __all__ = [
     "LARGEST_UNIT",
     "MAX_GRID_VALUES",
-    "AnyDomain",
     "Beta",
     "Choice",
     "Constant",
@@ -37,9 +37,6 @@ __all__ = [
     "Integer",
     "Normal",
     "admitted",
-    "as_number",
-    "as_scalar",
-    "as_whole",
     "check_computable",
     "domain_json",
     "stepped",
@@ -58,52 +55,12 @@ _SMALLEST_UNIT = 2.0**-54
 _CLOSE = 1e-9
 # How far a value may be from a step, relative to itself, and still be on it.
 _SAME = 1e-12
-_LARGEST_FLOAT = int(1.7976931348623157e308)
 # The most steps that floats can count.
 _MOST_STEPS = 2**53
 
 
-def as_scalar(value: object) -> Scalar:
-    """A JSON scalar, from numpy's scalars too; SpaceError for anything a database cell cannot hold."""
-    if type(value).__module__ == "numpy" and hasattr(value, "item"):
-        value = value.item() if getattr(value, "ndim", 0) == 0 else value
-    if value is None or isinstance(value, bool):
-        return value
-    # Subclasses, enums among them, become the plain type.
-    if isinstance(value, int):
-        if abs(value) > _LARGEST_FLOAT:
-            raise SpaceError("a whole number of more than 308 digits cannot be computed with; give it as text")
-        return int(value)
-    if isinstance(value, float):
-        return float(value)
-    if isinstance(value, str):
-        return str.__str__(value)
-    raise SpaceError(
-        f"a value of type {type(value).__name__} cannot be stored in one cell of a table; "
-        "give a name or a number, and look the object up in compute"
-    )
-
-
-def as_number(value: object) -> int | float:
-    """An int or float, from numpy's too; SpaceError for anything else."""
-    scalar = as_scalar(value)
-    if isinstance(scalar, bool) or not isinstance(scalar, int | float):
-        raise SpaceError(f"a number is needed, not {scalar!r}")
-    return scalar
-
-
-def as_whole(value: object) -> int:
-    """A whole number, from 10.0 and numpy's too; SpaceError for anything else."""
-    number = as_number(value)
-    if isinstance(number, float) and not number.is_integer():
-        raise SpaceError(f"a whole number is needed, not {number!r}")
-    return int(number)
-
-
-class Domain:
-    """What values one parameter may take."""
-
-    __slots__ = ()
+class _Law(msgspec.Struct, frozen=True, tag_field="kind", tag=str.lower, forbid_unknown_fields=True):
+    """What values one parameter may take. The database has its fields, and its class in lower case as its kind."""
 
     def at(self, unit: float) -> Scalar:
         """The value at a quantile in [0, 1)."""
@@ -117,11 +74,7 @@ class Domain:
         )
 
 
-class _Stored(msgspec.Struct, frozen=True, tag_field="kind", tag=str.lower, forbid_unknown_fields=True):
-    """A domain in the database: its fields, and its class in lower case as its kind."""
-
-
-class Constant(Domain, _Stored, frozen=True):
+class Constant(_Law, frozen=True):
     """One value."""
 
     value: Scalar
@@ -136,7 +89,7 @@ class Constant(Domain, _Stored, frozen=True):
         return repr(self.value)
 
 
-class Choice(Domain, _Stored, frozen=True):
+class Choice(_Law, frozen=True):
     """Alternatives, equally likely unless each has a probability."""
 
     values: tuple[Scalar, ...]
@@ -181,7 +134,7 @@ class Choice(Domain, _Stored, frozen=True):
         return repr(list(self.values))
 
 
-class Float(Domain, _Stored, frozen=True):
+class Float(_Law, frozen=True):
     """A number between two bounds; with a step, one of low, low + step … high.
 
     Rounding to a step leaves the ends half as likely as the values between them, as Ray Tune's does. Where low and
@@ -194,9 +147,7 @@ class Float(Domain, _Stored, frozen=True):
     step: int | float | None = None
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.low) and math.isfinite(self.high)):
-            raise SpaceError(f"{self} needs finite bounds")
-        if self.low >= self.high:
+        if not self.low < self.high:
             raise SpaceError(f"{self} needs its low bound below its high one; for one fixed value give the value")
         if self.log and self.low <= 0:
             raise SpaceError(f"{self} needs a low bound above 0; start at a small positive number, or use uniform")
@@ -222,16 +173,15 @@ class Float(Domain, _Stored, frozen=True):
     def grid(self) -> list[Scalar]:
         """Every step, where there are steps and no more than `MAX_GRID_VALUES`."""
         if self.step is None:
-            return Domain.grid(self)
+            return _Law.grid(self)
         _check_grid_size(self, self._last_step + 1)
         return [tidy(self.low, self.step, k) for k in range(self._last_step + 1)]
 
     def __str__(self) -> str:
-        name = ("q" if self.step is not None else "") + ("loguniform" if self.log else "uniform")
-        return f"{name}({self.low}, {self.high}{_and_step(self.step)})"
+        return _call("loguniform" if self.log else "uniform", self.low, self.high, self.step)
 
 
-class Integer(Domain, _Stored, frozen=True):
+class Integer(_Law, frozen=True):
     """A whole number between two bounds, both included, in steps counted from low."""
 
     low: int
@@ -269,10 +219,12 @@ class Integer(Domain, _Stored, frozen=True):
     def __str__(self) -> str:
         if self.log:
             return f"lograndint({self.low}, {self.high + 1})"
-        return f"integer({self.low}, {self.high}{_and_step(self.step if self.step > 1 else None)})"
+        return (
+            f"integer({self.low}, {self.high}, {self.step})" if self.step > 1 else f"integer({self.low}, {self.high})"
+        )
 
 
-class Normal(Domain, _Stored, frozen=True):
+class Normal(_Law, frozen=True):
     """A normal distribution, or with `log` the exponential of one; rounded to multiples of a step if there is one."""
 
     mean: int | float = 0.0
@@ -281,8 +233,8 @@ class Normal(Domain, _Stored, frozen=True):
     step: int | float | None = None
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.mean) and 0 < self.sd < math.inf):
-            raise SpaceError(f"{self} needs a finite mean and a standard deviation above 0")
+        if not self.sd > 0:
+            raise SpaceError(f"{self} needs a standard deviation above 0")
         _check_step(self, self.step)
 
     def at(self, unit: float) -> Scalar:
@@ -291,11 +243,10 @@ class Normal(Domain, _Stored, frozen=True):
         return value if self.step is None else tidy(0, self.step, math.floor(value / self.step + 0.5))
 
     def __str__(self) -> str:
-        name = ("q" if self.step is not None else "") + ("lognormal" if self.log else "randn")
-        return f"{name}({self.mean}, {self.sd}{_and_step(self.step)})"
+        return _call("lognormal" if self.log else "randn", self.mean, self.sd, self.step)
 
 
-class Beta(Domain, _Stored, frozen=True):
+class Beta(_Law, frozen=True):
     """A beta distribution on [0, 1]; rounded to multiples of a step if there is one."""
 
     a: int | float = 1.0
@@ -303,8 +254,8 @@ class Beta(Domain, _Stored, frozen=True):
     step: int | float | None = None
 
     def __post_init__(self) -> None:
-        if not (0 < self.a < math.inf and 0 < self.b < math.inf):
-            raise SpaceError(f"{self} needs a and b above 0")
+        if not all(SMALLEST_SHAPE <= shape <= LARGEST_SHAPE for shape in (self.a, self.b)):
+            raise SpaceError(f"{self} needs a and b from {SMALLEST_SHAPE} to {LARGEST_SHAPE:,.0f}")
         _check_step(self, self.step)
 
     def at(self, unit: float) -> Scalar:
@@ -312,10 +263,10 @@ class Beta(Domain, _Stored, frozen=True):
         return value if self.step is None else tidy(0, self.step, math.floor(value / self.step + 0.5))
 
     def __str__(self) -> str:
-        return f"beta({self.a}, {self.b}{_and_step(self.step)})"
+        return _call("beta", self.a, self.b, self.step)
 
 
-AnyDomain = Constant | Choice | Float | Integer | Normal | Beta
+Domain = Constant | Choice | Float | Integer | Normal | Beta
 
 
 def domain_json(domain: Domain) -> dict[str, object]:
@@ -329,36 +280,32 @@ def check_computable(domain: Domain) -> None:
 
     Quantiles grow with their unit, so that what lies between two that are finite is finite.
     """
-    if not isinstance(domain, Float | Integer | Normal | Beta):
+    if isinstance(domain, Constant | Choice):
         return
-    if isinstance(domain, Beta) and not all(SMALLEST_SHAPE <= shape <= LARGEST_SHAPE for shape in (domain.a, domain.b)):
-        raise SpaceError(f"{domain} cannot be computed; take a and b from {SMALLEST_SHAPE} to {LARGEST_SHAPE:,.0f}")
+    step = None if isinstance(domain, Integer) else domain.step
     try:
         low, high = (float(as_number(domain.at(unit))) for unit in (0.0, LARGEST_UNIT))
         computable = math.isfinite(high - low)
-        if not isinstance(domain, Integer) and domain.step is not None:
+        if step is not None:
             origin = domain.low if isinstance(domain, Float) else 0
-            computable &= max(abs(low - origin), abs(high - origin)) / domain.step <= _MOST_STEPS
+            computable &= max(abs(low - origin), abs(high - origin)) / step <= _MOST_STEPS
     except (OverflowError, ValueError):
         computable = False
     if not computable:
-        coarser = "" if domain.step is None or isinstance(domain, Integer) else ", or a larger step"
+        coarser = "" if step is None else ", or a larger step"
         raise SpaceError(f"{domain} reaches beyond what a float can hold; take a narrower distribution{coarser}")
-    if isinstance(domain, Normal) and domain.log and domain.step is None and low == 0:
+    if isinstance(domain, Normal) and domain.log and step is None and low == 0:
         raise SpaceError(f"{domain} has values so small that a float takes them for 0; take a narrower distribution")
 
 
 def stepped(low: float, high: float, step: float, *, log: bool = False) -> Domain:
     """The multiples of a step between two bounds (Ray Tune's and W&B's `q`); SpaceError where there is none."""
-    if not 0 < step < math.inf:
-        raise SpaceError(f"a quantization of {step} is not above 0; take a positive number")
-    # The range without steps checks the bounds.
-    whole = Float(low, high, log)
-    if max(abs(low), abs(high)) / step > _MOST_STEPS:
-        raise SpaceError(f"a quantization of {step} is too fine for numbers from {low} to {high}; take a larger one")
-    first, last = math.ceil(whole.low / step - _CLOSE), math.floor(whole.high / step + _CLOSE)
+    whole = Float(low, high, log, step)
+    if not max(abs(low), abs(high)) / step <= _MOST_STEPS:
+        raise SpaceError(f"{whole} has more steps than a float can count; take a larger step")
+    first, last = math.ceil(low / step - _CLOSE), math.floor(high / step + _CLOSE)
     if first > last:
-        raise SpaceError(f"there is no multiple of {step} between {low} and {high}; take a smaller quantization")
+        raise SpaceError(f"there is no multiple of {step} between {low} and {high}; take a smaller one")
     if first == last:
         return Constant(tidy(0, step, first))
     return Float(tidy(0, step, first), tidy(0, step, last), log, step)
@@ -366,6 +313,7 @@ def stepped(low: float, high: float, step: float, *, log: bool = False) -> Domai
 
 def admitted(domain: Domain, value: object) -> Scalar:
     """The value as the domain gives it; SpaceError where it is none of the domain's."""
+    found: Scalar
     match domain:
         case Constant(only):
             return _one_of((only,), value)
@@ -373,28 +321,27 @@ def admitted(domain: Domain, value: object) -> Scalar:
             return _one_of(domain.possible, value)
         case Integer(low, high, _, step):
             whole = as_whole(value)
-            if low <= whole <= high and (whole - low) % step == 0:
-                return whole
-        case Float(low, high, _, step):
-            return _between(domain, value, low, high, low, step)
-        case Normal() | Beta():
+            found = whole if low <= whole <= high and (whole - low) % step == 0 else None
+        case Float(low, high):
+            found = _nearest(domain, as_number(value), low, high, origin=low)
+        case _:
             low, high = (as_number(domain.at(unit)) for unit in (0.0, LARGEST_UNIT))
-            return _between(domain, value, low, high, 0, domain.step)
-    raise _foreign(domain, value)
+            found = _nearest(domain, as_number(value), low, high, origin=0)
+    if found is None:
+        raise SpaceError(f"{value!r} is not a value of {domain}")
+    return found
 
 
-def _between(domain: Domain, value: object, low: float, high: float, origin: float, step: float | None) -> Scalar:
-    number = as_number(value)
+def _nearest(domain: Float | Normal | Beta, number: float, low: float, high: float, origin: float) -> float | None:
+    """The value between low and high that the number is, but for rounding."""
+    step = domain.step
     if step is None:
-        if low <= number <= high:
-            return float(number)
-        raise _foreign(domain, value)
+        return float(number) if low <= number <= high else None
     dust = max(abs(number) * _SAME, step * _CLOSE)
-    if math.isfinite(number) and low - dust <= number <= high + dust:
-        near = tidy(origin, step, round((number - origin) / step))
-        if low - dust <= near <= high + dust and abs(near - number) <= dust:
-            return near
-    raise _foreign(domain, value)
+    if not (math.isfinite(number) and low - dust <= number <= high + dust):
+        return None
+    near = tidy(origin, step, round((number - origin) / step))
+    return near if low - dust <= near <= high + dust and abs(near - number) <= dust else None
 
 
 def _one_of(values: tuple[Scalar, ...], value: object) -> Scalar:
@@ -407,10 +354,6 @@ def _one_of(values: tuple[Scalar, ...], value: object) -> Scalar:
         if not isinstance(each, bool) and not isinstance(given, bool) and each == given:
             return each
     raise SpaceError(f"{given!r} is none of {list(values)!r}")
-
-
-def _foreign(domain: Domain, value: object) -> SpaceError:
-    return SpaceError(f"{value!r} is not a value of {domain}")
 
 
 def _check_step(domain: Domain, step: float | None) -> None:
@@ -426,8 +369,9 @@ def _check_grid_size(domain: Domain, size: int) -> None:
         )
 
 
-def _and_step(step: float | None) -> str:
-    return "" if step is None else f", {step}"
+def _call(function: str, first: float, second: float, step: float | None) -> str:
+    """A domain as its function is written, with a q before the name where there are steps."""
+    return f"{function}({first}, {second})" if step is None else f"q{function}({first}, {second}, {step})"
 
 
 def tidy(low: float, step: float, steps: int) -> float:

@@ -2,7 +2,7 @@
 
 Every error names the file, the line and the key, and says what to write instead. Values that were set on the command
 line (`--set key=value`) replace those of the file and are named as they were typed. Which keys there are and what they
-may hold is the table's business (`raycolab.spec.spec`).
+may hold is the table's business (`raycolab.spec.spec`): what is read here goes by the keys' own names at once.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,12 @@ import yaml
 
 from raycolab.errors import SweepFileError
 from raycolab.files import read_text, typed_path
-from raycolab.spec.keys import ArgumentError, check_keys, meanings
+from raycolab.spec.keys import meanings, settle_keys
+from raycolab.spec.spaces import is_parameter
 from raycolab.spec.spec import SweepSpec
-from raycolab.spec.wandb import is_wandb_parameter
+from raycolab.spec.values import ArgumentError
 
-__all__ = ["SweepFile", "YamlError", "YamlLines", "load_sweep_file", "read_value", "read_yaml"]
+__all__ = ["SweepFile", "YamlError", "load_sweep_file", "read_value", "read_yaml"]
 
 # Bytes; more is not a sweep file.
 _LARGEST_FILE = 1_000_000
@@ -69,121 +70,108 @@ def load_sweep_file(
             f"{file.name} is a notebook: give the sweep file that names it as its main; `raycolab init` writes one."
         )
     try:
-        lines = read_yaml(_text(file))
-        data, places = lines.data, _Places(file.name, lines, meanings(spec_type))
+        written, lines = read_yaml(_text(file))
     except YamlError as error:
         raise SweepFileError(f"{file.name} line {error.line}: {error.problem}") from error
-    for override in overrides:
-        _override(data, places, override)
+    places = _Places(file.name, lines, meanings(spec_type))
     try:
-        return _sweep(data, file, spec_type)
+        data = _settled(spec_type, written)
+        for override in overrides:
+            _override(data, places, override)
+        return _sweep(_settled(spec_type, data), file, spec_type, of_wandb="program" in written)
     except ArgumentError as error:
         raise SweepFileError(_shortened(f"{places.of(error.path)}: {error}", _LONGEST_SENTENCE)) from error
 
 
-def _sweep(data: dict[str, object], file: Path, spec_type: type[SweepSpec]) -> SweepFile:
-    """ArgumentError for whatever the file says wrong."""
-    for key in data:
+def _settled(spec_type: type[SweepSpec], written: Mapping[str, object]) -> dict[str, object]:
+    """The keys by their own names; ArgumentError for those that no sweep file has."""
+    for key in written:
         if key in _WANDB_ONLY:
-            raise ArgumentError((key,), f"{key} {_WANDB_ONLY[key]}; remove it")
-    check_keys(spec_type, data, in_file=True)
-    for where, parameters in _spaces(data):
-        _check_forms(where, parameters)
-    main_path = _main_path(data, file)
-    arguments: dict[str, Any] = {key: value for key, value in data.items() if key not in ("name", "main", "program")}
-    metric = arguments.get("metric")
-    if "program" in data and isinstance(metric, Mapping) and not {"goal", "mode"} & metric.keys():
+            raise ArgumentError(f"{key} {_WANDB_ONLY[key]}; remove it", (key,))
+    if written.get("main") is not None:
+        # It goes before the script of a W&B file.
+        written = {key: value for key, value in written.items() if key != "program"}
+    return settle_keys(spec_type, written, in_file=True)
+
+
+def _sweep(data: Mapping[str, object], file: Path, spec_type: type[SweepSpec], *, of_wandb: bool) -> SweepFile:
+    """ArgumentError for whatever the file says wrong."""
+    arguments: dict[str, Any] = {"name": file.stem, **data}
+    main_path = file.parent / typed_path(_main(arguments.pop("main", None)), "main")
+    _check_forms(("parameters",), data.get("parameters"))
+    models = data.get("models")
+    for model, space in models.items() if isinstance(models, Mapping) else ():
+        _check_forms(("models", model), space)
+    metric = data.get("metric")
+    if of_wandb and isinstance(metric, Mapping) and not {"goal", "mode"} & metric.keys():
         # W&B's default, in a W&B file only.
         arguments["metric"] = {**metric, "goal": "minimize"}
-    name: Any = file.stem if data.get("name") is None else data["name"]
-    return SweepFile(spec_type.from_arguments(name, **arguments), main_path)
+    return SweepFile(spec_type.from_arguments(**arguments), main_path)
 
 
-def _main_path(data: Mapping[str, object], file: Path) -> Path:
-    key = "program" if data.get("main") is None else "main"
-    value = data.get(key)
+def _main(value: object) -> str:
+    """The path of the notebook, as written."""
     if value is None:
-        raise ArgumentError((), f"it names no notebook; {_NO_MAIN}")
+        raise ArgumentError(f"it names no notebook; {_NO_MAIN}")
     if not isinstance(value, str) or not value.strip():
-        raise ArgumentError((key,), f"{key} is the path of a notebook, not {value!r}")
+        raise ArgumentError(f"main is the path of a notebook, not {value!r}", ("main",))
     if not value.endswith(".ipynb"):
+        cure = "put the training into compute of a MAIN.ipynb and name that, or pass --set main=MAIN.ipynb"
         raise ArgumentError(
-            (key,),
-            f"{key} {value!r} is not a notebook; raycolab calls a notebook's compute, so put the training into "
-            "compute of a MAIN.ipynb and name that, or pass --set main=MAIN.ipynb",
+            f"main {value!r} is not a notebook; raycolab calls a notebook's compute, so {cure}", ("main",)
         )
-    return file.parent / typed_path(value, key)
+    return value
 
 
-def _spaces(data: Mapping[str, object]) -> Iterator[tuple[tuple[str, ...], Mapping[str, object]]]:
-    """Every space in the file and the way to it."""
-    for key in ("parameters", "space"):
-        if isinstance(space := data.get(key), Mapping):
-            yield (key,), space
-    if isinstance(models := data.get("models"), Mapping):
-        for model, space in models.items():
-            if isinstance(space, Mapping):
-                yield ("models", str(model)), space
-
-
-def _check_forms(where: tuple[str, ...], parameters: Mapping[str, object]) -> None:
+def _check_forms(path: tuple[str, ...], parameters: object) -> None:
     """In a file a mapping is a W&B parameter or `{parameters: ...}`: anything else is more likely a slip of the pen."""
-    for name, value in parameters.items():
-        path = (*where, str(name))
-        if not isinstance(value, Mapping):
-            continue
-        if isinstance(inner := value.get("parameters"), Mapping):
-            _check_forms((*path, "parameters"), inner)
-        elif not is_wandb_parameter(value) and "grid_search" not in value:
+    for name, value in parameters.items() if isinstance(parameters, Mapping) else ():
+        here = (*path, str(name))
+        if isinstance(value, Mapping) and isinstance(value.get("parameters"), Mapping):
+            _check_forms((*here, "parameters"), value["parameters"])
+        elif isinstance(value, Mapping) and not is_parameter(value):
             raise ArgumentError(
-                path,
                 f"parameter {name!r} is a mapping without value, values, min and max, distribution or parameters; "
                 "for nested names write {parameters: {...}}",
+                here,
             )
 
 
 class _Places:
     """Where each key was written: a line of the file, or an override."""
 
-    def __init__(self, file_name: str, lines: YamlLines, own_names: Mapping[str, str]) -> None:
-        # the name that errors call the file by
+    def __init__(self, file_name: str, lines: Lines, own_names: Mapping[str, str]) -> None:
+        # what errors call the file
         self.file_name = file_name
         # the key's own name for each word that means it
         self._own_names = own_names
-        # lines of the file by the way to the key, under its own name
-        self._lines: dict[tuple[str, ...], int] = {}
-        for way, line in lines.lines.items():
-            if self._own(way) == way or self._own(way) not in lines.lines:
-                self._lines[self._own(way)] = line
-        # overrides as typed, likewise
-        self._typed: dict[tuple[str, ...], str] = {}
+        # lines of the file and overrides as typed, by the way to the key, the first word being its own name
+        self._places = {
+            self.own(way): f"{file_name} line {line}"
+            for way, line in lines.items()
+            if way == self.own(way) or self.own(way) not in lines
+        }
+
+    def own(self, way: tuple[str, ...]) -> tuple[str, ...]:
+        """The way to a key by its own name."""
+        return (self._own_names.get(way[0], way[0]), *way[1:])
 
     def typed(self, path: tuple[str, ...], override: str) -> None:
         """Remember that a key was given on the command line, in place of all that the file has there."""
-        path = self._own(path)
-        self._typed[path] = _shortened(override, _LONGEST_OVERRIDE)
-        for way in [way for way in self._lines if way[: len(path)] == path]:
-            del self._lines[way]
+        self._places = {way: place for way, place in self._places.items() if way[: len(path)] != path}
+        self._places[path] = f"--set {override}"
 
     def of(self, path: tuple[str, ...]) -> str:
         """The most exact place known for a key."""
-        path = self._own(path)
-        for length in range(len(path), 0, -1):
-            start = path[:length]
-            if start in self._typed:
-                return f"--set {self._typed[start]}"
-            if start in self._lines:
-                return f"{self.file_name} line {self._lines[start]}"
-        below = [shown for way, shown in self._typed.items() if path and way[: len(path)] == path]
-        return f"--set {below[0]}" if below else self.file_name
-
-    def other_words(self, key: str, written: Iterable[str]) -> list[str]:
-        """The words among those written that mean what `key` means."""
-        meant = self._own_names.get(key, key)
-        return [word for word in written if word != key and self._own_names.get(word, word) == meant]
-
-    def _own(self, way: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(self._own_names.get(word, word) if depth == 0 else word for depth, word in enumerate(way))
+        if path:
+            path = self.own(path)
+            for length in range(len(path), 0, -1):
+                if path[:length] in self._places:
+                    return self._places[path[:length]]
+            for way, place in self._places.items():
+                if way[: len(path)] == path:
+                    return place
+        return self.file_name
 
 
 def _override(data: dict[str, object], places: _Places, override: str) -> None:
@@ -198,24 +186,19 @@ def _override(data: dict[str, object], places: _Places, override: str) -> None:
     except YamlError as error:
         problem = _shortened(error.problem, _LONGEST_SENTENCE)
         raise SweepFileError(f"--set {shown}: {problem}; the value is YAML, quote it if need be") from error
-    for other in places.other_words(path[0], data):
-        if len(path) > 1:
-            # It reaches into what the file calls by another word.
-            path = (other, *path[1:])
-        elif path[0] != "main":
-            # main goes before program, and a W&B file stays one without its script.
-            del data[other]
+    path = places.own(path)
     inner = data
     for depth, part in enumerate(path[:-1], start=1):
         below = inner.setdefault(part, {})
         if not isinstance(below, dict):
+            upper = ".".join(path[:depth])
             raise SweepFileError(
-                f"--set {shown}: {'.'.join(path[:depth])} is {below!r} in {places.file_name}, not a mapping; "
-                f"set it as a whole, --set {'.'.join(path[:depth])}=..."
+                f"--set {shown}: {upper} is {below!r} in {places.file_name}, not a mapping; "
+                f"set it as a whole, --set {upper}=..."
             )
         inner = below
     inner[path[-1]] = value
-    places.typed(path, override)
+    places.typed(path, shown)
 
 
 def _shortened(text: str, length: int) -> str:
@@ -252,12 +235,8 @@ class YamlError(Exception):
         self.line = line
 
 
-@dataclass(slots=True)
-class YamlLines:
-    """A mapping, and the line of each of its keys at any depth."""
-
-    data: dict[str, object] = field(default_factory=dict)
-    lines: dict[tuple[str, ...], int] = field(default_factory=dict)
+Lines = dict[tuple[str, ...], int]
+"""The line of each key, at any depth, by the way to it."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -268,26 +247,19 @@ _EXPONENT = re.compile(r"^[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9_]*)?)[eE][-+]?[0-9]
 _Loader.add_implicit_resolver(_FLOAT, _EXPONENT, list("-+.0123456789"))
 
 
-def read_yaml(text: str) -> YamlLines:
-    """The mapping that a YAML text holds, with its lines; YamlError for anything else."""
+def read_yaml(text: str) -> tuple[dict[str, object], Lines]:
+    """The mapping that a YAML text holds, and the line of each of its keys; YamlError for anything else."""
     loader, node = _composed(text)
-    try:
-        if not isinstance(node, yaml.MappingNode):
-            raise YamlError("the file is not a mapping of keys to values; write lines such as method: random", 1)
-        found = YamlLines()
-        found.data = _mapping(loader, node, (), found.lines)
-        return found
-    finally:
-        loader.dispose()
+    if not isinstance(node, yaml.MappingNode):
+        raise YamlError("the file is not a mapping of keys to values; write lines such as method: random", 1)
+    lines: Lines = {}
+    return _mapping(loader, node, (), lines), lines
 
 
 def read_value(text: str) -> object:
     """The one value that a YAML text holds; YamlError when it is not YAML. Empty text is None."""
     loader, node = _composed(text)
-    try:
-        return None if node is None else _value(loader, node, (), {})
-    finally:
-        loader.dispose()
+    return None if node is None else _value(loader, node, (), {})
 
 
 def _composed(text: str) -> tuple[_Loader, yaml.Node | None]:
@@ -321,7 +293,7 @@ def _size(node: yaml.Node, depth: int, known: dict[int, int]) -> int:
     return known[id(node)]
 
 
-def _value(loader: _Loader, node: yaml.Node, path: tuple[str, ...], lines: dict[tuple[str, ...], int]) -> object:
+def _value(loader: _Loader, node: yaml.Node, path: tuple[str, ...], lines: Lines) -> object:
     line = node.start_mark.line + 1
     if len(path) > _DEEPEST:
         raise YamlError(f"this is nested more than {_DEEPEST} levels deep", line)
@@ -335,16 +307,21 @@ def _value(loader: _Loader, node: yaml.Node, path: tuple[str, ...], lines: dict[
         raise YamlError(f"{node.value!r} is not a value that can be used here; put it in quotes", line) from error
 
 
-def _mapping(
-    loader: _Loader, node: yaml.MappingNode, path: tuple[str, ...], lines: dict[tuple[str, ...], int]
-) -> dict[str, object]:
+def _mapping(loader: _Loader, node: yaml.MappingNode, path: tuple[str, ...], lines: Lines) -> dict[str, object]:
     own: dict[str, object] = {}
     merged: dict[str, object] = {}
     for key_node, value_node in node.value:
         line = key_node.start_mark.line + 1
         if key_node.tag == _MERGE:
-            for mapping in _merged(loader, value_node, path, lines):
+            # `<<: *base`, or a list of them, the first of which goes before the others.
+            for base in value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]:
+                inner: Lines = {}
+                mapping = _value(loader, base, (*path, "<<"), inner)
+                if not isinstance(mapping, dict):
+                    raise YamlError("<< takes a mapping, such as *base", line)
                 merged = {**mapping, **merged}
+                for way, its_line in inner.items():
+                    lines.setdefault((*path, *way[len(path) + 1 :]), its_line)
             continue
         if not isinstance(key_node, yaml.ScalarNode):
             raise YamlError("a key is text, not a list or a mapping", line)
@@ -356,17 +333,3 @@ def _mapping(
         lines[(*path, key)] = line
         own[key] = _value(loader, value_node, (*path, key), lines)
     return {**merged, **own}
-
-
-def _merged(
-    loader: _Loader, node: yaml.Node, path: tuple[str, ...], lines: dict[tuple[str, ...], int]
-) -> list[Mapping[str, object]]:
-    """The mappings behind a merge key (`<<: *base`), the first one first."""
-    nodes = node.value if isinstance(node, yaml.SequenceNode) else [node]
-    inner: dict[tuple[str, ...], int] = {}
-    mappings = [_value(loader, each, (*path, "<<"), inner) for each in nodes]
-    for way, line in inner.items():
-        lines.setdefault((*path, *way[len(path) + 1 :]), line)
-    if not all(isinstance(mapping, dict) for mapping in mappings):
-        raise YamlError("<< takes a mapping, such as *base", node.start_mark.line + 1)
-    return [mapping for mapping in mappings if isinstance(mapping, dict)]

@@ -6,7 +6,6 @@ nothing else here needs Optuna, which is slow to import. Which trial is pruned, 
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import json
 import re
@@ -17,9 +16,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from raycolab.errors import SpaceError
-from raycolab.spec.domains import as_number, as_scalar, as_whole
-from raycolab.spec.keys import ArgumentError
+from raycolab.spec.values import ArgumentError, as_count, as_number, as_scalar, as_whole, within
 from raycolab.text import did_you_mean, listed
 from raycolab.trials import Scalar
 
@@ -32,11 +29,11 @@ _FORM = "a pruner's name such as median, or a mapping such as {type: median, n_w
 # An option that is a pruner itself: its name here.
 _WRAPPED = "wrapped_pruner"
 _REMEMBERING = frozenset({"successive_halving", "hyperband"})
-_WANDB_KEYS = ("min_iter", "max_iter", "s", "eta", "strict")
+# The keys of W&B's hyperband, and the least number that each may be.
+_WANDB_LEAST: Mapping[str, int] = {"min_iter": 1, "max_iter": 1, "s": 1, "eta": 2}
+_WANDB_KEYS = (*_WANDB_LEAST, "strict")
 # The default of W&B's schema.
 _WANDB_ETA = 3
-
-Options = Mapping[str, Scalar]
 
 
 class EarlyStop(msgspec.Struct, frozen=True):
@@ -56,7 +53,8 @@ def read_early_stop(key: str, value: object, _: Mapping[str, object]) -> EarlySt
     """The pruner that is named, its numbers of the types Optuna wants; ArgumentError for one that cannot be built."""
     if value is None:
         return None
-    return _built(key, value if isinstance(value, EarlyStop) else _written(key, value))
+    with within(of=f"{key}: "):
+        return _built(value if isinstance(value, EarlyStop) else _written(value))
 
 
 def make_pruner(early_stop: EarlyStop) -> BasePruner:
@@ -89,111 +87,89 @@ def _classes() -> dict[str, type[BasePruner]]:
     return dict(sorted(found.items()))
 
 
-def _built(key: str, early_stop: EarlyStop) -> EarlyStop:
+def _built(early_stop: EarlyStop) -> EarlyStop:
     """The same, its numbers of the types Optuna wants, once it has been built."""
     kind, classes = early_stop.kind, _classes()
-    if kind not in classes:
-        raise ArgumentError(
-            (key, "type"),
-            f"{key}: there is no pruner {kind!r}{did_you_mean(kind, classes)}; the pruners are {listed(classes)}",
-        )
-    if kind == "wilcoxon" and find_spec("scipy") is None:
-        raise ArgumentError(
-            (key, "type"),
-            f"{key}: wilcoxon needs scipy, which is not installed here; `pip install scipy`, or take median",
-        )
+    with within("type"):
+        if kind not in classes:
+            hint = did_you_mean(kind, classes)
+            raise ArgumentError(f"there is no pruner {kind!r}{hint}; the pruners are {listed(classes)}")
+        if kind == "wilcoxon" and find_spec("scipy") is None:
+            cure = "`pip install scipy`, or take median"
+            raise ArgumentError(f"wilcoxon needs scipy, which is not installed here; {cure}")
     parameters = inspect.signature(classes[kind]).parameters
     options: dict[str, Scalar] = {}
     for name, value in early_stop.options.items():
-        if name not in parameters:
-            there_are = f"its options are {listed(parameters)}" if parameters else "it has none"
-            hint = did_you_mean(name, parameters)
-            raise ArgumentError((key, name), f"{key}: pruner {kind} has no option {name!r}{hint}; {there_are}")
-        options[name] = _option(key, kind, name, str(parameters[name].annotation), value)
+        with within(name):
+            if name not in parameters:
+                there_are = f"its options are {listed(parameters)}" if parameters else "it has none"
+                hint = did_you_mean(name, parameters)
+                raise ArgumentError(f"pruner {kind} has no option {name!r}{hint}; {there_are}")
+            with within(of=f"pruner {kind}, {name}: "):
+                options[name] = _option(name, str(parameters[name].annotation), value)
     built = EarlyStop(kind, options)
     try:
         make_pruner(built)
     except (TypeError, ValueError) as error:
-        raise ArgumentError((key, "type"), f"{key}: {kind}: {str(error).rstrip('.')}") from error
+        raise ArgumentError(f"{kind}: {str(error).rstrip('.')}", ("type",)) from error
     return built
 
 
-def _option(key: str, kind: str, name: str, annotation: str, value: Scalar) -> Scalar:
+def _option(name: str, annotation: str, value: Scalar) -> Scalar:
     """The value as the option's annotation in Optuna wants it, which building the pruner does not check."""
     if (value is None and "None" in annotation) or (value == "auto" and "str" in annotation):
         return value
     if name == _WRAPPED:
-        what = "the name of a pruner"
-        if isinstance(value, str):
-            return _built(key, EarlyStop(value)).kind
-    else:
-        what = "a number" if "float" in annotation else "a whole number"
-        with contextlib.suppress(SpaceError):
-            return as_number(value) if "float" in annotation else as_whole(value)
-    also = ' or "auto"' if "str" in annotation else ""
-    raise ArgumentError((key, name), f"{key}: pruner {kind}: {name} is {what}{also}, not {value!r}")
+        if not isinstance(value, str):
+            raise ArgumentError(f"the name of a pruner is needed, not {value!r}")
+        return _built(EarlyStop(value)).kind
+    with within(of='"auto" or ' if "str" in annotation else ""):
+        return as_number(value) if "float" in annotation else as_whole(value)
 
 
-def _written(key: str, value: object) -> EarlyStop:
+def _written(value: object) -> EarlyStop:
     if isinstance(value, str):
         return EarlyStop(value)
-    if not isinstance(value, Mapping):
-        raise ArgumentError((key,), f"{key} is {_FORM}, not {value!r}")
-    kind = value.get("type")
-    if not isinstance(kind, str):
-        raise ArgumentError((key,), f"{key} needs the key type; write {_FORM}")
+    if not isinstance(value, Mapping) or not isinstance(value.get("type"), str):
+        raise ArgumentError(f"{_FORM} is needed, not {value!r}")
     options: dict[str, Scalar] = {}
     for name, given in value.items():
-        if name == "type":
-            continue
-        try:
-            options[str(name)] = as_scalar(given)
-        except SpaceError as error:
-            raise ArgumentError((key, str(name)), f"{key}, {name}: {error}") from error
-    if kind == "hyperband" and not options.keys().isdisjoint(_WANDB_KEYS):
-        return _of_wandb(key, options)
-    return EarlyStop(kind, options)
+        if name != "type":
+            with within(str(name), of=f"{name}: "):
+                options[str(name)] = as_scalar(given)
+    if value["type"] == "hyperband" and not options.keys().isdisjoint(_WANDB_KEYS):
+        return _of_wandb(options)
+    return EarlyStop(value["type"], options)
 
 
-def _of_wandb(key: str, options: Options) -> EarlyStop:
+def _of_wandb(options: Mapping[str, Scalar]) -> EarlyStop:
     """W&B's hyperband: at its first step, and at eta times that one and so on, the best of every eta trials go on.
 
     That is one bracket of Hyperband, which Optuna calls successive halving. The first step is `min_iter`, or what is
     left of `max_iter` divided by eta `s` times (wandb/sweeps, src/sweeps/hyperband_stopping.py, where `strict` has no
     effect either).
     """
-    for name in options:
-        if name not in _WANDB_KEYS:
-            raise ArgumentError(
-                (key, name),
-                f"{key}: {name} cannot be combined with the keys of W&B's hyperband, {listed(_WANDB_KEYS)}; remove it, "
-                "or use the options of Optuna's hyperband alone",
-            )
-    strict = options.get("strict", True)
-    if not isinstance(strict, bool):
-        raise ArgumentError((key, "strict"), f"{key}: strict is true or false, not {strict!r}")
-    eta = _whole(key, options, "eta", 2) if "eta" in options else _WANDB_ETA
-    if "max_iter" in options and "s" in options:
-        first, rounds = _whole(key, options, "max_iter", 1), _whole(key, options, "s", 1)
+    numbers = {"eta": _WANDB_ETA}
+    for name, value in options.items():
+        with within(name):
+            if name in _WANDB_LEAST:
+                numbers[name] = as_count(name, value, _WANDB_LEAST[name])
+            elif name != "strict":
+                cure = "remove it, or use the options of Optuna's hyperband alone"
+                keys = f"the keys of W&B's hyperband, {listed(_WANDB_KEYS)}"
+                raise ArgumentError(f"{name} cannot be combined with {keys}; {cure}")
+            elif not isinstance(value, bool):
+                raise ArgumentError(f"strict is true or false, not {value!r}")
+    eta = numbers["eta"]
+    if "max_iter" in numbers and "s" in numbers:
+        first, rounds = numbers["max_iter"], numbers["s"]
         if first < eta:
-            raise ArgumentError(
-                (key, "max_iter"),
-                f"{key}: max_iter {first} is less than eta {eta}, so no trial would ever be stopped; raise it",
-            )
+            problem = f"max_iter {first} is less than eta {eta}, so no trial would ever be stopped; raise it"
+            raise ArgumentError(problem, ("max_iter",))
         while rounds > 0 and first >= eta:
             first, rounds = first // eta, rounds - 1
-    elif "min_iter" in options:
-        first = _whole(key, options, "min_iter", 1)
+    elif "min_iter" in numbers:
+        first = numbers["min_iter"]
     else:
-        raise ArgumentError((key,), f"{key}: W&B's hyperband needs min_iter, or max_iter and s; add it")
+        raise ArgumentError("W&B's hyperband needs min_iter, or max_iter and s; add it")
     return EarlyStop("successive_halving", {"min_resource": first, "reduction_factor": eta})
-
-
-def _whole(key: str, options: Options, name: str, least: int) -> int:
-    try:
-        number = as_whole(options[name])
-    except SpaceError as error:
-        raise ArgumentError((key, name), f"{key}: {name} is a whole number, not {options[name]!r}") from error
-    if number < least:
-        raise ArgumentError((key, name), f"{key}: {name} is at least {least}, not {number}")
-    return number

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from raycolab.errors import SpaceError
-from raycolab.spec.domains import Domain, admitted, as_scalar
-from raycolab.spec.keys import ArgumentError, SpaceArgumentError, checked_name, checked_names, read_count
-from raycolab.spec.spaces import ParameterError, as_space
+from raycolab.spec.domains import Domain, admitted
+from raycolab.spec.spaces import as_space
+from raycolab.spec.values import ArgumentError, as_name, as_scalar, flatten, read_count, read_names, within
 from raycolab.text import did_you_mean, listed
 from raycolab.trials import Config, Metric, Scalar
 
@@ -21,13 +20,15 @@ __all__ = [
     "DEFAULT_NAME",
     "GIVEN_BY_US",
     "Method",
+    "check_grid",
     "points_of",
-    "read_datasets",
     "read_jobs",
     "read_method",
     "read_metric",
+    "read_mode",
     "read_models",
     "read_name",
+    "read_parameters",
     "read_points",
 ]
 
@@ -41,6 +42,9 @@ GIVEN_BY_US = ("model", "dataset")
 _DEFAULT_JOBS = 10
 _MODES: Mapping[object, str] = {"max": "max", "min": "min", "maximize": "max", "minimize": "min"}
 
+Spaces = Mapping[str, Mapping[str, Domain]]
+"""The space of each model."""
+
 
 class Method(enum.StrEnum):
     """How configurations are found."""
@@ -50,108 +54,88 @@ class Method(enum.StrEnum):
     BAYES = "bayes"
 
 
-def read_name(key: str, value: object, _: Mapping[str, object]) -> str:
+def read_name(_: str, value: object, _sweep: Mapping[str, object]) -> str:
     """The sweep's name."""
-    return checked_name((key,), "a sweep's name", value)
+    return as_name("a sweep's name", value)
 
 
-def read_method(key: str, value: object, _: Mapping[str, object]) -> Method:
+def read_method(_: str, value: object, _sweep: Mapping[str, object]) -> Method:
     """grid, random or bayes."""
     if not isinstance(value, str) or value not in tuple(Method):
         hint = did_you_mean(str(value), Method)
-        raise ArgumentError((key,), f"unknown method {value!r}{hint}; methods are {listed(Method)}")
+        raise ArgumentError(f"unknown method {value!r}{hint}; methods are {listed(Method)}")
     return Method(value)
 
 
-def read_metric(key: str, metric: object, sweep: Mapping[str, object]) -> Metric:
+def read_mode(key: str, value: object, _: Mapping[str, object]) -> str | None:
+    """max or min, for a metric's mode or goal; None where nothing is said."""
+    mode = _MODES.get(value) if isinstance(value, str) else None
+    if mode is None and value is not None:
+        words = "max or min" if key == "mode" else "maximize or minimize"
+        raise ArgumentError(f"{key} is {words}, not {value!r}")
+    return mode
+
+
+def read_metric(_: str, metric: object, sweep: Mapping[str, Any]) -> Metric:
     """The metric from its name, W&B's `{name, goal}` or a Metric, and the mode beside it; max unless said."""
-    mode = sweep["mode"]
     if isinstance(metric, Metric):
         metric = {"name": metric.name, "mode": metric.mode}
     if not isinstance(metric, Mapping):
-        name = checked_name((key,), "a metric's name", metric)
-        return Metric(name, _read_mode(("mode",), "max" if mode is None else mode))
+        return Metric(as_name("a metric's name", metric), sweep["mode"] or "max")
     allowed = ("name", "goal", "mode")
-    for each in metric:
-        if each not in allowed:
-            hint = did_you_mean(str(each), allowed)
-            raise ArgumentError((key, str(each)), f"metric has no key {each!r}{hint}; its keys are name and goal")
-    name = checked_name((key, "name"), "a metric's name", metric.get("name"))
-    said = {(key, "goal"): metric.get("goal"), (key, "mode"): metric.get("mode"), ("mode",): mode}
-    modes = {_read_mode(path, value) for path, value in said.items() if value is not None}
+    for key in metric:
+        if key not in allowed:
+            hint = did_you_mean(str(key), allowed)
+            raise ArgumentError(f"metric has no key {key!r}{hint}; its keys are name and goal", (str(key),))
+    with within("name"):
+        name = as_name("a metric's name", metric.get("name"))
+    modes = {sweep["mode"]}
+    for key in ("goal", "mode"):
+        with within(key):
+            modes.add(read_mode(key, metric.get(key), {}))
+    modes -= {None}
     if len(modes) != 1:
         how = "goals that contradict each other" if modes else "no goal"
-        raise ArgumentError((key,), f"metric {name!r} has {how}; say goal: maximize or goal: minimize")
+        raise ArgumentError(f"metric {name!r} has {how}; say goal: maximize or goal: minimize")
     return Metric(name, modes.pop())
 
 
-def _read_mode(path: tuple[str, ...], value: object) -> str:
-    mode = _MODES.get(value) if isinstance(value, str) else None
-    if mode is None:
-        words = "max or min" if path[-1] == "mode" else "maximize or minimize"
-        raise ArgumentError(path, f"{path[-1]} is {words}, not {value!r}")
-    return mode
+def read_parameters(_: str, parameters: object, _sweep: Mapping[str, object]) -> dict[str, Domain]:
+    """The space of one model, or that of all; an empty one where nothing is said."""
+    if parameters is None:
+        return {}
+    with within(space=True):
+        if not isinstance(parameters, Mapping):
+            raise ArgumentError(f"parameters are a mapping of names to values, not {parameters!r}")
+        space = as_space(parameters)
+        for name in space:
+            first, *rest = name.split("/")
+            if first in GIVEN_BY_US:
+                cure = f"list the alternatives under {first}s, or rename it"
+                problem = f"parameter {name!r}: raycolab itself passes {first!r} to compute; {cure}"
+                raise ArgumentError(problem, (first, *rest))
+        return space
 
 
 def read_models(key: str, models: object, sweep: Mapping[str, Any]) -> dict[str, dict[str, Domain]]:
     """The space of each model: `parameters` is every model's, and a model's own space goes before it."""
-    parameters = sweep["parameters"]
-    shared = {} if parameters is None else _read_space(("parameters",), "", parameters)
-    own: dict[str, dict[str, Domain]]
-    if models is None:
-        own = {DEFAULT_NAME: {}}
-    elif isinstance(models, Mapping):
-        own = {
-            checked_name((key, str(model)), "a model's name", model): {}
-            if space is None
-            else _read_space((key, str(model)), f"the space of model {model!r}, ", space)
-            for model, space in models.items()
-        }
-    else:
-        own = {model: {} for model in checked_names(key, models)}
-    if not own:
-        raise ArgumentError((key,), f"{key} is empty; name at least one model, or leave the key out")
-    spaces = {model: {**shared, **space} for model, space in own.items()}
-    for model, space in spaces.items():
+    own: dict[str, dict[str, Domain]] = {}
+    for model in read_names(key, list(models) if isinstance(models, Mapping) else models, sweep):
+        space = models[model] if isinstance(models, Mapping) else None
+        with within(model, of=f"the space of model {model!r}, "):
+            own[model] = read_parameters(key, space, sweep)
+    return {model: {**sweep["parameters"], **space} for model, space in own.items()}
+
+
+def check_grid(models: Spaces, shared: Mapping[str, Domain]) -> None:
+    """SpaceArgumentError for a parameter that method grid cannot list; `shared` are those of all models."""
+    for model, space in models.items():
         for name, domain in space.items():
-            parts = tuple(name.split("/"))
-            if name in own[model]:
-                path, where = (key, model, *parts), f"the space of model {model!r}, parameter {name!r}"
-            else:
-                path, where = ("parameters", *parts), f"parameter {name!r}"
-            _check_parameter(path, where, parts[0], domain, sweep["method"])
-    return spaces
-
-
-def _read_space(path: tuple[str, ...], what: str, parameters: object) -> dict[str, Domain]:
-    if not isinstance(parameters, Mapping):
-        raise SpaceArgumentError(path, f"{what}parameters are a mapping of names to values, not {parameters!r}")
-    try:
-        return as_space(parameters)
-    except ParameterError as error:
-        raise SpaceArgumentError((*path, *error.keys), f"{what}{error}") from error
-
-
-def _check_parameter(path: tuple[str, ...], where: str, first: str, domain: Domain, method: Method) -> None:
-    """SpaceArgumentError for a parameter whose name is taken, or that method grid cannot list."""
-    if first in GIVEN_BY_US:
-        raise SpaceArgumentError(
-            path,
-            f"{where}: raycolab itself passes {first!r} to compute; list the alternatives under {first}s, or rename it",
-        )
-    if method is Method.GRID:
-        try:
-            domain.grid()
-        except SpaceError as error:
-            raise SpaceArgumentError(path, f"{where}: {error}") from error
-
-
-def read_datasets(key: str, value: object, _: Mapping[str, object]) -> tuple[str, ...]:
-    """The names of the data sets, at least one."""
-    datasets = checked_names(key, value)
-    if not datasets:
-        raise ArgumentError((key,), f"{key} is empty; name at least one dataset, or leave the key out")
-    return datasets
+            is_shared = domain is shared.get(name)
+            path = ("parameters",) if is_shared else ("models", model)
+            where = "" if is_shared else f"the space of model {model!r}, "
+            with within(*path, *name.split("/"), of=f"{where}parameter {name!r}: ", space=True):
+                domain.grid()
 
 
 def read_jobs(key: str, value: object, sweep: Mapping[str, Any]) -> int | None:
@@ -166,67 +150,39 @@ def read_jobs(key: str, value: object, sweep: Mapping[str, Any]) -> int | None:
 def read_points(key: str, value: object, sweep: Mapping[str, Any]) -> tuple[Config, ...]:
     """The points, flat, as given; ArgumentError for one that no model can try."""
     if isinstance(value, str | Mapping) or not isinstance(value, Sequence):
-        raise ArgumentError((key,), f"{key} is a list of configurations, such as [{{x: 1}}], not {value!r}")
+        raise ArgumentError(f"{key} is a list of configurations, such as [{{x: 1}}], not {value!r}")
     points: list[Config] = []
     for index, written in enumerate(value):
-        path, what = (key, str(index)), f"point {index + 1} of {key}"
-        if not isinstance(written, Mapping):
-            raise ArgumentError(path, f"{what} is a mapping of names to values, not {written!r}")
-        point: dict[str, Scalar] = {}
-        for name, where, scalar in _flat(written, "", path, what):
-            if name in point:
-                raise ArgumentError(where, f"{what} gives {name!r} twice; remove one")
-            point[name] = scalar
-        _check_point(point, path, what, sweep["models"])
-        points.append(point)
+        with within(str(index), of=f"point {index + 1} of {key}: "):
+            points.append(_read_point(written, sweep["models"]))
     return tuple(points)
 
 
-def _flat(
-    written: Mapping[object, object], prefix: str, path: tuple[str, ...], what: str
-) -> Iterator[tuple[str, tuple[str, ...], Scalar]]:
-    """Each flat name with the way to it and its value."""
-    for key, value in written.items():
-        here = (*path, str(key))
-        name = f"{prefix}{key}"
-        if name in GIVEN_BY_US:
-            raise ArgumentError(
-                here,
-                f"{what} names a {name}, and every point is tried with every pair; remove it, "
-                f"or declare a sweep of that {name} alone",
-            )
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{name}/", here, what)
-            continue
-        try:
-            yield name, here, as_scalar(value)
-        except SpaceError as error:
-            raise ArgumentError(here, f"{what}, parameter {name!r}: {error}") from error
-
-
-def _check_point(point: Config, path: tuple[str, ...], what: str, models: Mapping[str, Mapping[str, Domain]]) -> None:
+def _read_point(written: object, models: Spaces) -> Config:
+    if not isinstance(written, Mapping):
+        raise ArgumentError(f"a mapping of names to values is needed, not {written!r}")
     known = list(dict.fromkeys(name for space in models.values() for name in space))
-    for name in point:
+    flat = flatten(written)
+    point: dict[str, Scalar] = {}
+    for name, (path, value) in flat.items():
+        first = name.split("/")[0]
+        if first in GIVEN_BY_US:
+            cure = f"remove {first!r}, or declare a sweep of that {first} alone"
+            raise ArgumentError(f"every point is tried with every pair; {cure}", path)
         if name not in known:
-            there_are = f"the parameters are {listed(known)}" if known else "the sweep has none"
-            raise ArgumentError(
-                (*path, *name.split("/")),
-                f"{what} names {name!r}{did_you_mean(name, known)}, which no model has; {there_are}",
-            )
+            there_are = f"the parameters are {listed(known)}" if known else "there are none"
+            raise ArgumentError(f"no model has a parameter {name!r}{did_you_mean(name, known)}; {there_are}", path)
+        with within(*path, of=f"parameter {name!r}: "):
+            point[name] = as_scalar(value)
     trying = {model: space for model, space in models.items() if point.keys() <= space.keys()}
     if not trying:
-        raise ArgumentError(
-            path, f"{what} fits no model, as none has all of {listed(point)}; give each model a point of its own"
-        )
+        raise ArgumentError(f"no model has all of {listed(point)}; give each model a point of its own")
     for model, space in trying.items():
+        of_model = f" of model {model!r}" if len(models) > 1 else ""
         for name, value in point.items():
-            try:
+            with within(*flat[name][0], of=f"parameter {name!r}{of_model}: "):
                 admitted(space[name], value)
-            except SpaceError as error:
-                of_model = f" of model {model!r}" if len(models) > 1 else ""
-                raise ArgumentError(
-                    (*path, *name.split("/")), f"{what}, parameter {name!r}{of_model}: {error}"
-                ) from error
+    return point
 
 
 def points_of(points: Sequence[Config], space: Mapping[str, Domain]) -> list[dict[str, Scalar]]:

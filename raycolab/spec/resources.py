@@ -15,9 +15,7 @@ from typing import Any
 
 import msgspec
 
-from raycolab.errors import SpaceError
-from raycolab.spec.domains import as_number
-from raycolab.spec.keys import ArgumentError
+from raycolab.spec.values import ArgumentError, as_number, within
 from raycolab.text import did_you_mean, listed
 
 __all__ = ["Resources", "read_resources", "resources_json"]
@@ -25,7 +23,7 @@ __all__ = ["Resources", "read_resources", "resources_json"]
 _KEYS = ("cpus", "gpus", "memory", "fresh_process")
 # Ray's words among them.
 _ALIASES: Mapping[str, str] = {"cpu": "cpus", "gpu": "gpus", "num_cpus": "cpus", "num_gpus": "gpus"}
-_UNITS = {"": 1, "b": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*((?:[kmg]i?)?)b?\s*", re.IGNORECASE)
 # Of a CPU or GPU: Ray counts in ten thousandths.
 _SMALLEST = 0.001
@@ -58,15 +56,17 @@ def read_resources(key: str, value: object, sweep: Mapping[str, Any]) -> dict[st
     """What a trial of each model takes; ArgumentError for what is no resource, and for an unknown model."""
     models = tuple(sweep["models"])
     if not isinstance(value, Mapping):
-        raise ArgumentError((key,), f"{key} is a mapping such as {{cpus: 1}}, not {value!r}")
-    of_all = {name: amount for name, amount in value.items() if not isinstance(amount, Mapping)}
-    of_model = {name: asked for name, asked in value.items() if isinstance(asked, Mapping)}
-    for name in of_model:
-        if name not in models:
-            hint = did_you_mean(str(name), models)
-            raise ArgumentError((key, str(name)), f"{key} names model {name!r}, which is not in this sweep{hint}")
-    general = _read(of_all, (key,), models)
-    return {model: _read(of_model[model], (key, model), ()) if model in of_model else general for model in models}
+        raise ArgumentError(f"{key} is a mapping such as {{cpus: 1}}, not {value!r}")
+    of_model: dict[str, Resources] = {}
+    for name, asked in value.items():
+        if isinstance(asked, Mapping):
+            with within(str(name)):
+                if name not in models:
+                    hint = did_you_mean(str(name), models)
+                    raise ArgumentError(f"{key} names model {name!r}, which is not in this sweep{hint}")
+                of_model[name] = _read(asked, ())
+    general = _read({name: amount for name, amount in value.items() if name not in of_model}, models)
+    return {model: of_model.get(model, general) for model in models}
 
 
 def resources_json(resources: Mapping[str, Resources]) -> dict[str, object]:
@@ -76,59 +76,44 @@ def resources_json(resources: Mapping[str, Resources]) -> dict[str, object]:
     return first if all(each == first for each in asked.values()) else asked
 
 
-def _read(asked: Mapping[object, object], path: tuple[str, ...], models: tuple[str, ...]) -> Resources:
+def _read(asked: Mapping[object, object], models: tuple[str, ...]) -> Resources:
     found: dict[str, Any] = {}
     for written, value in asked.items():
-        key, here = _ALIASES.get(str(written), str(written)), (*path, str(written))
-        if key not in _KEYS:
-            hint = did_you_mean(key, [*_KEYS, *models])
-            raise ArgumentError(
-                here, f"resources has no key {written!r}{hint}; it has {listed(_KEYS)}, or a model's name with these"
-            )
-        if key in found:
-            raise ArgumentError(here, f"resources says {key} twice; remove {written!r}")
-        found[key] = _READERS[key](value, here)
+        key = _ALIASES.get(str(written), str(written))
+        with within(str(written), of="resources: "):
+            if key not in _KEYS:
+                hint = did_you_mean(key, [*_KEYS, *models])
+                raise ArgumentError(
+                    f"no key {written!r}{hint}; there are {listed(_KEYS)}, or a model's name with these"
+                )
+            if key in found:
+                raise ArgumentError(f"{key} is there twice; remove {written!r}")
+            found[key] = _read_value(key, value)
     resources = Resources(**found)
     if resources.cpus == 0 and not resources.gpus:
-        raise ArgumentError((*path, "cpus"), "resources: a trial without a GPU needs some CPU; give cpus: 1 or less")
+        raise ArgumentError("resources: a trial without a GPU needs some CPU; give cpus: 1 or less", ("cpus",))
     return resources
 
 
-def _amount(value: object, path: tuple[str, ...]) -> float:
-    name = path[-1]
-    try:
+def _read_value(key: str, value: object) -> int | float:
+    if key == "fresh_process":
+        if not isinstance(value, bool):
+            raise ArgumentError(f"{key} is true or false, not {value!r}")
+        return value
+    if key == "memory":
+        return _read_memory(value)
+    with within(of=f"{key}: "):
         amount = float(as_number(value))
-    except SpaceError as error:
-        raise ArgumentError(path, f"resources: {name}: {error}") from error
     if amount != 0 and not _SMALLEST <= amount <= _MOST:
-        raise ArgumentError(path, f"resources: {name} is 0 or from {_SMALLEST} up, not {value!r}")
+        raise ArgumentError(f"{key} is 0 or from {_SMALLEST} up, not {value!r}")
+    if key == "gpus" and amount > 1 and not amount.is_integer():
+        raise ArgumentError(f"gpus is a part of one GPU or a whole number of them, not {value}")
     return int(amount) if amount.is_integer() else amount
 
 
-def _gpus(value: object, path: tuple[str, ...]) -> float:
-    amount = _amount(value, path)
-    if amount > 1 and not float(amount).is_integer():
-        raise ArgumentError(path, f"resources: {path[-1]} is a part of one GPU or a whole number of them, not {value}")
-    return amount
-
-
-def _bytes(value: object, path: tuple[str, ...]) -> int:
-    size = _SIZE.fullmatch(str(value)) if isinstance(value, str) else None
-    if size is not None:
-        count = float(size[1]) * _UNITS[size[2].lower()]
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        count = float(value)
-    else:
-        count = 0.0
-    if not 1 <= count < 2**60:
-        raise ArgumentError(path, f"resources: memory is a number of bytes or a size such as 4GB, not {value!r}")
+def _read_memory(value: object) -> int:
+    size = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    count = value if size is None else float(size[1]) * _UNITS[size[2].lower()]
+    if isinstance(count, bool) or not isinstance(count, int | float) or not 1 <= count < 2**60:
+        raise ArgumentError(f"memory is a number of bytes or a size such as 4GB, not {value!r}")
     return int(count)
-
-
-def _yes_or_no(value: object, path: tuple[str, ...]) -> bool:
-    if not isinstance(value, bool):
-        raise ArgumentError(path, f"resources: {path[-1]} is true or false, not {value!r}")
-    return value
-
-
-_READERS = {"cpus": _amount, "gpus": _gpus, "memory": _bytes, "fresh_process": _yes_or_no}

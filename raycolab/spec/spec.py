@@ -10,33 +10,20 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import msgspec
 
 from raycolab.errors import RaycolabError, SpaceError, UsageError
 from raycolab.spec import readers
-from raycolab.spec.change import DATASETS, METRIC, MODELS, POINTS, RESOURCES
-from raycolab.spec.domains import AnyDomain, Domain, domain_json
-from raycolab.spec.keys import (
-    CONTRADICTS,
-    EXTENDS,
-    HARMLESS,
-    MOST_TRIALS,
-    ArgumentError,
-    Difference,
-    Key,
-    OnChange,
-    fields_of,
-    read_count,
-    read_seconds,
-    read_whole,
-    settle_keys,
-)
+from raycolab.spec.change import CONTRADICTS, DATASETS, EXTENDS, HARMLESS, METRIC, MODELS, POINTS, RESOURCES
+from raycolab.spec.domains import Domain, domain_json
+from raycolab.spec.keys import Key, OnChange, fields_of, settle_keys
 from raycolab.spec.pruners import EarlyStop, read_early_stop
 from raycolab.spec.readers import Method
 from raycolab.spec.resources import Resources, read_resources, resources_json
+from raycolab.spec.values import MOST_TRIALS, ArgumentError, read_count, read_names, read_seconds, read_whole, within
 from raycolab.text import did_you_mean
 from raycolab.trials import Config, Metric
 
@@ -50,15 +37,11 @@ class StoredSpecError(RaycolabError):
     """The text that the database keeps of a sweep is damaged, or a newer raycolab wrote it."""
 
 
-def _no_difference(_: str, _old: object, _new: object) -> Iterator[Difference]:
-    yield from ()
-
-
-_ANOTHER_SWEEP = OnChange("another sweep", _no_difference)
+_ANOTHER_SWEEP = OnChange("another sweep")
 # What a change of the code means is decided where the code is.
-_CODE = OnChange("refused once a trial is COMPLETE", _no_difference)
+_CODE = OnChange("refused once a trial is COMPLETE")
 # Compared as a part of the models that have it.
-_SPACE = OnChange("more values at the end of a list", _no_difference)
+_SPACE = OnChange("more values at the end of a list")
 _MAIN = Key(
     "the notebook that defines `compute`; in a file, a path relative to it",
     _CODE,
@@ -70,11 +53,18 @@ _MAIN = Key(
 _PARAMETERS = Key(
     "the space that all models share: names, each with a value, a list of values or a distribution",
     _SPACE,
+    readers.read_parameters,
     name="parameters",
     aliases=("space",),
     wandb="parameters",
 )
-_MODE = Key("`max` or `min`, for a metric that is given by its name", CONTRADICTS, name="mode", unless_given="max")
+_MODE = Key(
+    "`max` or `min`, for a metric that is given by its name",
+    CONTRADICTS,
+    readers.read_mode,
+    name="mode",
+    unless_given="max",
+)
 
 
 class SweepSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -106,13 +96,20 @@ class SweepSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             "a list of names, or names each with a space of its own",
             MODELS,
             readers.read_models,
+            default=[readers.DEFAULT_NAME],
             unless_given="one, `default`",
             beside=(_PARAMETERS,),
         ),
     ]
     datasets: Annotated[
         tuple[str, ...],
-        Key("a list of names", DATASETS, readers.read_datasets, default=["default"], unless_given="one, `default`"),
+        Key(
+            "a list of names",
+            DATASETS,
+            read_names,
+            default=[readers.DEFAULT_NAME],
+            unless_given="one, `default`",
+        ),
     ]
     run_cap: Annotated[int | None, Key("the most trials of the whole sweep", EXTENDS, read_count, wandb="run_cap")]
     # None: all of a grid.
@@ -194,11 +191,26 @@ class SweepSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         read: dict[str, Any] = {}
         for field, key in fields_of(cls).items():
             for each in (*key.beside, key):
-                value = given.get(each.name, each.default)
-                read[field if each is key else each.name] = each.read(each.name, value, read)
+                with within(each.name):
+                    value = each.read(each.name, given.get(each.name, each.default), read)
+                read[field if each is key else each.name] = value
         spec = cls(**{field: read[field] for field in fields_of(cls)})
-        spec._check_size("method" if "jobs_per_pair" not in given else "jobs_per_pair")
-        spec._check_text()
+        if spec.method is Method.GRID:
+            readers.check_grid(spec.models, read["parameters"])
+        if spec.size > MOST_TRIALS:
+            raise ArgumentError(
+                f"this sweep has {spec.size:,} trials and at most {MOST_TRIALS:,} are possible; "
+                "lower jobs_per_pair, or set run_cap",
+                ("jobs_per_pair" if "jobs_per_pair" in given else "method",),
+            )
+        text = spec.to_json()
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            near = text[max(error.start - 20, 0) : error.end]
+            raise ArgumentError(
+                f"a text in the sweep has half a character, at the end of {near!r}: remove it"
+            ) from error
         return spec
 
     @property
@@ -239,51 +251,28 @@ class SweepSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         """SHA-256, hex, of what the spec means; its name and the order of what it lists do not count."""
         fields = self._fields()
         del fields["name"]
-        fields["models"] = {model: dict(space) for model, space in self._spaces()}
+        fields["models"] = {model: dict(space) for model, space in fields["models"]}
         fields["datasets"] = sorted(self.datasets)
         for field in msgspec.structs.fields(self):
             if not field.required and getattr(self, field.name) == field.default:
                 del fields[field.name]
         return hashlib.sha256(_canonical(fields).encode()).hexdigest()
 
-    def _fields(self) -> dict[str, object]:
-        special = {"models": self._spaces(), "resources": resources_json(self.resources)}
-        return {
-            field: special[field] if field in special else msgspec.to_builtins(getattr(self, field))
-            for field in self.__struct_fields__
-        }
-
-    def _spaces(self) -> list[tuple[str, list[tuple[str, dict[str, object]]]]]:
-        """Lists of pairs, so that sorting the keys of the JSON leaves the declared order alone."""
-        return [
+    def _fields(self) -> dict[str, Any]:
+        fields = {field: msgspec.to_builtins(getattr(self, field)) for field in self.__struct_fields__}
+        # Lists of pairs, so that sorting the keys of the JSON leaves the declared order alone.
+        fields["models"] = [
             (model, [(name, domain_json(domain)) for name, domain in space.items()])
             for model, space in self.models.items()
         ]
-
-    def _check_size(self, key: str) -> None:
-        """ArgumentError, about that key, for a sweep of more trials than can be kept."""
-        if self.size > MOST_TRIALS:
-            raise ArgumentError(
-                (key,),
-                f"this sweep has {self.size:,} trials and at most {MOST_TRIALS:,} are possible; "
-                "lower jobs_per_pair, or set run_cap",
-            )
-
-    def _check_text(self) -> None:
-        """ArgumentError for a text that no file and no database can keep."""
-        text = self.to_json()
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            near = text[max(error.start - 20, 0) : error.end]
-            sentence = f"a text in the sweep has half a character, at the end of {near!r}: remove it"
-            raise ArgumentError((), sentence) from error
+        fields["resources"] = resources_json(self.resources)
+        return fields
 
 
 class _Stored(msgspec.Struct):
     """The parts of the stored JSON that have another form there."""
 
-    models: list[tuple[str, list[tuple[str, AnyDomain]]]]
+    models: list[tuple[str, list[tuple[str, Domain]]]]
     resources: dict[str, Any]
 
 

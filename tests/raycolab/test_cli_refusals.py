@@ -68,7 +68,7 @@ class TestBeforeAnythingIsReached:
             ("jobs_per_pair=1e999", "--set jobs_per_pair=1e999: jobs_per_pair: a whole number is needed, not inf"),
             ("jobs_per_pair=" + "9" * 30, "jobs_per_pair is a whole number from 1 to 1,000,000, not 999,999,"),
             ("seed=[1", "--set seed=[1: this is not YAML"),
-            ("models.svc.x={min: .nan, max: 1}", "uniform(nan, 1.0) needs finite bounds"),
+            ("models.svc.x={min: .nan, max: 1}", "uniform(nan, 1.0) needs its low bound below its high one"),
             ("models.svc.x=!!python/name:os.system", "is not a value that can be used here; put it in quotes"),
             ("datasets.first=iris", "--set datasets.first=iris: datasets is ['iris'] in sweep.yaml, not a mapping"),
             ("main=train.py", "--set main=train.py: main 'train.py' is not a notebook"),

@@ -92,12 +92,7 @@ def test_a_grid_gives_its_size_or_jobs_per_pair_of_it() -> None:
     """The whole grid unless jobs_per_pair is less."""
     models = {"m": {"x": [1, 2, 3]}, "n": {}}
     whole = enumerate_trials(_spec(method="grid", models=models, datasets=["d"], jobs_per_pair=None))
-    assert [(row.model, row.config) for row in whole] == [
-        ("m", {"x": 1}),
-        ("n", {}),
-        ("m", {"x": 2}),
-        ("m", {"x": 3}),
-    ]
+    assert [(row.model, row.config) for row in whole] == [("m", {"x": 1}), ("n", {}), ("m", {"x": 2}), ("m", {"x": 3})]
     assert len(enumerate_trials(_spec(method="grid", models=models, datasets=["d"], jobs_per_pair=2))) == 3
 
 

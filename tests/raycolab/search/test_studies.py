@@ -29,6 +29,12 @@ def _spec(**arguments: object) -> SweepSpec:
     return SweepSpec.from_arguments("test", **(declared | arguments))
 
 
+def _studies(**arguments: object) -> tuple[SweepSpec, list[TrialRow], Studies]:
+    spec = _spec(**arguments)
+    rows = enumerate_trials(spec)
+    return spec, rows, Studies(spec, rows)
+
+
 def _ended(row: TrialRow, value: float | None = None, state: TrialState = TrialState.COMPLETE) -> TrialRow:
     metrics = {} if value is None else {"metric": value}
     return replace(row, state=state, metrics=metrics, ended_at=float(row.number))
@@ -40,9 +46,9 @@ def _begun(studies: Studies, row: TrialRow) -> TrialRow:
 
 def test_a_proposal_is_a_configuration_of_the_space() -> None:
     """Every name, in its order, constants too; another pair has another one."""
-    spec = _spec(datasets=["d", "e"], parameters={"x": uniform(0, 1), "c": 7, "z": randn(), "n": integer(1, 3)})
-    rows = enumerate_trials(spec)
-    studies = Studies(spec, rows)
+    _, rows, studies = _studies(
+        datasets=["d", "e"], parameters={"x": uniform(0, 1), "c": 7, "z": randn(), "n": integer(1, 3)}
+    )
     first, second = studies.propose(rows[0]), studies.propose(rows[1])
     assert list(first) == ["x", "c", "z", "n"]
     assert first["c"] == 7
@@ -51,9 +57,7 @@ def test_a_proposal_is_a_configuration_of_the_space() -> None:
 
 def test_a_proposal_stands() -> None:
     """The same number asked again, asked after a restart, or asked after it failed gives the same configuration."""
-    spec = _spec()
-    rows = enumerate_trials(spec)
-    studies = Studies(spec, rows)
+    spec, rows, studies = _studies()
     begun = [_begun(studies, row) for row in rows[:8]]
     assert [studies.propose(row) for row in rows[:8]] == [row.config for row in begun]
     studies.ended(_ended(begun[0], state=TrialState.FAILED))
@@ -65,9 +69,7 @@ def test_a_proposal_stands() -> None:
 
 def test_what_is_proposed_at_the_start_is_not_proposed_again_after_a_restart() -> None:
     """Chance goes on where it was, although the studies are made again."""
-    spec = _spec()
-    rows = enumerate_trials(spec)
-    studies = Studies(spec, rows)
+    spec, rows, studies = _studies()
     first = [_begun(studies, row) for row in rows[:3]]
     ended = [_ended(row, 1.0) for row in first]
     again = Studies(spec, [*ended, *rows[3:]])
@@ -114,9 +116,7 @@ def test_the_search_learns_from_what_completed_and_from_nothing_else() -> None:
 @pytest.mark.parametrize("state", [TrialState.FAILED, TrialState.LOST, TrialState.CANCELLED])
 def test_what_did_not_complete_may_run_again(state: TrialState) -> None:
     """A retry ends once more, and then it counts."""
-    spec = _spec(early_terminate={"type": "median", "n_startup_trials": 1}, method="random", mode="min")
-    rows = enumerate_trials(spec)
-    studies = Studies(spec, rows)
+    _, rows, studies = _studies(early_terminate={"type": "median", "n_startup_trials": 1}, method="random", mode="min")
     studies.reported(0, 0, 1.0)
     studies.ended(_ended(rows[0], state=state))
     assert not studies.reported(1, 0, 2.0)  # nothing that completed to be compared with
@@ -127,9 +127,7 @@ def test_what_did_not_complete_may_run_again(state: TrialState) -> None:
 
 def test_a_trial_that_never_began_is_nothing_to_the_search() -> None:
     """Such as one cancelled before it had a configuration; and a copy of another one's result is no news."""
-    spec = _spec()
-    rows = enumerate_trials(spec)
-    studies = Studies(spec, rows)
+    spec, rows, studies = _studies()
     studies.ended(_ended(rows[0], state=TrialState.CANCELLED))
     studies.ended(_ended(replace(rows[1], config={"x": 0.5, "k": "a", "c": 7}, same_as=9), 1.0))
     assert Studies(spec, [_ended(row, state=TrialState.CANCELLED) for row in rows[:2]]).propose(rows[2])
@@ -138,18 +136,14 @@ def test_a_trial_that_never_began_is_nothing_to_the_search() -> None:
 
 def test_a_metric_that_no_float_can_hold_teaches_nothing() -> None:
     """It is taken for infinite, which is never best."""
-    spec = _spec()
-    rows = enumerate_trials(spec)
-    studies = Studies(spec, rows)
+    _, rows, studies = _studies()
     studies.ended(_ended(_begun(studies, rows[0]), 10**400))
     assert studies.propose(rows[1])
 
 
 def test_only_bayes_proposes() -> None:
     """A row of another method has its configuration."""
-    spec = _spec(method="random")
-    rows = enumerate_trials(spec)
-    studies = Studies(spec, rows)
+    _, rows, studies = _studies(method="random")
     assert studies.propose(rows[0]) == rows[0].config
     with pytest.raises(ValueError, match="trial 3 of a random sweep has no configuration"):
         studies.propose(replace(rows[3], config=None))
@@ -165,9 +159,7 @@ def test_the_worse_half_is_pruned(method: str, mode: str, worse: float) -> None:
     """By the metric's mode, with every method; never without early stopping."""
     early = {"type": "median", "n_startup_trials": 3, "n_warmup_steps": 1}
     space = {"x": [1, 2, 3, 4, 5, 6]}
-    spec = _spec(method=method, mode=mode, early_terminate=early, parameters=space, jobs_per_pair=6)
-    rows = enumerate_trials(spec)
-    studies = Studies(spec, rows)
+    spec, rows, studies = _studies(method=method, mode=mode, early_terminate=early, parameters=space, jobs_per_pair=6)
     for row in rows[:4]:
         begun = _begun(studies, row)
         assert not any(_steps(studies, row.number, [worse] * 3))
@@ -181,23 +173,18 @@ def test_the_worse_half_is_pruned(method: str, mode: str, worse: float) -> None:
 
 def test_a_step_reported_again_replaces_its_value() -> None:
     """The last word on a step counts."""
-    spec = _spec(method="random", mode="max", early_terminate={"type": "threshold", "lower": 0})
-    rows = enumerate_trials(spec)
-    studies = Studies(spec, rows)
+    _, _, studies = _studies(method="random", mode="max", early_terminate={"type": "threshold", "lower": 0})
     assert studies.reported(0, 3, -1.0)
     assert not studies.reported(0, 3, 1.0)
     assert not studies.reported(0, -1, -1.0)  # no step of Optuna's
 
 
-def _patient() -> tuple[SweepSpec, list[TrialRow]]:
-    spec = _spec(method="random", mode="max", early_terminate={"type": "patient", "patience": 1})
-    return spec, enumerate_trials(spec)
+_PATIENT: dict[str, object] = {"method": "random", "mode": "max", "early_terminate": {"type": "patient", "patience": 1}}
 
 
 def test_what_a_lost_attempt_reported_does_not_count() -> None:
     """The next attempt begins from nothing; the others keep what they reported."""
-    spec, rows = _patient()
-    studies = Studies(spec, rows)
+    _, _, studies = _studies(**_PATIENT)
     assert _steps(studies, 0, [5.0, 1.0]) == _steps(studies, 1, [5.0, 1.0]) == [False, False]
     studies.requeued(0)
     studies.requeued(2)
@@ -207,7 +194,7 @@ def test_what_a_lost_attempt_reported_does_not_count() -> None:
 
 def test_reports_are_taken_up_after_a_restart() -> None:
     """Of the trials that run and of those that ended; what waits to run again has none."""
-    spec, rows = _patient()
+    spec, rows, _ = _studies(**_PATIENT)
     reports = {number: {0: 5.0, 1: 1.0} for number in range(3)}
     rows[0] = _ended(rows[0], 1.0)
     rows[1] = replace(rows[1], state=TrialState.RUNNING)
@@ -226,9 +213,7 @@ _HYPERBAND = {"type": "hyperband", "min_resource": 1, "max_resource": 9, "reduct
 @pytest.mark.parametrize("method", ["random", "bayes"])
 def test_rungs_prune_the_worse_and_are_known_after_a_restart(method: str, early: dict[str, object]) -> None:
     """Optuna notes them when its pruner is asked, as trials that run side by side report."""
-    spec = _spec(method=method, mode="min", early_terminate=early, jobs_per_pair=80)
-    rows = enumerate_trials(spec)
-    studies = Studies(spec, rows)
+    spec, rows, studies = _studies(method=method, mode="min", early_terminate=early, jobs_per_pair=80)
     reports: dict[int, dict[int, float]] = {}
     pruned: set[int] = set()
     for row in rows[:60]:
@@ -315,9 +300,7 @@ def _config(row: TrialRow) -> Config:
 
 def test_a_sweep_that_grows_is_learnt_anew() -> None:
     """New models, data sets and choices are proposed for; what runs goes on, and what ended is known."""
-    spec = _spec(parameters={"k": ["a", "b"]}, datasets=["d"], jobs_per_pair=4)
-    rows = enumerate_trials(spec)
-    studies = Studies(spec, rows)
+    _, rows, studies = _studies(parameters={"k": ["a", "b"]}, datasets=["d"], jobs_per_pair=4)
     rows[:2] = [_begun(studies, row) for row in rows[:2]]
     larger = _spec(parameters={"k": ["a", "b", "c"]}, datasets=["d", "e"], jobs_per_pair=6)
     rows += enumerate_trials(larger, rows)
@@ -329,9 +312,7 @@ def test_a_sweep_that_grows_is_learnt_anew() -> None:
 
 def test_a_repeat_is_not_waited_for() -> None:
     """The study goes on proposing, also once it has proposed all there is."""
-    spec = _spec(parameters={"k": ["a", "b"]}, jobs_per_pair=30)
-    rows = enumerate_trials(spec)
-    studies = Studies(spec, rows)
+    _, rows, studies = _studies(parameters={"k": ["a", "b"]}, jobs_per_pair=30)
     seen = set()
     for row in rows:
         config = studies.propose(row)["k"]

@@ -1,8 +1,9 @@
-"""Optuna's distributions and Ray Tune's search spaces mean what they mean in their own libraries."""
+"""Distributions of W&B, Optuna and Ray Tune mean what they mean in their own libraries."""
 
 from __future__ import annotations
 
 import importlib.util
+import math
 import subprocess
 import sys
 import warnings
@@ -13,8 +14,9 @@ import pytest
 from optuna import distributions
 
 from raycolab.errors import SpaceError
-from raycolab.spec.domains import Choice, Constant, Domain, Float, Integer, Normal
-from raycolab.spec.spaces import as_domain, foreign_domain
+from raycolab.spec.domains import Beta, Choice, Constant, Domain, Float, Integer, Normal
+from raycolab.spec.foreign import foreign_domain, is_wandb_parameter, wandb_domain
+from raycolab.spec.spaces import as_domain
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +32,48 @@ def tune() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.mark.parametrize(
+    ("fields", "domain"),
+    [
+        ({"value": 3}, Constant(3)),
+        ({"distribution": "constant", "value": "a"}, Constant("a")),
+        ({"values": [1, None]}, Choice((1, None))),
+        ({"distribution": "categorical", "values": [1, 2]}, Choice((1, 2))),
+        ({"values": ["a", "b"], "probabilities": [0.25, 0.75]}, Choice(("a", "b"), (0.25, 0.75))),
+        ({"distribution": "categorical_w_probabilities", "values": [1], "probabilities": [1]}, Choice((1,), (1.0,))),
+        ({"min": 1, "max": 5}, Integer(1, 5)),
+        ({"min": 1, "max": 5.0}, Float(1.0, 5.0)),
+        ({"distribution": "int_uniform", "min": 1, "max": 5.0}, Integer(1, 5)),
+        ({"distribution": "uniform", "min": 1, "max": 5}, Float(1.0, 5.0)),
+        ({"distribution": "q_uniform", "min": 0, "max": 10, "q": 5}, Float(0, 10, step=5)),
+        ({"distribution": "q_uniform", "min": 0, "max": 3}, Float(0.0, 3.0, step=1.0)),
+        ({"distribution": "log_uniform", "min": -1, "max": 0}, Float(math.exp(-1), 1.0, log=True)),
+        ({"distribution": "log_uniform_values", "min": 1e-3, "max": 1}, Float(1e-3, 1.0, log=True)),
+        ({"distribution": "q_log_uniform", "min": 0, "max": 2, "q": 2}, Float(2, 6, log=True, step=2)),
+        ({"distribution": "q_log_uniform_values", "min": 32, "max": 256, "q": 8}, Float(32, 256, log=True, step=8)),
+        ({"distribution": "inv_log_uniform", "min": 0, "max": 1}, Float(math.exp(-1), 1.0, log=True)),
+        ({"distribution": "inv_log_uniform_values", "min": 0.1, "max": 1}, Float(0.1, 1.0, log=True)),
+        ({"distribution": "normal"}, Normal(0.0, 1.0)),
+        ({"distribution": "q_normal", "mu": 3, "q": 2}, Normal(3.0, 1.0, step=2)),
+        ({"distribution": "log_normal", "sigma": 0.5}, Normal(0.0, 0.5, log=True)),
+        ({"distribution": "q_log_normal"}, Normal(0.0, 1.0, log=True, step=1.0)),
+        ({"distribution": "beta", "a": 2}, Beta(2.0, 1.0)),
+        ({"distribution": "q_beta", "q": 0.1}, Beta(1.0, 1.0, step=0.1)),
+    ],
+    ids=str,
+)
+def test_each_distribution_with_wandbs_defaults(fields: dict[str, object], domain: Domain) -> None:
+    """The distribution that is named or, without a name, the one W&B takes."""
+    found = wandb_domain(fields)
+    assert (found, str(found)) == (domain, str(domain))  # the text tells 1 from 1.0
+
+
+def test_a_parameter_is_told_from_nested_names() -> None:
+    """By the keys that only a parameter has."""
+    assert is_wandb_parameter({"min": 0, "max": 1})
+    assert not is_wandb_parameter({"mu": 0, "sigma": 1})
 
 
 @pytest.mark.parametrize(
@@ -117,7 +161,7 @@ def test_sample_from_is_refused_with_the_cure(tune: ModuleType) -> None:
 
 def test_no_multiple_between_the_bounds_is_refused(tune: ModuleType) -> None:
     """Ray Tune finds this when it samples, we when it is declared."""
-    with pytest.raises(SpaceError, match="there is no multiple of 5 between 1 and 4; take a smaller quantization"):
+    with pytest.raises(SpaceError, match="there is no multiple of 5 between 1 and 4; take a smaller one"):
         foreign_domain(tune.qrandint(1, 4, 5))
 
 

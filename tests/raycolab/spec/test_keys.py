@@ -8,21 +8,12 @@ from typing import Annotated
 import pytest
 
 import raycolab
-from raycolab.errors import SpaceError, UsageError
-from raycolab.spec.change import Change, compare
+from raycolab.spec.change import CONTRADICTS, Change, compare
 from raycolab.spec.domains import Choice, Constant
 from raycolab.spec.file import load_sweep_file
-from raycolab.spec.keys import (
-    CONTRADICTS,
-    ArgumentError,
-    Key,
-    SpaceArgumentError,
-    keys_help,
-    keys_table,
-    settle_keys,
-)
-from raycolab.spec.spaces import uniform
+from raycolab.spec.keys import Key, keys_help, keys_table, settle_keys
 from raycolab.spec.spec import SweepSpec
+from raycolab.spec.values import ArgumentError
 from raycolab.trials import Metric
 
 
@@ -96,115 +87,6 @@ def test_without_models_and_datasets_there_is_one_pair() -> None:
 def test_a_metric_is_a_name_a_mapping_or_itself(metric: object, mode: object, meant: Metric) -> None:
     """W&B's goal and Ray Tune's mode say the same."""
     assert SweepSpec.from_arguments("s", metric=metric, mode=mode).metric == meant
-
-
-_REFUSED: list[tuple[dict[str, object], tuple[str, ...], str]] = [
-    (
-        {"jobs_per_par": 3},
-        ("jobs_per_par",),
-        "unknown key 'jobs_per_par' (did you mean 'jobs_per_pair'?); allowed are method, models, "
-        "parameters, datasets, run_cap, jobs_per_pair, metric, mode, seed, timeout_s, resources, points_to_evaluate, "
-        "early_terminate, max_failures, max_concurrent_trials, time_budget_s",
-    ),
-    (
-        {"num_samples": 1, "jobs_per_pair": 1},
-        ("jobs_per_pair",),
-        "num_samples and jobs_per_pair mean the same; give one of them",
-    ),
-    (
-        {"time_budget_s": -3},
-        ("time_budget_s",),
-        "time_budget_s is a number of seconds above 0, not -3.0; remove it for no limit",
-    ),
-    (
-        {"method": "randm"},
-        ("method",),
-        "unknown method 'randm' (did you mean 'random'?); methods are grid, random, bayes",
-    ),
-    ({"jobs_per_pair": 0}, ("jobs_per_pair",), "jobs_per_pair is a whole number from 1 to 1,000,000, not 0"),
-    ({"jobs_per_pair": 1.5}, ("jobs_per_pair",), "jobs_per_pair: a whole number is needed, not 1.5"),
-    ({"seed": "x"}, ("seed",), "seed: a number is needed, not 'x'"),
-    ({"timeout_s": 0}, ("timeout_s",), "timeout_s is a number of seconds above 0, not 0.0; remove it for no limit"),
-    (
-        {"metric": {"name": "a", "gaol": "max"}},
-        ("metric", "gaol"),
-        "metric has no key 'gaol' (did you mean 'goal'?); its keys are name and goal",
-    ),
-    ({"metric": {"name": "a"}}, ("metric",), "metric 'a' has no goal; say goal: maximize or goal: minimize"),
-    (
-        {"metric": {"name": "a", "goal": "maximize"}, "mode": "min"},
-        ("metric",),
-        "metric 'a' has goals that contradict each other; say goal: maximize or goal: minimize",
-    ),
-    ({"metric": {"name": "a", "goal": "max!"}}, ("metric", "goal"), "goal is maximize or minimize, not 'max!'"),
-    (
-        {"metric": {"goal": "maximize"}},
-        ("metric", "name"),
-        "a metric's name is text and not empty, not None; put it in quotes",
-    ),
-    ({"mode": "up"}, ("mode",), "mode is max or min, not 'up'"),
-    ({"datasets": "iris"}, ("datasets",), "datasets is a list of names, such as [first, second], not 'iris'"),
-    ({"datasets": ["iris", "iris"]}, ("datasets",), "datasets names 'iris' twice; remove one"),
-    ({"datasets": []}, ("datasets",), "datasets is empty; name at least one dataset, or leave the key out"),
-    ({"models": {}}, ("models",), "models is empty; name at least one model, or leave the key out"),
-    (
-        {"models": {"a\n": {}}},
-        ("models", "a\n"),
-        "a model's name is one printable line of at most 120 characters, no spaces around it, not 'a\\n'",
-    ),
-]
-
-
-@pytest.mark.parametrize(("arguments", "path", "sentence"), _REFUSED)
-def test_what_is_refused(arguments: dict[str, object], path: tuple[str, ...], sentence: str) -> None:
-    """The key, what is wrong with it, and what to do."""
-    with pytest.raises(ArgumentError) as caught:
-        SweepSpec.from_arguments("name", **arguments)
-    assert (str(caught.value), caught.value.path) == (sentence, path)
-    assert isinstance(caught.value, UsageError)
-    assert caught.value.exit_code == 2
-
-
-_REFUSED_SPACES: list[tuple[dict[str, object], tuple[str, ...], str]] = [
-    (
-        {"models": {"svc": {"C": []}}},
-        ("models", "svc", "C"),
-        "the space of model 'svc', parameter 'C': a choice needs at least one value, and this one is empty",
-    ),
-    (
-        {"models": {"svc": 3}},
-        ("models", "svc"),
-        "the space of model 'svc', parameters are a mapping of names to values, not 3",
-    ),
-    ({"parameters": [1]}, ("parameters",), "parameters are a mapping of names to values, not [1]"),
-    (
-        {"models": {"svc": {"C": uniform(0, 1)}}, "method": "grid"},
-        ("models", "svc", "C"),
-        "the space of model 'svc', parameter 'C': uniform(0.0, 1.0) is continuous and method grid needs "
-        "alternatives; give a list such as [1, 2, 3], or use method random",
-    ),
-    (
-        {"models": ["svc"], "parameters": {"C": uniform(0, 1)}, "method": "grid"},
-        ("parameters", "C"),
-        "parameter 'C': uniform(0.0, 1.0) is continuous and method grid needs alternatives; give a list "
-        "such as [1, 2, 3], or use method random",
-    ),
-    (
-        {"parameters": {"model": ["a"]}},
-        ("parameters", "model"),
-        "parameter 'model': raycolab itself passes 'model' to compute; list the alternatives under models, "
-        "or rename it",
-    ),
-]
-
-
-@pytest.mark.parametrize(("arguments", "path", "sentence"), _REFUSED_SPACES)
-def test_a_space_that_is_refused(arguments: dict[str, object], path: tuple[str, ...], sentence: str) -> None:
-    """A SpaceError that names model and parameter."""
-    with pytest.raises(SpaceArgumentError) as caught:
-        SweepSpec.from_arguments("name", **arguments)
-    assert (str(caught.value), caught.value.path) == (sentence, path)
-    assert isinstance(caught.value, SpaceError)
 
 
 @pytest.mark.parametrize("name", ["", " ", " a", "a\nb", "x" * 121, 3, None])

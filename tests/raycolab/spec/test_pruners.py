@@ -9,8 +9,8 @@ import warnings
 import optuna
 import pytest
 
-from raycolab.spec.keys import ArgumentError
 from raycolab.spec.pruners import EarlyStop, make_pruner, read_early_stop, remembers
+from raycolab.spec.values import ArgumentError
 
 
 def _read(written: object) -> EarlyStop | None:
@@ -53,60 +53,6 @@ def test_the_forms_of_early_terminate(written: object, meant: EarlyStop | None) 
     assert _read(written) == meant
 
 
-@pytest.mark.parametrize(
-    ("written", "key", "sentence"),
-    [
-        (
-            3,
-            None,
-            "early_terminate is a pruner's name such as median, or a mapping such as "
-            "{type: median, n_warmup_steps: 5}, not 3",
-        ),
-        (
-            {"n_warmup_steps": 5},
-            None,
-            "early_terminate needs the key type; write a pruner's name such as median, or a mapping such as "
-            "{type: median, n_warmup_steps: 5}",
-        ),
-        ({"type": "median", "a": [1]}, "a", "early_terminate, a: a value of type list cannot be stored in one cell"),
-        (
-            {"type": "median", "interval_steps": 0},
-            "type",
-            "early_terminate: median: Pruning interval steps must be at least 1",
-        ),
-        (
-            {"type": "hyperband", "min_iter": 1, "max_resource": 3},
-            "max_resource",
-            "early_terminate: max_resource cannot be combined with the keys of W&B's hyperband, min_iter, max_iter, s, "
-            "eta, strict; remove it, or use the options of Optuna's hyperband alone",
-        ),
-        ({"type": "hyperband", "min_iter": 0}, "min_iter", "early_terminate: min_iter is at least 1, not 0"),
-        (
-            {"type": "hyperband", "s": "x", "max_iter": 9},
-            "s",
-            "early_terminate: s is a whole number, not 'x'",
-        ),
-        (
-            {"type": "hyperband", "s": 1, "max_iter": 2},
-            "max_iter",
-            "early_terminate: max_iter 2 is less than eta 3, so no trial would ever be stopped; raise it",
-        ),
-        (
-            {"type": "hyperband", "min_iter": 1, "strict": 1},
-            "strict",
-            "early_terminate: strict is true or false, not 1",
-        ),
-    ],
-    ids=str,
-)
-def test_what_is_refused(written: object, key: str | None, sentence: str) -> None:
-    """With the way to the key."""
-    with pytest.raises(ArgumentError) as caught:
-        _read(written)
-    assert str(caught.value).startswith(sentence)
-    assert caught.value.path == (("early_terminate",) if key is None else ("early_terminate", key))
-
-
 def test_a_pruner_in_words() -> None:
     """What a person reads in a difference."""
     assert str(EarlyStop("percentile", {"percentile": 25, "n_warmup_steps": 2})) == (
@@ -145,55 +91,6 @@ def test_a_pruner_is_made_with_its_options_and_without_a_warning() -> None:
 def test_whole_numbers_are_whole(given: dict[str, float], made: dict[str, int]) -> None:
     """As YAML or JSON may not have kept them."""
     assert repr(_read(EarlyStop("median", given))) == repr(EarlyStop("median", made))
-
-
-@pytest.mark.parametrize(
-    ("early_stop", "option", "sentence"),
-    [
-        (
-            EarlyStop("medain"),
-            None,
-            "there is no pruner 'medain' (did you mean 'median'?); the pruners are hyperband, median, ",
-        ),
-        (
-            EarlyStop("median", {"n_warmup": 3}),
-            "n_warmup",
-            "pruner median has no option 'n_warmup' (did you mean 'n_warmup_steps'?); its options are "
-            "n_startup_trials, n_warmup_steps, interval_steps, n_min_trials",
-        ),
-        (EarlyStop("nop", {"a": 3}), "a", "pruner nop has no option 'a'; it has none"),
-        (EarlyStop("percentile"), None, "percentile: missing a required argument: 'percentile'"),
-        (EarlyStop("percentile", {"percentile": 101}), None, "percentile: "),
-        (EarlyStop("threshold"), None, "threshold: Either lower or upper must be specified"),
-        (
-            EarlyStop("median", {"n_warmup_steps": 2.5}),
-            "n_warmup_steps",
-            "pruner median: n_warmup_steps is a whole number, not 2.5",
-        ),
-        (
-            EarlyStop("hyperband", {"max_resource": "all"}),
-            "max_resource",
-            "pruner hyperband: max_resource is a whole number or \"auto\", not 'all'",
-        ),
-        (
-            EarlyStop("patient", {"patience": 1, "wrapped_pruner": 3}),
-            "wrapped_pruner",
-            "pruner patient: wrapped_pruner is the name of a pruner, not 3",
-        ),
-        (
-            EarlyStop("patient", {"patience": 1, "wrapped_pruner": "x"}),
-            None,
-            "there is no pruner 'x'; the pruners are ",
-        ),
-    ],
-    ids=str,
-)
-def test_what_cannot_be_made(early_stop: EarlyStop, option: str | None, sentence: str) -> None:
-    """The option where there is one, what is wrong, and what there is."""
-    with pytest.raises(ArgumentError) as caught:
-        _read(early_stop)
-    assert str(caught.value).startswith(f"early_terminate: {sentence}")
-    assert caught.value.path == ("early_terminate", option or "type")
 
 
 def test_a_pruner_whose_library_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

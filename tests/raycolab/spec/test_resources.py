@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from raycolab.spec.keys import ArgumentError
 from raycolab.spec.resources import Resources, read_resources, resources_json
 from raycolab.spec.spec import SweepSpec
 
@@ -49,38 +48,3 @@ def test_resources_in_words() -> None:
     """For sentences and panels."""
     assert str(Resources(2, 0.5, 4 * 10**9, True)) == "2 CPUs, 0.5 GPU, 4 GB of memory, a process of its own"
     assert str(Resources(1)) == "1 CPU"
-
-
-@pytest.mark.parametrize(
-    ("said", "path", "sentence"),
-    [
-        (3, (), "resources is a mapping such as {cpus: 1}, not 3"),
-        (
-            {"gpsu": 1},
-            ("gpsu",),
-            "resources has no key 'gpsu' (did you mean 'gpus'?); it has cpus, gpus, memory, fresh_process, or a model's"
-            " name with these",
-        ),
-        (
-            {"cnnn": {"gpus": 1}},
-            ("cnnn",),
-            "resources names model 'cnnn', which is not in this sweep (did you mean 'cnn'?)",
-        ),
-        ({"cnn": {"svc": 1}}, ("cnn", "svc"), "resources has no key 'svc'"),
-        ({"cpus": 1, "num_cpus": 1}, ("num_cpus",), "resources says cpus twice; remove 'num_cpus'"),
-        ({"cpus": 0}, ("cpus",), "resources: a trial without a GPU needs some CPU; give cpus: 1 or less"),
-        ({"cpus": -1}, ("cpus",), "resources: cpus is 0 or from 0.001 up, not -1"),
-        ({"cpus": True}, ("cpus",), "resources: cpus: a number is needed, not True"),
-        ({"gpus": 1.5}, ("gpus",), "resources: gpus is a part of one GPU or a whole number of them, not 1.5"),
-        ({"gpus": float("nan")}, ("gpus",), "resources: gpus is 0 or from 0.001 up, not nan"),
-        ({"memory": "much"}, ("memory",), "resources: memory is a number of bytes or a size such as 4GB, not 'much'"),
-        ({"memory": 0}, ("memory",), "resources: memory is a number of bytes or a size such as 4GB, not 0"),
-        ({"fresh_process": 1}, ("fresh_process",), "resources: fresh_process is true or false, not 1"),
-    ],
-)
-def test_what_is_no_resource_is_refused(said: object, path: tuple[str, ...], sentence: str) -> None:
-    """With the way to it in the sweep file, and what to write."""
-    with pytest.raises(ArgumentError) as raised:
-        _read(said)
-    assert raised.value.path == ("resources", *path)
-    assert str(raised.value).startswith(sentence)

@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 from raycolab.errors import SpaceError
 from raycolab.search import enumerate_trials
 from raycolab.spec.domains import Domain
-from raycolab.spec.keys import ArgumentError, keys_of
+from raycolab.spec.keys import keys_of
 from raycolab.spec.spec import StoredSpecError, SweepSpec, check_fits
+from raycolab.spec.values import ArgumentError
 from tests.raycolab.spec.spaces import domains, wild_numbers, wild_parameters
 
 _GOLDEN: list[dict[str, Any]] = json.loads(Path(__file__).with_name("golden_sweeps.json").read_text("utf-8"))
+_REFUSED = json.loads(Path(__file__).with_name("refused_sweeps.json").read_text("utf-8"))
 _names = st.text("abcxyz_0", min_size=1, max_size=6)
 _spaces = st.dictionaries(_names.map(lambda name: f"p_{name}"), domains, max_size=3)
 
@@ -77,6 +79,16 @@ def test_a_sweep_of_more_trials_than_can_be_kept(arguments: dict[str, object], p
         f"this sweep has {trials} trials and at most 1,000,000 are possible; lower jobs_per_pair, or set run_cap"
     )
     assert SweepSpec.from_arguments("s", **arguments, run_cap=7).size == 7
+
+
+@pytest.mark.parametrize(("arguments", "path", "sentence"), _REFUSED)
+def test_what_is_refused(arguments: dict[str, object], path: str, sentence: str) -> None:
+    """With the way to the value that is wrong, what is wrong with it, and what to do."""
+    with pytest.raises(ArgumentError) as caught:
+        SweepSpec.from_arguments("s", **arguments)
+    assert (".".join(caught.value.path), str(caught.value)[: len(sentence)]) == (path, sentence)
+    assert isinstance(caught.value, SpaceError) or not path.startswith("parameters")
+    assert caught.value.exit_code == 2
 
 
 @given(st.dictionaries(_names, _spaces, min_size=1, max_size=3), st.integers(), st.none() | st.floats(0.1, 100))
