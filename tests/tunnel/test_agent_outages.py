@@ -214,16 +214,6 @@ class TestLives:
             assert await member.agent.probe(1, mesh.hub.node.block.first) is not None
             await gone.close("was dead already", final=False)
 
-    @in_loop
-    async def test_a_hub_that_stops_for_a_while_is_waited_for(self, tmp_path: Path) -> None:
-        """Closed without `final`: the agent's life ends with the reason, and it tries on."""
-        async with Mesh(tmp_path) as mesh:
-            member = await mesh.join()
-            await mesh.hub.close("back in a minute", final=False)
-            assert await member.log.saw("left") == ("left", "back in a minute")
-            await mesh.start()
-            await member.log.saw("ready", times=2)
-
     @pytest.mark.parametrize(
         "orders",
         [

@@ -314,17 +314,6 @@ class TestTakingOver:
             for scripted in (alive, again):
                 scripted.let_go()
 
-    @in_loop
-    async def test_the_grace_period_ends_a_node(self, tmp_path: Path) -> None:
-        """Away for longer than it: gone for good, with the reason, and its link is unknown."""
-        async with Mesh(tmp_path, grace_s=0.2) as mesh:
-            scripted = Scripted(mesh)
-            welcome, carrier = await scripted.dial()
-            await carrier.close()
-            assert await mesh.log.saw("left") == ("left", "node-1", "it was away for 0 s")
-            with pytest.raises(Refused):
-                await scripted.dial(Resume(welcome.link, 0))
-
 
 def _closed(carrier: Carrier) -> bool:
     return carrier._websocket.protocol.state.name != "OPEN"

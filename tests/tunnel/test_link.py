@@ -18,7 +18,7 @@ from tunnel.frames import (
     ResetCode,
 )
 from tunnel.ledger import ACK_DELAY_S
-from tunnel.link import MAX_STREAMS, MessageReceived, RosterReceived
+from tunnel.link import MessageReceived, RosterReceived
 from tunnel.messages import MAX_REASON, LinkOver
 from tunnel.stream import (
     StreamAccepted,
@@ -93,19 +93,6 @@ class TestStreams:
         joined.hub.link.assign(stream_id, Budget())
         joined.hub.link.opened(stream_id)
         assert "OPENED" not in frames_of(joined.hub.link.data_to_send(joined.now + 1))
-
-    def test_a_stream_that_is_over_before_its_open_left_leaves_no_trace(self) -> None:
-        """Programs that keep trying to reach a node during its outage pile up nothing."""
-        joined = quiet()
-        for _ in range(3 * MAX_STREAMS):
-            stream_id = joined.hub.link.open(2, 22)
-            assert stream_id is not None
-            joined.hub.link.send(stream_id, b"hello?")
-            joined.hub.link.reset(stream_id, ResetCode.CONNECTION)
-        assert not joined.hub.link._queue
-        assert joined.hub.link.data_to_send(joined.now) == b""
-        assert joined.hub.link.lost is None
-        assert opened(joined) == 6 * MAX_STREAMS + 2
 
     def test_a_stream_that_was_reset_wants_nothing_more(self) -> None:
         """Neither bytes that were queued nor credit that was due leave after it, and nothing of it is kept."""
