@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,7 +13,6 @@ from tests.in_loop import in_loop
 from tests.tunnel.mesh import (
     NOW,
     AgentLog,
-    HubLog,
     Mesh,
     behind_an_edge,
     echo,
@@ -25,10 +22,9 @@ from tests.tunnel.mesh import (
 )
 from tunnel.agent import Agent
 from tunnel.dial import Backoff
-from tunnel.errors import HubUnreachable, PortTaken, Refused
+from tunnel.errors import HubUnreachable, PortTaken
 from tunnel.gate import Gate, Visitor
 from tunnel.listen import UnixListen
-from tunnel.nodes import Node
 from tunnel.secure import HubIdentity
 
 PROMPT_S = 8.0  # on a busy machine; less than the waits that these tests are about
@@ -85,28 +81,6 @@ class TestRefusals:
             assert (caught.value.address, caught.value.port) == (machine(7).address_of(1), port)
             assert (await mesh.log.saw("left"))[2] == str(caught.value)
             await mesh.join()
-
-    @in_loop
-    async def test_a_port_in_use_later_sends_the_newcomer_away(self, tmp_path: Path) -> None:
-        """An agent that is part of the mesh stays; the node it cannot listen for is told why it cannot join."""
-        taken: list[socket.socket] = []
-
-        class Unlucky(HubLog):
-            def node_joined(self, node: Node, application: Mapping[str, Any]) -> None:
-                super().node_joined(node, application)
-                if node.id == 3:  # too late for `busy_ports` to see
-                    taken.append(socket.create_server((machine(1).address_of(node.id), node.block.first + 2)))
-
-        async with Mesh(tmp_path, log=Unlucky()) as mesh:
-            member = await mesh.join(name="tab")
-            with pytest.raises(
-                Refused,
-                match=r"^node-1 cannot join: port \d+ is in use by another program where tab runs; "
-                r"end that program, then join again$",
-            ):
-                await mesh.begin().running
-            assert member.log.count("left") == 0
-            taken.pop().close()
 
 
 async def _nobody_enters(visitor: Visitor) -> None:

@@ -84,7 +84,8 @@ class TestWhatIsNoTunnel:
     """Whoever finds the URL with something else."""
 
     @pytest.mark.parametrize("path", ["/", PATH, "/favicon.ico", PATH + "/", PATH + "?x=1"])
-    def test_http_gets_404(self, path: str) -> None:
+    @in_loop
+    async def test_http_gets_404(self, path: str) -> None:
         """A browser, a scanner or a health check learns nothing, on the tunnel's own path either."""
 
         def get(port: int) -> tuple[int, bytes, str | None]:
@@ -93,15 +94,11 @@ class TestWhatIsNoTunnel:
                 answer = client.getresponse()
                 return answer.status, answer.read(), answer.getheader("Server")
 
-        @in_loop
-        async def main() -> None:
-            async with open_door(TcpListen("127.0.0.1", 0)) as (_, at):
-                assert isinstance(at, TcpListen)
-                answer = await asyncio.get_running_loop().run_in_executor(None, get, at.port)
-                assert answer == (404, b"Not found\n", None)
-                await asyncio.get_running_loop().shutdown_default_executor()
-
-        main()
+        async with open_door(TcpListen("127.0.0.1", 0)) as (_, at):
+            assert isinstance(at, TcpListen)
+            answer = await asyncio.get_running_loop().run_in_executor(None, get, at.port)
+            assert answer == (404, b"Not found\n", None)
+            await asyncio.get_running_loop().shutdown_default_executor()
 
     @in_loop
     async def test_a_websocket_on_another_path_gets_404(self) -> None:

@@ -278,21 +278,17 @@ class TestAltering:
 
     @pytest.mark.parametrize("direction", ["up", "down"])
     @pytest.mark.parametrize("change", [flipped, dropped, doubled, swapped])
-    def test_a_message_that_is_not_what_it_was(self, change: Change, direction: str, tmp_path: Path) -> None:
+    @in_loop
+    async def test_a_message_that_is_not_what_it_was(self, change: Change, direction: str, tmp_path: Path) -> None:
         """A bit flipped, a message lost, doubled or out of turn: a resumption, all bytes in order, no node lost."""
-
-        @in_loop
-        async def main() -> None:
-            async with meddled(tmp_path) as (mesh, meddler):
-                one, two = await mesh.join(), await mesh.join()
-                target = await mesh.serve(two, echo)
-                await mesh.echoes(one, target)
-                meddler.change_next(direction, change)
-                await mesh.echoes(one, target)
-                assert meddler.changed == 1
-                await eventually(lambda: one.log.count("up") + two.log.count("up") == 1)
-                await mesh.echoes(two, await mesh.serve(one, echo))
-                assert one.log.count("down") + two.log.count("down") == 1
-                assert [log.count("left") for log in (mesh.log, one.log, two.log)] == [0, 0, 0]
-
-        main()
+        async with meddled(tmp_path) as (mesh, meddler):
+            one, two = await mesh.join(), await mesh.join()
+            target = await mesh.serve(two, echo)
+            await mesh.echoes(one, target)
+            meddler.change_next(direction, change)
+            await mesh.echoes(one, target)
+            assert meddler.changed == 1
+            await eventually(lambda: one.log.count("up") + two.log.count("up") == 1)
+            await mesh.echoes(two, await mesh.serve(one, echo))
+            assert one.log.count("down") + two.log.count("down") == 1
+            assert [log.count("left") for log in (mesh.log, one.log, two.log)] == [0, 0, 0]

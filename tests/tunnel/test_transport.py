@@ -24,19 +24,15 @@ class TestCarrier:
     """Batches of frames in messages, and back."""
 
     @pytest.mark.parametrize("compressed", [False, True], ids=["bare", "compressed"])
-    def test_batches_arrive_whole_and_in_order(self, compressed: bool) -> None:
+    @in_loop
+    async def test_batches_arrive_whole_and_in_order(self, compressed: bool) -> None:
         """Empty, small, repetitive and incompressible ones, each as one message."""
-
-        @in_loop
-        async def main() -> None:
-            agent, hub, *_ = carriers(compressed=compressed)
-            for payload in (b"", b"x", bytes(60_000), random.Random(0).randbytes(65_536), b"abc" * 9):
-                await agent.send(data_frame(payload))
-                assert await hub.receive() == [Frame(FrameType.DATA, 1, 1, payload)]
-                await hub.send(data_frame(payload))
-                assert await agent.receive() == [Frame(FrameType.DATA, 1, 1, payload)]
-
-        main()
+        agent, hub, *_ = carriers(compressed=compressed)
+        for payload in (b"", b"x", bytes(60_000), random.Random(0).randbytes(65_536), b"abc" * 9):
+            await agent.send(data_frame(payload))
+            assert await hub.receive() == [Frame(FrameType.DATA, 1, 1, payload)]
+            await hub.send(data_frame(payload))
+            assert await agent.receive() == [Frame(FrameType.DATA, 1, 1, payload)]
 
     @in_loop
     async def test_what_cannot_be_compressed_is_stored(self) -> None:
