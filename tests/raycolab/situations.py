@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import re
 import resource
-import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,6 @@ __all__ = [
     "Made",
     "Row",
     "a_full_disk",
-    "database",
     "declared",
     "fits",
     "main",
@@ -82,20 +80,6 @@ def declared(here: Path) -> None:
     """The sweep `sample` is in the database, and no trial of it has run."""
     models = {"svc": {"x": {"min": 0.0, "max": 1.0}}}
     declare("sample", main="MAIN.ipynb", models=models, datasets=["iris"], jobs_per_pair=3, metric="score")
-
-
-def database(*statements: str) -> Made:
-    """The sweep `sample` is in the database, and another program has written to it."""
-
-    def make(here: Path) -> None:
-        declared(here)
-        base = sqlite3.connect(here / "data" / "raycolab.db")
-        for statement in statements:
-            base.execute(statement)
-        base.commit()
-        base.close()
-
-    return make
 
 
 @contextlib.contextmanager

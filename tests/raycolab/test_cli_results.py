@@ -40,18 +40,6 @@ def odd(here: Path) -> None:
         store.write(row.id, trials[:4])
 
 
-@pytest.fixture
-def empty(here: Path) -> None:
-    """A sweep whose trials were all taken away."""
-    declare("empty", main="MAIN.ipynb", models={"svc": {"x": 1.0}}, metric="score")
-    with open_store(sqlite_url(here / "data" / "raycolab.db")) as store:
-        old = store.existing_sweep("empty")
-        store.delete_sweep("empty")
-        store.create_sweep(
-            "empty", old.spec, old.main, old.spec_fingerprint, old.code_fingerprint, old.versions, [], 0.0
-        )
-
-
 class TestOddRows:
     """Nothing is lost in any form."""
 
@@ -98,21 +86,3 @@ class TestOddRows:
             '1 trial: ValueError: first line second, "quoted" third ; end (cell 0)'
         ]
         assert json.loads(run("results", "odd", "--best").out)["score"] == 0.5
-
-
-class TestNoRows:
-    """A sweep without a trial is shown as one."""
-
-    def test_every_form(self, run: Run, here: Path, empty: None) -> None:
-        """The header alone, an empty list, an empty file."""
-        (header,) = run("results", "empty", "--format", "csv").out.splitlines()
-        assert header.startswith("number,trial_id,model,dataset,state,score,node")
-        assert json.loads(run("results", "empty", "--format", "json").out) == []
-        table = run("results", "empty")
-        assert (table.code, table.out.splitlines()[0]) == (0, "empty: 0/0  ok 0  failed 0  running 0")
-        assert len(pd.read_parquet(find("empty").results.save(here / "out.parquet"))) == 0
-
-    def test_there_is_no_best(self, run: Run, empty: None) -> None:
-        """A sentence."""
-        ended = run("results", "empty", "--best")
-        assert (ended.code, ended.out) == (2, "")
