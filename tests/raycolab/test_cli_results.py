@@ -9,11 +9,10 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from raycolab.store import open_store, sqlite_url
-from raycolab.sweep import declare, find
+from raycolab.sweep import declare
 from raycolab.trials import ErrorKind, Scalar, TrialState
 from tests.raycolab.command_line import Run
 
@@ -63,19 +62,6 @@ class TestOddRows:
         assert [row["score"] for row in rows] == [0.5, None, None, None, None]
         assert rows[3]["error"] == ERROR
         assert (rows[4]["state"], rows[4]["datetime_start"]) == ("PENDING", None)
-
-    def test_the_files_of_submit_hold_the_same(self, run: Run, here: Path, odd: None) -> None:
-        """`submit --output` writes with `save`: CSV and JSON as on stdout, Parquet for pandas."""
-        results = find("odd").results
-        for kind in ("csv", "json"):
-            results.save(here / f"out.{kind}")
-            written = (here / f"out.{kind}").read_bytes().decode()
-            assert written == run("results", "odd", "--format", kind).out
-        results.save(here / "out.parquet")
-        table = pd.read_parquet(here / "out.parquet")
-        assert table["error"][3] == ERROR
-        assert list(table.columns) == list(results.dataframe.columns)
-        assert math.isinf(table["score"][2])
 
     def test_the_table_and_the_best(self, run: Run, odd: None) -> None:
         """Only a finite number can be best; a cause is one line."""

@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.in_loop import in_loop
 from tests.tunnel.door import HELLO, WELCOME, Door, address_of_hub, get_in, hail, open_door
-from tests.tunnel.mesh import eventually, identity, in_each_loop, listening, nothing_left
+from tests.tunnel.mesh import eventually, identity, in_each_loop, nothing_left
 from tunnel.dial import Transient, dial
 from tunnel.errors import PortTaken, Refused
 from tunnel.frames import FrameType, encode_header, encode_json
@@ -138,15 +138,6 @@ class TestWhatIsNoTunnel:
 
 class TestOpening:
     """Where the hub listens, and what it leaves."""
-
-    @in_loop
-    async def test_it_binds_the_address_given_and_no_other(self) -> None:
-        """One listener, there."""
-        before = listening()
-        async with open_door(TcpListen("127.0.0.9", 0)) as (_, at):
-            assert isinstance(at, TcpListen)
-            assert listening() - before == {("127.0.0.9", at.port)}
-        assert listening() == before
 
     @in_each_loop
     async def test_a_port_in_use_is_port_taken(self, loop: str) -> None:

@@ -17,7 +17,7 @@ from tests.in_loop import in_loop
 from tests.tunnel.mesh import Member, Mesh, Serve, echo, in_each_loop, nothing_left
 from tunnel.errors import ListenFailed, LocalProtocolError, PortTaken
 from tunnel.frames import ResetCode
-from tunnel.nodes import FIRST_PORT, HUB
+from tunnel.nodes import HUB
 from tunnel.sockets import LocalEndpoint
 
 SERVICE = 1
@@ -136,12 +136,6 @@ class TestRefusals:
         async with serving(tmp_path) as mesh:
             one, two = await mesh.join(), await mesh.join()
             assert await one.agent.probe(two.node.id, SERVICE) is ResetCode.UNREACHABLE
-
-    @pytest.mark.parametrize("port", [0, FIRST_PORT])
-    def test_a_number_that_could_be_a_blocks(self, port: int) -> None:
-        """The hub's own program has a bug, and hears so at once."""
-        with pytest.raises(LocalProtocolError, match="outside every block"):
-            LocalEndpoint(lambda event: None, services={port: Path("/nowhere")})
 
 
 class TestTheSocket:

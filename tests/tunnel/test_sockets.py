@@ -151,15 +151,6 @@ class TestListening:
     """Where and for how long this machine listens for others."""
 
     @in_loop
-    async def test_it_binds_the_nodes_address_and_nothing_else(self) -> None:
-        """As many sockets as the block has ports, all at 127.77.x.7."""
-        before = listening()
-        async with Pair() as pair:
-            address = HERE.address_of(TARGET)
-            assert listening() - before == {(address, port) for port in pair.block.ports}
-        assert listening() == before
-
-    @in_loop
     async def test_a_taken_port_leaves_no_half_of_a_block(self) -> None:
         """PortTaken names address and port, and every other port of the block is free again."""
         port = LocalEndpoint(lambda event: None, HERE.address_of)
