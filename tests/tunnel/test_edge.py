@@ -6,24 +6,18 @@ import asyncio
 import contextlib
 import json
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.in_loop import in_loop
 from tests.tunnel.edge import CHUNK_BYTES, PROGRAM, Edge, Wire
+from tests.tunnel.mesh import echo
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-
-DEADLINE_S = 20
-
-
-def run(main: Coroutine[Any, Any, None]) -> None:
-    """Run a test's coroutine in a loop of its own, with a deadline."""
-    asyncio.run(asyncio.wait_for(main, DEADLINE_S))
 
 
 class TestWire:
@@ -109,38 +103,8 @@ class TestWire:
 @contextlib.asynccontextmanager
 async def echo_hub(path: Path) -> AsyncIterator[str]:
     """A hub that sends back what it gets; its endpoint."""
-
-    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError):
-            while data := await reader.read(65536):
-                writer.write(data)
-                await writer.drain()
-        writer.close()
-
-    server = await asyncio.start_unix_server(echo, path)
-    try:
+    async with await asyncio.start_unix_server(echo, path):
         yield f"unix:{path}"
-    finally:
-        server.close()
-
-
-def through_edge(
-    tmp_path: Path, check: Callable[[Edge, Callable[[], Awaitable[Streams]]], Awaitable[None]], **settings: Any
-) -> None:
-    """Run `check(edge, dial)` with an edge in front of an echoing hub."""
-
-    async def main() -> None:
-        path = tmp_path / "edge.sock"
-
-        async def dial() -> Streams:
-            return await asyncio.open_unix_connection(path)
-
-        async with echo_hub(tmp_path / "hub.sock") as hub, Edge(f"unix:{path}", hub, **settings) as edge:
-            await check(edge, dial)
-        assert not path.exists()
-        assert edge.stats.open == 0
-
-    run(main())
 
 
 async def timed_echo(streams: Streams, data: bytes) -> float:
@@ -152,77 +116,69 @@ async def timed_echo(streams: Streams, data: bytes) -> float:
     return asyncio.get_running_loop().time() - start
 
 
-class TestEdge:
-    """The proxy between real sockets."""
-
-    def test_blackhole_passes_nothing_until_it_ends(self, tmp_path: Path) -> None:
-        """Old connections stay and stall, new ones hang; afterwards all that was sent arrives."""
-
-        async def check(edge: Edge, dial: Callable[[], Awaitable[Streams]]) -> None:
-            old = await dial()
-            await timed_echo(old, b"before")
-            edge.blackhole(True)
-            new = await dial()
-            for _, writer in (old, new):
-                writer.write(b"during")
-            for reader, _ in (old, new):
-                with pytest.raises(TimeoutError):
-                    await asyncio.wait_for(reader.read(1), 0.1)
-            edge.blackhole(False)
-            for reader, _ in (old, new):
-                assert await reader.readexactly(6) == b"during"
-
-        through_edge(tmp_path, check)
-
-    def test_close_arrives_after_what_was_sent_before_it(self, tmp_path: Path) -> None:
-        """The delay holds for the close too, and the hub gets every byte first."""
-
-        async def main() -> None:
-            got: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-
-            async def keep(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-                got.set_result(await reader.read())
-                writer.close()
-
-            hub = await asyncio.start_server(keep, "127.0.0.1", 0)
-            endpoint = f"127.0.0.1:{hub.sockets[0].getsockname()[1]}"
-            async with hub, Edge("127.0.0.1:0", endpoint, delay_s=0.1) as edge:
-                host, _, port = edge.listening.partition(":")
-                _, writer = await asyncio.open_connection(host, int(port))
-                await asyncio.sleep(0.01)
-                writer.write(b"last words")
-                writer.close()
-                start = asyncio.get_running_loop().time()
-                assert await got == b"last words"
-                assert asyncio.get_running_loop().time() - start >= 0.09
-
-        run(main())
+@in_loop
+async def test_a_blackhole_passes_nothing_until_it_ends(tmp_path: Path) -> None:
+    """Old connections stay and stall, new ones hang; afterwards all that was sent arrives."""
+    path = tmp_path / "edge.sock"
+    async with echo_hub(tmp_path / "hub.sock") as hub, Edge(f"unix:{path}", hub) as edge:
+        old = await asyncio.open_unix_connection(path)
+        await timed_echo(old, b"before")
+        edge.blackhole(True)
+        new = await asyncio.open_unix_connection(path)
+        for _, writer in (old, new):
+            writer.write(b"during")
+        for reader, _ in (old, new):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(reader.read(1), 0.1)
+        edge.blackhole(False)
+        for reader, _ in (old, new):
+            assert await reader.readexactly(6) == b"during"
+    assert edge.stats.open == 0
 
 
-def test_edge_runs_as_a_program_with_lines_for_control(tmp_path: Path) -> None:
+@in_loop
+async def test_a_close_arrives_after_what_was_sent_before_it() -> None:
+    """The delay holds for the close too, and the hub gets every byte first."""
+    got: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    async def keep(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        got.set_result(await reader.read())
+        writer.close()
+
+    hub = await asyncio.start_server(keep, "127.0.0.1", 0)
+    endpoint = f"127.0.0.1:{hub.sockets[0].getsockname()[1]}"
+    async with hub, Edge("127.0.0.1:0", endpoint, delay_s=0.1) as edge:
+        host, _, port = edge.listening.partition(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        await asyncio.sleep(0.01)
+        writer.write(b"last words")
+        writer.close()
+        start = asyncio.get_running_loop().time()
+        assert await got == b"last words"
+        assert asyncio.get_running_loop().time() - start >= 0.09
+
+
+@in_loop
+async def test_edge_runs_as_a_program_with_lines_for_control(tmp_path: Path) -> None:
     """Another process starts it, steers it by lines on stdin, and ends it by closing stdin."""
-
-    async def main() -> None:
-        async with echo_hub(tmp_path / "hub.sock") as hub:
-            program = await asyncio.create_subprocess_exec(
-                *(*PROGRAM, "--listen", f"unix:{tmp_path}/edge.sock", "--to", hub),
-                *("--delay", "0.01", "--rate", "6250000", "--buffer", "100000"),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-            )
-            assert program.stdin is not None
-            assert program.stdout is not None
-            assert json.loads(await program.stdout.readline()) == {"listening": f"unix:{tmp_path}/edge.sock"}
-            streams = await asyncio.open_unix_connection(tmp_path / "edge.sock")
-            assert await timed_echo(streams, b"x") >= 0.02
-            program.stdin.write(b"delay 0.1\nrate none\nrefuse off\nblackhole off\nnonsense\nstats\n")
-            assert json.loads(await program.stdout.readline()) == {"error": "unknown line: nonsense"}
-            assert json.loads(await program.stdout.readline())["bytes_up"] == 1
-            assert await timed_echo(streams, b"x") >= 0.2
-            program.stdin.write(b"cut\n")
-            assert await streams[0].read() == b""
-            program.stdin.close()
-            assert await program.wait() == 0
-            assert not (tmp_path / "edge.sock").exists()
-
-    run(main())
+    async with echo_hub(tmp_path / "hub.sock") as hub:
+        program = await asyncio.create_subprocess_exec(
+            *(*PROGRAM, "--listen", f"unix:{tmp_path}/edge.sock", "--to", hub),
+            *("--delay", "0.01", "--rate", "6250000", "--buffer", "100000"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert program.stdin is not None
+        assert program.stdout is not None
+        assert json.loads(await program.stdout.readline()) == {"listening": f"unix:{tmp_path}/edge.sock"}
+        streams = await asyncio.open_unix_connection(tmp_path / "edge.sock")
+        assert await timed_echo(streams, b"x") >= 0.02
+        program.stdin.write(b"delay 0.1\nrate none\nrefuse off\nblackhole off\nnonsense\nstats\n")
+        assert json.loads(await program.stdout.readline()) == {"error": "unknown line: nonsense"}
+        assert json.loads(await program.stdout.readline())["bytes_up"] == 1
+        assert await timed_echo(streams, b"x") >= 0.2
+        program.stdin.write(b"cut\n")
+        assert await streams[0].read() == b""
+        program.stdin.close()
+        assert await program.wait() == 0
+        assert not (tmp_path / "edge.sock").exists()
