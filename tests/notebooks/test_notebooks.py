@@ -74,13 +74,9 @@ def ran() -> Iterator[Ran]:
         yield Ran(folder, head_tab, head, joiner_tab, joiner, address, alone)
 
 
-def test_the_head_notebook_alone_ends_with_a_data_frame(ran: Ran) -> None:
-    """Run top to bottom in an empty session, with no MAIN named and nobody else there: the example's results."""
-    assert f"<p>{PAIRS * ALONE} rows" in ran.alone
-
-
 def test_the_head_notebook_ends_with_the_results(ran: Ran) -> None:
-    """A row for each job, all COMPLETE; the best of every pair, the best of all, no errors."""
+    """Alone, with no MAIN named, the example's; then a row for each job, all COMPLETE, the best ones, no errors."""
+    assert f"<p>{PAIRS * ALONE} rows" in ran.alone
     table = pd.read_csv(ran.folder / "sample_experiment.csv")
     assert len(table) == JOBS
     assert set(table["state"]) == {"COMPLETE"}

@@ -82,26 +82,6 @@ class TestResults:
             "1 trial: ValueError at cell 0: too bad",
         ]
 
-    def test_json_is_a_list_of_rows(self, run: Run, finished: None) -> None:
-        """Alone on stdout."""
-        ended = run("results", "sample", "--format", "json")
-        rows = json.loads(ended.out)
-        assert [(row["number"], row["state"], row["score"]) for row in rows] == [
-            (0, "COMPLETE", 0.5),
-            (1, "COMPLETE", 0.75),
-            (2, "FAILED", None),
-        ]
-        assert ended.err == ""
-
-    def test_csv_has_the_contract_s_columns(self, run: Run, finished: None) -> None:
-        """In their order."""
-        header, *rows = run("results", "sample", "--format", "csv").out.splitlines()
-        assert header == (
-            "number,trial_id,model,dataset,state,score,config/x,node,attempts,datetime_start,datetime_complete,"
-            "duration_s,error_kind,error"
-        )
-        assert len(rows) == 3
-
     def test_the_best_is_an_object(self, run: Run, finished: None) -> None:
         """Of the same keys."""
         best = json.loads(run("results", "sample", "--best").out)

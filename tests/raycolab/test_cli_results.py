@@ -9,14 +9,12 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from raycolab.store import open_store, sqlite_url
-from raycolab.sweep import find
+from raycolab.sweep import declare
 from raycolab.trials import ErrorKind, Scalar, TrialState
 from tests.raycolab.command_line import Run
-from tests.raycolab.scripted_head import declare_stored
 
 ERROR = 'ValueError: first line\nsecond, "quoted"\r\nthird ; \tend (cell 0)'
 SPACE = {"opt": {"lr": {"min": 0.0, "max": 1.0}, "name": ["a,b", 'c"d']}}
@@ -29,9 +27,7 @@ def odd(here: Path) -> None:
     notebook = json.loads(main.read_text())
     notebook["cells"][0]["source"] = "def compute(model, dataset, config):\n    return 1.0"
     main.write_text(json.dumps(notebook))
-    declare_stored(
-        here / "data", "odd", main=main, models={"m": SPACE}, datasets=["d"], jobs_per_pair=5, metric="score"
-    )
+    declare("odd", main=main, models={"m": SPACE}, datasets=["d"], jobs_per_pair=5, metric="score")
     with open_store(sqlite_url(here / "data" / "raycolab.db")) as store:
         row = store.existing_sweep("odd")
         trials = list(store.trials(row.id))
@@ -41,18 +37,6 @@ def odd(here: Path) -> None:
         failure = {"state": TrialState.FAILED, "error_kind": ErrorKind.EXCEPTION, "error": ERROR, "attempts": 1}
         trials[3] = replace(trials[3], **failure)  # type: ignore[arg-type]
         store.write(row.id, trials[:4])
-
-
-@pytest.fixture
-def empty(here: Path) -> None:
-    """A sweep whose trials were all taken away."""
-    declare_stored(here / "data", "empty", main="MAIN.ipynb", models={"svc": {"x": 1.0}}, metric="score")
-    with open_store(sqlite_url(here / "data" / "raycolab.db")) as store:
-        old = store.existing_sweep("empty")
-        store.delete_sweep("empty")
-        store.create_sweep(
-            "empty", old.spec, old.main, old.spec_fingerprint, old.code_fingerprint, old.versions, [], 0.0
-        )
 
 
 class TestOddRows:
@@ -79,19 +63,6 @@ class TestOddRows:
         assert rows[3]["error"] == ERROR
         assert (rows[4]["state"], rows[4]["datetime_start"]) == ("PENDING", None)
 
-    def test_the_files_of_submit_hold_the_same(self, run: Run, here: Path, odd: None) -> None:
-        """`submit --output` writes with `save`: CSV and JSON as on stdout, Parquet for pandas."""
-        results = find("odd").results
-        for kind in ("csv", "json"):
-            results.save(here / f"out.{kind}")
-            written = (here / f"out.{kind}").read_bytes().decode()
-            assert written == run("results", "odd", "--format", kind).out
-        results.save(here / "out.parquet")
-        table = pd.read_parquet(here / "out.parquet")
-        assert table["error"][3] == ERROR
-        assert list(table.columns) == list(results.dataframe.columns)
-        assert math.isinf(table["score"][2])
-
     def test_the_table_and_the_best(self, run: Run, odd: None) -> None:
         """Only a finite number can be best; a cause is one line."""
         ended = run("results", "odd")
@@ -101,21 +72,3 @@ class TestOddRows:
             '1 trial: ValueError: first line second, "quoted" third ; end (cell 0)'
         ]
         assert json.loads(run("results", "odd", "--best").out)["score"] == 0.5
-
-
-class TestNoRows:
-    """A sweep without a trial is shown as one."""
-
-    def test_every_form(self, run: Run, here: Path, empty: None) -> None:
-        """The header alone, an empty list, an empty file."""
-        (header,) = run("results", "empty", "--format", "csv").out.splitlines()
-        assert header.startswith("number,trial_id,model,dataset,state,score,node")
-        assert json.loads(run("results", "empty", "--format", "json").out) == []
-        table = run("results", "empty")
-        assert (table.code, table.out.splitlines()[0]) == (0, "empty: 0/0  ok 0  failed 0  running 0")
-        assert len(pd.read_parquet(find("empty").results.save(here / "out.parquet"))) == 0
-
-    def test_there_is_no_best(self, run: Run, empty: None) -> None:
-        """A sentence."""
-        ended = run("results", "empty", "--best")
-        assert (ended.code, ended.out) == (2, "")

@@ -55,23 +55,17 @@ def main_namespace() -> dict[str, Any]:
 class TestNotebooks:
     """What holds for all three notebooks."""
 
-    def test_is_valid(self, name: str) -> None:
-        """Is a valid notebook of format 4.5, whose cells have ids, for the python3 kernel."""
+    def test_is_as_it_was_written(self, name: str) -> None:
+        """A valid notebook of format 4.5 for the python3 kernel, never saved after a run; first it explains itself."""
         notebook = read(name)
         nbformat.validate(notebook)
         assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
         assert all(cell.id for cell in notebook.cells)
         assert notebook.metadata.kernelspec.name == "python3"
-
-    def test_has_no_outputs(self, name: str) -> None:
-        """Was never saved after a run: no outputs, no execution counts."""
-        code = [cell for cell in read(name).cells if cell.cell_type == "code"]
+        assert notebook.cells[0].cell_type == "markdown"
+        code = [cell for cell in notebook.cells if cell.cell_type == "code"]
         assert code
         assert [cell.id for cell in code if cell.outputs or cell.execution_count is not None] == []
-
-    def test_starts_with_an_explanation(self, name: str) -> None:
-        """Tells the reader what it is before the first cell of code."""
-        assert read(name).cells[0].cell_type == "markdown"
 
     def test_is_python(self, name: str) -> None:
         """Every code cell is Python once IPython's own syntax is taken out."""
@@ -130,12 +124,9 @@ def test_workers_skip_the_head_only_cells() -> None:
 class TestSweepFile:
     """examples/sweep.yaml."""
 
-    def test_names_main(self) -> None:
-        """Leads to the MAIN beside it."""
+    def test_fits_the_main_beside_it(self) -> None:
+        """Every space fits the arguments of its compute."""
         assert load_sweep_file(EXAMPLES / "sweep.yaml").main_path.resolve() == EXAMPLES / "MAIN.ipynb"
-
-    def test_fits_compute(self) -> None:
-        """Every space fits the arguments of MAIN's compute."""
         check_fits(sweep(), MainNotebook.load(EXAMPLES / "MAIN.ipynb").signature())
 
     def test_is_what_head_declares(self) -> None:

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
-from functools import cache
 
+from websockets.asyncio.client import connect, unix_connect
 from websockets.exceptions import ConnectionClosed
 
-from tests.tunnel.mesh import NOW, nothing_left
+from tests.tunnel.mesh import identity, nothing_left
 from tunnel.address import JoinAddress, unix_url
 from tunnel.dial import dial
 from tunnel.errors import Refused
-from tunnel.gate import Gate, Visitor
+from tunnel.frames import FrameType
+from tunnel.gate import PATH, Gate, Visitor
 from tunnel.listen import Listen, UnixListen
 from tunnel.messages import Hello, Welcome
 from tunnel.nodes import NodeId
-from tunnel.secure import HubIdentity
+from tunnel.secure import SecureSession
 from tunnel.transport import Carrier
 
-__all__ = ["HELLO", "WELCOME", "Door", "address_of_hub", "get_in", "identity", "open_door"]
+__all__ = ["HELLO", "WELCOME", "Door", "address_of_hub", "get_in", "hail", "open_door"]
 
 HELLO = Hello(proof=b"", instance="i", ports=8, namespace="n", busy=(), application={})
 WELCOME = Welcome(
@@ -33,12 +34,6 @@ WELCOME = Welcome(
     received=0,
     application={},
 )
-
-
-@cache
-def identity() -> HubIdentity:
-    """One for all tests: making it is slow."""
-    return HubIdentity.create(NOW)
 
 
 class Door:
@@ -80,3 +75,15 @@ async def get_in(at: Listen, **other: bytes) -> Carrier:
     """Dial once and be welcomed."""
     _, carrier = await dial(address_of_hub(at, **other), HELLO, 5.0)
     return carrier
+
+
+async def hail(at: Listen) -> tuple[Carrier, bytes]:
+    """A stranger's carrier past TLS, which has proved nothing yet, and the challenge it was sent."""
+    if isinstance(at, UnixListen):
+        websocket = await unix_connect(str(at.path), f"ws://localhost{PATH}", compression=None)
+    else:
+        websocket = await connect(f"ws://{at}{PATH}", compression=None)
+    carrier = Carrier(websocket, SecureSession.client(identity().pin))
+    frames = await carrier.handshake() or await carrier.receive()
+    assert [frame.type for frame in frames] == [FrameType.CHALLENGE]
+    return carrier, frames[0].payload

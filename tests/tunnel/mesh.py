@@ -46,6 +46,7 @@ __all__ = [
     "echo",
     "eventually",
     "free_block",
+    "identity",
     "in_each_loop",
     "listening",
     "machine",
@@ -131,6 +132,12 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
             writer.write(data)
             await writer.drain()
     writer.close()
+
+
+@functools.cache
+def identity() -> HubIdentity:
+    """One for all tests: making it is slow."""
+    return HubIdentity.create(NOW)
 
 
 def free_block(count: int = 2) -> PortBlock:
@@ -259,7 +266,7 @@ class Mesh:
 
     folder: Path
     grace_s: float = 120.0
-    identity: HubIdentity = field(default_factory=lambda: HubIdentity.create(NOW))
+    identity: HubIdentity = field(default_factory=identity)
     via: Path | None = None
     log: HubLog = field(default_factory=HubLog)
     machine: Machine = field(default_factory=lambda: machine(0))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunnel.address import JoinAddress, unix_url
-from tunnel.errors import AddressError, LocalProtocolError
+from tunnel.errors import AddressError
 
 PIN = bytes(range(32))
 SECRET = bytes(range(100, 132))
@@ -195,14 +195,6 @@ def test_errors_repeat_nothing_of_the_text() -> None:
         with pytest.raises(AddressError) as caught:
             JoinAddress.parse(damaged)
         assert secret_part not in str(caught.value)
-
-
-def test_wrong_sizes_are_our_own_mistake() -> None:
-    """Pin and secret are 32 bytes each, or the caller has a bug."""
-    with pytest.raises(LocalProtocolError):
-        JoinAddress("ws://host/", b"short", SECRET)
-    with pytest.raises(LocalProtocolError):
-        JoinAddress("ws://host/", PIN, b"short")
 
 
 def test_layout_of_the_token_is_fixed() -> None:

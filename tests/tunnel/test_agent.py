@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,7 +13,6 @@ from tests.in_loop import in_loop
 from tests.tunnel.mesh import (
     NOW,
     AgentLog,
-    HubLog,
     Mesh,
     behind_an_edge,
     echo,
@@ -26,10 +22,9 @@ from tests.tunnel.mesh import (
 )
 from tunnel.agent import Agent
 from tunnel.dial import Backoff
-from tunnel.errors import HubUnreachable, PinMismatch, PortTaken, Refused
+from tunnel.errors import HubUnreachable, PortTaken
 from tunnel.gate import Gate, Visitor
 from tunnel.listen import UnixListen
-from tunnel.nodes import Node
 from tunnel.secure import HubIdentity
 
 PROMPT_S = 8.0  # on a busy machine; less than the waits that these tests are about
@@ -37,26 +32,6 @@ PROMPT_S = 8.0  # on a busy machine; less than the waits that these tests are ab
 
 class TestRefusals:
     """Why an agent ends without having been a node."""
-
-    @in_loop
-    async def test_a_wrong_secret_ends_it_promptly(self, tmp_path: Path) -> None:
-        """No second try: the address does not get better by waiting."""
-        async with nothing_left(), Mesh(tmp_path) as mesh:
-            member = mesh.begin(address=replace(mesh.address, secret=bytes(32)))
-            async with asyncio.timeout(PROMPT_S):
-                with pytest.raises(Refused) as caught:
-                    await member.running
-            assert caught.value.code == "secret"
-
-    @in_loop
-    async def test_a_wrong_pin_ends_it_promptly(self, tmp_path: Path) -> None:
-        """PinMismatch: either an earlier head's address, or somebody in between."""
-        async with nothing_left(), Mesh(tmp_path) as mesh:
-            member = mesh.begin(address=replace(mesh.address, pin=bytes(32)))
-            async with asyncio.timeout(PROMPT_S):
-                with pytest.raises(PinMismatch):
-                    await member.running
-            assert mesh.log.events == []
 
     @in_loop
     async def test_another_certificate_during_an_outage_is_waited_out(self, tmp_path: Path) -> None:
@@ -107,28 +82,6 @@ class TestRefusals:
             assert (await mesh.log.saw("left"))[2] == str(caught.value)
             await mesh.join()
 
-    @in_loop
-    async def test_a_port_in_use_later_sends_the_newcomer_away(self, tmp_path: Path) -> None:
-        """An agent that is part of the mesh stays; the node it cannot listen for is told why it cannot join."""
-        taken: list[socket.socket] = []
-
-        class Unlucky(HubLog):
-            def node_joined(self, node: Node, application: Mapping[str, Any]) -> None:
-                super().node_joined(node, application)
-                if node.id == 3:  # too late for `busy_ports` to see
-                    taken.append(socket.create_server((machine(1).address_of(node.id), node.block.first + 2)))
-
-        async with Mesh(tmp_path, log=Unlucky()) as mesh:
-            member = await mesh.join(name="tab")
-            with pytest.raises(
-                Refused,
-                match=r"^node-1 cannot join: port \d+ is in use by another program where tab runs; "
-                r"end that program, then join again$",
-            ):
-                await mesh.begin().running
-            assert member.log.count("left") == 0
-            taken.pop().close()
-
 
 async def _nobody_enters(visitor: Visitor) -> None:
     raise AssertionError("somebody trusted an impostor")
@@ -136,17 +89,6 @@ async def _nobody_enters(visitor: Visitor) -> None:
 
 class TestLeaving:
     """`leave` ends `run` at once, whatever the agent is doing."""
-
-    @in_loop
-    async def test_while_the_link_is_up(self, tmp_path: Path) -> None:
-        """The hub hears a goodbye and the node is gone at once."""
-        async with nothing_left(), Mesh(tmp_path) as mesh:
-            member = await mesh.join()
-            async with asyncio.timeout(PROMPT_S):
-                assert await member.leave() == "it left"
-            assert await mesh.log.saw("left") == ("left", "node-1", "it left")
-            assert member.log.events[-1] == ("left", "it left")
-            member.agent.leave()  # once more changes nothing
 
     @in_loop
     async def test_while_it_waited_to_dial_again_it_waited_on(self, tmp_path: Path) -> None:

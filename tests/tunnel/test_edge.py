@@ -6,24 +6,18 @@ import asyncio
 import contextlib
 import json
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.in_loop import in_loop
 from tests.tunnel.edge import CHUNK_BYTES, PROGRAM, Edge, Wire
+from tests.tunnel.mesh import echo
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-
-DEADLINE_S = 20
-
-
-def run(main: Coroutine[Any, Any, None]) -> None:
-    """Run a test's coroutine in a loop of its own, with a deadline."""
-    asyncio.run(asyncio.wait_for(main, DEADLINE_S))
 
 
 class TestWire:
@@ -109,38 +103,8 @@ class TestWire:
 @contextlib.asynccontextmanager
 async def echo_hub(path: Path) -> AsyncIterator[str]:
     """A hub that sends back what it gets; its endpoint."""
-
-    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError):
-            while data := await reader.read(65536):
-                writer.write(data)
-                await writer.drain()
-        writer.close()
-
-    server = await asyncio.start_unix_server(echo, path)
-    try:
+    async with await asyncio.start_unix_server(echo, path):
         yield f"unix:{path}"
-    finally:
-        server.close()
-
-
-def through_edge(
-    tmp_path: Path, check: Callable[[Edge, Callable[[], Awaitable[Streams]]], Awaitable[None]], **settings: Any
-) -> None:
-    """Run `check(edge, dial)` with an edge in front of an echoing hub."""
-
-    async def main() -> None:
-        path = tmp_path / "edge.sock"
-
-        async def dial() -> Streams:
-            return await asyncio.open_unix_connection(path)
-
-        async with echo_hub(tmp_path / "hub.sock") as hub, Edge(f"unix:{path}", hub, **settings) as edge:
-            await check(edge, dial)
-        assert not path.exists()
-        assert edge.stats.open == 0
-
-    run(main())
 
 
 async def timed_echo(streams: Streams, data: bytes) -> float:
@@ -152,144 +116,69 @@ async def timed_echo(streams: Streams, data: bytes) -> float:
     return asyncio.get_running_loop().time() - start
 
 
-class TestEdge:
-    """The proxy between real sockets."""
-
-    def test_bytes_pass_are_counted_and_captured(self, tmp_path: Path) -> None:
-        """Both directions, with the capture ending at its bound."""
-
-        async def check(edge: Edge, dial: Callable[[], Awaitable[Streams]]) -> None:
-            streams = await dial()
-            await timed_echo(streams, b"hello")
-            assert (edge.stats.connections, edge.stats.open) == (1, 1)
-            assert (edge.stats.bytes_up, edge.stats.bytes_down, edge.stats.held_bytes) == (5, 5, 0)
-            assert edge.captured == b"hellohel"
-
-        through_edge(tmp_path, check, capture_bytes=8)
-
-    def test_rate_bounds_the_throughput(self, tmp_path: Path) -> None:
-        """Half a megabyte at one megabyte per second needs at least half a second."""
-
-        async def check(edge: Edge, dial: Callable[[], Awaitable[Streams]]) -> None:
-            streams = await dial()
-            assert await timed_echo(streams, bytes(500_000)) >= 0.5
-            edge.set_rate(None)
-            await timed_echo(streams, bytes(500_000))
-
-        through_edge(tmp_path, check, rate=1_000_000)
-
-    def test_full_buffer_stops_the_sender(self, tmp_path: Path) -> None:
-        """The edge reads its buffer and one read more, then leaves the rest with the sender."""
-
-        async def check(edge: Edge, dial: Callable[[], Awaitable[Streams]]) -> None:
-            _, writer = await dial()
-            edge.blackhole(True)
-            writer.write(bytes(5_000_000))
+@in_loop
+async def test_a_blackhole_passes_nothing_until_it_ends(tmp_path: Path) -> None:
+    """Old connections stay and stall, new ones hang; afterwards all that was sent arrives."""
+    path = tmp_path / "edge.sock"
+    async with echo_hub(tmp_path / "hub.sock") as hub, Edge(f"unix:{path}", hub) as edge:
+        old = await asyncio.open_unix_connection(path)
+        await timed_echo(old, b"before")
+        edge.blackhole(True)
+        new = await asyncio.open_unix_connection(path)
+        for _, writer in (old, new):
+            writer.write(b"during")
+        for reader, _ in (old, new):
             with pytest.raises(TimeoutError):
-                await asyncio.wait_for(writer.drain(), 0.3)
-            assert 1_000_000 <= edge.stats.held_bytes < 1_000_000 + 256 * 1024
-
-        through_edge(tmp_path, check, buffer_bytes=1_000_000)
-
-    def test_cut_ends_what_is_open_and_lets_new_ones_in(self, tmp_path: Path) -> None:
-        """Everybody is disconnected once."""
-
-        async def check(edge: Edge, dial: Callable[[], Awaitable[Streams]]) -> None:
-            streams = [await dial(), await dial()]
-            for reader_and_writer in streams:
-                await timed_echo(reader_and_writer, b"x")
-            edge.cut()
-            for reader, _ in streams:
-                assert await reader.read() == b""
-            await timed_echo(await dial(), b"again")
-            assert (edge.stats.connections, edge.stats.open) == (3, 1)
-
-        through_edge(tmp_path, check)
-
-    def test_blackhole_passes_nothing_until_it_ends(self, tmp_path: Path) -> None:
-        """Old connections stay and stall, new ones hang; afterwards all that was sent arrives."""
-
-        async def check(edge: Edge, dial: Callable[[], Awaitable[Streams]]) -> None:
-            old = await dial()
-            await timed_echo(old, b"before")
-            edge.blackhole(True)
-            new = await dial()
-            for _, writer in (old, new):
-                writer.write(b"during")
-            for reader, _ in (old, new):
-                with pytest.raises(TimeoutError):
-                    await asyncio.wait_for(reader.read(1), 0.1)
-            edge.blackhole(False)
-            for reader, _ in (old, new):
-                assert await reader.readexactly(6) == b"during"
-
-        through_edge(tmp_path, check)
-
-    def test_refuse_turns_new_ones_away_and_keeps_old_ones(self, tmp_path: Path) -> None:
-        """As an edge whose tunnel is offline does."""
-
-        async def check(edge: Edge, dial: Callable[[], Awaitable[Streams]]) -> None:
-            old = await dial()
-            await timed_echo(old, b"x")
-            edge.refuse(True)
-            reader, _ = await dial()
-            assert await reader.read() == b""
-            await timed_echo(old, b"x")
-            edge.refuse(False)
-            await timed_echo(await dial(), b"x")
-            assert edge.stats.connections == 2
-
-        through_edge(tmp_path, check)
-
-    def test_close_arrives_after_what_was_sent_before_it(self, tmp_path: Path) -> None:
-        """The delay holds for the close too, and the hub gets every byte first."""
-
-        async def main() -> None:
-            got: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-
-            async def keep(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-                got.set_result(await reader.read())
-                writer.close()
-
-            hub = await asyncio.start_server(keep, "127.0.0.1", 0)
-            endpoint = f"127.0.0.1:{hub.sockets[0].getsockname()[1]}"
-            async with hub, Edge("127.0.0.1:0", endpoint, delay_s=0.1) as edge:
-                host, _, port = edge.listening.partition(":")
-                _, writer = await asyncio.open_connection(host, int(port))
-                await asyncio.sleep(0.01)
-                writer.write(b"last words")
-                writer.close()
-                start = asyncio.get_running_loop().time()
-                assert await got == b"last words"
-                assert asyncio.get_running_loop().time() - start >= 0.09
-
-        run(main())
+                await asyncio.wait_for(reader.read(1), 0.1)
+        edge.blackhole(False)
+        for reader, _ in (old, new):
+            assert await reader.readexactly(6) == b"during"
+    assert edge.stats.open == 0
 
 
-def test_edge_runs_as_a_program_with_lines_for_control(tmp_path: Path) -> None:
+@in_loop
+async def test_a_close_arrives_after_what_was_sent_before_it() -> None:
+    """The delay holds for the close too, and the hub gets every byte first."""
+    got: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    async def keep(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        got.set_result(await reader.read())
+        writer.close()
+
+    hub = await asyncio.start_server(keep, "127.0.0.1", 0)
+    endpoint = f"127.0.0.1:{hub.sockets[0].getsockname()[1]}"
+    async with hub, Edge("127.0.0.1:0", endpoint, delay_s=0.1) as edge:
+        host, _, port = edge.listening.partition(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        await asyncio.sleep(0.01)
+        writer.write(b"last words")
+        writer.close()
+        start = asyncio.get_running_loop().time()
+        assert await got == b"last words"
+        assert asyncio.get_running_loop().time() - start >= 0.09
+
+
+@in_loop
+async def test_edge_runs_as_a_program_with_lines_for_control(tmp_path: Path) -> None:
     """Another process starts it, steers it by lines on stdin, and ends it by closing stdin."""
-
-    async def main() -> None:
-        async with echo_hub(tmp_path / "hub.sock") as hub:
-            program = await asyncio.create_subprocess_exec(
-                *(*PROGRAM, "--listen", f"unix:{tmp_path}/edge.sock", "--to", hub),
-                *("--delay", "0.01", "--rate", "6250000", "--buffer", "100000"),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-            )
-            assert program.stdin is not None
-            assert program.stdout is not None
-            assert json.loads(await program.stdout.readline()) == {"listening": f"unix:{tmp_path}/edge.sock"}
-            streams = await asyncio.open_unix_connection(tmp_path / "edge.sock")
-            assert await timed_echo(streams, b"x") >= 0.02
-            program.stdin.write(b"delay 0.1\nrate none\nrefuse off\nblackhole off\nnonsense\nstats\n")
-            assert json.loads(await program.stdout.readline()) == {"error": "unknown line: nonsense"}
-            assert json.loads(await program.stdout.readline())["bytes_up"] == 1
-            assert await timed_echo(streams, b"x") >= 0.2
-            program.stdin.write(b"cut\n")
-            assert await streams[0].read() == b""
-            program.stdin.close()
-            assert await program.wait() == 0
-            assert not (tmp_path / "edge.sock").exists()
-
-    run(main())
+    async with echo_hub(tmp_path / "hub.sock") as hub:
+        program = await asyncio.create_subprocess_exec(
+            *(*PROGRAM, "--listen", f"unix:{tmp_path}/edge.sock", "--to", hub),
+            *("--delay", "0.01", "--rate", "6250000", "--buffer", "100000"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert program.stdin is not None
+        assert program.stdout is not None
+        assert json.loads(await program.stdout.readline()) == {"listening": f"unix:{tmp_path}/edge.sock"}
+        streams = await asyncio.open_unix_connection(tmp_path / "edge.sock")
+        assert await timed_echo(streams, b"x") >= 0.02
+        program.stdin.write(b"delay 0.1\nrate none\nrefuse off\nblackhole off\nnonsense\nstats\n")
+        assert json.loads(await program.stdout.readline()) == {"error": "unknown line: nonsense"}
+        assert json.loads(await program.stdout.readline())["bytes_up"] == 1
+        assert await timed_echo(streams, b"x") >= 0.2
+        program.stdin.write(b"cut\n")
+        assert await streams[0].read() == b""
+        program.stdin.close()
+        assert await program.wait() == 0
+        assert not (tmp_path / "edge.sock").exists()

@@ -11,14 +11,12 @@ import contextlib
 import gc
 import random
 import sys
-from collections.abc import Coroutine
-from typing import Any, TypeVar, cast
 
 import pytest
 from msgspec.structs import replace
-from websockets.asyncio.connection import Connection
 
-from tests.tunnel.door import HELLO, WELCOME, identity
+from tests.tunnel.carriers import at_once, carriers, data_frame
+from tests.tunnel.door import HELLO, WELCOME
 from tests.tunnel.mutations import Piece, as_bytes, mutate, mutate_json, pieces, spoil
 from tests.tunnel.switched import Switched
 from tunnel.errors import RemoteProtocolError
@@ -37,10 +35,7 @@ from tunnel.messages import (
     roster_of_hub,
 )
 from tunnel.nodes import NodeId
-from tunnel.secure import SecureSession, server_context
 from tunnel.transport import MAX_BATCH, Carrier
-
-T = TypeVar("T")
 
 # In CI and `slow`: with the visits of test_fuzz_hub 10,000 and a million mutations.
 FRAMES = [5000, pytest.param(700_000, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
@@ -212,47 +207,6 @@ class TestCore:
                     read(decode_json(Frame(FrameType.HELLO, payload=payload)))
 
 
-class Mailbox:
-    """A WebSocket without a network: what is sent is kept, and what is put into it is received."""
-
-    def __init__(self) -> None:
-        self.sent: list[bytes] = []
-        self.coming: list[bytes] = []
-
-    async def send(self, message: bytes) -> None:
-        """Keep a message."""
-        self.sent.append(message)
-
-    async def recv(self, decode: bool) -> bytes:
-        """The next message that was put here."""
-        return self.coming.pop(0)
-
-
-def at_once(work: Coroutine[Any, Any, T]) -> T:
-    """The result of what never waits."""
-    try:
-        work.send(None)
-    except StopIteration as done:
-        return cast("T", done.value)
-    raise AssertionError("it waits")
-
-
-def carriers() -> tuple[Carrier, Carrier, Mailbox, Mailbox]:
-    """An agent's and a hub's, past their handshake, and the mailboxes below them."""
-    agent, hub = SecureSession.client(identity().pin), SecureSession.server(CONTEXT)
-    while not (agent.established and hub.established):
-        hub.receive(agent.data_to_send())
-        agent.receive(hub.data_to_send())
-    mailboxes = Mailbox(), Mailbox()
-    pair = [Carrier(cast(Connection, box), session) for box, session in zip(mailboxes, (agent, hub), strict=True)]
-    for carrier in pair:
-        carrier.compress()
-    return pair[0], pair[1], *mailboxes
-
-
-CONTEXT = server_context(identity())
-
-
 class TestMessages:
     """WebSocket messages: TLS records, lengths and zstd blocks that are not what they were."""
 
@@ -260,20 +214,20 @@ class TestMessages:
     def test_mutated_messages(self, count: int) -> None:
         """Whatever layer is damaged, the carrier gives the true frames or raises RemoteProtocolError."""
         rng = random.Random(count)
-        true = encode_header(FrameType.DATA, 300, 1, 1) + bytes(range(100)) * 3
+        true = data_frame(bytes(range(100)) * 3)
         for number in range(count):
-            agent, hub, out, into = carriers()
+            agent, hub, _, into = carriers()
             for _ in range(3):
                 at_once(agent.send(true))
+            sent = into.take()
             if number % 2:
-                into.coming = self.altered(rng, out.sent)
+                into.put(*self.altered(rng, sent))
             else:
-                into.coming = out.sent[:1]
                 agent._session.send(self.batch(rng, agent, true))
-                into.coming.append(agent._session.data_to_send())
+                into.put(sent[0], agent._session.data_to_send())
             heard = 0
             with contextlib.suppress(RemoteProtocolError):
-                while into.coming:
+                while not into.inbox.empty():
                     frames = at_once(hub.receive())
                     heard += sum(HEADER + len(frame.payload) for frame in frames)
                     assert number % 2 == 0 or all(frame.payload == true[HEADER:] for frame in frames)

@@ -13,20 +13,18 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
-from websockets.asyncio.client import unix_connect
 from websockets.exceptions import ConnectionClosed
 
 from tests.in_loop import in_loop
-from tests.tunnel.door import HELLO
+from tests.tunnel.door import HELLO, hail
 from tests.tunnel.mesh import Member, Mesh, echo, eventually
 from tests.tunnel.mutations import Piece, as_bytes, mutate, mutate_json, spoil
 from tests.tunnel.test_fuzz import NOISE_BLOCKS, Core, memory_blocks
 from tunnel.dial import dial
 from tunnel.errors import RemoteProtocolError
 from tunnel.frames import FrameType, encode_json
-from tunnel.gate import PATH
+from tunnel.listen import UnixListen
 from tunnel.secure import SecureSession, prove
-from tunnel.transport import Carrier
 
 VISITS = [300, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
 VISIT_BLOCKS = 30  # of memory for each visit, beside NOISE_BLOCKS: timers that were cancelled and are not yet due
@@ -60,7 +58,7 @@ class Fuzzer:
     async def newcomer(self) -> None:
         """A WebSocket and TLS as they should be, and a HELLO that is not."""
         hello = replace(HELLO, instance=f"fuzz {self.rng.random()}", namespace="fuzz")
-        carrier, challenge = await self._hail()
+        carrier, challenge = await hail(UnixListen(self.mesh.path))
         secret = self.mesh.identity.secret if self.rng.random() < 0.8 else bytes(32)
         proven = replace(hello, proof=prove(secret, self.mesh.identity.pin, challenge)).to_json()
         words = [Piece(int(FrameType.HELLO), 0, mutate_json(self.rng, encode_json(FrameType.HELLO, proven)))]
@@ -71,12 +69,6 @@ class Fuzzer:
                 await carrier.send(as_bytes(words, 0)[0] or b"\x00")
                 await carrier.receive()
         carrier._websocket.transport.abort()
-
-    async def _hail(self) -> tuple[Carrier, bytes]:
-        websocket = await unix_connect(str(self.mesh.path), f"ws://localhost{PATH}", compression=None)
-        carrier = Carrier(websocket, SecureSession.client(self.mesh.identity.pin))
-        frames = await carrier.handshake() or await carrier.receive()
-        return carrier, frames[0].payload
 
     async def joiner(self) -> None:
         """An agent with the secret that joins and then says what no agent says."""

@@ -14,8 +14,8 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed, InvalidMessage
 
 from tests.in_loop import in_loop
-from tests.tunnel.door import get_in, identity, open_door
-from tests.tunnel.mesh import eventually, in_each_loop
+from tests.tunnel.door import get_in, open_door
+from tests.tunnel.mesh import eventually, identity, in_each_loop
 from tunnel.gate import PATH, STRANGERS, Gate, Visitor
 from tunnel.listen import Listen, TcpListen
 from tunnel.secure import SecureSession

@@ -9,52 +9,35 @@ import asyncio
 import contextlib
 import json
 import time
-from typing import cast
 
 import pytest
-from websockets.asyncio.client import unix_connect
-from websockets.asyncio.connection import Connection
 
 from tests.in_loop import in_loop
-from tests.tunnel.door import identity, open_door
-from tests.tunnel.test_fuzz import Mailbox, carriers
+from tests.tunnel.carriers import carriers
+from tests.tunnel.door import hail, open_door
 from tests.tunnel.test_fuzz_hub import REQUEST
 from tunnel.frames import FrameType, decode_json, encode_header
-from tunnel.gate import PATH
 from tunnel.link import Link
 from tunnel.listen import UnixListen
-from tunnel.secure import SecureSession
-from tunnel.transport import MAX_BATCH, MAX_MESSAGE, Carrier, Wake, carry
+from tunnel.transport import MAX_BATCH, MAX_MESSAGE, Wake, carry
 
 PING = b"\x89\xfd" + bytes(4) + b"p" * 125  # a masked WebSocket ping, as long as one may be
 BATCHES = 20
 
 
-class Queue(Mailbox):
-    """A WebSocket whose messages have all come already; after them there is silence."""
-
-    async def recv(self, decode: bool) -> bytes:
-        """The next message, or nothing for ever."""
-        if not self.coming:
-            await asyncio.Event().wait()
-        return self.coming.pop(0)
-
-
 @in_loop
 async def test_a_flood_of_tiny_frames_kept_the_loop_from_everybody_else() -> None:
     """Some KB of compressed frames are seconds of work: between two messages the loop serves the others."""
-    agent, hub, sent, _ = carriers()
+    agent, hub, _, into = carriers()
     pongs = (encode_header(FrameType.PONG, 8) + bytes(8)) * (MAX_BATCH // 20)
     for _ in range(BATCHES):
         await agent.send(pongs)
-    assert sum(map(len, sent.sent)) < 20_000
-    queue = Queue()
-    queue.coming = sent.sent
-    hub._websocket = cast(Connection, queue)
+    into.put(*(sent := into.take()))
+    assert sum(map(len, sent)) < 20_000
     link = Link(initiator=False, now=time.monotonic())
     carrying = asyncio.create_task(carry(link, hub, Wake(), lambda events: None))
     turns = 0
-    while queue.coming:
+    while not into.inbox.empty():
         await asyncio.sleep(0)
         turns += 1
     carrying.cancel()
@@ -91,11 +74,8 @@ async def test_a_hello_whose_refusal_was_too_long_to_tell_was_a_bug(
 ) -> None:
     """What the refusal quotes of a stranger's words is short: it is told, and nothing breaks at the hub."""
     path = tmp_path_factory.mktemp("door") / "hub.sock"
-    async with open_door(UnixListen(path)):
-        websocket = await unix_connect(str(path), f"ws://localhost{PATH}", compression=None)
-        carrier = Carrier(websocket, SecureSession.client(identity().pin))
-        if not await carrier.handshake():
-            await carrier.receive()
+    async with open_door(UnixListen(path)) as (_, at):
+        carrier, _ = await hail(at)
         payload = json.dumps({"protocol": "\u20ac" * 15_000}, ensure_ascii=False).encode()
         await carrier.send(encode_header(FrameType.HELLO, len(payload)) + payload)
         (answer,) = await carrier.receive()

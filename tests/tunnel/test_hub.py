@@ -27,7 +27,7 @@ from tests.tunnel.mesh import (
 from tunnel.errors import PortTaken, Refused
 from tunnel.frames import ResetCode
 from tunnel.hub import Hub
-from tunnel.listen import TcpListen, UnixListen
+from tunnel.listen import TcpListen
 from tunnel.nodes import NodeId
 from tunnel.secure import HubIdentity
 
@@ -127,40 +127,6 @@ class TestSwitching:
             assert await here.agent.probe(node, here.node.block.first) is ResetCode.UNREACHABLE
             assert await here.agent.probe(here.node.id, here.node.block.first) is ResetCode.UNREACHABLE
 
-    @in_loop
-    async def test_messages_cross_in_order(self, tmp_path: Path) -> None:
-        """Objects of the application, both ways; to a node that is gone they go nowhere."""
-        async with Mesh(tmp_path) as mesh:
-            member = await mesh.join()
-            for n in range(3):
-                mesh.hub.message(member.node.id, {"n": n})
-                member.agent.message({"n": -n})
-            mesh.hub.message(NodeId(99), {"to": "nobody"})
-            await member.log.saw("message", times=3)
-            await mesh.log.saw("message", times=3)
-            assert [event[1] for event in member.log.events if event[0] == "message"] == [{"n": n} for n in range(3)]
-            assert [event[2] for event in mesh.log.events if event[0] == "message"] == [{"n": -n} for n in range(3)]
-
-    @in_loop
-    async def test_traffic_counts_what_crosses_the_websocket(self, tmp_path: Path) -> None:
-        """Incompressible bytes cost what they are and a little; both directions are told apart."""
-        async with Mesh(tmp_path) as mesh:
-            member = await mesh.join()
-            target = await mesh.serve(member, echo)
-            start = mesh.peer(member).traffic
-            writer = (await mesh.dial(None, target))[1]
-            writer.write(bytes(300_000))
-            writer.write_eof()
-            await eventually(lambda: mesh.peer(member).traffic.received > start.received + 100)
-            assert mesh.peer(member).traffic.sent - start.sent < 3_000
-            before = mesh.peer(member).traffic
-            await mesh.echoes(None, target)
-            more = mesh.peer(member).traffic
-            assert 300_000 < more.data_sent - before.data_sent < 310_000
-            assert 300_000 < more.data_received - before.data_received < 310_000
-            assert more.control_sent - before.control_sent < 10_000
-            writer.close()
-
 
 class TestLeaving:
     """Ends in order, and what they leave."""
@@ -191,14 +157,6 @@ class TestLeaving:
             assert mesh.log.events[-1] == ("left", "node-1", "removed by a person")
             await mesh.hub.remove(member.node.id, "again")
             assert not other.running.done()
-
-    @in_loop
-    async def test_a_final_close_ends_the_agents(self, tmp_path: Path) -> None:
-        """Everybody's run returns with the reason."""
-        async with Mesh(tmp_path) as mesh:
-            members = [await mesh.join() for _ in range(3)]
-            await mesh.hub.close("the head was shut down", final=True)
-            assert await asyncio.gather(*(member.running for member in members)) == ["the head was shut down"] * 3
 
     @in_each_loop
     async def test_nothing_is_left(self, loop: str, tmp_path: Path) -> None:
@@ -258,12 +216,3 @@ async def test_no_log_line_holds_a_secret_or_a_payload(tmp_path: Path, caplog: p
     for word in (token, secret.hex(), base64.b64encode(secret).decode(), "app-token", "app-secret", marker.decode()):
         assert word not in texts
     assert marker.hex(" ") not in texts
-
-
-@in_loop
-async def test_a_hub_on_a_path_of_no_use_says_so(tmp_path: Path) -> None:
-    """OSError, the system's own word; nothing is left."""
-    hub = Hub(HubIdentity.create(NOW), HubLog(), ports=8, machine=machine(0))
-    async with nothing_left():
-        with pytest.raises(OSError, match="No such file"):
-            await hub.start(UnixListen(tmp_path / "missing" / "hub.sock"))

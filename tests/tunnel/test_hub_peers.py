@@ -88,61 +88,48 @@ async def _two_and(tmp_path: Path) -> AsyncIterator[tuple[Mesh, Member, Member]]
         assert [member.log.count("down") for member in (one, two)] == [0, 0]
 
 
-BROKEN = [
-    {"listening": 5},
-    {"listening": [2, "x"]},
-    {"listening": [None]},
-    {"taken": 3},
-    {"taken": {"node": "x", "port": []}},
-]
-
-
 class TestBrokenAgents:
     """Agents with the secret and with bugs: they end their own link and nobody else's."""
 
-    @pytest.mark.parametrize("body", BROKEN, ids=str)
-    def test_a_roster_that_cannot_be_read(self, body: dict[str, Any], tmp_path: Path) -> None:
+    @pytest.mark.parametrize("body", [{"listening": [2, "x"]}, {"taken": {"node": "x", "port": []}}], ids=str)
+    @in_loop
+    async def test_a_roster_that_cannot_be_read(self, body: dict[str, Any], tmp_path: Path) -> None:
         """That link ends; the hub and everybody else go on."""
-
-        @in_loop
-        async def main() -> None:
-            async with _two_and(tmp_path) as (mesh, *_):
-                scripted = Scripted(mesh)
-                await scripted.join()
-                scripted.say(body)
-                assert await scripted.end() == "the WebSocket closed"
-                await mesh.log.saw("left", "node-3")
-
-        main()
-
-    @in_loop
-    async def test_a_message_the_application_cannot_use(self, tmp_path: Path) -> None:
-        """RemoteProtocolError from the application's `message` is the end of that link, without a word of a bug."""
         async with _two_and(tmp_path) as (mesh, *_):
             scripted = Scripted(mesh)
             await scripted.join()
-            mesh.log.complaint = RemoteProtocolError("a message without a verb")
-            scripted.link.message({"no": "verb"})
-            scripted.wake.set()
-            await scripted.end()
-            mesh.log.complaint = None
-            assert await mesh.log.saw("left", "node-3") == ("left", "node-3", "a message without a verb")
-
-    @in_loop
-    async def test_a_bug_in_the_application_costs_one_link(
-        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        """Any other exception is logged as what it is; the hub goes on."""
-        async with _two_and(tmp_path) as (mesh, *_):
-            scripted = Scripted(mesh)
-            await scripted.join()
-            mesh.log.complaint = KeyError("verb")
-            scripted.link.message({"no": "verb"})
-            scripted.wake.set()
-            await scripted.end()
-            mesh.log.complaint = None
+            scripted.say(body)
+            assert await scripted.end() == "the WebSocket closed"
             await mesh.log.saw("left", "node-3")
-        assert [record.message for record in caplog.records if record.levelno == logging.ERROR] == ["node-3: a bug"]
+
+    @pytest.mark.parametrize(
+        ("complaint", "reason", "logged"),
+        [
+            (RemoteProtocolError("a message without a verb"), ["a message without a verb"], []),
+            (KeyError("verb"), [], ["node-3: a bug"]),
+        ],
+        ids=["a breach", "a bug"],
+    )
+    @in_loop
+    async def test_a_message_the_application_cannot_use(
+        self,
+        complaint: Exception,
+        reason: list[str],
+        logged: list[str],
+        tmp_path: Path,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """It is the end of that link alone; only a bug in the application is logged as one."""
+        async with _two_and(tmp_path) as (mesh, *_):
+            scripted = Scripted(mesh)
+            await scripted.join()
+            mesh.log.complaint = complaint
+            scripted.link.message({"no": "verb"})
+            scripted.wake.set()
+            await scripted.end()
+            mesh.log.complaint = None
+            await mesh.log.saw("left", "node-3", *reason)
+        assert [record.message for record in caplog.records if record.levelno == logging.ERROR] == logged
 
     @in_loop
     async def test_an_agent_could_have_anybody_sent_away(self, tmp_path: Path) -> None:
@@ -201,25 +188,28 @@ class TestBrokenAgents:
             )
             await mesh.log.saw("left", "node-3", reason)
 
+    @pytest.mark.parametrize(("at", "place"), [(0, "the hub"), (1, "tab")])
     @in_loop
-    async def test_a_port_in_use_at_the_hub_sends_the_newcomer_away(self, tmp_path: Path) -> None:
-        """The hub cannot listen for it: nobody is told that it is ready, it is told why it is not."""
+    async def test_a_port_in_use_by_now_sends_the_newcomer_away(self, at: int, place: str, tmp_path: Path) -> None:
+        """Whoever is part of the mesh stays; the node that it cannot listen for is told why it cannot join."""
         taken: list[socket.socket] = []
 
         class Unlucky(HubLog):
             def node_joined(self, node: Node, application: Mapping[str, Any]) -> None:
-                super().node_joined(node, application)  # too late for `busy_ports` to see
-                taken.append(socket.create_server((machine(0).address_of(node.id), node.block.first)))
+                super().node_joined(node, application)
+                if node.id == 3:  # too late for `busy_ports` to see
+                    taken.append(socket.create_server((machine(at).address_of(node.id), node.block.first + 2)))
 
         async with Mesh(tmp_path, log=Unlucky()) as mesh:
-            member = mesh.begin()
+            member = await mesh.join(name="tab")
+            newcomer = mesh.begin()
             with pytest.raises(
                 Refused,
-                match=r"^node-1 cannot join: port \d+ is in use by another program where the hub runs; "
+                match=rf"^node-1 cannot join: port \d+ is in use by another program where {place} runs; "
                 r"end that program, then join again$",
             ):
-                await member.running
-            assert member.log.count("ready") == 0
+                await newcomer.running
+            assert newcomer.log.count("ready") == member.log.count("left") == 0
             taken.pop().close()
 
 
@@ -313,17 +303,6 @@ class TestTakingOver:
             assert await mesh.log.saw("left") == ("left", "node-1", "its process has ended")
             for scripted in (alive, again):
                 scripted.let_go()
-
-    @in_loop
-    async def test_the_grace_period_ends_a_node(self, tmp_path: Path) -> None:
-        """Away for longer than it: gone for good, with the reason, and its link is unknown."""
-        async with Mesh(tmp_path, grace_s=0.2) as mesh:
-            scripted = Scripted(mesh)
-            welcome, carrier = await scripted.dial()
-            await carrier.close()
-            assert await mesh.log.saw("left") == ("left", "node-1", "it was away for 0 s")
-            with pytest.raises(Refused):
-                await scripted.dial(Resume(welcome.link, 0))
 
 
 def _closed(carrier: Carrier) -> bool:

@@ -6,19 +6,19 @@ The heartbeat, the turns, windows and sequences have tests of their own; here th
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 import pytest
 
-from tests.tunnel.joined import data_in, deliver_all, frames_of, opened, quiet
-from tunnel.congestion import START_FLIGHT, START_FRAME
+from tests.tunnel.joined import End, Joined, data_in, deliver_all, frames_of, opened, quiet
+from tunnel.congestion import START_FRAME
 from tunnel.errors import LocalProtocolError
 from tunnel.frames import (
     HEADER_SIZE,
-    FrameParser,
     ResetCode,
 )
+from tunnel.keepalive import PING_EVERY_S, SILENCE_S
 from tunnel.ledger import ACK_DELAY_S
-from tunnel.link import MAX_STREAMS, MessageReceived, RosterReceived
 from tunnel.messages import MAX_REASON, LinkOver
 from tunnel.stream import (
     StreamAccepted,
@@ -94,19 +94,6 @@ class TestStreams:
         joined.hub.link.opened(stream_id)
         assert "OPENED" not in frames_of(joined.hub.link.data_to_send(joined.now + 1))
 
-    def test_a_stream_that_is_over_before_its_open_left_leaves_no_trace(self) -> None:
-        """Programs that keep trying to reach a node during its outage pile up nothing."""
-        joined = quiet()
-        for _ in range(3 * MAX_STREAMS):
-            stream_id = joined.hub.link.open(2, 22)
-            assert stream_id is not None
-            joined.hub.link.send(stream_id, b"hello?")
-            joined.hub.link.reset(stream_id, ResetCode.CONNECTION)
-        assert not joined.hub.link._queue
-        assert joined.hub.link.data_to_send(joined.now) == b""
-        assert joined.hub.link.lost is None
-        assert opened(joined) == 6 * MAX_STREAMS + 2
-
     def test_a_stream_that_was_reset_wants_nothing_more(self) -> None:
         """Neither bytes that were queued nor credit that was due leave after it, and nothing of it is kept."""
         joined = quiet()
@@ -126,16 +113,6 @@ class TestStreams:
             link.send(StreamId(1), b"x")
         with pytest.raises(LocalProtocolError, match="no stream 1"):
             link.finish(StreamId(1))
-
-    def test_roster_and_message_travel_in_order_with_everything_else(self) -> None:
-        """They survive cuts as streams do."""
-        joined = quiet()
-        joined.hub.link.roster({"ready": True})
-        joined.hub.link.message({"start": 1})
-        joined.say(joined.hub)
-        joined.resume()
-        joined.settle()
-        assert joined.agent.take() == [RosterReceived({"ready": True}), MessageReceived({"start": 1})]
 
     def test_goodbye_says_why_and_whether_to_come_back(self) -> None:
         """The reason is shown to people, so it is short and printable whatever a peer sent."""
@@ -221,17 +198,6 @@ class TestOrder:
         batch = joined.hub.link.data_to_send(joined.now)
         assert congestion.batch <= len(batch) < congestion.batch + congestion.frame + HEADER_SIZE
 
-    def test_short_messages_pass_bulk(self) -> None:
-        """A stream that was idle has the next frame."""
-        joined = quiet()
-        bulk, chat = opened(joined), opened(joined)
-        joined.hub.link.streams[bulk].credit = START_FLIGHT
-        joined.hub.link.send(bulk, bytes(START_FLIGHT))
-        joined.hub.link.data_to_send(joined.now)
-        joined.hub.link.send(chat, b"hello")
-        batch = FrameParser().receive(joined.hub.link.data_to_send(joined.now))
-        assert [frame.stream for frame in batch][:2] == [chat, bulk]
-
 
 class TestCredit:
     """How windows and CREDIT frames work together."""
@@ -301,3 +267,28 @@ class TestCredit:
         joined.agent.link.delivered(stream_id, held)
         assert budget.reserved == 0
         assert joined.agent.link.streams == {}
+
+
+class TestTime:
+    """A new WebSocket and a silent one; all else of the pings is in test_keepalive."""
+
+    def test_pings_goodbyes_and_acks_of_the_old_websocket_are_not_repeated(self) -> None:
+        """They meant that WebSocket; the round trip is measured again."""
+        joined = quiet()
+        joined.agent.link.goodbye(LinkOver("it left", final=True))
+        joined.agent.link.tick(joined.now + PING_EVERY_S)
+        joined.resume()
+        assert joined.agent.link.data_to_send(joined.now) == b""
+        assert joined.agent.link.next_deadline() == joined.now
+
+    @pytest.mark.parametrize("end", [lambda joined: joined.agent, lambda joined: joined.hub], ids=["agent", "hub"])
+    def test_silence_ends_a_websocket(self, end: Callable[[Joined], End]) -> None:
+        """Black-holed, either end gives it up, and before that keeps it."""
+        joined = quiet()
+        link = end(joined).link
+        start, alive = joined.now, True
+        while alive:
+            joined.now = max(joined.now, link.next_deadline())
+            alive = link.tick(joined.now)
+            link.data_to_send(joined.now)
+        assert PING_EVERY_S + SILENCE_S <= joined.now - start <= 2 * PING_EVERY_S + SILENCE_S

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.tunnel.joined import deliver_all, frames_of, opened, quiet
+from tests.tunnel.joined import frames_of, opened, quiet
 from tunnel.congestion import START_FLIGHT
 from tunnel.frames import (
     HEADER_SIZE,
@@ -17,7 +17,6 @@ from tunnel.frames import (
 from tunnel.ledger import CONTROL_FLIGHT, FRAME_COST
 from tunnel.link import MAX_CONTROL, MAX_STREAM_ID, MAX_STREAMS, MessageReceived
 from tunnel.stream import StreamId, StreamOpened
-from tunnel.window import INITIAL_WINDOW, Budget
 
 
 class TestBounds:
@@ -113,30 +112,3 @@ class TestBounds:
         assert joined.agent.link.open(3, 80) is None
         joined.settle()
         assert joined.hub.take() == [StreamOpened(StreamId(MAX_STREAM_ID), 3, 80)]
-
-    def test_streams_come_and_go_without_growth(self) -> None:
-        """Neither the link nor its budgets remember those that are over."""
-        joined = quiet()
-        budget = Budget()
-        for number in range(300):
-            stream_id = opened(joined)
-            joined.agent.link.assign(stream_id, budget)
-            joined.hub.link.send(stream_id, bytes(5 * INITIAL_WINDOW))
-            joined.settle()
-            if number % 3 == 0:
-                joined.agent.link.reset(stream_id, ResetCode.CONNECTION)
-            elif number % 3 == 1:
-                joined.hub.link.reset(stream_id, ResetCode.CONNECTION)
-            else:
-                joined.hub.link.finish(stream_id)
-                joined.agent.link.finish(stream_id)
-                assert len(deliver_all(joined, joined.agent, stream_id)) == 5 * INITIAL_WINDOW
-            joined.settle()
-            joined.agent.take()
-        joined.wait(1)
-        assert budget.reserved == 0
-        for link in (joined.agent.link, joined.hub.link):
-            assert link.streams == {}
-            assert not link._queue
-            assert not link._granting
-            assert (link._ledger.flight, link._ledger.control) == (0, 0)

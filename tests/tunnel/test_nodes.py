@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import pytest
 from hypothesis import given, settings
@@ -40,12 +40,15 @@ def with_hub() -> Roster:
     return roster
 
 
-def listen(roster: Roster) -> dict[int, tuple[list[int], list[int]]]:
-    """Everybody is told for whom to listen, and does; whom each was told to begin and to end with."""
+def listen(
+    roster: Roster, but: Callable[[int, int], bool] = lambda who, of: False
+) -> dict[int, tuple[list[int], list[int]]]:
+    """Everybody is told for whom to listen, and does, but for some; whom each was told to begin and to end with."""
     orders = roster.orders()
     for node_id, start, _ in orders:
         for node in start:
-            roster.listening(node_id, node.id)
+            if not but(node_id, node.id):
+                roster.listening(node_id, node.id)
     return {node_id: ([node.id for node in start], list(stop)) for node_id, start, stop in orders}
 
 
@@ -269,11 +272,7 @@ class TestReady:
         """Its absence makes others ready."""
         roster = with_hub()
         a, b = join(roster, "a"), join(roster, "b")
-        orders = roster.orders()
-        for node_id, start, _ in orders:
-            for node in start:
-                if node_id != b.id:
-                    roster.listening(node_id, node.id)
+        listen(roster, but=lambda who, of: who == b.id)
         assert roster.newly_ready() == []
         roster.leave(b.id)
         assert roster.newly_ready() == [a]
@@ -296,10 +295,7 @@ class TestReady:
         roster.newly_ready()
         roster.leave(first.id)
         b = join(roster, "b")
-        for node_id, start, _ in roster.orders():
-            for node in start:
-                if node_id != second.id:
-                    roster.listening(node_id, node.id)
+        listen(roster, but=lambda who, of: who == second.id)
         assert roster.newly_ready() == []
         roster.listening(second.id, b.id)
         assert roster.newly_ready() == [b]

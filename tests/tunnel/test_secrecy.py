@@ -21,16 +21,17 @@ from websockets.asyncio.server import ServerConnection, unix_serve
 from websockets.exceptions import ConnectionClosed
 
 from tests.in_loop import in_loop
-from tests.tunnel.door import HELLO
+from tests.tunnel.door import HELLO, hail
 from tests.tunnel.edge import Edge
 from tests.tunnel.mesh import NOW, Mesh, echo, eventually, nothing_left
 from tunnel.dial import dial
 from tunnel.errors import PinMismatch, Refused, RemoteProtocolError
 from tunnel.frames import FrameType, encode_header, encode_json
 from tunnel.gate import PATH
+from tunnel.listen import UnixListen
 from tunnel.messages import Resume
 from tunnel.secure import HubIdentity, SecureSession, prove, server_context
-from tunnel.transport import MAX_MESSAGE, Carrier
+from tunnel.transport import MAX_MESSAGE
 
 MARKER = b"the-marker-that-programs-and-applications-said"
 
@@ -153,23 +154,15 @@ class TestReplaying:
     async def test_a_proof_made_for_another_challenge_opens_nothing(self, tmp_path: Path) -> None:
         """Even who had read a HELLO inside TLS could not say it again."""
         async with nothing_left(), Mesh(tmp_path) as mesh:
-            first, challenge = await _hail(mesh)
+            first, challenge = await hail(UnixListen(mesh.path))
             proof = prove(mesh.identity.secret, mesh.identity.pin, challenge)
-            second, _ = await _hail(mesh)
+            second, _ = await hail(UnixListen(mesh.path))
             payload = encode_json(FrameType.HELLO, replace(HELLO, proof=proof).to_json())
             await second.send(encode_header(FrameType.HELLO, len(payload)) + payload)
             assert [frame.type for frame in await second.receive()] == [FrameType.REFUSED]
             assert mesh.hub.peers == []
             for carrier in (first, second):
                 await carrier.close()
-
-
-async def _hail(mesh: Mesh) -> tuple[Carrier, bytes]:
-    """A carrier past TLS, and the challenge it was sent."""
-    websocket = await unix_connect(str(mesh.path), f"ws://localhost{PATH}", compression=None)
-    carrier = Carrier(websocket, SecureSession.client(mesh.identity.pin))
-    frames = await carrier.handshake() or await carrier.receive()
-    return carrier, frames[0].payload
 
 
 class TestInTheMiddle:
@@ -285,21 +278,17 @@ class TestAltering:
 
     @pytest.mark.parametrize("direction", ["up", "down"])
     @pytest.mark.parametrize("change", [flipped, dropped, doubled, swapped])
-    def test_a_message_that_is_not_what_it_was(self, change: Change, direction: str, tmp_path: Path) -> None:
+    @in_loop
+    async def test_a_message_that_is_not_what_it_was(self, change: Change, direction: str, tmp_path: Path) -> None:
         """A bit flipped, a message lost, doubled or out of turn: a resumption, all bytes in order, no node lost."""
-
-        @in_loop
-        async def main() -> None:
-            async with meddled(tmp_path) as (mesh, meddler):
-                one, two = await mesh.join(), await mesh.join()
-                target = await mesh.serve(two, echo)
-                await mesh.echoes(one, target)
-                meddler.change_next(direction, change)
-                await mesh.echoes(one, target)
-                assert meddler.changed == 1
-                await eventually(lambda: one.log.count("up") + two.log.count("up") == 1)
-                await mesh.echoes(two, await mesh.serve(one, echo))
-                assert one.log.count("down") + two.log.count("down") == 1
-                assert [log.count("left") for log in (mesh.log, one.log, two.log)] == [0, 0, 0]
-
-        main()
+        async with meddled(tmp_path) as (mesh, meddler):
+            one, two = await mesh.join(), await mesh.join()
+            target = await mesh.serve(two, echo)
+            await mesh.echoes(one, target)
+            meddler.change_next(direction, change)
+            await mesh.echoes(one, target)
+            assert meddler.changed == 1
+            await eventually(lambda: one.log.count("up") + two.log.count("up") == 1)
+            await mesh.echoes(two, await mesh.serve(one, echo))
+            assert one.log.count("down") + two.log.count("down") == 1
+            assert [log.count("left") for log in (mesh.log, one.log, two.log)] == [0, 0, 0]

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from tests.in_loop import in_loop
-from tests.tunnel.mesh import Member, Mesh, Serve, behind_an_edge, echo, in_each_loop, nothing_left
+from tests.tunnel.mesh import Member, Mesh, Serve, echo, in_each_loop, nothing_left
 from tunnel.errors import ListenFailed, LocalProtocolError, PortTaken
 from tunnel.frames import ResetCode
-from tunnel.nodes import FIRST_PORT, HUB
+from tunnel.nodes import HUB
 from tunnel.sockets import LocalEndpoint
 
 SERVICE = 1
@@ -93,23 +93,6 @@ class TestTheWay:
             await echoes(await door(mesh, await mesh.join(mesh.machine)))
 
     @in_loop
-    async def test_a_cut_websocket_is_invisible(self, tmp_path: Path) -> None:
-        """The link outlives it, and so does a connection to the service."""
-        path = tmp_path / "service.sock"
-        async with (
-            await asyncio.start_unix_server(echo, path),
-            behind_an_edge(tmp_path, services={SERVICE: path}) as (mesh, edge),
-        ):
-            member = await mesh.join()
-            reader, writer = await asyncio.open_unix_connection(await door(mesh, member))
-            for times, said in enumerate((b"a", b"b"), 1):
-                writer.write(said)
-                assert await reader.readexactly(1) == said
-                edge.cut()
-                await member.log.saw("up", times=times)
-            writer.close()
-
-    @in_loop
     async def test_it_works_on_the_same_path_after_the_node_was_lost(self, tmp_path: Path) -> None:
         """While there is no link what connects is closed at once; what was open then has ended."""
         async with serving(tmp_path) as mesh:
@@ -153,12 +136,6 @@ class TestRefusals:
         async with serving(tmp_path) as mesh:
             one, two = await mesh.join(), await mesh.join()
             assert await one.agent.probe(two.node.id, SERVICE) is ResetCode.UNREACHABLE
-
-    @pytest.mark.parametrize("port", [0, FIRST_PORT])
-    def test_a_number_that_could_be_a_blocks(self, port: int) -> None:
-        """The hub's own program has a bug, and hears so at once."""
-        with pytest.raises(LocalProtocolError, match="outside every block"):
-            LocalEndpoint(lambda event: None, services={port: Path("/nowhere")})
 
 
 class TestTheSocket:

@@ -146,34 +146,9 @@ class TestRelaying:
             assert await reader.read() == b"early"
             writer.close()
 
-    @in_loop
-    async def test_many_at_once_do_not_mix(self) -> None:
-        """Fifty connections get their own bytes back."""
-
-        async def one(pair: Pair, number: int) -> None:
-            reader, writer = await pair.dial()
-            data = random.Random(number).randbytes(20_000)
-            writer.write(data)
-            writer.write_eof()
-            assert await reader.read() == data
-            writer.close()
-
-        async with nothing_left(), Pair() as pair:
-            await pair.serve(echo)
-            await asyncio.gather(*(one(pair, number) for number in range(50)))
-
 
 class TestListening:
     """Where and for how long this machine listens for others."""
-
-    @in_loop
-    async def test_it_binds_the_nodes_address_and_nothing_else(self) -> None:
-        """As many sockets as the block has ports, all at 127.77.x.7."""
-        before = listening()
-        async with Pair() as pair:
-            address = HERE.address_of(TARGET)
-            assert listening() - before == {(address, port) for port in pair.block.ports}
-        assert listening() == before
 
     @in_loop
     async def test_a_taken_port_leaves_no_half_of_a_block(self) -> None:
@@ -230,19 +205,6 @@ class TestListening:
             assert await reader.read() == b"b"
             writer.close()
 
-    @in_loop
-    async def test_close_resets_what_is_open(self) -> None:
-        """When the port is closed, programs on both sides see resets at once."""
-        async with nothing_left(), Pair() as pair:
-            await pair.serve(echo)
-            reader, writer = await pair.dial()
-            writer.write(b"a")
-            assert await reader.read(1) == b"a"
-            await pair.here.close()
-            with pytest.raises(ConnectionResetError):
-                await reader.read()
-            writer.close()
-
     @in_each_loop
     async def test_reading_stops_at_the_read_ahead(self, loop: str) -> None:
         """A program that sends without end gets READ_AHEAD into the tunnel, and more only as that moves on."""
@@ -280,18 +242,6 @@ class TestListening:
 
 class TestProbing:
     """Dialing a node's port only to learn whether something is there."""
-
-    @in_loop
-    async def test_codes(self) -> None:
-        """None: accepted; REFUSED: nobody there; UNREACHABLE: no such node or port."""
-        async with nothing_left(), Pair() as pair:
-            await pair.serve(echo)
-            first = pair.block.first
-            assert await pair.here.probe(TARGET, first, 5.0) is None
-            assert await pair.here.probe(TARGET, first + 1, 5.0) is ResetCode.REFUSED
-            assert await pair.here.probe(TARGET, first - 1, 5.0) is ResetCode.UNREACHABLE
-            assert await pair.there.probe(NodeId(1), 10000, 5.0) is ResetCode.UNREACHABLE
-            await eventually(lambda: pair.router.stream_count == 0)
 
     @in_loop
     async def test_no_answer_in_time_is_lost_and_leaves_no_stream(self) -> None:

@@ -48,27 +48,23 @@ class TestDialing:
         [(TARGET, -1), (TARGET, 2), (8, 0), (1, 0)],
         ids=["before-the-block", "past-the-block", "another-node", "the-hub"],
     )
-    def test_nothing_outside_the_nodes_own_block_is_dialed(self, node: int, offset: int) -> None:
+    @in_loop
+    async def test_nothing_outside_the_nodes_own_block_is_dialed(self, node: int, offset: int) -> None:
         """Another port of this machine, or another node's address, is UNREACHABLE even where somebody listens."""
+        scripted = Scripted()
+        port = scripted.node.block.first + offset
+        called = asyncio.Event()
 
-        @in_loop
-        async def main() -> None:
-            scripted = Scripted()
-            port = scripted.node.block.first + offset
-            called = asyncio.Event()
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            called.set()
+            writer.close()
 
-            async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-                called.set()
-                writer.close()
-
-            async with await asyncio.start_server(serve, THERE.address_of(node), port):
-                stream = scripted.port.open(node, port)
-                await eventually(lambda: scripted.events)
-                assert scripted.events == [StreamReset(stream, ResetCode.UNREACHABLE)]  # type: ignore[arg-type]
-            assert not called.is_set()
-            await scripted.port.close()
-
-        main()
+        async with await asyncio.start_server(serve, THERE.address_of(node), port):
+            stream = scripted.port.open(node, port)
+            await eventually(lambda: scripted.events)
+            assert scripted.events == [StreamReset(stream, ResetCode.UNREACHABLE)]  # type: ignore[arg-type]
+        assert not called.is_set()
+        await scripted.port.close()
 
     @in_loop
     async def test_a_refused_dial_says_so(self) -> None:

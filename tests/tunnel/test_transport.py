@@ -5,46 +5,39 @@ from __future__ import annotations
 import asyncio
 import random
 from pathlib import Path
-from typing import cast
 
 import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from websockets.asyncio.connection import Connection
 
 from tests.in_loop import in_loop
-from tests.tunnel.carriers import carriers, data_frame, identity, line
+from tests.tunnel.carriers import at_once, carriers, data_frame
 from tests.tunnel.edge import Edge
 from tests.tunnel.mesh import behind_an_edge, echo, eventually, in_each_loop
 from tunnel.errors import RemoteProtocolError
 from tunnel.frames import Frame, FrameType
-from tunnel.secure import SecureSession, server_context
-from tunnel.transport import MAX_BATCH, STORE_RUN, STORED, Carrier, Meter, Traffic
+from tunnel.transport import MAX_BATCH, STORE_RUN, STORED, Meter, Traffic
 
 
 class TestCarrier:
     """Batches of frames in messages, and back."""
 
     @pytest.mark.parametrize("compressed", [False, True], ids=["bare", "compressed"])
-    def test_batches_arrive_whole_and_in_order(self, compressed: bool) -> None:
+    @in_loop
+    async def test_batches_arrive_whole_and_in_order(self, compressed: bool) -> None:
         """Empty, small, repetitive and incompressible ones, each as one message."""
-
-        @in_loop
-        async def main() -> None:
-            agent, hub, *_ = await carriers(compressed=compressed)
-            for payload in (b"", b"x", bytes(60_000), random.Random(0).randbytes(65_536), b"abc" * 9):
-                await agent.send(data_frame(payload))
-                assert await hub.receive() == [Frame(FrameType.DATA, 1, 1, payload)]
-                await hub.send(data_frame(payload))
-                assert await agent.receive() == [Frame(FrameType.DATA, 1, 1, payload)]
-
-        main()
+        agent, hub, *_ = carriers(compressed=compressed)
+        for payload in (b"", b"x", bytes(60_000), random.Random(0).randbytes(65_536), b"abc" * 9):
+            await agent.send(data_frame(payload))
+            assert await hub.receive() == [Frame(FrameType.DATA, 1, 1, payload)]
+            await hub.send(data_frame(payload))
+            assert await agent.receive() == [Frame(FrameType.DATA, 1, 1, payload)]
 
     @in_loop
     async def test_what_cannot_be_compressed_is_stored(self) -> None:
         """Large random batches are tried now and then only; what repeats is found again after STORE_RUN of them."""
-        agent, hub, *_ = await carriers()
+        agent, hub, *_ = carriers()
         source = random.Random(2)
         payloads = [source.randbytes(60_000) for _ in range(3)] + [bytes(60_000)] * (STORE_RUN + 2)
         costs = []
@@ -58,7 +51,7 @@ class TestCarrier:
     @in_loop
     async def test_what_repeats_costs_little(self) -> None:
         """One context serves a whole direction: the second copy of random bytes is cheap; all bytes are counted."""
-        agent, hub, *_ = await carriers()
+        agent, hub, *_ = carriers()
         payload = random.Random(1).randbytes(2_000)
         costs = []
         for _ in range(2):
@@ -96,7 +89,7 @@ class TestCarrier:
     @in_loop
     async def test_close_gives_a_dead_end_half_a_second(self) -> None:
         """A WebSocket whose other end never answers the close is aborted."""
-        agent, _, one, _ = await carriers()
+        agent, _, one, _ = carriers()
         one.stuck = True
         async with asyncio.timeout(2):
             await agent.close()
@@ -105,22 +98,13 @@ class TestCarrier:
 
 def _received_by_hub(message: bytes) -> list[Frame] | None:
     """What the hub makes of a message inside an agent's TLS; None when it breaks the protocol."""
-
-    async def main() -> list[Frame] | None:
-        one, two = line()
-        session = SecureSession.client(identity().pin)
-        agent = Carrier(cast("Connection", one), session)
-        hub = Carrier(cast("Connection", two), SecureSession.server(server_context(identity())))
-        await asyncio.gather(agent.handshake(), hub.handshake())
-        hub.compress()
-        session.send(message)
-        await one.send(session.data_to_send())
-        try:
-            return await hub.receive()
-        except RemoteProtocolError:
-            return None
-
-    return asyncio.run(main())
+    agent, hub, _, into = carriers()
+    agent._session.send(message)
+    into.put(agent._session.data_to_send())
+    try:
+        return at_once(hub.receive())
+    except RemoteProtocolError:
+        return None
 
 
 class TestMeter:
@@ -149,16 +133,6 @@ class TestMeter:
         meter = Meter(client=True)
         meter.began(sent=300, received=120)
         assert meter.traffic == Traffic(0, 300, 0, 120)
-
-
-class TestTraffic:
-    """Sums."""
-
-    def test_two_add_up(self) -> None:
-        """Field by field."""
-        both = Traffic(1, 2, 3, 4) + Traffic(10, 20, 30, 40)
-        assert both == Traffic(11, 22, 33, 44)
-        assert (both.sent, both.received, both.total) == (33, 77, 110)
 
 
 class TestAgainstAnEdge:

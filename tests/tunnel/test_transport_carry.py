@@ -40,7 +40,7 @@ class Carried:
 
 @contextlib.asynccontextmanager
 async def _two_links() -> Any:
-    agent, hub, one, two = await carriers()
+    agent, hub, one, two = carriers()
     now = time.monotonic()
     ends = Carried(Link(initiator=True, now=now), agent), Carried(Link(initiator=False, now=now), hub)
     async with nothing_left():
@@ -141,7 +141,7 @@ async def test_a_link_that_cannot_go_on_is_let_go(agent: Carried, hub: Carried, 
 @in_loop
 async def test_silence_ends_it() -> None:
     """A link that heard nothing for as long as its pings allow gives the WebSocket up."""
-    _, hub, *_ = await carriers()
+    _, hub, *_ = carriers()
     heard_at = time.monotonic() - 2 * PING_EVERY_S - SILENCE_S + 0.1
     carried = Carried(Link(initiator=False, now=heard_at), hub)
     assert await carried.end() == "the other end is silent"
@@ -150,7 +150,7 @@ async def test_silence_ends_it() -> None:
 @in_loop
 async def test_silence_went_unnoticed_while_the_writer_was_stuck() -> None:
     """A black hole in mid-transfer: the WebSocket takes nothing more, and the link still notices the silence."""
-    _, hub, _, two = await carriers()
+    _, hub, _, two = carriers()
     two.stuck = True
     heard_at = time.monotonic() - 2 * PING_EVERY_S - SILENCE_S + 0.3
     link = Link(initiator=False, now=heard_at)
@@ -177,7 +177,7 @@ class Restless(Link):
 @in_loop
 async def test_a_stuck_writer_does_not_spin() -> None:
     """What is due and cannot be sent costs a few looks a second, not a whole CPU."""
-    agent, _, one, _ = await carriers()
+    agent, _, one, _ = carriers()
     one.stuck = True
     link = Restless(initiator=True, now=time.monotonic())
     link.message({"never": "sent"})
@@ -191,7 +191,7 @@ async def test_a_stuck_writer_does_not_spin() -> None:
 @in_loop
 async def test_a_lost_link_is_let_go_while_the_writer_is_stuck() -> None:
     """The clock finds what the writer cannot look at."""
-    agent, _, one, _ = await carriers()
+    agent, _, one, _ = carriers()
     one.stuck = True
     link = Restless(initiator=True, now=time.monotonic())
     link.message({"never": "sent"})
@@ -205,7 +205,7 @@ async def test_a_lost_link_is_let_go_while_the_writer_is_stuck() -> None:
 @in_loop
 async def test_cancelling_leaves_nothing() -> None:
     """No task and no timer survive `carry`."""
-    agent, *_ = await carriers()
+    agent, *_ = carriers()
     async with nothing_left():
         carried = Carried(Link(initiator=True, now=time.monotonic()), agent)
         await asyncio.sleep(0.01)

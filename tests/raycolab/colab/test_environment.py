@@ -12,17 +12,13 @@ from tests.raycolab.colab.vm import ColabVm
 
 
 def test_colab_is_its_package_and_its_environment(colab_vm: ColabVm) -> None:
-    """Both are there on a VM of Colab."""
+    """Both are there on a VM of Colab; anybody may have one of them."""
     assert is_colab(os.environ)
-
-
-def test_the_package_alone_is_not_colab(colab_vm: ColabVm) -> None:
-    """Somebody may have installed google.colab anywhere."""
     assert not is_colab({"HOME": "/root"})
 
 
-def test_the_environment_alone_is_not_colab() -> None:
-    """Without the package there is nothing to ask."""
+def test_without_the_package_there_is_nothing_to_ask() -> None:
+    """Whatever the environment says."""
     assert not is_colab({"COLAB_RELEASE_TAG": "r"})
 
 
@@ -31,29 +27,26 @@ def test_a_process_that_is_no_kernel_is_no_notebook(colab_vm: ColabVm) -> None:
     assert this_notebook(os.environ) is None
 
 
-def test_a_restarted_kernel_is_the_same_notebook(colab_vm: ColabVm) -> None:
-    """Jupyter keeps a kernel's id and file when it is restarted."""
-    colab_vm.kernel("kernel-1.json", path="")
-    before = this_notebook(os.environ)
-    assert before == {"kernel": "kernel-1", "path": ""}
-    assert same_notebook(before, this_notebook(os.environ))
-
-
-def test_a_new_kernel_of_the_same_file_is_the_same_notebook(colab_vm: ColabVm) -> None:
-    """After a kernel died for good the file tells."""
-    colab_vm.kernel("kernel-1.json", path="/content/fileId=abc")
-    before = this_notebook(os.environ)
-    colab_vm.kernel("kernel-2.json", path="/content/fileId=abc")
-    assert same_notebook(before, this_notebook(os.environ))
-
-
-@pytest.mark.parametrize("path", ["", "/content/fileId=xyz"])
-def test_another_kernel_of_another_file_is_another_notebook(colab_vm: ColabVm, path: str) -> None:
-    """Also where neither says which file it is of."""
-    colab_vm.kernel("kernel-1.json", path=path and "/content/fileId=abc")
-    before = this_notebook(os.environ)
-    colab_vm.kernel("kernel-2.json", path=path)
-    assert not same_notebook(before, this_notebook(os.environ))
+@pytest.mark.parametrize(
+    ("kernels", "paths", "is_same"),
+    [
+        (("kernel-1", "kernel-1"), ("", ""), True),
+        (("kernel-1", "kernel-2"), ("/content/fileId=abc", "/content/fileId=abc"), True),
+        (("kernel-1", "kernel-2"), ("/content/fileId=abc", "/content/fileId=xyz"), False),
+        (("kernel-1", "kernel-2"), ("", ""), False),
+    ],
+    ids=["restarted", "a new kernel of the file", "another file", "nobody says which file"],
+)
+def test_a_notebook_is_known_by_its_kernel_or_its_file(
+    colab_vm: ColabVm, kernels: tuple[str, str], paths: tuple[str, str], is_same: bool
+) -> None:
+    """Jupyter keeps a kernel's id and file when it is restarted; after a kernel died for good the file tells."""
+    found = []
+    for kernel, path in zip(kernels, paths, strict=True):
+        colab_vm.kernel(f"{kernel}.json", path=path)
+        found.append(this_notebook(os.environ))
+    assert found[0] == {"kernel": kernels[0], "path": paths[0]}
+    assert same_notebook(found[0], found[1]) is is_same
 
 
 def test_a_process_that_is_no_kernel_may_be_any_notebook(colab_vm: ColabVm) -> None:

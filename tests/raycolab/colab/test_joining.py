@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -148,17 +149,13 @@ def test_a_node_that_only_pulls_gives_nothing(cpus: int, gpus: int | None, given
         check_capacity(0, gpus)
 
 
-def test_the_vm_is_given_back_when_the_joiner_has_ended(colab_vm: ColabVm, start: Start) -> None:
-    """Once, and after the last word was shown."""
-    start(ENDED, **joined_from(colab_vm))
-    raycolab.join("tunnel+wss://h/T", release_runtime=True)
-    assert colab_vm.log == ["unassign"]
-
-
-def test_the_vm_is_given_back_when_the_head_is_gone_for_good(colab_vm: ColabVm, start: Start) -> None:
-    """A joiner that gave up has no use for its VM; the sentence is shown all the same."""
-    start(GAVE_UP, **joined_from(colab_vm))
-    with pytest.raises(ClusterError, match="The hub cannot be reached"):
+@pytest.mark.parametrize(("last", "raised"), [(ENDED, None), (GAVE_UP, "The hub cannot be reached")])
+def test_the_vm_is_given_back_when_the_joiner_is_over(
+    colab_vm: ColabVm, start: Start, last: dict[str, object], raised: str | None
+) -> None:
+    """Once, after the last word was shown, or raised when the head is gone for good."""
+    start(last, **joined_from(colab_vm))
+    with pytest.raises(ClusterError, match=raised) if raised else contextlib.nullcontext():
         raycolab.join("tunnel+wss://h/T", release_runtime=True)
     assert colab_vm.log == ["unassign"]
 

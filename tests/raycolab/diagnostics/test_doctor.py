@@ -28,16 +28,12 @@ def address(folder: Path) -> str:
 class TestWhatIsLookedAt:
     """`prepare` looks at nothing yet."""
 
-    def test_a_head_needs_ngrok(self, tmp_path: Path) -> None:
-        """Or is told that it is dialled directly."""
+    def test_a_head_needs_ngrok_a_joiner_its_head_and_a_colab_tab_drive(
+        self, tmp_path: Path, colab_vm: ColabVm
+    ) -> None:
+        """Beside what every machine needs; results end with a Colab tab that has no Drive."""
         assert list(prepare(None, tmp_path, {})) == [*EVERYWHERE, "ngrok"]
-
-    def test_a_joiner_needs_its_head(self, tmp_path: Path) -> None:
-        """And no token."""
         assert list(prepare(address(tmp_path), tmp_path, {})) == [*EVERYWHERE, "join address"]
-
-    def test_a_colab_tab_needs_drive(self, tmp_path: Path, colab_vm: ColabVm) -> None:
-        """Or its results end with it."""
         assert list(prepare(None, tmp_path, colab_vm.environ)) == [*EVERYWHERE, "ngrok", "drive"]
 
     @pytest.mark.parametrize("text", ["", "hello", "tunnel+ws://127.0.0.1:1#abc", "@none"])

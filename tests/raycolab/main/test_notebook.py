@@ -107,6 +107,7 @@ def test_missing_main_says_when_nothing_is_nearby(tmp_path: Path, monkeypatch: p
     [
         ("train.py", b"def compute(): pass", "train.py is a Python program; MAIN is a notebook"),
         ("a.ipynb", b"hello", "a.ipynb is not a Jupyter notebook"),
+        ("a.ipynb", b"[" * 100_000, "a.ipynb is not a Jupyter notebook"),
         ("a.ipynb", b"", "a.ipynb is not a Jupyter notebook"),
         ("a.ipynb", b"[1]", "a.ipynb is not a Jupyter notebook: it has no `nbformat`"),
         ("a.ipynb", b'{"nbformat": 4, "nbformat_minor": 5}', "a.ipynb is not a Jupyter notebook"),
@@ -186,13 +187,6 @@ def test_a_cell_that_python_cannot_nest_is_a_sentence(expression: str) -> None:
     """Python's own word for it is a MemoryError or a RecursionError."""
     with pytest.raises(MainError, match=r"notebook, cell 0(, line 2)? is not Python \(.*nested"):
         MainNotebook.load(notebook(f"def compute(x):\n    return {expression}")).signature()
-
-
-def test_a_notebook_that_is_no_end_of_brackets_is_refused(tmp_path: Path) -> None:
-    """JSON's own word for it is a RecursionError."""
-    (tmp_path / "MAIN.ipynb").write_text("[" * 100_000)
-    with pytest.raises(MainError, match=r"MAIN\.ipynb is not a Jupyter notebook"):
-        MainNotebook.load(tmp_path / "MAIN.ipynb")
 
 
 def test_the_fingerprint_is_of_the_code_workers_run() -> None:

@@ -105,23 +105,6 @@ def test_close_gives_the_process_back(load: Load) -> None:
 # --- failures of setup -----------------------------------------------------------------------------------------------
 
 
-def test_a_failing_cell_is_shown_with_number_source_and_line(load: Load) -> None:
-    """The traceback is plain, names cells, points at the line, and shows neither IPython nor raycolab."""
-    failure = setup_failure(load(v4.new_markdown_cell("# MAIN"), "def f(x):\n    return 1 / x", "\n\nf(0)", COMPUTE))
-    assert (failure.ename, failure.evalue, failure.cell_index) == ("ZeroDivisionError", "division by zero", 2)
-    assert failure.traceback == (
-        "Traceback (most recent call last):\n"
-        "  cell 2, line 3\n"
-        "            1 #\n"
-        "            2 #\n"
-        "    ---->   3 f(0)\n"
-        "  cell 1, line 2, in f\n"
-        "            1 def f(x):\n"
-        "    ---->   2     return 1 / x\n"
-        "ZeroDivisionError: division by zero\n"
-    )
-
-
 @pytest.mark.parametrize(
     ("cell", "ename", "line"),
     [
@@ -264,9 +247,3 @@ def test_awaiting_uses_one_event_loop_throughout(load: Load) -> None:
     )
     runtime.setup()
     assert runtime.compute("m", "d", {}, ACCURACY).metrics == {"accuracy": True}
-
-
-def test_compute_before_setup_is_a_mistake_of_ours(load: Load) -> None:
-    """Nothing can be computed with a MAIN that is not loaded."""
-    with pytest.raises(RuntimeError, match="setup"):
-        load(COMPUTE).compute("m", "d", {}, ACCURACY)

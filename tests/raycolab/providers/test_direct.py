@@ -48,29 +48,20 @@ def test_an_address_nobody_can_dial_is_refused(typed: str) -> None:
         websocket_url(typed)
 
 
+@pytest.mark.parametrize(
+    ("listen", "given", "bound", "url"),
+    [
+        ("127.0.0.1:0", None, TcpListen("127.0.0.1", 4321), "ws://127.0.0.1:4321"),
+        ("localhost:0", None, TcpListen("127.0.0.1", 4321), "ws://localhost:4321"),
+        ("[::1]:7", None, TcpListen("::1", 7), "ws://[::1]:7"),
+        ("0.0.0.0:7", "https://head.example/hub", TcpListen("0.0.0.0", 7), "wss://head.example/hub"),
+    ],
+    ids=["the port the hub got", "the host that was typed", "IPv6", "a proxy"],
+)
 @in_loop
-async def test_joiners_dial_the_port_the_hub_got() -> None:
-    """Port 0 becomes the bound one."""
-    assert await direct("127.0.0.1:0").open(TcpListen("127.0.0.1", 4321)) == "ws://127.0.0.1:4321"
-
-
-@in_loop
-async def test_joiners_dial_the_host_that_was_typed() -> None:
-    """A name stays a name though the hub reports an address."""
-    assert await direct("localhost:0").open(TcpListen("127.0.0.1", 4321)) == "ws://localhost:4321"
-
-
-@in_loop
-async def test_an_ipv6_url_has_brackets() -> None:
-    """An IPv6 host is bracketed in the URL."""
-    assert await direct("[::1]:7").open(TcpListen("::1", 7)) == "ws://[::1]:7"
-
-
-@in_loop
-async def test_a_given_url_goes_before_the_bound_address() -> None:
-    """Joiners dial the proxy, not what it forwards to."""
-    provider = direct("0.0.0.0:7", "https://head.example/hub")
-    assert await provider.open(TcpListen("0.0.0.0", 7)) == "wss://head.example/hub"
+async def test_what_joiners_dial(listen: str, given: str | None, bound: TcpListen, url: str) -> None:
+    """A given URL before anything else, then the name that was typed, with the port that was bound."""
+    assert await direct(listen, given).open(bound) == url
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:7", "[::]:7"])
@@ -87,13 +78,6 @@ async def test_nothing_is_remembered_before_the_hub_listens() -> None:
     assert provider.remember() == {}
     await provider.open(TcpListen("127.0.0.1", 4321))
     assert provider.remember() == {"port": "4321"}
-
-
-@in_loop
-async def test_a_socket_path_is_a_callers_mistake() -> None:
-    """The supervisor cannot hand a direct provider a unix socket."""
-    with pytest.raises(TypeError):
-        await direct().open(UnixListen(Path("/x")))
 
 
 def unix(listen: str | None, run_dir: Path, remembered: dict[str, str] | None = None) -> UnixProvider:
@@ -149,10 +133,6 @@ def test_a_path_that_is_too_long_is_refused(tmp_path: Path) -> None:
     unix(longest, tmp_path)
     with pytest.raises(UsageError, match="has 108 bytes and Linux takes 107 at most: give --listen a shorter one"):
         unix(longest + "x", tmp_path)
-
-
-def test_the_length_counts_bytes(tmp_path: Path) -> None:
-    """A path of 60 characters can have 119 bytes."""
     with pytest.raises(UsageError, match="119 bytes"):
         unix("/" + "ü" * 59, tmp_path)
 
@@ -209,10 +189,3 @@ async def test_closing_removes_the_socket_only_once_it_is_ours(tmp_path: Path) -
     await provider.close()
     assert mode(socket) is None
     assert provider.remember() == {}
-
-
-@in_loop
-async def test_a_tcp_address_is_a_callers_mistake(tmp_path: Path) -> None:
-    """The supervisor cannot hand a unix provider a TCP address."""
-    with pytest.raises(TypeError):
-        await unix(None, tmp_path).open(TcpListen("127.0.0.1", 1))

@@ -194,13 +194,6 @@ def test_labels_are_text() -> None:
     assert {"<b>", "<i>", "&lt;"} <= set(texts(picture))
 
 
-def test_a_scale_puts_values_in_proportion() -> None:
-    """Also upside down; what lies outside is put at the nearer end."""
-    up = Scale(0, 10, 100, 0)
-    assert [up(value) for value in (0, 5, 10, -3, 99)] == [100, 50, 0, 100, 0]
-    assert Scale(2, 2, 0, 100)(2) == 50
-
-
 @given(st.floats(-1e12, 1e12), st.floats(-1e12, 1e12))
 def test_ticks_are_few_and_within(one: float, other: float) -> None:
     """Whatever the range, there is at least one and never a crowd."""

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
-from IPython.core.interactiveshell import InteractiveShell
-from IPython.utils.capture import CapturedIO, capture_output
+from IPython.utils.capture import CapturedIO
 
 from raycolab.errors import ClusterError, NoHeadError
 from raycolab.view import live
@@ -140,15 +139,12 @@ def test_a_kernel_has_one_view_of_a_head() -> None:
 
 
 @pytest.fixture
-def shown(monkeypatch: pytest.MonkeyPatch) -> Iterator[CapturedIO]:
-    """The outputs of a notebook's cell."""
-    InteractiveShell.instance()
+def in_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process is a notebook's kernel."""
     monkeypatch.setattr(live, "in_notebook", lambda: True)
-    with capture_output() as captured:
-        yield captured
-    InteractiveShell.clear_instance()
 
 
+@pytest.mark.usefixtures("in_a_notebook")
 def test_in_a_notebook_one_output_is_updated_in_place(shown: CapturedIO) -> None:
     """From the first event to what Stop leaves behind, which says how to leave."""
     told: Mapping[str, Any] = {"name": "joiner-3", "trial": "#406 svc x iris"}
@@ -166,6 +162,7 @@ def test_in_a_notebook_one_output_is_updated_in_place(shown: CapturedIO) -> None
     assert shown.outputs[-1].data["text/plain"].splitlines()[-1] == "Detached: raycolab.leave() leaves."
 
 
+@pytest.mark.usefixtures("in_a_notebook")
 def test_what_it_failed_of_stays(shown: CapturedIO) -> None:
     """Beside the error that the cell raises, which goes with the next run."""
     surface = live.joiner_surface("wss://head", dict, "/tmp/rc-1")
@@ -174,6 +171,7 @@ def test_what_it_failed_of_stays(shown: CapturedIO) -> None:
     assert "The head refused this joiner." in Page(shown.outputs[-1].data["text/html"]).texts
 
 
+@pytest.mark.usefixtures("in_a_notebook")
 def test_a_panel_that_nobody_watches_any_more_says_that_the_joiner_has_ended(shown: CapturedIO) -> None:
     """By whoever ended it, in every output of that joiner and of no other."""
     surface = live.joiner_surface("wss://head", dict, "/tmp/rc-1")

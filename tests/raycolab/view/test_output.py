@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import pairwise
 
-import pytest
 from IPython.core.interactiveshell import InteractiveShell
-from IPython.utils.capture import CapturedIO, capture_output
+from IPython.utils.capture import CapturedIO
 
 from raycolab.view.output import NotebookOutput, in_notebook
-from tests.raycolab.view.test_progress import Clock
-
-
-@pytest.fixture
-def shown() -> Iterator[CapturedIO]:
-    """The outputs of a notebook's cell."""
-    InteractiveShell.instance()
-    with capture_output() as captured:
-        yield captured
-    InteractiveShell.clear_instance()
+from tests.raycolab.view.conftest import Clock
 
 
 def texts(shown: CapturedIO) -> list[str]:

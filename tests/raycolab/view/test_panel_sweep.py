@@ -142,13 +142,6 @@ def test_it_reaches_for_nothing_and_everything_is_escaped() -> None:
     assert seen.text.count(NASTY) >= 10
 
 
-def test_it_follows_light_and_dark_and_its_own_width() -> None:
-    """The reader's system, and the notebook's own theme where it says which it is; a panel is as wide as its cell."""
-    style = page().style
-    for word in ("color-scheme: light dark", "body[data-jp-theme-light=false]", "html[theme=dark]", "@container"):
-        assert word in style
-
-
 def test_its_style_touches_nothing_else_on_the_page() -> None:
     """Every rule is for a panel, or nested in a rule that is."""
     selectors, depth = [""], 0

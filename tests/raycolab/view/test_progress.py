@@ -8,27 +8,17 @@ from typing import Any
 
 import msgspec
 import pytest
-from IPython.core.interactiveshell import InteractiveShell
-from IPython.utils.capture import capture_output
+from IPython.utils.capture import CapturedIO
 from rich.console import Console
 
 from raycolab.errors import Detached
 from raycolab.summary import Best, NodeStatus, SweepStatus
 from raycolab.trials import SweepState
 from raycolab.view.progress import SweepProgress, sweep_line
+from tests.raycolab.view.conftest import Clock
 
 BEST = Best("accuracy", 0.98333, "svc", "iris", 3)
 NODES = [NodeStatus(name="head"), NodeStatus(name="joiner-1")]
-
-
-class Clock:
-    """A clock the test moves."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def status(complete: int = 0, **changes: Any) -> SweepStatus:
@@ -161,48 +151,41 @@ def test_on_a_terminal_the_line_is_live_and_stays_at_the_end() -> None:
     assert written(console)[-1].endswith("digits  11/480  ok 2  failed 9  running 5  0.0 s")
 
 
-def test_in_a_notebook_one_output_is_updated_in_place() -> None:
+def test_in_a_notebook_one_output_is_updated_in_place(shown: CapturedIO) -> None:
     """No widgets but a display_id; the panel with its line as its twin, and the last state whenever it ends."""
-    InteractiveShell.instance()
-    console = Console(file=io.StringIO(), force_jupyter=True)
-    with capture_output() as captured, SweepProgress(console, clock=Clock()) as progress:
+    with SweepProgress(Console(file=io.StringIO(), force_jupyter=True), clock=Clock()) as progress:
         progress.update(status(1))
         progress.update(status(2))
-    texts = [(output.data["text/plain"].split("  ")[2], output.update) for output in captured.outputs]
+    texts = [(output.data["text/plain"].split("  ")[2], output.update) for output in shown.outputs]
     assert texts == [("ok 1", False), ("ok 2", True)]
-    assert "11 / 480" in captured.outputs[-1].data["text/html"]
-    assert len({output.transient["display_id"] for output in captured.outputs}) == 1
-    InteractiveShell.clear_instance()
+    assert "11 / 480" in shown.outputs[-1].data["text/html"]
+    assert len({output.transient["display_id"] for output in shown.outputs}) == 1
 
 
-def test_in_a_notebook_the_clock_goes_on_without_news() -> None:
+def test_in_a_notebook_the_clock_goes_on_without_news(shown: CapturedIO) -> None:
     """Time left, what runs where: what is no line in a log moves on a panel."""
-    InteractiveShell.instance()
     clock = Clock()
-    with capture_output() as captured, SweepProgress(Console(force_jupyter=True), clock=clock) as progress:
+    with SweepProgress(Console(force_jupyter=True), clock=clock) as progress:
         for eta_s in (90, 80):
             progress.update(status(1, eta_s=eta_s))
             clock.now += 1.5
-    panels = [output.data["text/html"] for output in captured.outputs]
+    panels = [output.data["text/html"] for output in shown.outputs]
     assert [text in panel for text, panel in zip(("1 min 30 s", "1 min 20 s"), panels, strict=False)] == [True, True]
-    InteractiveShell.clear_instance()
 
 
-def test_a_panel_that_is_not_watched_any_more_says_so() -> None:
+def test_a_panel_that_is_not_watched_any_more_says_so(shown: CapturedIO) -> None:
     """It is what the saved notebook shows, for good."""
-    InteractiveShell.instance()
 
     def watch() -> None:
         with SweepProgress(Console(force_jupyter=True)) as progress:
             progress.update(status(1))
             raise Detached("Detached: it goes on.")
 
-    with capture_output() as captured, pytest.raises(Detached):
+    with pytest.raises(Detached):
         watch()
-    data = captured.outputs[-1].data
+    data = shown.outputs[-1].data
     assert "Detached: it goes on." in data["text/html"]
     assert data["text/plain"].endswith("Detached: it goes on.")
-    InteractiveShell.clear_instance()
 
 
 def test_by_default_it_writes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:

@@ -45,13 +45,6 @@ def test_it_reaches_for_nothing_outside_itself(page: Page) -> None:
     assert policy == ["default-src 'none'; style-src 'unsafe-inline'"]
 
 
-def test_it_follows_light_and_dark_and_narrow_screens(page: Page) -> None:
-    """By the reader's setting and the width of the screen."""
-    assert "color-scheme: light dark" in page.style
-    assert "@container (max-width: 560px)" in page.style
-    assert ("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}) in page.tags
-
-
 def test_it_names_best_failures_code_and_versions(page: Page) -> None:
     """As text, escaped."""
     best = finished_sweep().best_trial

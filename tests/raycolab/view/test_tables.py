@@ -65,17 +65,6 @@ def results(mode: str) -> Results:
     return Results(Metric("score", mode), rows, models=["svc", "forest"], datasets=["iris", "wine"], name="s")
 
 
-def test_results_are_models_by_datasets_and_the_best() -> None:
-    """The heading counts, the table compares, the last line says which configuration."""
-    assert lines(results_table(results("max"))) == [
-        "s: 2/2  ok 2  failed 0  running 0",
-        "score (max)  iris  wine",
-        "svc          0.5   -",
-        "forest       0.25  -",
-        "best score 0.5: svc on iris, C=1 (trial 0)",
-    ]
-
-
 def test_the_best_of_a_dataset_stands_out() -> None:
     """By the sweep's mode."""
     bold = "\x1b[1m"
