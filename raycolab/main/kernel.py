@@ -18,12 +18,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Coroutine, Iterator
-from contextvars import ContextVar
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raycolab.errors import RaycolabError
-from raycolab.main.notebook import MainNotebook, NotebookSource, is_path
+from raycolab.main.notebook import MainNotebook, NotebookSource
 from raycolab.main.roles import asked_to_skip
 from raycolab.main.source import is_timed, runnable
 from raycolab.main.traceback import cell_code_name, cell_listing, describe, line_in, traceback_text
@@ -31,22 +29,13 @@ from raycolab.main.traceback import cell_code_name, cell_listing, describe, line
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-__all__ = ["CellError", "current_main", "run_main"]
+__all__ = ["CellError", "run_main"]
 
-_current: ContextVar[NotebookSource | None] = ContextVar("raycolab_current_main", default=None)
 _loops: list[asyncio.AbstractEventLoop] = []  # of the top-level awaits of this process: one, made when it is needed
 
 
 class CellError(RaycolabError):
     """A cell of the notebook that `run_main` runs failed; the text shows it, and the cause is what it raised."""
-
-
-def current_main() -> NotebookSource | None:
-    """The notebook that `run_main` is running here, as `declare(main=...)` takes it; None outside of a run.
-
-    A path is absolute, whatever directory a cell changed to.
-    """
-    return _current.get()
 
 
 def run_main(main: NotebookSource) -> None:
@@ -58,13 +47,9 @@ def run_main(main: NotebookSource) -> None:
     """
     notebook = MainNotebook.load(main)
     shell = _this_shell()
-    token = _current.set(Path(main).expanduser().absolute() if is_path(main) else main)
-    try:
-        for number, cell in enumerate(notebook.cells, 1):
-            if asked_to_skip(cell.source, cell.tags) is None:
-                _run(shell, cell_code_name(number, notebook.name), cell.source)
-    finally:
-        _current.reset(token)
+    for number, cell in enumerate(notebook.cells, 1):
+        if asked_to_skip(cell.source, cell.tags) is None:
+            _run(shell, cell_code_name(number, notebook.name), cell.source)
 
 
 def _run(shell: InteractiveShell, code_name: str, source: str) -> None:

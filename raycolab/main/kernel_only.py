@@ -93,7 +93,7 @@ def _secret(key: str) -> str:
     raise error
 
 
-def _refusal(call: str, advice: str, original: Callable[..., Any]) -> Callable[..., Any]:
+def _refusal(call: str, advice: str, original: Any) -> Callable[..., Any]:
     """A function that fails with a sentence, unless the VM has the credentials that it asks for."""
 
     def refuse(*args: Any, **options: Any) -> Any:

@@ -20,6 +20,7 @@ from raycolab.main.source import (
     PACKAGE_MAGICS,
     SCRIPT_MAGICS,
     Magic,
+    bound_names,
     executed,
     magic_of,
     magics,
@@ -66,7 +67,7 @@ def with_roles(code_cells: Sequence[Cell]) -> tuple[Cell, ...]:
     trees = [_tree_or_none(cell.source) for cell in code_cells]
     known = [tree for tree in trees if tree is not None]
     side = _SubmittingSide.of(known)
-    bound = frozenset(name for tree in known for name in _bound_names(tree))
+    bound = frozenset(name for tree in known for name in bound_names(*ast.walk(tree)))
     cells: list[Cell] = []
     place_changed = False
     for cell, tree in zip(code_cells, trees, strict=True):
@@ -136,7 +137,7 @@ class _SubmittingSide:
             verb = verb or next(filter(None, map(self._verb, nodes)), None)
             used = used or next(filter(None, map(self._handle, nodes)), None)
             made = self._made_by(nodes)
-            self.handles = (self.handles - _stored_names(statement)) | made
+            self.handles = (self.handles - bound_names(*ast.walk(statement))) | made
         if verb is not None or any(map(_runs_raycolab, magics(tree))):
             return f"it submits the sweep itself (raycolab {verb or 'on the command line'})"
         if used is not None:
@@ -190,28 +191,13 @@ def _binding(node: ast.AST) -> tuple[list[ast.expr], ast.expr] | None:
 
 def _free_nodes(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[ast.AST]:
     """The nodes of a function, without the names that are its own: arguments and what it assigns."""
-    own = {item.arg for item in ast.walk(function) if isinstance(item, ast.arg)} | _stored_names(function)
+    own = {item.arg for item in ast.walk(function) if isinstance(item, ast.arg)} | bound_names(*ast.walk(function))
     return (node for node in ast.walk(function) if not (isinstance(node, ast.Name) and node.id in own))
 
 
 def _runs_raycolab(magic: Magic) -> bool:
     is_command = _is_shell(magic) and magic.name not in FILE_MAGICS
     return is_command and _COMMAND.search(f"{magic.line}\n{magic.body}") is not None
-
-
-def _stored_names(tree: ast.AST) -> set[str]:
-    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-
-
-def _bound_names(tree: ast.Module) -> set[str]:
-    """Every name a cell may give a value: assigned, imported or defined."""
-    names = _stored_names(tree)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.alias):
-            names.add((node.asname or node.name).split(".")[0])
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            names.add(node.name)
-    return names
 
 
 # --- shell cells -----------------------------------------------------------------------------------------------------

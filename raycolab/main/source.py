@@ -20,6 +20,7 @@ __all__ = [
     "PACKAGE_MAGICS",
     "SCRIPT_MAGICS",
     "Magic",
+    "bound_names",
     "executed",
     "is_timed",
     "magic_of",
@@ -107,6 +108,20 @@ def executed(tree: ast.AST, *, into_classes: bool = True) -> Iterator[ast.AST]:
         for child in value if isinstance(value, list) else [value]:
             if isinstance(child, ast.AST):
                 yield from executed(child, into_classes=into_classes)
+
+
+def bound_names(*nodes: ast.AST) -> set[str]:
+    """The names that these nodes, without what is in them, give a value: assigned, imported or defined."""
+    names: set[str] = set()
+    for node in nodes:
+        match node:
+            case ast.Name(id=name, ctx=ast.Store()) | ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                names.add(name)
+            case ast.ClassDef(name=name):
+                names.add(name)
+            case ast.alias(name=name, asname=alias):
+                names.add((alias or name).split(".")[0])
+    return names
 
 
 def magics(tree: ast.AST) -> Iterator[Magic]:

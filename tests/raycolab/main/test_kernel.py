@@ -179,19 +179,6 @@ def test_a_run_that_a_person_stops_is_a_keyboard_interrupt(tmp_path: Path) -> No
     assert in_process(tmp_path, code).stdout == "it is still yours\n"
 
 
-def test_the_notebook_that_runs_is_known_to_its_cells(tmp_path: Path) -> None:
-    """By its absolute path, wherever a cell goes; it is nobody's afterwards, also when a cell failed."""
-    (tmp_path / "elsewhere").mkdir()
-    cell = "from raycolab.main.kernel import current_main\n%cd -q elsewhere\nprint(current_main())"
-    write_main(tmp_path, cell, "1 / 0")
-    code = (
-        "import raycolab\n"
-        "try:\n    raycolab.run_main('MAIN.ipynb')\n"
-        "except raycolab.RaycolabError:\n    print(current_main())\n"
-    )
-    assert in_process(tmp_path, code).stdout == f"{tmp_path}/MAIN.ipynb\nNone\n"
-
-
 def test_a_notebook_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
     """As where it is declared, before any shell is needed."""
     with pytest.raises(MainError, match="There is no notebook"):
