@@ -12,7 +12,7 @@ from __future__ import annotations
 import ast
 import enum
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from raycolab.main.source import (
@@ -166,7 +166,10 @@ class _SubmittingSide:
         made: set[str] = set()
         for node in nodes:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                if node.name != "compute" and self._involved(_free_nodes(node)):
+                inside = list(ast.walk(node))
+                own = {item.arg for item in inside if isinstance(item, ast.arg)} | bound_names(*inside)
+                free = (item for item in inside if not (isinstance(item, ast.Name) and item.id in own))
+                if node.name != "compute" and self._involved(free):
                     made.add(node.name)
             elif (binding := _binding(node)) is not None:
                 targets, value = binding
@@ -187,12 +190,6 @@ def _binding(node: ast.AST) -> tuple[list[ast.expr], ast.expr] | None:
         case ast.withitem(context_expr=value, optional_vars=ast.expr() as target):
             return [target], value
     return None
-
-
-def _free_nodes(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[ast.AST]:
-    """The nodes of a function, without the names that are its own: arguments and what it assigns."""
-    own = {item.arg for item in ast.walk(function) if isinstance(item, ast.arg)} | bound_names(*ast.walk(function))
-    return (node for node in ast.walk(function) if not (isinstance(node, ast.Name) and node.id in own))
 
 
 def _runs_raycolab(magic: Magic) -> bool:

@@ -41,6 +41,7 @@ FILE_MAGICS = frozenset({"writefile", "file"})
 """Cell magics that write their body to a file."""
 
 _TIMING = re.compile(r"\A\s*%%time\b[^\n]*")
+_CAPTURE = re.compile(r"\A\s*%%capture\b[^\n]*\n")
 _AROUND_PYTHON = re.compile(r"\A\s*%%(?:time|capture)\b[^\n]*")
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 _LAYOUT_TOKENS = frozenset({token.COMMENT, token.NL, token.ENDMARKER, token.ENCODING})
@@ -61,6 +62,8 @@ class Magic:
 
 def runnable(source: str) -> str:
     """The cell as we run it: `%%time` is a comment, because cells are timed anyway, and lines keep their numbers."""
+    if (capture := _CAPTURE.match(source)) is not None:  # it runs what is below it as a cell of its own
+        return capture[0] + runnable("\n" * capture[0].count("\n") + source[capture.end() :])
     return _steady(_TIMING.sub(_comment, source))
 
 

@@ -122,6 +122,7 @@ class Shape(Generic[R]):
         self._names = tuple(field.name for field in fields(make))
         self._values: Callable[[R], tuple[Any, ...]] = attrgetter(*self._names)
         self._codecs = codecs
+        self._places = [(self._names.index(name), codec) for name, codec in codecs.items()]
 
     def select(self) -> Select[Any]:
         """Every row of the table, as `rows` takes them."""
@@ -141,10 +142,9 @@ class Shape(Generic[R]):
         if not rows:
             return []
         columns: list[Sequence[Any]] = list(zip(*map(self._values, rows), strict=True))
-        for place, name in enumerate(self._names):
-            if (codec := self._codecs.get(name)) is not None:
-                encode = codec.encode
-                columns[place] = [None if value is None else encode(value) for value in columns[place]]
+        for place, codec in self._places:
+            encode = codec.encode
+            columns[place] = [None if value is None else encode(value) for value in columns[place]]
         return [dict(zip(self._names, values, strict=True)) for values in zip(*columns, strict=True)]
 
     def rows(self, found: Sequence[Sequence[Any]], where: str) -> list[R]:
@@ -152,28 +152,18 @@ class Shape(Generic[R]):
         if not found:
             return []
         columns: list[Sequence[Any]] = list(zip(*found, strict=True))
-        for place, name in enumerate(self._names):
-            if (codec := self._codecs.get(name)) is not None:
-                try:
-                    columns[place] = codec.decode(columns[place])
-                except (ValueError, TypeError, KeyError, AttributeError) as error:
-                    raise self._damage(found, place, codec, where) from error
+        for place, codec in self._places:
+            try:
+                columns[place] = codec.decode(columns[place])
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                for row in found if len(found) > 1 else ():  # read alone, the damaged one raises
+                    self.rows([row], where)
+                raise DamagedRowError(
+                    f"{self.called(found[0])} of {where} is damaged: its {self._names[place]} is "
+                    f"{str(found[0][place])[:80]!r}. Correct it there, delete the sweep, or go on from a copy of the "
+                    "database."
+                ) from error
         return list(map(self._make, *columns))
-
-    def _damage(self, found: Sequence[Sequence[Any]], place: int, codec: _Codec, where: str) -> DamagedRowError:
-        row = next(row for row in found if not _decodes(codec, row[place]))
-        return DamagedRowError(
-            f"{self.called(row)} of {where} is damaged: its {self._names[place]} is {str(row[place])[:80]!r}. Correct "
-            "it there, delete the sweep, or go on from a copy of the database."
-        )
-
-
-def _decodes(codec: _Codec, value: Any) -> bool:
-    try:
-        codec.decode([value])
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return False
-    return True
 
 
 def _enumeration(kind: type[TrialState] | type[SweepState] | type[ErrorKind]) -> _Codec:
