@@ -110,8 +110,7 @@ def asked_to_skip(source: str, tags: Iterable[str]) -> str | None:
 class _SubmittingSide:
     """The names through which MAIN reaches raycolab's cluster, followed from cell to cell in order."""
 
-    modules: set[str] = field(default_factory=set)  # names of the module raycolab
-    verbs: dict[str, str] = field(default_factory=dict)  # names of its submitting functions
+    verbs: dict[str, str] = field(default_factory=dict)  # the submitting functions, as MAIN writes them: `rc.declare`
     handles: set[str] = field(default_factory=set)  # what they returned, and what came of that
 
     @classmethod
@@ -119,14 +118,13 @@ class _SubmittingSide:
         """What the imports of all cells name; the handles come with `reason`."""
         side = cls()
         for node in (node for tree in trees for node in ast.walk(tree)):
-            if isinstance(node, ast.Import):
-                side.modules |= {item.asname or "raycolab" for item in node.names if item.name == "raycolab"}
-            elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "raycolab":
-                for item in node.names:
-                    if item.name in _SUBMITTING:
-                        side.verbs[item.asname or item.name] = item.name
-                    elif item.name == "*":
-                        side.verbs.update({verb: verb for verb in _SUBMITTING})
+            match node:
+                case ast.Import(names=names):
+                    for module in (item.asname or item.name for item in names if item.name == "raycolab"):
+                        side.verbs |= {f"{module}.{verb}": verb for verb in _SUBMITTING}
+                case ast.ImportFrom(module=str(module), names=names) if module.split(".")[0] == "raycolab":
+                    for item in names:
+                        side.verbs |= {item.asname or verb: verb for verb in _SUBMITTING if item.name in (verb, "*")}
         return side
 
     def reason(self, tree: ast.Module) -> str | None:
@@ -147,7 +145,7 @@ class _SubmittingSide:
     def _verb(self, node: ast.AST) -> str | None:
         match node:
             case ast.Call(func=ast.Attribute(value=ast.Name(id=module), attr=verb)):
-                return verb if module in self.modules and verb in _SUBMITTING else None
+                return self.verbs.get(f"{module}.{verb}")
             case ast.Call(func=ast.Name(id=name)):
                 return self.verbs.get(name)
         return None
@@ -183,11 +181,12 @@ def _binding(node: ast.AST) -> tuple[list[ast.expr], ast.expr] | None:
     match node:
         case ast.Assign(targets=targets, value=value):
             return targets, value
-        case ast.AnnAssign(target=target, value=ast.expr() as value) | ast.NamedExpr(target=target, value=value):
-            return [target], value
-        case ast.For(target=target, iter=value):
-            return [target], value
-        case ast.withitem(context_expr=value, optional_vars=ast.expr() as target):
+        case (
+            ast.AnnAssign(target=target, value=ast.expr() as value)
+            | ast.NamedExpr(target=target, value=value)
+            | ast.For(target=target, iter=value)
+            | ast.withitem(context_expr=value, optional_vars=ast.expr() as target)
+        ):
             return [target], value
     return None
 
