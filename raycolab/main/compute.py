@@ -13,11 +13,11 @@ import contextlib
 import inspect
 import math
 import numbers
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from raycolab.errors import MainError
-from raycolab.main.source import executed, magics
+from raycolab.main.source import bound_names, executed, magics
 from raycolab.trials import Config, Metric, Scalar
 
 __all__ = [
@@ -107,23 +107,20 @@ def read_signature(trees: Iterable[ast.Module]) -> ComputeSignature | None:
     Raises MainError for one that takes arguments by position only.
     """
     found: ast.arguments | None = None
+    by_lambda: ast.arguments | None = None  # of an assignment, whose target comes next
     somehow = certain = False
     for node in (node for tree in trees for node in executed(tree, into_classes=False)):
         match node:
             case ast.FunctionDef(name="compute", args=arguments) | ast.AsyncFunctionDef(name="compute", args=arguments):
                 found, certain = arguments, True
             case ast.Assign(targets=[ast.Name(id="compute")], value=ast.Lambda(args=arguments)):
-                found, certain = arguments, True
-            case ast.Assign(targets=targets) if "compute" in _names(targets):
-                found, certain = None, True
-            case ast.ClassDef(name="compute") | ast.alias(asname="compute") | ast.alias(name="compute", asname=None):
-                found, certain = None, True
-            case ast.AnnAssign(target=target) | ast.NamedExpr(target=target) if "compute" in _names([target]):
-                found, certain = None, True
+                by_lambda = arguments
             case ast.alias(name="*"):
                 somehow = True
             case ast.Module():
                 somehow = somehow or any(magic.name in ("run", "load") for magic in magics(node))
+            case _ if "compute" in bound_names(node):
+                found, by_lambda, certain = by_lambda, None, True
     if found is not None:
         return _from_arguments(found)
     return _ANYTHING if certain or somehow else None
@@ -132,17 +129,12 @@ def read_signature(trees: Iterable[ast.Module]) -> ComputeSignature | None:
 _ANYTHING = ComputeSignature((), frozenset(), accepts_any=True)
 
 
-def _names(targets: Sequence[ast.expr]) -> Iterator[str]:
-    return (node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name))
-
-
 def _from_arguments(arguments: ast.arguments) -> ComputeSignature:
     plain = arguments.args
-    defaulted = {item.arg for item in plain[len(plain) - min(len(plain), len(arguments.defaults)) :]}
-    by_name = {item.arg: item.arg in defaulted for item in plain}
-    by_name |= {
-        item.arg: default is not None for item, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
-    }
+    required = plain[: max(len(plain) - len(arguments.defaults), 0)]
+    by_name = {item.arg: item not in required for item in plain}
+    for item, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
+        by_name[item.arg] = default is not None
     return _signature([item.arg for item in arguments.posonlyargs], by_name, arguments.kwarg is not None)
 
 

@@ -87,13 +87,9 @@ def _run(shell: InteractiveShell, code_name: str, source: str) -> None:
 def _error_of(shell: InteractiveShell, code_name: str, source: str) -> BaseException | None:
     """What running a cell raises; meanwhile the shell compiles under this name, and shows no errors itself."""
     shown: list[BaseException | None] = []  # the errors that the shell would have shown, as of a cell in a cell
-    magic = shell.run_cell_magic
 
     def keep(exc_tuple: Any = None, *_: object, **__: object) -> None:
         shown.append(exc_tuple[1] if exc_tuple else sys.exc_info()[1])
-
-    def run_cell_magic(name: str, line: str, cell: str) -> Any:
-        return magic(name, line, runnable("\n" + cell) if name == "capture" else cell)  # lines keep their numbers
 
     with contextlib.ExitStack() as stack:
         stack.callback(setattr, shell, "loop_runner", shell.loop_runner)
@@ -101,7 +97,6 @@ def _error_of(shell: InteractiveShell, code_name: str, source: str) -> BaseExcep
         stack.enter_context(_replaced(shell.compile, "get_code_name", lambda *_: code_name))
         stack.enter_context(_replaced(shell, "showtraceback", keep))
         stack.enter_context(_replaced(shell, "showsyntaxerror", lambda *_, **__: keep()))
-        stack.enter_context(_replaced(shell, "run_cell_magic", run_cell_magic))
         result = shell.run_cell(source)
     return result.error_before_exec or result.error_in_exec or next(filter(None, shown), None)
 

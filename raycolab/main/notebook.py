@@ -15,7 +15,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import nbformat
 from nbformat import NotebookNode, convert, reader
@@ -26,7 +26,7 @@ from raycolab.main.compute import ComputeSignature, read_signature
 from raycolab.main.roles import Cell, CellRole, with_roles
 from raycolab.main.source import significant_text, syntax_tree
 
-__all__ = ["Cell", "CellRole", "ComputeSignature", "MainNotebook", "NotebookSource", "is_path"]
+__all__ = ["Cell", "CellRole", "ComputeSignature", "MainNotebook", "NotebookSource"]
 
 NotebookSource = str | os.PathLike[str] | NotebookNode
 """A notebook as people give it: its path, an object, or its JSON text."""
@@ -48,12 +48,12 @@ class MainNotebook:
     @classmethod
     def load(cls, source: NotebookSource) -> MainNotebook:
         """MAIN from a path, a notebook object or a notebook's JSON text; MainError says what is wrong with it."""
-        if is_path(source):
-            path = typed_path(source, "The notebook")
-            return cls.from_json(_read(path), path.name)
         if isinstance(source, dict):
             return cls.from_json(json.dumps(source, default=str), _UNNAMED)
-        return cls.from_json(str(source))
+        if isinstance(source, str) and source.lstrip().startswith("{"):
+            return cls.from_json(source)
+        path = typed_path(source, "The notebook")
+        return cls.from_json(_read(path), path.name)
 
     @classmethod
     def from_json(cls, text: str, name: str | None = None) -> MainNotebook:
@@ -114,11 +114,6 @@ class MainNotebook:
                 f"{self.name}, cell {cell.index}{line} is not Python ({error.msg}): correct it, or "
                 "start the cell with `# raycolab: head-only` if workers do not need it."
             ) from error
-
-
-def is_path(source: NotebookSource) -> TypeGuard[str | os.PathLike[str]]:
-    """Whether a notebook is given by its path, not as an object or as JSON text."""
-    return not (isinstance(source, dict) or (isinstance(source, str) and source.lstrip().startswith("{")))
 
 
 def _read(path: Path) -> str:

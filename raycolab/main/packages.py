@@ -14,7 +14,6 @@ import contextlib
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -22,6 +21,8 @@ from pathlib import Path
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
+
+from raycolab.files import write_private
 
 __all__ = ["PackageGuard", "ProtectedPackageError"]
 
@@ -47,7 +48,7 @@ class PackageGuard:
         self._roots = tuple(roots)
         if not constraints.exists():
             lines = sorted(f"{name}{specifier}\n" for name, specifier in self._allowed().items())
-            _write_once(constraints, "".join(lines))
+            write_private(constraints, "".join(lines))  # by workers that come at once, with the same lines
         self._seen = _stamp()
 
     @contextlib.contextmanager
@@ -75,17 +76,17 @@ class PackageGuard:
             return
         self._seen = stamp
         constraints = self._constraints()
-        versions = {name: _version(name) for name in constraints}
+        found = {name: _version(name) for name in constraints}
         broken = {
             name: SpecifierSet(f"=={version}" if version else "")
-            for name, version in versions.items()
-            if version is None or not constraints[name].contains(version, prereleases=True)
+            for name, version in found.items()
+            if not _fits(version, constraints[name])
         }
         if broken:
-            found = ", ".join(f"{name} is {versions[name] or 'missing'}" for name in broken)
+            what = ", ".join(f"{name} is {found[name] or 'missing'}" for name in broken)
             cure = " ".join(f"'{name}{constraints[name]}'" for name in broken)
             raise ProtectedPackageError(
-                f"on this node {found} after what a cell of MAIN ran, but {self._reasons(broken)}: leave"
+                f"on this node {what} after what a cell of MAIN ran, but {self._reasons(broken)}: leave"
                 f" {_listed(broken)} out of what MAIN installs and removes, and mend this node with: pip install {cure}"
             )
 
@@ -93,9 +94,12 @@ class PackageGuard:
         """The error of an installer that failed with this output because of a constraint; None for other reasons."""
         constraints = self._constraints()
         asked: dict[str, SpecifierSet] = {}
-        for name, specifier in _requirements_in(output):
-            if name in constraints and not _overlap(specifier, constraints[name]):
-                asked.setdefault(name, specifier)
+        for word, specifier, version in _REQUIREMENT.findall(output):
+            name = canonicalize_name(word)
+            with contextlib.suppress(InvalidSpecifier):
+                need = SpecifierSet((specifier or f"=={version}").strip().rstrip(",.-"))
+                if name in constraints and not _overlap(need, constraints[name]):
+                    asked.setdefault(name, need)
         if not asked:
             return None
         wanted = ", ".join(f"{name}{specifier} (here it is {_version(name)})" for name, specifier in asked.items())
@@ -113,9 +117,8 @@ class PackageGuard:
         allowed = {root: SpecifierSet(f"=={version}") for root in self._roots if (version := _version(root))}
         for _, need in _needs(self._roots):
             name = canonicalize_name(need.name)
-            version = _version(name)
             # What is not as it should be before MAIN ran is not MAIN's doing.
-            if name not in self._roots and version and need.specifier.contains(version, prereleases=True):
+            if name not in self._roots and _fits(_version(name), need.specifier):
                 allowed[name] = allowed.get(name, SpecifierSet()) & need.specifier
         return allowed
 
@@ -158,11 +161,9 @@ def _requirements(dist: metadata.Distribution, extras: frozenset[str]) -> Iterat
             yield need
 
 
-def _requirements_in(output: str) -> Iterator[tuple[str, SpecifierSet]]:
-    """Every package with a specifier that an installer's output names."""
-    for name, specifier, version in _REQUIREMENT.findall(output):
-        with contextlib.suppress(InvalidSpecifier):
-            yield canonicalize_name(name), SpecifierSet((specifier or f"=={version}").strip().rstrip(",.-"))
+def _fits(version: str | None, specifier: SpecifierSet) -> bool:
+    """Whether an installed version is one of these; one that is missing is not."""
+    return version is not None and specifier.contains(version, prereleases=True)
 
 
 def _overlap(one: SpecifierSet, other: SpecifierSet) -> bool:
@@ -190,12 +191,3 @@ def _stamp() -> tuple[int, ...]:
         with contextlib.suppress(OSError):
             found.append(os.stat(folder or ".").st_mtime_ns)
     return tuple(found)
-
-
-def _write_once(path: Path, text: str) -> None:
-    """Whole or not at all, and never over what another worker wrote."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, encoding="utf-8") as beside:
-        beside.write(text)
-        beside.flush()
-        with contextlib.suppress(FileExistsError):
-            os.link(beside.name, path)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import ast
 import enum
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from raycolab.main.source import (
@@ -20,6 +20,7 @@ from raycolab.main.source import (
     PACKAGE_MAGICS,
     SCRIPT_MAGICS,
     Magic,
+    bound_names,
     executed,
     magic_of,
     magics,
@@ -66,7 +67,7 @@ def with_roles(code_cells: Sequence[Cell]) -> tuple[Cell, ...]:
     trees = [_tree_or_none(cell.source) for cell in code_cells]
     known = [tree for tree in trees if tree is not None]
     side = _SubmittingSide.of(known)
-    bound = frozenset(name for tree in known for name in _bound_names(tree))
+    bound = frozenset(name for tree in known for name in bound_names(*ast.walk(tree)))
     cells: list[Cell] = []
     place_changed = False
     for cell, tree in zip(code_cells, trees, strict=True):
@@ -109,8 +110,7 @@ def asked_to_skip(source: str, tags: Iterable[str]) -> str | None:
 class _SubmittingSide:
     """The names through which MAIN reaches raycolab's cluster, followed from cell to cell in order."""
 
-    modules: set[str] = field(default_factory=set)  # names of the module raycolab
-    verbs: dict[str, str] = field(default_factory=dict)  # names of its submitting functions
+    verbs: dict[str, str] = field(default_factory=dict)  # the submitting functions, as MAIN writes them: `rc.declare`
     handles: set[str] = field(default_factory=set)  # what they returned, and what came of that
 
     @classmethod
@@ -118,14 +118,13 @@ class _SubmittingSide:
         """What the imports of all cells name; the handles come with `reason`."""
         side = cls()
         for node in (node for tree in trees for node in ast.walk(tree)):
-            if isinstance(node, ast.Import):
-                side.modules |= {item.asname or "raycolab" for item in node.names if item.name == "raycolab"}
-            elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "raycolab":
-                for item in node.names:
-                    if item.name in _SUBMITTING:
-                        side.verbs[item.asname or item.name] = item.name
-                    elif item.name == "*":
-                        side.verbs.update({verb: verb for verb in _SUBMITTING})
+            match node:
+                case ast.Import(names=names):
+                    for module in (item.asname or item.name for item in names if item.name == "raycolab"):
+                        side.verbs |= {f"{module}.{verb}": verb for verb in _SUBMITTING}
+                case ast.ImportFrom(module=str(module), names=names) if module.split(".")[0] == "raycolab":
+                    for item in names:
+                        side.verbs |= {item.asname or verb: verb for verb in _SUBMITTING if item.name in (verb, "*")}
         return side
 
     def reason(self, tree: ast.Module) -> str | None:
@@ -136,7 +135,7 @@ class _SubmittingSide:
             verb = verb or next(filter(None, map(self._verb, nodes)), None)
             used = used or next(filter(None, map(self._handle, nodes)), None)
             made = self._made_by(nodes)
-            self.handles = (self.handles - _stored_names(statement)) | made
+            self.handles = (self.handles - bound_names(*ast.walk(statement))) | made
         if verb is not None or any(map(_runs_raycolab, magics(tree))):
             return f"it submits the sweep itself (raycolab {verb or 'on the command line'})"
         if used is not None:
@@ -146,7 +145,7 @@ class _SubmittingSide:
     def _verb(self, node: ast.AST) -> str | None:
         match node:
             case ast.Call(func=ast.Attribute(value=ast.Name(id=module), attr=verb)):
-                return verb if module in self.modules and verb in _SUBMITTING else None
+                return self.verbs.get(f"{module}.{verb}")
             case ast.Call(func=ast.Name(id=name)):
                 return self.verbs.get(name)
         return None
@@ -165,7 +164,10 @@ class _SubmittingSide:
         made: set[str] = set()
         for node in nodes:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                if node.name != "compute" and self._involved(_free_nodes(node)):
+                inside = list(ast.walk(node))
+                own = {item.arg for item in inside if isinstance(item, ast.arg)} | bound_names(*inside)
+                free = (item for item in inside if not (isinstance(item, ast.Name) and item.id in own))
+                if node.name != "compute" and self._involved(free):
                     made.add(node.name)
             elif (binding := _binding(node)) is not None:
                 targets, value = binding
@@ -179,39 +181,19 @@ def _binding(node: ast.AST) -> tuple[list[ast.expr], ast.expr] | None:
     match node:
         case ast.Assign(targets=targets, value=value):
             return targets, value
-        case ast.AnnAssign(target=target, value=ast.expr() as value) | ast.NamedExpr(target=target, value=value):
-            return [target], value
-        case ast.For(target=target, iter=value):
-            return [target], value
-        case ast.withitem(context_expr=value, optional_vars=ast.expr() as target):
+        case (
+            ast.AnnAssign(target=target, value=ast.expr() as value)
+            | ast.NamedExpr(target=target, value=value)
+            | ast.For(target=target, iter=value)
+            | ast.withitem(context_expr=value, optional_vars=ast.expr() as target)
+        ):
             return [target], value
     return None
-
-
-def _free_nodes(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[ast.AST]:
-    """The nodes of a function, without the names that are its own: arguments and what it assigns."""
-    own = {item.arg for item in ast.walk(function) if isinstance(item, ast.arg)} | _stored_names(function)
-    return (node for node in ast.walk(function) if not (isinstance(node, ast.Name) and node.id in own))
 
 
 def _runs_raycolab(magic: Magic) -> bool:
     is_command = _is_shell(magic) and magic.name not in FILE_MAGICS
     return is_command and _COMMAND.search(f"{magic.line}\n{magic.body}") is not None
-
-
-def _stored_names(tree: ast.AST) -> set[str]:
-    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-
-
-def _bound_names(tree: ast.Module) -> set[str]:
-    """Every name a cell may give a value: assigned, imported or defined."""
-    names = _stored_names(tree)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.alias):
-            names.add((node.asname or node.name).split(".")[0])
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            names.add(node.name)
-    return names
 
 
 # --- shell cells -----------------------------------------------------------------------------------------------------

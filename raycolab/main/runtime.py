@@ -125,15 +125,7 @@ class MainRuntime:
         self._compute = lambda *trial: compute(**signature.arguments(*trial))
         return SetupReport(tuple(self._timings), self._output.text())
 
-    def compute(
-        self,
-        model: str,
-        dataset: str,
-        config: Config,
-        metric: Metric,
-        clock: Callable[[], float] = time.time,
-        sink: Sink | None = None,
-    ) -> Outcome:
+    def compute(self, model: str, dataset: str, config: Config, metric: Metric, sink: Sink | None = None) -> Outcome:
         """Run one trial. Whatever MAIN's code raises, KeyboardInterrupt and SystemExit included, is an Outcome.
 
         `sink` gets what the trial reports and may end it: then the trial is PRUNED, with the value it reported last.
@@ -144,7 +136,7 @@ class MainRuntime:
         metrics: dict[str, Scalar] = {}
         failure: Failure | None = None
         state = TrialState.COMPLETE
-        started_at = clock()
+        started_at = self._clock()
         with self._at_work(self._shell), reporting(sink) as last_reported:
             try:
                 value = self._compute(model, dataset, config)
@@ -161,7 +153,7 @@ class MainRuntime:
                 else:
                     kind = ErrorKind.OOM if isinstance(error, MemoryError) else ErrorKind.EXCEPTION
                     state, failure = TrialState.FAILED, _failure(kind, error)
-            ended_at = clock()
+            ended_at = self._clock()
             self._shell.events.trigger("post_execute")  # closes the trial's figures
             self._shell.forget_output()
         return Outcome(state, metrics, failure, started_at, ended_at, self._output.text())

@@ -30,7 +30,7 @@ from traitlets.config import Config as ShellConfig
 from raycolab.colab.environment import is_colab
 from raycolab.main.commands import CommandResult, NodeOnce, run_command
 from raycolab.main.packages import PackageGuard, ProtectedPackageError
-from raycolab.main.source import FILE_MAGICS, SCRIPT_MAGICS, runnable
+from raycolab.main.source import FILE_MAGICS, SCRIPT_MAGICS
 from raycolab.main.traceback import cell_code_name
 
 __all__ = ["MainShell", "ShellCommandError", "run_in_loop", "start_shell"]
@@ -156,8 +156,6 @@ class MainShell(InteractiveShell):
 
     def run_cell_magic(self, magic_name: str, line: str, cell: str) -> Any:
         """As IPython's; during setup `%%bash` and its like, and `%%writefile`, run once per node."""
-        if magic_name == "capture":
-            return super().run_cell_magic(magic_name, line, runnable("\n" + cell))  # lines keep their numbers
         text = f"%%{magic_name} {line}\n{cell}"
         if self._attempt is not None and magic_name in FILE_MAGICS:
             return self._command(text, lambda: self._write_file(magic_name, line, cell))

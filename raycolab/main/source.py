@@ -20,6 +20,7 @@ __all__ = [
     "PACKAGE_MAGICS",
     "SCRIPT_MAGICS",
     "Magic",
+    "bound_names",
     "executed",
     "is_timed",
     "magic_of",
@@ -40,6 +41,7 @@ FILE_MAGICS = frozenset({"writefile", "file"})
 """Cell magics that write their body to a file."""
 
 _TIMING = re.compile(r"\A\s*%%time\b[^\n]*")
+_CAPTURE = re.compile(r"\A\s*%%capture\b[^\n]*\n")
 _AROUND_PYTHON = re.compile(r"\A\s*%%(?:time|capture)\b[^\n]*")
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 _LAYOUT_TOKENS = frozenset({token.COMMENT, token.NL, token.ENDMARKER, token.ENCODING})
@@ -60,6 +62,8 @@ class Magic:
 
 def runnable(source: str) -> str:
     """The cell as we run it: `%%time` is a comment, because cells are timed anyway, and lines keep their numbers."""
+    if (capture := _CAPTURE.match(source)) is not None:  # it runs what is below it as a cell of its own
+        return capture[0] + runnable("\n" * capture[0].count("\n") + source[capture.end() :])
     return _steady(_TIMING.sub(_comment, source))
 
 
@@ -107,6 +111,20 @@ def executed(tree: ast.AST, *, into_classes: bool = True) -> Iterator[ast.AST]:
         for child in value if isinstance(value, list) else [value]:
             if isinstance(child, ast.AST):
                 yield from executed(child, into_classes=into_classes)
+
+
+def bound_names(*nodes: ast.AST) -> set[str]:
+    """The names that these nodes, without what is in them, give a value: assigned, imported or defined."""
+    names: set[str] = set()
+    for node in nodes:
+        match node:
+            case ast.Name(id=name, ctx=ast.Store()) | ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                names.add(name)
+            case ast.ClassDef(name=name):
+                names.add(name)
+            case ast.alias(name=name, asname=alias):
+                names.add((alias or name).split(".")[0])
+    return names
 
 
 def magics(tree: ast.AST) -> Iterator[Magic]:

@@ -60,11 +60,8 @@ def is_whole_cell(function: str) -> bool:
 
 def cell_of(error: BaseException) -> int | None:
     """The number of the innermost cell the exception came through, or None."""
-    found: int | None = None
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        if (number := cell_number(frame.f_code.co_filename)) is not None:
-            found = number
-    return found
+    numbers = [cell_number(frame.f_code.co_filename) for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return next((number for number in reversed(numbers) if number is not None), None)
 
 
 def line_in(error: BaseException, code_name: str) -> int | None:
@@ -105,19 +102,16 @@ def traceback_text(error: BaseException) -> str:
     """The exception with its causes, oldest first, as plain bounded text."""
     parts = [_one(error)]
     seen = {id(error)}
-    current = error
+    older = error
     while len(parts) < _MAX_CHAIN:
-        if current.__cause__ is not None:
-            older, link = current.__cause__, _CAUSED
-        elif current.__context__ is not None and not current.__suppress_context__:
-            older, link = current.__context__, _DURING
-        else:
+        cause, link = older.__cause__, _CAUSED
+        if cause is None and not older.__suppress_context__:
+            cause, link = older.__context__, _DURING
+        if cause is None or id(cause) in seen:
             break
-        if id(older) in seen:
-            break
-        seen.add(id(older))
-        parts.append(_one(older) + link)
-        current = older
+        seen.add(id(cause))
+        parts.append(_one(cause) + link)
+        older = cause
     return shortened("".join(reversed(parts)), MAX_TRACEBACK_CHARS)
 
 

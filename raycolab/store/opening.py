@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, select, text
+from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect, select, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
@@ -83,11 +83,9 @@ def open_engine(url: str) -> Engine:
     return engine
 
 
-@contextmanager
-def writing(engine: Engine) -> Iterator[Connection]:
+def writing(engine: Engine) -> AbstractContextManager[Connection]:
     """One write transaction: committed whole at the end of the block, or not at all."""
-    with engine.execution_options(raycolab_writes=True).begin() as connection:
-        yield connection
+    return engine.execution_options(raycolab_writes=True).begin()
 
 
 def parsed_url(url: str) -> URL:
@@ -155,27 +153,26 @@ def _make_tables(engine: Engine) -> None:
         if engine.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SCHEMA_LOCK})
         version = _version(connection)  # somebody may have been faster
-        if version is None:
-            METADATA.create_all(connection, checkfirst=False)
-            connection.execute(schema_version.insert(), {"version": SCHEMA_VERSION})
-        elif version < SCHEMA_VERSION:
-            _upgrade(connection, version)
+        if version < SCHEMA_VERSION:
+            _add_tables(connection, [table for older in range(version, SCHEMA_VERSION) for table in ADDED_SINCE[older]])
 
 
-def _upgrade(connection: Connection, version: int) -> None:
-    """Adds what later versions have, in the transaction that says so; no row of the tables there are is touched."""
-    added = [table for older in range(version, SCHEMA_VERSION) for table in ADDED_SINCE[older]]
-    _refuse_taken(connection, {table.name for table in added}.intersection(inspect(connection).get_table_names()))
+def _add_tables(connection: Connection, added: Sequence[Table]) -> None:
+    """Bring a database to our version, in one transaction; no row of the tables that are there is touched."""
+    if taken := {table.name for table in added}.intersection(inspect(connection).get_table_names()):
+        raise UsageError(
+            f"the database {shown_url(connection.engine)} already has a table '{min(taken)}' of another program: "
+            "give raycolab a database of its own."
+        )
     METADATA.create_all(connection, tables=added, checkfirst=False)
-    connection.execute(schema_version.update(), {"version": SCHEMA_VERSION})
+    connection.execute(schema_version.delete())
+    connection.execute(schema_version.insert(), {"version": SCHEMA_VERSION})
 
 
-def _version(connection: Connection) -> int | None:
-    """The version of our tables, None where there are none; UsageError for those of a newer version or of others."""
-    there = set(inspect(connection).get_table_names())  # one look: another process may be making them
-    if schema_version.name not in there:
-        _refuse_taken(connection, there & set(METADATA.tables))
-        return None
+def _version(connection: Connection) -> int:
+    """The version of our tables, 0 where there are none; UsageError for a newer one than we know."""
+    if schema_version.name not in inspect(connection).get_table_names():
+        return 0
     version: int = connection.execute(select(schema_version.c.version)).scalar_one()
     if version > SCHEMA_VERSION:
         raise UsageError(
@@ -184,12 +181,3 @@ def _version(connection: Connection) -> int | None:
             "run pip install --upgrade raycolab, or name another database."
         )
     return version
-
-
-def _refuse_taken(connection: Connection, taken: set[str]) -> None:
-    """UsageError when tables of our names are there already."""
-    if taken:
-        raise UsageError(
-            f"the database {shown_url(connection.engine)} already has a table '{min(taken)}' of another program: "
-            "give raycolab a database of its own."
-        )

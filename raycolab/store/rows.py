@@ -11,8 +11,9 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
@@ -60,6 +61,8 @@ def _each(decode: Callable[[Any], Any]) -> Callable[[Sequence[Any]], list[Any]]:
 
 def scalars_to_text(values: Mapping[str, Scalar]) -> str:
     """A flat mapping of scalars as strict JSON, order kept, `{"float": "nan"}` for what is not finite."""
+    if not values:  # the metrics of every trial that has not ended
+        return "{}"
     try:
         return _encode(dict(values))
     except ValueError:  # a number is not finite: rare, so the common case pays nothing for it
@@ -92,7 +95,7 @@ def scalars_from_texts(texts: Iterable[str | None]) -> list[dict[str, Scalar] | 
 
 _SCALARS = _Codec(scalars_to_text, scalars_from_texts)
 _TIME = _Codec(utc_text, _each(utc_seconds))
-_PRINTED = _Codec(lambda text: _REFUSED.sub("\ufffd", text), list)
+_PRINTED = _Codec(partial(_REFUSED.sub, "\ufffd"), list)
 _REPORTED = _Codec(
     lambda value: None if math.isnan(value) else float(value),  # no two databases keep NaN alike
     lambda column: [math.nan if value is None else value for value in column],
@@ -105,6 +108,7 @@ _REPORTED = _Codec(
 class Shape(Generic[R]):
     """How one kind of row lies in its table: a column for each field, by the field's name.
 
+    Rows are written and read column by column, not row by row: a sweep may have 100,000 trials.
     `trial` stands for the number of the trial that the row belongs to, which has a table of its own.
     """
 
@@ -118,6 +122,7 @@ class Shape(Generic[R]):
         self._names = tuple(field.name for field in fields(make))
         self._values: Callable[[R], tuple[Any, ...]] = attrgetter(*self._names)
         self._codecs = codecs
+        self._places = [(self._names.index(name), codec) for name, codec in codecs.items()]
 
     def select(self) -> Select[Any]:
         """Every row of the table, as `rows` takes them."""
@@ -127,47 +132,38 @@ class Shape(Generic[R]):
         columns = (trials.c.number if name == "trial" else here[name] for name in self._names)
         return select(*columns).join(trials, here.trial_id == trials.c.id)
 
-    def encode(self, fields: dict[str, Any]) -> dict[str, Any]:
-        """Some fields by name made columns, in place: each trial is written this way."""
-        for name, codec in self._codecs.items():
-            if (value := fields.get(name)) is not None:
-                fields[name] = codec.encode(value)
-        return fields
+    def encode(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Some fields by name, none of them None, as columns."""
+        codecs = self._codecs
+        return {name: codecs[name].encode(value) if name in codecs else value for name, value in fields.items()}
 
-    def columns(self, row: R) -> dict[str, Any]:
-        """A row's columns."""
-        return self.encode(dict(zip(self._names, self._values(row), strict=True)))
+    def columns(self, rows: Collection[R]) -> list[dict[str, Any]]:
+        """The columns of each row, by name."""
+        if not rows:
+            return []
+        columns: list[Sequence[Any]] = list(zip(*map(self._values, rows), strict=True))
+        for place, codec in self._places:
+            encode = codec.encode
+            columns[place] = [None if value is None else encode(value) for value in columns[place]]
+        return [dict(zip(self._names, values, strict=True)) for values in zip(*columns, strict=True)]
 
     def rows(self, found: Sequence[Sequence[Any]], where: str) -> list[R]:
-        """The rows whose columns these are, as `select` finds them; DamagedRowError names one that cannot be read.
-
-        Column by column, not row by row: a sweep may have 100,000 trials.
-        """
+        """The rows whose columns these are, as `select` finds them; DamagedRowError names one that cannot be read."""
         if not found:
             return []
         columns: list[Sequence[Any]] = list(zip(*found, strict=True))
-        for place, name in enumerate(self._names):
-            if (codec := self._codecs.get(name)) is not None:
-                try:
-                    columns[place] = codec.decode(columns[place])
-                except (ValueError, TypeError, KeyError, AttributeError) as error:
-                    raise self._damage(found, place, codec, where) from error
+        for place, codec in self._places:
+            try:
+                columns[place] = codec.decode(columns[place])
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                for row in found if len(found) > 1 else ():  # read alone, the damaged one raises
+                    self.rows([row], where)
+                raise DamagedRowError(
+                    f"{self.called(found[0])} of {where} is damaged: its {self._names[place]} is "
+                    f"{str(found[0][place])[:80]!r}. Correct it there, delete the sweep, or go on from a copy of the "
+                    "database."
+                ) from error
         return list(map(self._make, *columns))
-
-    def _damage(self, found: Sequence[Sequence[Any]], place: int, codec: _Codec, where: str) -> DamagedRowError:
-        row = next(row for row in found if not _decodes(codec, row[place]))
-        return DamagedRowError(
-            f"{self.called(row)} of {where} is damaged: its {self._names[place]} is {str(row[place])[:80]!r}. Correct "
-            "it there, delete the sweep, or go on from a copy of the database."
-        )
-
-
-def _decodes(codec: _Codec, value: Any) -> bool:
-    try:
-        codec.decode([value])
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return False
-    return True
 
 
 def _enumeration(kind: type[TrialState] | type[SweepState] | type[ErrorKind]) -> _Codec:
@@ -214,8 +210,14 @@ def put_trials(connection: Connection, sweep_id: int, trials: Sequence[TrialRow]
     """Write trials; of two rows of one number the later stands. One that starts again has reported nothing yet."""
     wanted = {trial.number: trial for trial in trials}
     ids = _trial_ids(connection, sweep_id, wanted)
-    old = [TRIALS.columns(trial) | {"row_id": ids[n]} for n, trial in wanted.items() if n in ids]
-    new = [TRIALS.columns(trial) | {"sweep_id": sweep_id} for n, trial in wanted.items() if n not in ids]
+    old, new = [], []
+    for number, columns in zip(wanted, TRIALS.columns(wanted.values()), strict=True):
+        if number in ids:
+            columns["row_id"] = ids[number]
+            old.append(columns)
+        else:
+            columns["sweep_id"] = sweep_id
+            new.append(columns)
     _put(connection, tables.trials, old, new)
     again = sorted(ids[n] for n, trial in wanted.items() if n in ids and _starts_again(trial))
     for some in _chunks(again):
@@ -229,7 +231,7 @@ def _starts_again(trial: TrialRow) -> bool:
 def put_of_trials(connection: Connection, sweep_id: int, shape: Shape[R], key: str, rows: Sequence[R]) -> None:
     """Write attempts at trials that are there, or reports of them: one for each trial and value of the field `key`."""
     table = shape.table
-    wanted = {(columns.pop("trial"), columns[key]): columns for columns in map(shape.columns, rows)}
+    wanted = {(columns.pop("trial"), columns[key]): columns for columns in shape.columns(rows)}
     ids = _trial_ids(connection, sweep_id, {trial for trial, _ in wanted})
     if missing := sorted(place for place in wanted if place[0] not in ids):
         raise RaycolabError(f"{shape.called(missing[0])} cannot be stored: the sweep has no such trial.")
@@ -242,9 +244,11 @@ def put_of_trials(connection: Connection, sweep_id: int, shape: Shape[R], key: s
     old, new = [], []
     for (trial, number), columns in wanted.items():
         if (row_id := present.get((ids[trial], number))) is not None:
-            old.append(columns | {"row_id": row_id})
+            columns["row_id"] = row_id
+            old.append(columns)
         else:
-            new.append(columns | {"trial_id": ids[trial]})
+            columns["trial_id"] = ids[trial]
+            new.append(columns)
     _put(connection, table, old, new)
 
 

@@ -90,7 +90,7 @@ class Store:
             created_at=now,
             versions=versions,
         )
-        columns = SWEEPS.columns(sweep)
+        (columns,) = SWEEPS.columns([sweep])
         del columns["id"]  # which the database gives
         with self._writing() as connection:
             try:

@@ -127,5 +127,5 @@ heads = Table(
     Column("heartbeat", _Time, nullable=False),
 )
 
-ADDED_SINCE: dict[int, tuple[Table, ...]] = {1: (reports, heads)}
-"""The tables that each version lacks which the next one has; a database is brought up version by version."""
+ADDED_SINCE: dict[int, tuple[Table, ...]] = {0: (schema_version, sweeps, trials, attempts), 1: (reports, heads)}
+"""The tables that each version lacks and the next one has; a new database starts from version 0, with none."""

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from raycolab.store import open_store, sqlite_url
-from raycolab.sweep import declare
 from raycolab.trials import ErrorKind, Scalar, TrialState
 from tests.raycolab.command_line import Run
+from tests.raycolab.scripted_head import declare_stored
 
 ERROR = 'ValueError: first line\nsecond, "quoted"\r\nthird ; \tend (cell 0)'
 SPACE = {"opt": {"lr": {"min": 0.0, "max": 1.0}, "name": ["a,b", 'c"d']}}
@@ -27,7 +27,9 @@ def odd(here: Path) -> None:
     notebook = json.loads(main.read_text())
     notebook["cells"][0]["source"] = "def compute(model, dataset, config):\n    return 1.0"
     main.write_text(json.dumps(notebook))
-    declare("odd", main=main, models={"m": SPACE}, datasets=["d"], jobs_per_pair=5, metric="score")
+    declare_stored(
+        here / "data", "odd", main=main, models={"m": SPACE}, datasets=["d"], jobs_per_pair=5, metric="score"
+    )
     with open_store(sqlite_url(here / "data" / "raycolab.db")) as store:
         row = store.existing_sweep("odd")
         trials = list(store.trials(row.id))

@@ -153,7 +153,7 @@ def test_whatever_fails_has_its_line_marked(tmp_path: Path, cell: str, name: str
         "shell = InteractiveShell.instance()\n"
         "try:\n    raycolab.run_main('MAIN.ipynb')\n"
         "except raycolab.RaycolabError as error:\n    print(error)\n"
-        "left = {'showtraceback', 'showsyntaxerror', 'run_cell_magic'} & vars(shell).keys()\n"
+        "left = {'showtraceback', 'showsyntaxerror'} & vars(shell).keys()\n"
         "assert not left and 'get_code_name' not in vars(shell.compile)\n"
     )
     done = in_process(tmp_path, code)

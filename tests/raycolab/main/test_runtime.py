@@ -156,6 +156,7 @@ def test_a_main_that_leaves_no_usable_compute_fails_setup(load: Load, cell: str,
 
 def test_a_trial_has_its_arguments_times_and_output(load: Load) -> None:
     """Arguments come by name, nested ones nested; the clock is read around compute; what was printed is kept."""
+    ticks = itertools.count(0.0, 2.5)  # setup takes two for each cell
     runtime = load(
         "import logging, sys\nlogging.basicConfig(force=True)\nprint('setup')",
         "def compute(dataset, C, opt, **rest):\n"
@@ -164,10 +165,10 @@ def test_a_trial_has_its_arguments_times_and_output(load: Load) -> None:
         "    print('err', file=sys.stderr)\n"
         "    display(C)\n"
         "    return C",
+        clock=lambda: next(ticks),
     )
     runtime.setup()
-    ticks = iter([10.0, 12.5])
-    outcome = runtime.compute("svc", "iris", {"C": 0.5, "opt/lr": 1}, ACCURACY, clock=lambda: next(ticks))
+    outcome = runtime.compute("svc", "iris", {"C": 0.5, "opt/lr": 1}, ACCURACY)
     assert outcome == Outcome(
         TrialState.COMPLETE,
         {"accuracy": 0.5},
