@@ -25,7 +25,7 @@ from optuna.distributions import (
 )
 
 from raycolab.spec.beta import beta_cdf
-from raycolab.spec.domains import LARGEST_UNIT, Beta, Choice, Constant, Domain, Float, Integer, Normal, tidy
+from raycolab.spec.domains import LARGEST_UNIT, Beta, Choice, Constant, Domain, Float, Integer, Normal, ends, tidy
 from raycolab.spec.values import as_number
 from raycolab.trials import Config, Scalar
 
@@ -54,7 +54,7 @@ def optuna_distribution(domain: Domain) -> BaseDistribution:
         case Float(low, high, log, step):
             return FloatDistribution(low, high, log) if log or step is None else _stepped(domain, step)
         case _:
-            low, high = (float(as_number(domain.at(unit))) for unit in (0.0, LARGEST_UNIT))
+            low, high = (float(end) for end in ends(domain))
             return FloatDistribution(low, high, log=isinstance(domain, Normal) and domain.log and low > 0)
 
 
@@ -128,12 +128,12 @@ def _by_quantile(domain: Domain) -> bool:
 
 def _steps(domain: Float, step: float) -> int:
     """How many steps lead from the lowest value to the highest."""
-    return round((as_number(domain.at(LARGEST_UNIT)) - domain.low) / step)
+    return round((ends(domain)[1] - domain.low) / step)
 
 
 def _stepped(domain: Float, step: float) -> BaseDistribution:
     """In steps, unless binary dust makes Optuna take the highest value for one beyond them."""
-    highest = float(as_number(domain.at(LARGEST_UNIT)))
+    highest = float(ends(domain)[1])
     if max(abs(domain.low), abs(highest)) / step <= _LARGEST_IN_STEPS:
         with warnings.catch_warnings():
             # Optuna warns of the dust.

@@ -39,6 +39,7 @@ __all__ = [
     "admitted",
     "check_computable",
     "domain_json",
+    "ends",
     "stepped",
     "tidy",
 ]
@@ -275,6 +276,11 @@ def domain_json(domain: Domain) -> dict[str, object]:
     return {key: value for key, value in fields.items() if value is not None or key == "value"}
 
 
+def ends(domain: Domain) -> tuple[int | float, int | float]:
+    """The smallest and the largest number that a domain of numbers gives."""
+    return as_number(domain.at(0.0)), as_number(domain.at(LARGEST_UNIT))
+
+
 def check_computable(domain: Domain) -> None:
     """SpaceError for a domain some of whose values, or whose law, floats cannot hold.
 
@@ -284,7 +290,7 @@ def check_computable(domain: Domain) -> None:
         return
     step = None if isinstance(domain, Integer) else domain.step
     try:
-        low, high = (float(as_number(domain.at(unit))) for unit in (0.0, LARGEST_UNIT))
+        low, high = (float(end) for end in ends(domain))
         computable = math.isfinite(high - low)
         if step is not None:
             origin = domain.low if isinstance(domain, Float) else 0
@@ -325,7 +331,7 @@ def admitted(domain: Domain, value: object) -> Scalar:
         case Float(low, high):
             found = _nearest(domain, as_number(value), low, high, origin=low)
         case _:
-            low, high = (as_number(domain.at(unit)) for unit in (0.0, LARGEST_UNIT))
+            low, high = ends(domain)
             found = _nearest(domain, as_number(value), low, high, origin=0)
     if found is None:
         raise SpaceError(f"{value!r} is not a value of {domain}")

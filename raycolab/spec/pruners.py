@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["EarlyStop", "make_pruner", "read_early_stop", "remembers"]
 
-_FORM = "a pruner's name such as median, or a mapping such as {type: median, n_warmup_steps: 5}"
 # An option that is a pruner itself: its name here.
 _WRAPPED = "wrapped_pruner"
 _REMEMBERING = frozenset({"successive_halving", "hyperband"})
@@ -131,7 +130,8 @@ def _written(value: object) -> EarlyStop:
     if isinstance(value, str):
         return EarlyStop(value)
     if not isinstance(value, Mapping) or not isinstance(value.get("type"), str):
-        raise ArgumentError(f"{_FORM} is needed, not {value!r}")
+        form = "a pruner's name such as median, or a mapping such as {type: median, n_warmup_steps: 5}"
+        raise ArgumentError(f"{form} is needed, not {value!r}")
     options: dict[str, Scalar] = {}
     for name, given in value.items():
         if name != "type":
