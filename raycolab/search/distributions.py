@@ -105,7 +105,7 @@ def _code(domain: Domain) -> _Code:
     if isinstance(domain, Float) and domain.step is not None:
         low, step = domain.low, domain.step
         return _Code(
-            IntDistribution(0, _steps(domain, step)),
+            IntDistribution(0, domain.count - 1),
             lambda value: round((as_number(value) - low) / step),
             lambda steps: tidy(low, step, int(steps)),
         )
@@ -119,16 +119,11 @@ def _by_quantile(domain: Domain) -> bool:
             narrow = width < (_SMALLEST_LOG_WIDTH if log else _SMALLEST_WIDTH)
             return narrow or max(abs(low), abs(high)) > _LARGEST_BOUND
         case Float(_, _, log, step) if step is not None:
-            return log or _steps(domain, step) > _LARGEST_WHOLE
+            return log or domain.count > _LARGEST_WHOLE
         case Integer(low, high, log, step):
             return (log and step > 1) or max(abs(low), abs(high)) > _LARGEST_WHOLE
         case _:
             return isinstance(domain, Normal | Beta)
-
-
-def _steps(domain: Float, step: float) -> int:
-    """How many steps lead from the lowest value to the highest."""
-    return round((ends(domain)[1] - domain.low) / step)
 
 
 def _stepped(domain: Float, step: float) -> BaseDistribution:
