@@ -52,7 +52,7 @@ def read_early_stop(key: str, value: object, _: Mapping[str, object]) -> EarlySt
     """The pruner that is named, its numbers of the types Optuna wants; ArgumentError for one that cannot be built."""
     if value is None:
         return None
-    with within(of=f"{key}: "):
+    with within(prefix=f"{key}: "):
         return _built(value if isinstance(value, EarlyStop) else _written(value))
 
 
@@ -104,7 +104,7 @@ def _built(early_stop: EarlyStop) -> EarlyStop:
                 there_are = f"its options are {listed(parameters)}" if parameters else "it has none"
                 hint = did_you_mean(name, parameters)
                 raise ArgumentError(f"pruner {kind} has no option {name!r}{hint}; {there_are}")
-            with within(of=f"pruner {kind}, {name}: "):
+            with within(prefix=f"pruner {kind}, {name}: "):
                 options[name] = _option(name, str(parameters[name].annotation), value)
     built = EarlyStop(kind, options)
     try:
@@ -122,7 +122,7 @@ def _option(name: str, annotation: str, value: Scalar) -> Scalar:
         if not isinstance(value, str):
             raise ArgumentError(f"the name of a pruner is needed, not {value!r}")
         return _built(EarlyStop(value)).kind
-    with within(of='"auto" or ' if "str" in annotation else ""):
+    with within(prefix='"auto" or ' if "str" in annotation else ""):
         return as_number(value) if "float" in annotation else as_whole(value)
 
 
@@ -135,7 +135,7 @@ def _written(value: object) -> EarlyStop:
     options: dict[str, Scalar] = {}
     for name, given in value.items():
         if name != "type":
-            with within(str(name), of=f"{name}: "):
+            with within(str(name), prefix=f"{name}: "):
                 options[str(name)] = as_scalar(given)
     if value["type"] == "hyperband" and not options.keys().isdisjoint(_WANDB_KEYS):
         return _of_wandb(options)

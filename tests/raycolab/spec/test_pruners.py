@@ -1,4 +1,4 @@
-"""Early stopping as declared: a pruner's name, a mapping with its options, W&B's hyperband; all else is refused."""
+"""Early stopping as declared: a pruner's name, a mapping with its options, W&B's hyperband."""
 
 from __future__ import annotations
 
