@@ -25,7 +25,7 @@ from optuna.distributions import (
 )
 
 from raycolab.spec.beta import beta_cdf
-from raycolab.spec.domains import LARGEST_UNIT, Beta, Choice, Constant, Domain, Float, Integer, Normal, tidy
+from raycolab.spec.domains import LARGEST_UNIT, Beta, Choice, Constant, Domain, Float, Integer, Normal, ends, tidy
 from raycolab.spec.values import as_number
 from raycolab.trials import Config, Scalar
 
@@ -54,7 +54,7 @@ def optuna_distribution(domain: Domain) -> BaseDistribution:
         case Float(low, high, log, step):
             return FloatDistribution(low, high, log) if log or step is None else _stepped(domain, step)
         case _:
-            low, high = (float(as_number(domain.at(unit))) for unit in (0.0, LARGEST_UNIT))
+            low, high = (float(end) for end in ends(domain))
             return FloatDistribution(low, high, log=isinstance(domain, Normal) and domain.log and low > 0)
 
 
@@ -105,7 +105,7 @@ def _code(domain: Domain) -> _Code:
     if isinstance(domain, Float) and domain.step is not None:
         low, step = domain.low, domain.step
         return _Code(
-            IntDistribution(0, _steps(domain, step)),
+            IntDistribution(0, domain.count - 1),
             lambda value: round((as_number(value) - low) / step),
             lambda steps: tidy(low, step, int(steps)),
         )
@@ -119,21 +119,16 @@ def _by_quantile(domain: Domain) -> bool:
             narrow = width < (_SMALLEST_LOG_WIDTH if log else _SMALLEST_WIDTH)
             return narrow or max(abs(low), abs(high)) > _LARGEST_BOUND
         case Float(_, _, log, step) if step is not None:
-            return log or _steps(domain, step) > _LARGEST_WHOLE
+            return log or domain.count > _LARGEST_WHOLE
         case Integer(low, high, log, step):
             return (log and step > 1) or max(abs(low), abs(high)) > _LARGEST_WHOLE
         case _:
             return isinstance(domain, Normal | Beta)
 
 
-def _steps(domain: Float, step: float) -> int:
-    """How many steps lead from the lowest value to the highest."""
-    return round((as_number(domain.at(LARGEST_UNIT)) - domain.low) / step)
-
-
 def _stepped(domain: Float, step: float) -> BaseDistribution:
     """In steps, unless binary dust makes Optuna take the highest value for one beyond them."""
-    highest = float(as_number(domain.at(LARGEST_UNIT)))
+    highest = float(ends(domain)[1])
     if max(abs(domain.low), abs(highest)) / step <= _LARGEST_IN_STEPS:
         with warnings.catch_warnings():
             # Optuna warns of the dust.

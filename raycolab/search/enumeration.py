@@ -55,17 +55,17 @@ def enumerate_trials(spec: SweepSpec, existing: Sequence[TrialRow] = ()) -> list
 
 def _missing(spec: SweepSpec, present: Mapping[Pair, Present]) -> Iterator[Entry]:
     """What has no row yet, index by index over all pairs; a tie goes to the pair that is declared first."""
-    source = {Method.RANDOM: _random, Method.GRID: _grid, Method.BAYES: _unproposed}[spec.method]
+    source = _grid if spec.method is Method.GRID else _drawn
     return heapq.merge(*(source(spec, pair, present.get(pair, [])) for pair in spec.pairs), key=itemgetter(0))
 
 
-def _random(spec: SweepSpec, pair: Pair, present: Present) -> Iterator[Entry]:
-    """A point takes the draw of its index and puts its own values into it."""
+def _drawn(spec: SweepSpec, pair: Pair, present: Present) -> Iterator[Entry]:
+    """A point takes the draw of its index and puts its own values into it. With method bayes nothing is drawn yet."""
     space = spec.models[pair[0]]
     configuration = random_search(spec.seed, *pair, space)
     points = iter(remaining_points(points_of(spec.points_to_evaluate, space), present))
     for index in range(len(present), spec.jobs_per_pair or 0):
-        yield index, pair, configuration(index) | next(points, {})
+        yield index, pair, None if spec.method is Method.BAYES else configuration(index) | next(points, {})
 
 
 def _grid(spec: SweepSpec, pair: Pair, present: Present) -> Iterator[Entry]:
@@ -98,11 +98,6 @@ def _points_first(space: Mapping[str, Domain], points: Sequence[Config]) -> Iter
             taken[_key(config)] -= 1
         else:
             yield config
-
-
-def _unproposed(spec: SweepSpec, pair: Pair, present: Present) -> Iterator[Entry]:
-    for index in range(len(present), spec.jobs_per_pair or 0):
-        yield index, pair, None
 
 
 def _key(config: Config | None) -> str:

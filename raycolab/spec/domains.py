@@ -39,6 +39,7 @@ __all__ = [
     "admitted",
     "check_computable",
     "domain_json",
+    "ends",
     "stepped",
     "tidy",
 ]
@@ -66,12 +67,28 @@ class _Law(msgspec.Struct, frozen=True, tag_field="kind", tag=str.lower, forbid_
         """The value at a quantile in [0, 1)."""
         raise NotImplementedError
 
+    @property
+    def count(self) -> int:
+        """How many values there are; 0 where they have no steps."""
+        return 0
+
+    def nth(self, index: int) -> Scalar:
+        """One of `count` values, from 0."""
+        raise NotImplementedError
+
     def grid(self) -> list[Scalar]:
         """Every value in order; SpaceError where there are too many to list."""
-        raise SpaceError(
-            f"{self} is continuous and method grid needs alternatives; give a list such as [1, 2, 3], "
-            "or use method random"
-        )
+        if not self.count:
+            raise SpaceError(
+                f"{self} is continuous and method grid needs alternatives; give a list such as [1, 2, 3], "
+                "or use method random"
+            )
+        if self.count > MAX_GRID_VALUES:
+            raise SpaceError(
+                f"{self} has {self.count:,} values and method grid lists at most {MAX_GRID_VALUES:,}; "
+                "give a list of the ones you mean, or use method random"
+            )
+        return [self.nth(index) for index in range(self.count)]
 
 
 class Constant(_Law, frozen=True):
@@ -163,19 +180,14 @@ class Float(_Law, frozen=True):
         if self.step is None:
             return min(max(value, self.low), self.high)
         steps = math.floor((value - self.low) / self.step + 0.5)
-        return tidy(self.low, self.step, min(max(steps, 0), self._last_step))
+        return self.nth(min(max(steps, 0), self.count - 1))
 
     @property
-    def _last_step(self) -> int:
-        assert self.step is not None
-        return math.floor((self.high - self.low) / self.step + _CLOSE)
+    def count(self) -> int:
+        return 0 if self.step is None else math.floor((self.high - self.low) / self.step + _CLOSE) + 1
 
-    def grid(self) -> list[Scalar]:
-        """Every step, where there are steps and no more than `MAX_GRID_VALUES`."""
-        if self.step is None:
-            return _Law.grid(self)
-        _check_grid_size(self, self._last_step + 1)
-        return [tidy(self.low, self.step, k) for k in range(self._last_step + 1)]
+    def nth(self, index: int) -> Scalar:
+        return tidy(self.low, 0 if self.step is None else self.step, index)
 
     def __str__(self) -> str:
         return _call("loguniform" if self.log else "uniform", self.low, self.high, self.step)
@@ -199,22 +211,20 @@ class Integer(_Law, frozen=True):
 
     @property
     def count(self) -> int:
-        """How many values there are."""
         return (self.high - self.low) // self.step + 1
+
+    def nth(self, index: int) -> Scalar:
+        return self.low + self.step * index
 
     def at(self, unit: float) -> Scalar:
         """The whole number at the quantile; log-uniform ones are counted in steps, as Ray Tune does."""
-        if not self.log:
-            return self.low + self.step * min(int(unit * self.count), self.count - 1)
         first = self.low // self.step
-        bottom = math.log(first)
-        index = int(math.exp(bottom + unit * (math.log(first + self.count) - bottom)))
-        return self.low + self.step * min(max(index - first, 0), self.count - 1)
-
-    def grid(self) -> list[Scalar]:
-        """Every whole number, where there are no more than `MAX_GRID_VALUES`."""
-        _check_grid_size(self, self.count)
-        return list(range(self.low, self.high + 1, self.step))
+        if self.log:
+            bottom = math.log(first)
+            index = int(math.exp(bottom + unit * (math.log(first + self.count) - bottom))) - first
+        else:
+            index = int(unit * self.count)
+        return self.nth(min(max(index, 0), self.count - 1))
 
     def __str__(self) -> str:
         if self.log:
@@ -275,6 +285,11 @@ def domain_json(domain: Domain) -> dict[str, object]:
     return {key: value for key, value in fields.items() if value is not None or key == "value"}
 
 
+def ends(domain: Domain) -> tuple[int | float, int | float]:
+    """The smallest and the largest number that a domain of numbers gives."""
+    return as_number(domain.at(0.0)), as_number(domain.at(LARGEST_UNIT))
+
+
 def check_computable(domain: Domain) -> None:
     """SpaceError for a domain some of whose values, or whose law, floats cannot hold.
 
@@ -284,7 +299,7 @@ def check_computable(domain: Domain) -> None:
         return
     step = None if isinstance(domain, Integer) else domain.step
     try:
-        low, high = (float(as_number(domain.at(unit))) for unit in (0.0, LARGEST_UNIT))
+        low, high = (float(end) for end in ends(domain))
         computable = math.isfinite(high - low)
         if step is not None:
             origin = domain.low if isinstance(domain, Float) else 0
@@ -325,7 +340,7 @@ def admitted(domain: Domain, value: object) -> Scalar:
         case Float(low, high):
             found = _nearest(domain, as_number(value), low, high, origin=low)
         case _:
-            low, high = (as_number(domain.at(unit)) for unit in (0.0, LARGEST_UNIT))
+            low, high = ends(domain)
             found = _nearest(domain, as_number(value), low, high, origin=0)
     if found is None:
         raise SpaceError(f"{value!r} is not a value of {domain}")
@@ -359,14 +374,6 @@ def _one_of(values: tuple[Scalar, ...], value: object) -> Scalar:
 def _check_step(domain: Domain, step: float | None) -> None:
     if step is not None and not 0 < step < math.inf:
         raise SpaceError(f"{domain} needs a step above 0")
-
-
-def _check_grid_size(domain: Domain, size: int) -> None:
-    if size > MAX_GRID_VALUES:
-        raise SpaceError(
-            f"{domain} has {size:,} values and method grid lists at most {MAX_GRID_VALUES:,}; "
-            "give a list of the ones you mean, or use method random"
-        )
 
 
 def _call(function: str, first: float, second: float, step: float | None) -> str:

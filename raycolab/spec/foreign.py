@@ -79,7 +79,7 @@ def wandb_domain(fields: Fields) -> Domain:
         return _categorical(fields)
     numbers: dict[str, int | float] = {}
     for key, default in known.items():
-        with within(key, of=f"{key} of {name}: "):
+        with within(key, prefix=f"{key} of {name}: "):
             number = as_number(fields.get(key, default))
             numbers[key] = as_whole(number) if name == "int_uniform" else number
     return _numeric_domain(name, numbers)

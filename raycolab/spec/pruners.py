@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["EarlyStop", "make_pruner", "read_early_stop", "remembers"]
 
-_FORM = "a pruner's name such as median, or a mapping such as {type: median, n_warmup_steps: 5}"
 # An option that is a pruner itself: its name here.
 _WRAPPED = "wrapped_pruner"
 _REMEMBERING = frozenset({"successive_halving", "hyperband"})
@@ -53,7 +52,7 @@ def read_early_stop(key: str, value: object, _: Mapping[str, object]) -> EarlySt
     """The pruner that is named, its numbers of the types Optuna wants; ArgumentError for one that cannot be built."""
     if value is None:
         return None
-    with within(of=f"{key}: "):
+    with within(prefix=f"{key}: "):
         return _built(value if isinstance(value, EarlyStop) else _written(value))
 
 
@@ -105,7 +104,7 @@ def _built(early_stop: EarlyStop) -> EarlyStop:
                 there_are = f"its options are {listed(parameters)}" if parameters else "it has none"
                 hint = did_you_mean(name, parameters)
                 raise ArgumentError(f"pruner {kind} has no option {name!r}{hint}; {there_are}")
-            with within(of=f"pruner {kind}, {name}: "):
+            with within(prefix=f"pruner {kind}, {name}: "):
                 options[name] = _option(name, str(parameters[name].annotation), value)
     built = EarlyStop(kind, options)
     try:
@@ -123,7 +122,7 @@ def _option(name: str, annotation: str, value: Scalar) -> Scalar:
         if not isinstance(value, str):
             raise ArgumentError(f"the name of a pruner is needed, not {value!r}")
         return _built(EarlyStop(value)).kind
-    with within(of='"auto" or ' if "str" in annotation else ""):
+    with within(prefix='"auto" or ' if "str" in annotation else ""):
         return as_number(value) if "float" in annotation else as_whole(value)
 
 
@@ -131,11 +130,12 @@ def _written(value: object) -> EarlyStop:
     if isinstance(value, str):
         return EarlyStop(value)
     if not isinstance(value, Mapping) or not isinstance(value.get("type"), str):
-        raise ArgumentError(f"{_FORM} is needed, not {value!r}")
+        form = "a pruner's name such as median, or a mapping such as {type: median, n_warmup_steps: 5}"
+        raise ArgumentError(f"{form} is needed, not {value!r}")
     options: dict[str, Scalar] = {}
     for name, given in value.items():
         if name != "type":
-            with within(str(name), of=f"{name}: "):
+            with within(str(name), prefix=f"{name}: "):
                 options[str(name)] = as_scalar(given)
     if value["type"] == "hyperband" and not options.keys().isdisjoint(_WANDB_KEYS):
         return _of_wandb(options)

@@ -122,7 +122,7 @@ def read_models(key: str, models: object, sweep: Mapping[str, Any]) -> dict[str,
     own: dict[str, dict[str, Domain]] = {}
     for model in read_names(key, list(models) if isinstance(models, Mapping) else models, sweep):
         space = models[model] if isinstance(models, Mapping) else None
-        with within(model, of=f"the space of model {model!r}, "):
+        with within(model, prefix=f"the space of model {model!r}, "):
             own[model] = read_parameters(key, space, sweep)
     return {model: {**sweep["parameters"], **space} for model, space in own.items()}
 
@@ -134,7 +134,7 @@ def check_grid(models: Spaces, shared: Mapping[str, Domain]) -> None:
             is_shared = domain is shared.get(name)
             path = ("parameters",) if is_shared else ("models", model)
             where = "" if is_shared else f"the space of model {model!r}, "
-            with within(*path, *name.split("/"), of=f"{where}parameter {name!r}: ", space=True):
+            with within(*path, *name.split("/"), prefix=f"{where}parameter {name!r}: ", space=True):
                 domain.grid()
 
 
@@ -153,7 +153,7 @@ def read_points(key: str, value: object, sweep: Mapping[str, Any]) -> tuple[Conf
         raise ArgumentError(f"{key} is a list of configurations, such as [{{x: 1}}], not {value!r}")
     points: list[Config] = []
     for index, written in enumerate(value):
-        with within(str(index), of=f"point {index + 1} of {key}: "):
+        with within(str(index), prefix=f"point {index + 1} of {key}: "):
             points.append(_read_point(written, sweep["models"]))
     return tuple(points)
 
@@ -172,7 +172,7 @@ def _read_point(written: object, models: Spaces) -> Config:
         if name not in known:
             there_are = f"the parameters are {listed(known)}" if known else "there are none"
             raise ArgumentError(f"no model has a parameter {name!r}{did_you_mean(name, known)}; {there_are}", path)
-        with within(*path, of=f"parameter {name!r}: "):
+        with within(*path, prefix=f"parameter {name!r}: "):
             point[name] = as_scalar(value)
     trying = {model: space for model, space in models.items() if point.keys() <= space.keys()}
     if not trying:
@@ -180,7 +180,7 @@ def _read_point(written: object, models: Spaces) -> Config:
     for model, space in trying.items():
         of_model = f" of model {model!r}" if len(models) > 1 else ""
         for name, value in point.items():
-            with within(*flat[name][0], of=f"parameter {name!r}{of_model}: "):
+            with within(*flat[name][0], prefix=f"parameter {name!r}{of_model}: "):
                 admitted(space[name], value)
     return point
 

@@ -80,7 +80,7 @@ def _read(asked: Mapping[object, object], models: tuple[str, ...]) -> Resources:
     found: dict[str, Any] = {}
     for written, value in asked.items():
         key = _ALIASES.get(str(written), str(written))
-        with within(str(written), of="resources: "):
+        with within(str(written), prefix="resources: "):
             if key not in _KEYS:
                 hint = did_you_mean(key, [*_KEYS, *models])
                 raise ArgumentError(
@@ -102,7 +102,7 @@ def _read_value(key: str, value: object) -> int | float:
         return value
     if key == "memory":
         return _read_memory(value)
-    with within(of=f"{key}: "):
+    with within(prefix=f"{key}: "):
         amount = float(as_number(value))
     if amount != 0 and not _SMALLEST <= amount <= _MOST:
         raise ArgumentError(f"{key} is 0 or from {_SMALLEST} up, not {value!r}")

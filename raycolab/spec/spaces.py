@@ -87,12 +87,12 @@ def _alternatives(function: str, values: object) -> Domain:
 
 
 def _numbers(function: str, *values: object) -> list[float]:
-    with within(of=f"{function}: ", space=True):
+    with within(prefix=f"{function}: ", space=True):
         return [float(as_number(value)) for value in values]
 
 
 def _wholes(function: str, *values: object) -> list[int]:
-    with within(of=f"{function}: ", space=True):
+    with within(prefix=f"{function}: ", space=True):
         return [as_whole(value) for value in values]
 
 
@@ -154,7 +154,7 @@ def as_space(parameters: Mapping[str, object]) -> dict[str, Domain]:
     space: dict[str, Domain] = {}
     with within(space=True):
         for name, (path, value) in flatten(parameters, is_parameter).items():
-            with within(*path, of=f"parameter {name!r}: "):
+            with within(*path, prefix=f"parameter {name!r}: "):
                 space[name] = as_domain(value)
         for name in space:
             for group in accumulate(name.split("/")[:-1], "{}/{}".format):

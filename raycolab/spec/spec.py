@@ -21,7 +21,7 @@ from raycolab.spec.change import CONTRADICTS, DATASETS, EXTENDS, HARMLESS, METRI
 from raycolab.spec.domains import Domain, domain_json
 from raycolab.spec.keys import Key, OnChange, fields_of, settle_keys
 from raycolab.spec.pruners import EarlyStop, read_early_stop
-from raycolab.spec.readers import Method
+from raycolab.spec.readers import DEFAULT_NAME, GIVEN_BY_US, Method
 from raycolab.spec.resources import Resources, read_resources, resources_json
 from raycolab.spec.values import MOST_TRIALS, ArgumentError, read_count, read_names, read_seconds, read_whole, within
 from raycolab.text import did_you_mean
@@ -96,20 +96,14 @@ class SweepSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             "a list of names, or names each with a space of its own",
             MODELS,
             readers.read_models,
-            default=[readers.DEFAULT_NAME],
+            default=[DEFAULT_NAME],
             unless_given="one, `default`",
             beside=(_PARAMETERS,),
         ),
     ]
     datasets: Annotated[
         tuple[str, ...],
-        Key(
-            "a list of names",
-            DATASETS,
-            read_names,
-            default=[readers.DEFAULT_NAME],
-            unless_given="one, `default`",
-        ),
+        Key("a list of names", DATASETS, read_names, default=[DEFAULT_NAME], unless_given="one, `default`"),
     ]
     run_cap: Annotated[int | None, Key("the most trials of the whole sweep", EXTENDS, read_count, wandb="run_cap")]
     # None: all of a grid.
@@ -288,7 +282,7 @@ def check_fits(spec: SweepSpec, signature: ComputeSignature, *, main: str = "MAI
     """
     problems: list[str] = []
     for model, space in spec.models.items():
-        giver = "the sweep" if tuple(spec.models) == (readers.DEFAULT_NAME,) else f"the space of model {model!r}"
+        giver = "the sweep" if tuple(spec.models) == (DEFAULT_NAME,) else f"the space of model {model!r}"
         given = {name.split("/")[0] for name in space}
         if not signature.accepts_any and ("config" in given or not signature.whole_config):
             problems += [
@@ -299,7 +293,7 @@ def check_fits(spec: SweepSpec, signature: ComputeSignature, *, main: str = "MAI
         problems += [
             f"compute of {main} needs {name!r}, which {giver} does not give; "
             "add it to the sweep or give it a default in compute."
-            for name in sorted(signature.required - given - set(readers.GIVEN_BY_US))
+            for name in sorted(signature.required - given - set(GIVEN_BY_US))
         ]
     if problems:
         raise SpaceError("\n".join(problems))

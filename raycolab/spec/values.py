@@ -52,8 +52,8 @@ class SpaceArgumentError(ArgumentError, SpaceError):
 
 
 @contextmanager
-def within(*path: str, of: str = "", space: bool = False) -> Iterator[None]:
-    """What is found wrong inside is wrong at `path`, below whatever is being read, and its sentence begins with `of`.
+def within(*path: str, prefix: str = "", space: bool = False) -> Iterator[None]:
+    """What is found wrong inside is wrong at `path`, below whatever is being read; `prefix` goes before its sentence.
 
     With `space` it is the search space that is wrong.
     """
@@ -62,7 +62,7 @@ def within(*path: str, of: str = "", space: bool = False) -> Iterator[None]:
     except (ArgumentError, SpaceError) as error:
         below = error.path if isinstance(error, ArgumentError) else ()
         kind = SpaceArgumentError if space or isinstance(error, SpaceArgumentError) else ArgumentError
-        raise kind(f"{of}{error}", (*path, *below)) from error
+        raise kind(f"{prefix}{error}", (*path, *below)) from error
 
 
 def as_scalar(value: object) -> Scalar:
@@ -152,7 +152,7 @@ def flatten(
 
 def read_whole(key: str, value: object, _: Mapping[str, object]) -> int:
     """A whole number."""
-    with within(of=f"{key}: "):
+    with within(prefix=f"{key}: "):
         return as_whole(value)
 
 
@@ -165,7 +165,7 @@ def read_seconds(key: str, value: object, _: Mapping[str, object]) -> float | No
     """Seconds above 0; None for no limit."""
     if value is None:
         return None
-    with within(of=f"{key}: "):
+    with within(prefix=f"{key}: "):
         seconds = float(as_number(value))
     if not 0 < seconds < math.inf:
         raise ArgumentError(f"{key} is a number of seconds above 0, not {seconds}; remove it for no limit")

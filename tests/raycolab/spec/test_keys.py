@@ -1,4 +1,4 @@
-"""Each argument of a declaration: what it may be, its default, and the sentence for anything else."""
+"""The table of keys: what a key may be, its other words and its default, and the texts that come out of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Early stopping as declared: a pruner's name, a mapping with its options, W&B's hyperband; all else is refused."""
+"""Early stopping as declared: a pruner's name, a mapping with its options, W&B's hyperband."""
 
 from __future__ import annotations
 
@@ -17,6 +17,10 @@ def _read(written: object) -> EarlyStop | None:
     return read_early_stop("early_terminate", written, {})
 
 
+def _halving(first: int, eta: int) -> EarlyStop:
+    return EarlyStop("successive_halving", {"min_resource": first, "reduction_factor": eta})
+
+
 @pytest.mark.parametrize(
     ("written", "meant"),
     [
@@ -29,22 +33,10 @@ def _read(written: object) -> EarlyStop | None:
             {"type": "hyperband", "max_resource": 27, "reduction_factor": 3},
             EarlyStop("hyperband", {"max_resource": 27, "reduction_factor": 3}),
         ),
-        (
-            {"type": "hyperband", "min_iter": 4},
-            EarlyStop("successive_halving", {"min_resource": 4, "reduction_factor": 3}),
-        ),
-        (
-            {"type": "hyperband", "min_iter": 4, "max_iter": 100, "eta": 2.0, "strict": False},
-            EarlyStop("successive_halving", {"min_resource": 4, "reduction_factor": 2}),
-        ),
-        (
-            {"type": "hyperband", "max_iter": 27, "s": 2, "eta": 3},
-            EarlyStop("successive_halving", {"min_resource": 3, "reduction_factor": 3}),
-        ),
-        (
-            {"type": "hyperband", "max_iter": 10, "s": 9},
-            EarlyStop("successive_halving", {"min_resource": 1, "reduction_factor": 3}),
-        ),
+        ({"type": "hyperband", "min_iter": 4}, _halving(4, 3)),
+        ({"type": "hyperband", "min_iter": 4, "max_iter": 100, "eta": 2.0, "strict": False}, _halving(4, 2)),
+        ({"type": "hyperband", "max_iter": 27, "s": 2, "eta": 3}, _halving(3, 3)),
+        ({"type": "hyperband", "max_iter": 10, "s": 9}, _halving(1, 3)),
     ],
     ids=str,
 )

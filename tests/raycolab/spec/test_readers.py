@@ -1,4 +1,4 @@
-"""Points to evaluate: flat or nested, tried by the models that have their parameters, refused where none could."""
+"""Points to evaluate: flat or nested, tried by the models that have their parameters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a trial takes: how it is said, for all models or one, and what is refused."""
+"""What a trial takes: how it is written, for all models or one, and how it reads."""
 
 from __future__ import annotations
 

@@ -21,6 +21,7 @@ from raycolab.spec.values import ArgumentError
 from tests.raycolab.spec.spaces import domains, wild_numbers, wild_parameters
 
 _GOLDEN: list[dict[str, Any]] = json.loads(Path(__file__).with_name("golden_sweeps.json").read_text("utf-8"))
+# Arguments of a declaration, the way to what is wrong with them, and what the sentence about it begins with.
 _REFUSED = json.loads(Path(__file__).with_name("refused_sweeps.json").read_text("utf-8"))
 _names = st.text("abcxyz_0", min_size=1, max_size=6)
 _spaces = st.dictionaries(_names.map(lambda name: f"p_{name}"), domains, max_size=3)
