@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import os
 import shutil
 import sys
 import tempfile
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raycolab.errors import RaycolabError
-from raycolab.main.notebook import MainNotebook, NotebookSource, is_path
+from raycolab.main.notebook import MainNotebook, NotebookSource
 from raycolab.main.roles import asked_to_skip
 from raycolab.main.source import is_timed, runnable
 from raycolab.main.traceback import cell_code_name, cell_listing, describe, line_in, traceback_text
@@ -58,7 +59,7 @@ def run_main(main: NotebookSource) -> None:
     """
     notebook = MainNotebook.load(main)
     shell = _this_shell()
-    token = _current.set(Path(main).expanduser().absolute() if is_path(main) else main)
+    token = _current.set(Path(main).expanduser().absolute() if isinstance(main, str | os.PathLike) else main)
     try:
         for number, cell in enumerate(notebook.cells, 1):
             if asked_to_skip(cell.source, cell.tags) is None:

@@ -108,13 +108,6 @@ def test_the_head_notebook_shows_who_joined_and_how_far_the_sweep_is(ran: Ran) -
     )
 
 
-def test_the_next_steps_are_printed(ran: Ran) -> None:
-    """The head's first cell says what to do with the address and what comes here, the joiner's how to stop."""
-    told = shown(ran.head.cell("start"))
-    assert all(word in told for word in ("joiner.ipynb", "raycolab.join(", "declare(", "head.shutdown()"))
-    assert "raycolab.leave()" in shown(ran.joiner.cell("join"))
-
-
 def test_nothing_is_noisy(ran: Ran) -> None:
     """No cell of either notebook warns, logs or writes to stderr."""
     cells = [*ran.head.code_cells, *ran.joiner.code_cells]

@@ -91,24 +91,10 @@ CELLS = [
         text_in("data/head.json", "{"),
     ),
     Row(
-        "a sweep started without a head",
-        "raycolab.find('sample').run()",
-        "NoHeadError",
-        NO_HEAD,
-        declared,
-    ),
-    Row(
         "no CPU for the head",
         "raycolab.start_head(num_cpus=0)",
         "UsageError",
         "num_cpus is 0: give a number from 1 to 256, or leave it out for all of them.",
-    ),
-    Row(
-        "a sweep nobody declared",
-        "raycolab.find('sample')",
-        "UnknownSweepError",
-        "No sweep is named 'sample': nothing was ever submitted with the data directory {here}/data. Give the"
-        " --data-dir that it was submitted with.",
     ),
     Row(
         "a sweep deleted by another notebook",

@@ -163,13 +163,6 @@ def test_only_complete_trials_compete() -> None:
     assert results(trial(0, 0.9, state=TrialState.PRUNED), failed(1)).best is None
 
 
-def test_a_nan_is_marked_where_a_person_looks() -> None:
-    """The error column says it; the error kind stays empty, for nothing failed."""
-    data = results(trial(0, math.nan)).dataframe
-    assert data["error"][0] == "accuracy is nan: complete, but never best"
-    assert data["error_kind"].isna().all()
-
-
 @pytest.mark.parametrize(("value", "shown"), [(10**400, math.inf), (-(10**400), -math.inf)])
 def test_a_metric_beyond_a_float_was_not_infinite_everywhere(tmp_path: Path, value: int, shown: float) -> None:
     """In the table, marked, in JSON as any other infinity; never best, in no pair, on the panel and in the report."""
