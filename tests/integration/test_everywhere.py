@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -22,16 +22,16 @@ if "default_worker" in " ".join(sys.orig_argv):
     import raycolab.engine.pull
     raycolab.engine.pull.LEASE_S = {LEASE_S}
 """
-# The article's loop. After the first task of its own each session waits until all have got one.
-LOOP = """
-import pathlib, sys, time
+# The last cell of a MAIN with the article's loop. After its first task each session waits until all have one.
+LOOP_CELL = """
+import os, pathlib, time
 import raycolab
-name, marks, data_dir, main = sys.argv[1:]
-exp = raycolab.declare("everywhere", main=main, data_dir=data_dir, announce=lambda line: None,
+name, marks = os.environ["SESSION"], pathlib.Path(os.environ["MARKS"])
+exp = raycolab.declare("everywhere", main=os.environ.get("MAIN"), announce=lambda line: None,
     models={"a": {"x": raycolab.uniform(0, 1)}}, datasets=["one"], jobs_per_pair=24, metric="score")
 def wait_for(what):
-    (pathlib.Path(marks) / f"{what}.{name}").touch()
-    while len(list(pathlib.Path(marks).glob(f"{what}.*"))) < 3:
+    (marks / f"{what}.{name}").touch()
+    while len(list(marks.glob(f"{what}.*"))) < 3:
         time.sleep(0.05)
 wait_for("declared")
 count = 0
@@ -41,13 +41,33 @@ while exp.not_done():
     if count > 1:
         wait_for("got")
     else:
-        (pathlib.Path(marks) / f"got.{name}").touch()
-    print("got", task.number, flush=True)
+        (marks / f"got.{name}").touch()
     task.compute()
     task.send_data()
     task.done()
 print("over", count, len(exp.results.dataframe), flush=True)
 """
+# The article's worker notebook: it reads MAIN, and executes cell after cell.
+WORKER = """
+import os, sys
+import nbformat
+main_file = sys.argv[1]
+for cell in nbformat.read(main_file, as_version=4).cells:
+    if cell["cell_type"] == "code":
+        if len(cell["source"]):
+            src = cell["source"]
+            if src[0] == "!":
+                os.system(src[1:])
+            else:
+                try:
+                    exec(src)
+                except Exception as e:
+                    print("---------")
+                    print(src)
+                    print("---------")
+                    raise e
+"""
+RUN_MAIN = "import sys, raycolab; raycolab.run_main(sys.argv[1])"
 HOLD = """
 import sys, time
 import raycolab
@@ -93,11 +113,13 @@ def data_dir(mesh: Cluster, tab: Tab) -> Path:
     return mesh.data_dir if tab is mesh.head else mesh.folder / tab.name
 
 
-def python(mesh: Cluster, tab: Tab, name: str, script: str, *arguments: str) -> tuple[subprocess.Popen[bytes], Path]:
+def python(
+    mesh: Cluster, tab: Tab, name: str, script: str, *arguments: str, environ: Sequence[str] = ()
+) -> tuple[subprocess.Popen[bytes], Path]:
     """A program in a session, and what it says."""
     log = mesh.folder / f"{name}.said"
     with log.open("wb") as output:
-        command = tab.command(sys.executable, "-P", "-c", script, *arguments)
+        command = tab.command("env", *environ, sys.executable, "-P", "-c", script, *arguments)
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output), log
 
 
@@ -107,16 +129,18 @@ def typed(mesh: Cluster, *arguments: str) -> subprocess.CompletedProcess[str]:
     return tab.run(*RAYCOLAB, *arguments, "--data-dir", str(data_dir(mesh, tab)))
 
 
-def test_the_loop_in_three_sessions_at_once(mesh: Cluster) -> None:
-    """Each computes some of the trials, none is run twice; one sweep in one database, on the head's machine."""
-    main, marks = write_main(mesh.folder, MAIN), mesh.folder / "marks"
+def test_the_article_s_worker_in_three_sessions_at_once(mesh: Cluster) -> None:
+    """Its own code at the head and in a tab, `run_main` in another; each computes some trials, none is run twice."""
+    main, marks = write_main(mesh.folder, MAIN, LOOP_CELL), mesh.folder / "marks"
     marks.mkdir()
     assert mesh.head is not None
     sessions = {"head": mesh.head, "joiner-1": mesh.joiners["tab-1"], "joiner-2": mesh.joiners["tab-2"]}
-    loops = [
-        python(mesh, tab, name, LOOP, name, str(marks), str(data_dir(mesh, tab)), str(main))
-        for name, tab in sessions.items()
-    ]
+    loops = []
+    for name, tab in sessions.items():
+        environ = [f"SESSION={name}", f"MARKS={marks}", f"RAYCOLAB_DATA_DIR={data_dir(mesh, tab)}"]
+        by_article = name != "joiner-2"
+        environ += [f"MAIN={main}"] if by_article else []
+        loops.append(python(mesh, tab, name, WORKER if by_article else RUN_MAIN, str(main), environ=environ))
     for process, log in loops:
         assert process.wait(200) == 0, log.read_text()
     rows = mesh.rows("everywhere")
