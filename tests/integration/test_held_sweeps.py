@@ -69,6 +69,31 @@ def test_a_file_beside_the_head_is_not_imported(beside: Cluster) -> None:
     assert wait_state(beside, "learns", "COMPLETE")["complete"] == 4
 
 
+@pytest.mark.parametrize("method", ["bayes", "random"])
+@pytest.mark.parametrize(
+    "parameter",
+    ["{distribution: log_normal, mu: 1000, sigma: 100}", "{distribution: uniform, min: -1e308, max: 1e308}"],
+)
+def test_a_distribution_that_no_float_can_hold_is_refused(beside: Cluster, method: str, parameter: str) -> None:
+    """By name and before anything is written, whatever the method; it ran for ever, with slots dying."""
+    lines = [f"models: {{a: {{x: {parameter}}}}}", f"method: {method}", LINES[2]]
+    refused = beside.raycolab("submit", str(write_sweep(beside.folder, "endless", lines)), "--no-wait")
+    assert (refused.returncode, "'x'" in refused.stderr) == (2, True), refused.stderr
+    assert "bug" not in refused.stderr
+    assert sweep(beside, "endless") == {}
+
+
+def test_trials_whose_metric_no_float_can_hold_are_complete(beside: Cluster) -> None:
+    """Both count, neither is the best one, and the sweep behind them runs."""
+    write_main(beside.folder, "def compute(model, dataset, x):\n    return {'score': 10**400}")
+    submitted(beside, "beyond")
+    write_main(beside.folder, MAIN)
+    submitted(beside, "next")
+    beyond = wait_state(beside, "beyond", "COMPLETE")
+    assert (beyond["complete"], beyond["pending"], beyond["best"]) == (4, 0, None)
+    assert wait_state(beside, "next", "COMPLETE")["complete"] == 4
+
+
 def test_a_sweep_that_cannot_be_taken_up_is_held_and_the_next_one_runs(beside: Cluster) -> None:
     """It says why; orders for it are answered, and it can be deleted."""
     submitted(beside, "spoilt")
