@@ -28,7 +28,7 @@ from raycolab.engine.messages import MAX_POINTS, Assignment
 from raycolab.errors import ClusterError, MainError, UsageError
 from raycolab.main.compute import BadReturnError, metrics_of
 from raycolab.main.notebook import MainNotebook
-from raycolab.node.api import Pull, Pulse, Push, PutDown, Request
+from raycolab.node.api import Heartbeat, Pull, Push, PutDown, Request
 from raycolab.trials import Config, Metric, Outcome, Scalar, SweepState, TrialState, trial_title
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Asked(Protocol):
         """Its answer; raises ClusterError."""
 
 
-PULSE_S = 10.0  # a sixth of the lease
+HEARTBEAT_S = 10.0  # a sixth of the lease
 POLL_S = 0.3
 REPORT_S = 0.5  # a trial's reports travel together so long
 RETRY_S = 1.0
@@ -176,7 +176,7 @@ class Puller:
         with self._changed:
             points, self._points = self._points, []
         if points:
-            self._ask(Pulse(self._name, self._id, ticket, points))
+            self._ask(Heartbeat(self._name, self._id, ticket, points))
         counts = self._ask(Push(self._name, self._id, ticket, outcome))
         with self._changed:
             if self._ticket == ticket:
@@ -232,7 +232,7 @@ class Puller:
         sent_at = time.monotonic()
         while True:
             with self._changed:
-                rest = (REPORT_S if self._points else PULSE_S) - (time.monotonic() - sent_at)
+                rest = (REPORT_S if self._points else HEARTBEAT_S) - (time.monotonic() - sent_at)
                 if rest > 0:
                     self._changed.wait(rest)
                     continue
@@ -241,7 +241,7 @@ class Puller:
             if ticket is None:
                 continue
             try:
-                answer = self._head.ask(Pulse(self._name, self._id, ticket, points))
+                answer = self._head.ask(Heartbeat(self._name, self._id, ticket, points))
             except ClusterError:  # whoever pushes next says what is wrong
                 with self._changed:
                     if self._ticket == ticket:

@@ -73,7 +73,7 @@ class Sweep:
         results = self.wait(progress=progress)
         if progress is None:
             with contextlib.suppress(ClusterError):  # the head may have been told to end in the meantime
-                print(self.worth(nodes=len(self._ask(api.Status())["nodes"])))  # noqa: T201 - for the cell's reader
+                print(self.speedup(nodes=len(self._ask(api.Status())["nodes"])))  # noqa: T201 - for the cell's reader
         return results
 
     def wait(self, *, progress: Show | None = None) -> Results:
@@ -100,15 +100,15 @@ class Sweep:
                     " `raycolab status` too."
                 ) from None
 
-    def worth(self, *, nodes: int) -> str:
+    def speedup(self, *, nodes: int) -> str:
         """What the cluster was worth since `start` was called here, and a line that runs the best configuration."""
-        from raycolab.results.speedup import compute_line, most_at_once, worth_line
+        from raycolab.results.speedup import compute_line, most_at_once, speedup_line
 
         results = self.results
         rows = [row for row in results.rows if row.ended_at is not None and row.ended_at >= self._began]
         wall_s = max((row.ended_at or 0.0 for row in rows), default=self._began) - self._began
         head_slots = most_at_once(rows, "head")
-        lines = [worth_line(rows, nodes=nodes, head_slots=head_slots, wall_s=wall_s)] if rows else []
+        lines = [speedup_line(rows, nodes=nodes, head_slots=head_slots, wall_s=wall_s)] if rows else []
         best = results.best_trial
         if best is not None:
             main = MainNotebook.from_json(self._found(with_main=True).row.main or "")
@@ -228,7 +228,7 @@ class Sweep:
 
     def _repr_html_(self) -> str:
         """The panel, as it stands at the head, or by the database where no head has it."""
-        from raycolab.engine.stored_sweeps import news_of
+        from raycolab.engine.stored_sweeps import status_of
         from raycolab.view.panels import sweep_panel
 
         with contextlib.suppress(ClusterError):
@@ -236,8 +236,8 @@ class Sweep:
 
         def panel(ask: Ask) -> str:
             row = ask(api.Find(self.name)).row
-            news = news_of(row, _rows(ask, row.id, "trials"), _rows(ask, row.id, "attempts"), None)
-            return sweep_panel(news.to_json())
+            status = status_of(row, _rows(ask, row.id, "trials"), _rows(ask, row.id, "attempts"), None)
+            return sweep_panel(status.to_json())
 
         return self._read(panel)
 

@@ -54,7 +54,7 @@ def print_results(sweep: Any, *, nodes: int) -> None:
 
     console = Console()
     console.print(results_table(sweep.results), soft_wrap=True)
-    worth = sweep.worth(nodes=nodes) if nodes else ""
-    if worth:
-        console.print(worth, markup=False, highlight=False, soft_wrap=True)
+    speedup = sweep.speedup(nodes=nodes) if nodes else ""
+    if speedup:
+        console.print(speedup, markup=False, highlight=False, soft_wrap=True)
     console.print(f"database: {sweep.database}", markup=False, highlight=False, soft_wrap=True)

@@ -145,7 +145,7 @@ class Engine:
                 await self._stored(lambda store: store.update_sweep(sweep.id, state=state))
             except ClusterError as error:  # another head runs it: its state is that head's to say
                 _log.warning("sweep %s cannot run: %s", name, error)
-                self._resting[name] = await self._news_of(replace(sweep, state=SweepState.HELD), str(error))
+                self._resting[name] = await self._status_of(replace(sweep, state=SweepState.HELD), str(error))
                 return None
             except Exception as error:
                 await self._hold(sweep, self._as_its_own(name, error))
@@ -170,12 +170,12 @@ class Engine:
         await self._end_claim(run.sweep, over.state)
         # Only now is it told: who hears that a sweep is over finds it so in the store, and may delete it.
         try:
-            news = run.news(None)
-            news.to_json()
+            status = run.status(None)
+            status.to_json()
         except Exception:
-            news = await self._news_of(run.sweep, None)
-        sentence = over.sentence or news.sentence  # without one of its own: which nodes did not take part, and why
-        told = msgspec.structs.replace(news, state=over.state, eta_s=None, sentence=sentence)
+            status = await self._status_of(run.sweep, None)
+        sentence = over.sentence or status.sentence  # without one of its own: which nodes did not take part, and why
+        told = msgspec.structs.replace(status, state=over.state, eta_s=None, sentence=sentence)
         self._resting[run.sweep.name] = told
         self._current = None
         self._ending.add(run)
@@ -192,7 +192,7 @@ class Engine:
     async def _hold(self, sweep: SweepRow, error: RaycolabError) -> None:
         """What went wrong is this sweep's alone: it waits for a person, and the others go on."""
         await self._end_claim(sweep, SweepState.HELD)
-        self._resting[sweep.name] = await self._news_of(replace(sweep, state=SweepState.HELD), str(error))
+        self._resting[sweep.name] = await self._status_of(replace(sweep, state=SweepState.HELD), str(error))
 
     def _as_its_own(self, name: str, error: Exception) -> RaycolabError:
         """The error that a sweep is held with; its traceback is in the log."""
@@ -260,10 +260,10 @@ class Engine:
         told: api.Progress | None = None
         await self._taken_over.wait()
         while True:
-            news = self._progress()
-            if news != told:
-                self._line.tell(news)
-                told = news
+            status = self._progress()
+            if status != told:
+                self._line.tell(status)
+                told = status
             await asyncio.sleep(_TELL_S)
 
     def _progress(self) -> api.Progress:
@@ -271,20 +271,20 @@ class Engine:
         resting = list(self._resting.values())
         if (run := self._current) is not None:
             try:
-                return api.Progress(sweeps_json([*resting, run.news(self._outage)]), run.trials())
+                return api.Progress(sweeps_json([*resting, run.status(self._outage)]), run.trials())
             except Exception as error:
                 run.give_up(self._as_its_own(run.sweep.name, error))
         return api.Progress(sweeps_json(resting), {})
 
-    async def _news_of(self, sweep: SweepRow, sentence: str | None) -> SweepStatus:
+    async def _status_of(self, sweep: SweepRow, sentence: str | None) -> SweepStatus:
         """Where a resting sweep stands, as far as that can be said."""
         try:
-            news = await self._stored(lambda store: stored_sweeps.stored_news(store, sweep, sentence))
-            news.to_json()
+            status = await self._stored(lambda store: stored_sweeps.stored_status(store, sweep, sentence))
+            status.to_json()
         except Exception:
             _log.exception("sweep %s cannot be shown", sweep.name)
-            return await self._stored(lambda store: stored_sweeps.plain_news(store, sweep, sentence))
-        return news
+            return await self._stored(lambda store: stored_sweeps.plain_status(store, sweep, sentence))
+        return status
 
     # ----- what is asked -----
 
@@ -308,7 +308,7 @@ class Engine:
                 return await self._read(stored_sweeps.answer, request)
             case api.Pull():
                 return await self._pull(request)
-            case api.Push() | api.Pulse() | api.PutDown():
+            case api.Push() | api.Heartbeat() | api.PutDown():
                 return self._hear_puller(request)
             case api.Declare():
                 return await self._declare(request)
@@ -419,16 +419,16 @@ class Engine:
 
     # ----- notebooks that pull -----
 
-    def _hear_puller(self, request: api.Push | api.Pulse | api.PutDown) -> object:
+    def _hear_puller(self, request: api.Push | api.Heartbeat | api.PutDown) -> object:
         """One sends a result, lives or leaves."""
         run = self._current
         if run is None or run.sweep.name != request.sweep:
-            return {api.Push: False, api.Pulse: api.PulseAnswer(), api.PutDown: None}[type(request)]
+            return {api.Push: False, api.Heartbeat: api.HeartbeatAnswer(), api.PutDown: None}[type(request)]
         match request:
             case api.Push():
                 return run.pullers.push(request.puller, request.ticket, request.outcome)
-            case api.Pulse():
-                return api.PulseAnswer(*run.pullers.pulse(request.puller, request.ticket, request.points))
+            case api.Heartbeat():
+                return api.HeartbeatAnswer(*run.pullers.heartbeat(request.puller, request.ticket, request.points))
             case api.PutDown():
                 run.pullers.put_down(request.puller)
         return None
@@ -461,7 +461,7 @@ class Engine:
         """Store the state of a sweep that is not at work, and remember what to tell of it."""
         if state is not sweep.state:
             await self._stored(lambda store: store.update_sweep(sweep.id, state=state))
-        self._resting[sweep.name] = await self._news_of(replace(sweep, state=state), sentence)
+        self._resting[sweep.name] = await self._status_of(replace(sweep, state=state), sentence)
 
     def _waits_for(self) -> str | None:
         if self._current is None:

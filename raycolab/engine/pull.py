@@ -94,7 +94,7 @@ class Pullers:
         self._dismiss(puller, LossCause.ENDED, "its trial ended")
         return True
 
-    def pulse(self, puller: str, ticket: int, points: Iterable[tuple[int, float]]) -> tuple[bool, bool]:
+    def heartbeat(self, puller: str, ticket: int, points: Iterable[tuple[int, float]]) -> tuple[bool, bool]:
         """The puller lives, its trial has come to these (step, value): whether it still holds it, and should prune."""
         pull = self._held(puller, ticket)
         if pull is None:

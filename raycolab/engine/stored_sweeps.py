@@ -29,11 +29,11 @@ __all__ = [
     "cancel_rows",
     "declaration",
     "has_work",
-    "news_of",
-    "plain_news",
+    "plain_status",
     "queued_sweeps",
     "retry_rows",
-    "stored_news",
+    "status_of",
+    "stored_status",
 ]
 
 RETRIED: dict[str | None, Collection[TrialState]] = {
@@ -200,12 +200,12 @@ def queued_sweeps(store: Store) -> list[SweepRow]:
     return sorted(queued, key=lambda sweep: (sweep.state != SweepState.RUNNING, sweep.id))
 
 
-def stored_news(store: Store, sweep: SweepRow, sentence: str | None) -> SweepStatus:
+def stored_status(store: Store, sweep: SweepRow, sentence: str | None) -> SweepStatus:
     """Where a resting sweep stands."""
-    return news_of(sweep, store.trials(sweep.id), store.attempts(sweep.id), sentence)
+    return status_of(sweep, store.trials(sweep.id), store.attempts(sweep.id), sentence)
 
 
-def news_of(
+def status_of(
     sweep: SweepRow, trials: Sequence[TrialRow], attempts: Sequence[AttemptRow], sentence: str | None
 ) -> SweepStatus:
     """Where a sweep with these rows stands while it is at rest."""
@@ -214,7 +214,7 @@ def news_of(
     return SweepStatus.of(sweep.name, sweep.state, dict(book.counts), metric, book.best, None, sentence, book.tally)
 
 
-def plain_news(store: Store, sweep: SweepRow, sentence: str | None) -> SweepStatus:
+def plain_status(store: Store, sweep: SweepRow, sentence: str | None) -> SweepStatus:
     """The same of a sweep whose rows or whose spec cannot be made sense of: its counts alone."""
     return SweepStatus.of(sweep.name, sweep.state, store.counts(sweep.id), Metric("metric"), sentence=sentence)
 

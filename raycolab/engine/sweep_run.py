@@ -415,7 +415,7 @@ class SweepRun:
                     self._studies.renew(self.spec, list(self.scheduler.book.rows.values()), reports)
             self.sweep = sweep
 
-    def news(self, sentence: str | None) -> SweepStatus:
+    def status(self, sentence: str | None) -> SweepStatus:
         """Where the sweep stands."""
         book = self.scheduler.book
         state = SweepState.PAUSED if self.scheduler.is_paused else SweepState.RUNNING

@@ -34,6 +34,8 @@ __all__ = [
     "FoundSweep",
     "HeadFacts",
     "HeadRequest",
+    "Heartbeat",
+    "HeartbeatAnswer",
     "JoinerFacts",
     "JoinerState",
     "ListSweeps",
@@ -45,8 +47,6 @@ __all__ = [
     "Progress",
     "Pull",
     "Pulled",
-    "Pulse",
-    "PulseAnswer",
     "Push",
     "PutDown",
     "ReadOutput",
@@ -271,14 +271,14 @@ class Push(Request[bool], frozen=True):
     outcome: Outcome
 
 
-class PulseAnswer(msgspec.Struct, frozen=True):
+class HeartbeatAnswer(msgspec.Struct, frozen=True):
     """Whether the puller still holds its trial, and whether the trial should be pruned."""
 
     held: bool = False
     prune: bool = False
 
 
-class Pulse(Request[PulseAnswer], frozen=True):
+class Heartbeat(Request[HeartbeatAnswer], frozen=True):
     """The puller lives, and its trial has reported these (step, value)."""
 
     sweep: str
@@ -296,7 +296,7 @@ class PutDown(Request[None], frozen=True):
 
 EngineRequest = (
     Find | ListSweeps | Declare | Start | Pause | Resume | Stop | Cancel | Retry | Delete | ReadRows | ReadOutput
-) | (Pull | Push | Pulse | PutDown)
+) | (Pull | Push | Heartbeat | PutDown)
 
 
 # What is told unasked.

@@ -75,7 +75,7 @@ class HeadSupervisor:
         data_dir: DataDir,
         run_dir: Path,
         environ: Mapping[str, str],
-        keeper: Snapshots | None = None,
+        snapshots: Snapshots | None = None,
     ) -> None:
         self.join_address = ""
         self.stopping = asyncio.Event()
@@ -83,7 +83,7 @@ class HeadSupervisor:
         self._data_dir = data_dir
         self._run_dir = run_dir
         self._environ = environ
-        self._keeper = keeper
+        self._snapshots = snapshots
         self._store_url = options.store or sqlite_url(data_dir.database_path)
         self._engine = EngineLine(self._why_no_engine)
         self._progress: dict[str, Any] = {"sweeps": [], "trials": {}}
@@ -159,8 +159,8 @@ class HeadSupervisor:
         self.join_address = JoinAddress(url, self._identity.pin, self._identity.secret).text
         if self._options.join_address_file is not None:
             write_address_file(Path(self._options.join_address_file), self.join_address)
-        if self._keeper is not None:
-            self._keeper.keep(self.join_address)
+        if self._snapshots is not None:
+            self._snapshots.keep(self.join_address)
 
     def _take_identity(self, stored: Identity | None) -> tuple[HubIdentity, str]:
         """The head's key and secret and Ray's token, kept so that the join address outlives the head."""
@@ -302,14 +302,14 @@ class HeadSupervisor:
     def _on_progress(self, progress: Mapping[str, Any]) -> None:
         self._progress = dict(progress)
         self._watch.show_trials(progress.get("trials", {}))
-        if self._keeper is not None:
-            self._keeper.on_progress(progress)
+        if self._snapshots is not None:
+            self._snapshots.on_progress(progress)
 
     async def _answer(self, body: bytes, channel: Channel) -> bytes:
         """Answer a client: the command line, a kernel, a node's. What is the engine's to answer is passed on."""
         match api.decode_known(body, api.HeadRequest):
             case api.Status():
-                snapshots = None if self._keeper is None else self._keeper.status()
+                snapshots = None if self._snapshots is None else self._snapshots.status()
                 return api.encode(cluster_status(self._nodes(), self._shown_progress(), self._traffic(), snapshots))
             case api.Facts():
                 return api.encode(api.HeadFacts(self.join_address, self._ray_address, self._token))
@@ -349,8 +349,8 @@ class HeadSupervisor:
         self._save_traffic()
         self._data_dir.clear_head()
         async with contextlib.AsyncExitStack() as stack:
-            if self._keeper is not None:  # last, when nothing is written any more
-                stack.push_async_callback(self._keeper.close)
+            if self._snapshots is not None:  # last, when nothing is written any more
+                stack.push_async_callback(self._snapshots.close)
             stack.push_async_callback(self._ray.stop)
             stack.push_async_callback(self._provider.close)
             stack.push_async_callback(self._hub.close, "the head shut down", final=self.stopping.is_set())

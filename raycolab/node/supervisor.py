@@ -66,10 +66,10 @@ async def _head(task: Task, run_dir: Path) -> None:
     data_dir = DataDir(task.data_dir)
     options = _options(task.options, HeadOptions)
     with data_dir.lock():
-        keeper = Snapshots.chosen(data_dir, options.store, run_dir, os.environ)
+        snapshots = Snapshots.chosen(data_dir, options.store, run_dir, os.environ)
         notes: list[str] = []
-        if keeper is not None:
-            restoring = asyncio.create_task(keeper.restore())
+        if snapshots is not None:
+            restoring = asyncio.create_task(snapshots.restore())
             _on_signals(restoring.cancel)
             try:
                 notes = await restoring
@@ -77,7 +77,7 @@ async def _head(task: Task, run_dir: Path) -> None:
                 return
         for note in notes:
             log.info("%s", note)
-        head = HeadSupervisor(options, data_dir, run_dir, os.environ, keeper)
+        head = HeadSupervisor(options, data_dir, run_dir, os.environ, snapshots)
         _on_signals(head.stop)
         await head.run(lambda address: announce(task, "up", join_address=address, notes=notes))
 

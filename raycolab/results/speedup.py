@@ -16,7 +16,7 @@ from raycolab.text import duration_text
 from raycolab.trials import FINAL_STATES, TrialRow, TrialState
 from raycolab.view.pages import counted
 
-__all__ = ["compute_line", "most_at_once", "worth_line"]
+__all__ = ["compute_line", "most_at_once", "speedup_line"]
 
 _COMPUTED = frozenset({TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED})
 
@@ -28,7 +28,7 @@ def most_at_once(rows: Iterable[TrialRow], node: str) -> int:
     return max(accumulate(change for _, change in changes), default=0)
 
 
-def worth_line(rows: Iterable[TrialRow], *, nodes: int, head_slots: int, wall_s: float) -> str:
+def speedup_line(rows: Iterable[TrialRow], *, nodes: int, head_slots: int, wall_s: float) -> str:
     """`480 trials, 6 tabs, 6 min 10 s; this tab alone about 34 min (5.5x)`.
 
     `rows` are the trials that ended in these `wall_s` seconds, on `nodes` nodes (tabs) of which the head

@@ -100,13 +100,13 @@ async def test_a_request_that_is_held_blocks_no_other_thread(path: Path, client:
         if isinstance(api.decode(body, api.EngineRequest), api.Pull):
             await released.wait()
             return api.encode(api.Pulled())
-        return api.encode(api.PulseAnswer(held=True))
+        return api.encode(api.HeartbeatAnswer(held=True))
 
     async with serving(path, hold):
         for _ in range(3):
             released.clear()
             pulling = asyncio.create_task(ask(client, api.Pull("s", "p", "head")))
-            assert (await ask(client, api.Pulse("s", "p", 1))).held
+            assert (await ask(client, api.Heartbeat("s", "p", 1))).held
             released.set()
             assert await pulling == api.Pulled()
     assert len(channels) == 2

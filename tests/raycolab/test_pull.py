@@ -16,7 +16,7 @@ from msgspec import structs
 from raycolab.engine.messages import MAX_POINTS, Assignment
 from raycolab.errors import ClusterError, MainError, NoHeadError, UsageError
 from raycolab.main.notebook import MainNotebook
-from raycolab.node.api import Pull, Pulled, Pulse, PulseAnswer, Push, PutDown
+from raycolab.node.api import Heartbeat, HeartbeatAnswer, Pull, Pulled, Push, PutDown
 from raycolab.pull import Puller, Task
 from raycolab.trials import Metric, SweepState, TrialState
 
@@ -53,9 +53,9 @@ class Head:
         match request:
             case Pull():
                 return Pulled(over=SweepState.COMPLETE) if self.over else Pulled(self.trial)
-            case Pulse(points=points):
+            case Heartbeat(points=points):
                 self.pulses.put(points)
-                return PulseAnswer(held=True)
+                return HeartbeatAnswer(held=True)
         return True
 
     def sent(self, kind: type[T]) -> list[T]:
@@ -95,7 +95,7 @@ def test_a_task_is_computed_and_sent(head: Head, puller: Puller) -> None:
     task.done()
     (sent,) = head.sent(Push)
     assert (sent.ticket, sent.outcome.metrics) == (7, {"acc": 2})
-    assert [point for pulse in head.sent(Pulse) for point in pulse.points] == [(1, 1.0)]
+    assert [point for pulse in head.sent(Heartbeat) for point in pulse.points] == [(1, 1.0)]
     assert {pull.node for pull in head.sent(Pull)} == {"joiner-1"}
 
 

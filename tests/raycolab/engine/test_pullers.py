@@ -129,9 +129,9 @@ async def test_a_silent_puller_loses_its_trial() -> None:
     lost = await sweep.pullers.pull("a", "head")
     assert lost is not None
     sweep.pullers.tick(time.time() + LEASE_S - 5)
-    assert sweep.pullers.pulse("a", lost.ticket, []) == (True, False)
+    assert sweep.pullers.heartbeat("a", lost.ticket, []) == (True, False)
     sweep.pullers.tick(time.time() + LEASE_S + 5)
-    assert sweep.pullers.pulse("a", lost.ticket, []) == (False, False)
+    assert sweep.pullers.heartbeat("a", lost.ticket, []) == (False, False)
     again = await sweep.pullers.pull("b", "head")
     assert again is not None
     assert again.number == lost.number
@@ -151,7 +151,7 @@ async def test_a_trial_that_takes_too_long_is_taken_away() -> None:
     sweep.pump()
     await asyncio.sleep(0)
     assert sweep.row(0).error_kind is ErrorKind.TIMEOUT
-    assert sweep.pullers.pulse("a", held.ticket, []) == (False, False)
+    assert sweep.pullers.heartbeat("a", held.ticket, []) == (False, False)
     assert not sweep.pullers.push("a", held.ticket, DONE)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from raycolab.results.speedup import compute_line, most_at_once, worth_line
+from raycolab.results.speedup import compute_line, most_at_once, speedup_line
 from raycolab.trials import TrialRow, TrialState
 
 
@@ -37,7 +37,7 @@ def test_what_the_cluster_was_worth(
     trials: int, seconds: float, nodes: int, head_slots: int, wall_s: float, line: str
 ) -> None:
     """Against the head's own slots, no finer than the comparison; nothing is claimed where there is none."""
-    assert worth_line(rows(trials, seconds), nodes=nodes, head_slots=head_slots, wall_s=wall_s) == line
+    assert speedup_line(rows(trials, seconds), nodes=nodes, head_slots=head_slots, wall_s=wall_s) == line
 
 
 def test_only_what_was_computed_counts() -> None:
@@ -49,7 +49,7 @@ def test_only_what_was_computed_counts() -> None:
         *rows(1, 500.0, TrialState.CANCELLED),
         *rows(3, 0.0, TrialState.PENDING),
     ]
-    line = worth_line(every, nodes=2, head_slots=1, wall_s=20.0)
+    line = speedup_line(every, nodes=2, head_slots=1, wall_s=20.0)
     assert line == "8 trials, 2 tabs, 20 s; this tab alone about 40 s (2.0x)"
 
 
