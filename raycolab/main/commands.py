@@ -21,7 +21,7 @@ from pathlib import Path
 import msgspec
 
 from raycolab.files import write_private
-from raycolab.main.output import MAX_OUTPUT_BYTES, last_lines
+from raycolab.main.output import KEPT_BYTES, last_lines
 
 __all__ = ["CommandResult", "NodeOnce", "run_command"]
 
@@ -29,7 +29,6 @@ LOCK_WAIT_S = 1800.0  # an installation on a slow line takes no longer
 # Workers of one node fail together with the first of them; a later attempt runs the command again.
 FAILURE_HOLDS_S = 60.0
 _POLL_S = 0.05
-_READ_BYTES = 8 * MAX_OUTPUT_BYTES  # of a command's output
 
 
 class CommandResult(msgspec.Struct, frozen=True):
@@ -64,7 +63,7 @@ def run_command(arguments: list[str], text: str | None = None) -> CommandResult:
             check=False,
         )
         size = output.seek(0, os.SEEK_END)
-        output.seek(max(0, size - _READ_BYTES))
+        output.seek(max(0, size - KEPT_BYTES))
         return CommandResult(ended.returncode, last_lines(output.read().decode("utf-8", "replace")))
 
 

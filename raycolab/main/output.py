@@ -13,12 +13,11 @@ import sys
 import threading
 from typing import Any
 
-__all__ = ["MAX_OUTPUT_BYTES", "MAX_OUTPUT_LINES", "OutputTail", "last_lines"]
+__all__ = ["KEPT_BYTES", "MAX_OUTPUT_BYTES", "MAX_OUTPUT_LINES", "OutputTail", "last_lines"]
 
 MAX_OUTPUT_LINES = 50
 MAX_OUTPUT_BYTES = 8192
-
-_KEPT_BYTES = 8 * MAX_OUTPUT_BYTES  # raw bytes held; progress bars that overwrite themselves shrink on reading
+KEPT_BYTES = 8 * MAX_OUTPUT_BYTES  # of what was printed; progress bars that overwrite themselves shrink on reading
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 
 
@@ -47,9 +46,9 @@ class _TailBytes(io.BufferedIOBase):
     def write(self, data: Any) -> int:  # bytes-like; the type has no name before Python 3.12
         view = memoryview(data).cast("B")
         with self._lock:
-            self._bytes += view[-_KEPT_BYTES:]
-            if len(self._bytes) > 2 * _KEPT_BYTES:
-                del self._bytes[:-_KEPT_BYTES]
+            self._bytes += view[-KEPT_BYTES:]
+            if len(self._bytes) > 2 * KEPT_BYTES:
+                del self._bytes[:-KEPT_BYTES]
         return len(view)
 
     def fileno(self) -> int:
@@ -61,7 +60,7 @@ class _TailBytes(io.BufferedIOBase):
 
     def text(self) -> str:
         with self._lock:
-            return bytes(self._bytes[-_KEPT_BYTES:]).decode("utf-8", "replace")
+            return bytes(self._bytes[-KEPT_BYTES:]).decode("utf-8", "replace")
 
     def clear(self) -> None:
         with self._lock:

@@ -79,17 +79,7 @@ class Store:
             raise UsageError(
                 f"a sweep's name has at most {tables.NAME_LIMIT} characters, this one {len(name)}: shorten it."
             )
-        sweep = SweepRow(
-            0,
-            name,
-            SweepState.DECLARED,
-            spec,
-            main,
-            spec_fingerprint,
-            code_fingerprint,
-            created_at=now,
-            versions=versions,
-        )
+        sweep = SweepRow(0, name, SweepState.DECLARED, spec, main, spec_fingerprint, code_fingerprint, now, versions)
         (columns,) = SWEEPS.columns([sweep])
         del columns["id"]  # which the database gives
         with self._writing() as connection:

@@ -70,6 +70,8 @@ def test_text_and_function_tell_the_same(source: str, expected: ComputeSignature
         "compute = functools.partial(train, 1)",
         "compute, other = make()",
         "compute: object = make()",
+        "for compute in jobs: pass",
+        "with make() as compute: pass",
         "class compute:\n    def __call__(self): pass",
         "from x import *",
         "get_ipython().run_line_magic('run', 'train.py')",

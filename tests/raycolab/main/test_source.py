@@ -51,6 +51,7 @@ def test_leading_blank_lines_keep_line_numbers() -> None:
     assert syntax_tree("\n  \nx = 1").body[0].lineno == 3
     assert runnable("\n\n%%bash\ntrue") == "\n\n%%bash\ntrue"
     assert runnable("\n%%time\nx = 1") == "#\n# %%time\nx = 1"
+    assert runnable("\n%%capture\n%%time\nx = 1") == "\n%%capture\n#\n#\n# %%time\nx = 1"
 
 
 def test_bodies_of_functions_are_not_executed_but_classes_and_defaults_are() -> None:
