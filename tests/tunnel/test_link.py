@@ -269,8 +269,20 @@ class TestCredit:
         assert joined.agent.link.streams == {}
 
 
-class TestTime:
+class TestResumption:
     """A new WebSocket and a silent one; all else of the pings is in test_keepalive."""
+
+    def test_bytes_the_peer_has_are_reported_delivered_once(self) -> None:
+        """Whether an ACK or a resumption tells of them."""
+        joined = quiet()
+        stream_id = opened(joined)
+        joined.hub.take()
+        joined.hub.link.send(stream_id, b"12345")
+        joined.say(joined.hub)
+        joined.hear(joined.agent)
+        joined.resume()
+        joined.wait(1)
+        assert joined.hub.take() == [StreamDelivered(stream_id, 5)]
 
     def test_pings_goodbyes_and_acks_of_the_old_websocket_are_not_repeated(self) -> None:
         """They meant that WebSocket; the round trip is measured again."""
