@@ -269,8 +269,33 @@ class TestCredit:
         assert joined.agent.link.streams == {}
 
 
-class TestTime:
+class TestResumption:
     """A new WebSocket and a silent one; all else of the pings is in test_keepalive."""
+
+    def test_bytes_the_peer_has_are_reported_delivered_once(self) -> None:
+        """Whether an ACK or a resumption tells of them."""
+        joined = quiet()
+        stream_id = opened(joined)
+        joined.hub.take()
+        joined.hub.link.send(stream_id, b"12345")
+        joined.say(joined.hub)
+        joined.hear(joined.agent)
+        joined.resume()
+        joined.wait(1)
+        assert joined.hub.take() == [StreamDelivered(stream_id, 5)]
+
+    def test_the_round_trip_is_known_to_both(self) -> None:
+        """The agent measures it, the hub hears of it with the next ping."""
+        joined = Joined()
+        agent = joined.agent.link
+        agent.tick(joined.now)
+        joined.say(joined.agent)
+        joined.now += 0.2
+        joined.settle()
+        assert agent.round_trip_s == pytest.approx(0.2)
+        assert joined.hub.link.round_trip_s is None
+        joined.wait(PING_EVERY_S + 1)
+        assert joined.hub.link.round_trip_s == pytest.approx(0.2)
 
     def test_pings_goodbyes_and_acks_of_the_old_websocket_are_not_repeated(self) -> None:
         """They meant that WebSocket; the round trip is measured again."""

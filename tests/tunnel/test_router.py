@@ -10,6 +10,7 @@ from tunnel.frames import ResetCode
 from tunnel.link import MAX_STREAM_ID
 from tunnel.router import Endpoint, Router
 from tunnel.stream import StreamData, StreamEvent, StreamId, StreamOpened, StreamReset
+from tunnel.window import INITIAL_WINDOW
 
 
 class Hub:
@@ -70,3 +71,40 @@ class TestOpening:
         """It crossed the end of its stream."""
         hub = Hub()
         assert hub.router.receive(hub.nodes[2].hub.link, StreamData(StreamId(1), b"x")) is None
+
+
+class TestRemoving:
+    """A link is gone."""
+
+    def test_every_stream_of_a_lost_node_is_reset_at_the_other_end(self) -> None:
+        """Once, with LOST; the links that have something to send are named."""
+        hub = Hub()
+        streams = [hub.open(3) for _ in range(2)]
+        assert hub.router.remove(hub.nodes[3].hub.link) == [hub.nodes[2].hub.link]
+        hub.relay()
+        assert hub.nodes[2].agent.take() == [StreamReset(stream, ResetCode.LOST) for stream in streams]
+        assert hub.router.stream_count == 0
+        assert hub.router.remove(hub.nodes[3].hub.link) == []
+
+    def test_streams_of_other_links_go_on(self) -> None:
+        """Only what led through the lost one is reset."""
+        hub = Hub()
+        hub.open(3)
+        assert hub.router.remove(Joined().hub.link) == []
+        assert hub.router.stream_count == 1
+
+    def test_the_budget_of_a_node_is_free_again_when_another_node_is_lost(self) -> None:
+        """Windows of the lost node's streams were charged to the node they led to."""
+        hub = Hub()
+        stream_id = hub.open(3)
+        hub.nodes[2].agent.link.send(stream_id, bytes(64 * INITIAL_WINDOW))
+        for _ in range(50):
+            hub.relay()
+            for event in hub.nodes[3].agent.take():
+                if isinstance(event, StreamData):
+                    hub.nodes[3].agent.link.delivered(event.stream, len(event.data))
+        there = hub.nodes[3].hub.link
+        assert there.budget.reserved > 0
+        hub.router.remove(hub.nodes[2].hub.link)
+        assert there.budget.reserved == 0
+        assert (hub.nodes[2].hub.link.streams, there.streams) == ({}, {})

@@ -205,6 +205,19 @@ class TestListening:
             assert await reader.read() == b"b"
             writer.close()
 
+    @in_loop
+    async def test_close_resets_what_is_open(self) -> None:
+        """When the port is closed, programs on both sides see resets at once."""
+        async with nothing_left(), Pair() as pair:
+            await pair.serve(echo)
+            reader, writer = await pair.dial()
+            writer.write(b"a")
+            assert await reader.read(1) == b"a"
+            await pair.here.close()
+            with pytest.raises(ConnectionResetError):
+                await reader.read()
+            writer.close()
+
     @in_each_loop
     async def test_reading_stops_at_the_read_ahead(self, loop: str) -> None:
         """A program that sends without end gets READ_AHEAD into the tunnel, and more only as that moves on."""
