@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
+import random
 import time
 from pathlib import Path
 
@@ -12,12 +14,15 @@ from msgspec.structs import replace
 
 from tests.in_loop import in_loop
 from tests.tunnel.door import WELCOME
+from tests.tunnel.edge import Edge
 from tests.tunnel.mesh import (
     NOW,
     AgentLog,
     Mesh,
     behind_an_edge,
     echo,
+    eventually,
+    in_each_loop,
     listening,
     nothing_left,
 )
@@ -29,6 +34,31 @@ from tunnel.secure import HubIdentity
 
 class TestOutages:
     """A link outlives its WebSockets."""
+
+    @in_each_loop
+    async def test_a_cut_websocket_is_invisible_to_a_running_transfer(self, loop: str, tmp_path: Path) -> None:
+        """Bytes from agent to agent while every WebSocket is cut repeatedly: the same bytes, once, in order."""
+        sent = random.Random(3).randbytes(24_000_000)
+        got: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+        async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            got.set_result(await reader.read())
+            writer.close()
+
+        async with behind_an_edge(tmp_path) as (mesh, edge):
+            one, two = await mesh.join(), await mesh.join()
+            edge.set_rate(30e6)
+            _, writer = await mesh.dial(one, await mesh.serve(two, take))
+            writer.write(sent)
+            writer.write_eof()
+            for times in range(1, 5):
+                await _passed(edge, 3_000_000)
+                assert not got.done()
+                edge.cut()
+                await one.log.saw("up", times=times)
+            assert hashlib.sha256(await got).digest() == hashlib.sha256(sent).digest()
+            writer.close()
+            assert mesh.log.count("left") == 0
 
     @in_loop
     async def test_a_cut_websocket_is_invisible_to_an_idle_connection(self, tmp_path: Path) -> None:
@@ -119,6 +149,12 @@ class TestOutages:
         assert 1 <= visits <= 12
         assert await member.leave() == "it left"
         await gate.close()
+
+
+async def _passed(edge: Edge, count: int) -> None:
+    """Wait until this many more bytes went toward the hub."""
+    enough = edge.stats.bytes_up + count
+    await eventually(lambda: edge.stats.bytes_up > enough)
 
 
 class TestLives:
