@@ -2,7 +2,7 @@
 
 `needs("nginx")` in a test or a fixture gives the program's path. Where it is not installed the test is skipped, with
 the package as its reason; under CI (`CI` is set) it fails instead. Run as a file, before anything is installed, this
-prints the missing packages, which `.ci/packages` then installs.
+prints the missing packages, or which of those named are missing; `.ci/packages` then installs them.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import sys
 from pathlib import Path
 
 __all__ = ["find", "is_missing_program", "missing_packages", "needs"]
@@ -59,4 +60,5 @@ def missing_packages() -> list[str]:
 
 
 if __name__ == "__main__":
-    print(*missing_packages())  # noqa: T201 - what .ci/packages reads
+    named = sys.argv[1:]  # of these alone it is asked
+    print(*(package for package in missing_packages() if package in named or not named))  # noqa: T201 - for .ci/packages

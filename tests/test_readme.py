@@ -35,7 +35,8 @@ class TestTheTwoCommands:
             assert ".venv/bin/pip install -e" in command
 
     def test_the_first_runs_the_main_job(self) -> None:
-        """The first ends with `raycolab demo`."""
+        """The first ends with `raycolab demo`, and needs nothing of Debian but what makes environments."""
+        assert "&& .ci/packages python3-venv && python3 -m venv" in self.commands[0]
         assert self.commands[0].strip().endswith("&& .venv/bin/raycolab demo")
 
     def test_the_second_runs_the_tests(self) -> None:
