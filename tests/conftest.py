@@ -37,7 +37,7 @@ _SMALL = {
     f"tests/integration/test_{name}.py": f"small cluster {which}"
     for which, names in {
         **_SHARED,
-        **{name: (name,) for name in ("refusals", "ngrok_provider", "pull", "tunnel")},
+        **{name: (name,) for name in ("refusals", "everywhere", "held_sweeps", "ngrok_provider", "pull", "tunnel")},
     }.items()
     for name in names
 }
