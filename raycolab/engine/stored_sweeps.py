@@ -14,7 +14,7 @@ from typing import Any
 
 from raycolab.engine.book import TrialBook
 from raycolab.errors import SweepChangedError, UsageError
-from raycolab.node.api import Declare, Find, FoundSweep, ListSweeps, Page, ReadOutput, ReadRows, page_of
+from raycolab.node.api import Declare, Find, FoundSweep, Page, ReadOutput, ReadRows, page_of
 from raycolab.search import enumerate_trials
 from raycolab.spec.change import compare, refuse_contradictions
 from raycolab.spec.spec import SweepSpec, check_fits
@@ -46,7 +46,7 @@ RETRIED: dict[str | None, Collection[TrialState]] = {
 _PAGE_ROWS = 5_000
 _WITHOUT_OUTPUT = frozenset({TrialState.COMPLETE, TrialState.PRUNED})
 
-Question = Find | ReadRows | ReadOutput | ListSweeps
+Question = Find | ReadRows | ReadOutput
 Write = Callable[[Store], object]
 
 
@@ -132,8 +132,6 @@ def answer(store: Store, request: Question) -> Any:
             return _page(store, request)
         case ReadOutput():
             return _output(store, request)
-        case ListSweeps():
-            return [(sweep.name, sweep.state) for sweep in store.sweeps()]
 
 
 def _found(store: Store, request: Find) -> FoundSweep:

@@ -38,7 +38,6 @@ __all__ = [
     "HeartbeatAnswer",
     "JoinerFacts",
     "JoinerState",
-    "ListSweeps",
     "NodeLost",
     "Order",
     "Page",
@@ -156,10 +155,6 @@ class Find(Request[FoundSweep], frozen=True):
 
     sweep: str
     with_main: bool = False  # without it `row.main` is None
-
-
-class ListSweeps(Request[list[tuple[str, SweepState]]], frozen=True):
-    """Every sweep of the database in the order they were declared: name and state."""
 
 
 class Declare(Request[list[str]], frozen=True):
@@ -294,9 +289,9 @@ class PutDown(Request[None], frozen=True):
     puller: str
 
 
-EngineRequest = (
-    Find | ListSweeps | Declare | Start | Pause | Resume | Stop | Cancel | Retry | Delete | ReadRows | ReadOutput
-) | (Pull | Push | Heartbeat | PutDown)
+EngineRequest = (Find | Declare | Start | Pause | Resume | Stop | Cancel | Retry | Delete | ReadRows | ReadOutput) | (
+    Pull | Push | Heartbeat | PutDown
+)
 
 
 # What is told unasked.

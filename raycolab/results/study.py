@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -22,6 +20,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from raycolab import trials as ours
+from raycolab.search.distributions import optuna_distribution, quiet_optuna
 from raycolab.spec.domains import Domain
 from raycolab.trials import Metric, TrialRow
 
@@ -55,11 +54,10 @@ def optuna_study(
     among the user attributes: number, state, node, error, other metrics; and the configuration as `config` where the
     space does not hold it.
     """
-    from raycolab.search.distributions import optuna_distribution
 
     distributions = {parameter: optuna_distribution(domain) for parameter, domain in space.items()}
     direction = StudyDirection.MAXIMIZE if metric.mode == "max" else StudyDirection.MINIMIZE
-    with _quiet():
+    with quiet_optuna():
         study = optuna.create_study(study_name=name, direction=direction)
         for row in rows:
             steps = reports.get(row.number, {})
@@ -82,7 +80,7 @@ def importances(rows: Sequence[TrialRow], space: Mapping[str, Domain], metric: M
     if len(comparable) < _FEWEST_TRIALS or len(values) < 2 or not names:
         return {}
     study = optuna_study("importances", comparable, {}, space, metric)
-    with _quiet():
+    with quiet_optuna():
         try:
             found = optuna.importance.get_param_importances(study, evaluator=_evaluator(), params=names)
         except (ValueError, RuntimeError):  # Optuna's way to say that these trials tell nothing
@@ -148,16 +146,3 @@ def _evaluator() -> BaseImportanceEvaluator:
         return PedAnovaImportanceEvaluator()
     # Optuna's 64 trees of depth 64 say the same of this few trials, and take ten times as long.
     return FanovaImportanceEvaluator(n_trees=16, max_depth=8, seed=0)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without Optuna's log lines and its warnings about its own methods, which tell a reader of results nothing."""
-    level = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        optuna.logging.set_verbosity(level)

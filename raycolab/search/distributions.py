@@ -11,11 +11,13 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from statistics import NormalDist
 
+import optuna
 from optuna.distributions import (
     BaseDistribution,
     CategoricalChoiceType,
@@ -29,7 +31,7 @@ from raycolab.spec.domains import LARGEST_UNIT, Beta, Choice, Constant, Domain, 
 from raycolab.spec.values import as_number
 from raycolab.trials import Config, Scalar
 
-__all__ = ["SearchSpace", "optuna_distribution"]
+__all__ = ["SearchSpace", "optuna_distribution", "quiet_optuna"]
 
 # A number of more steps has binary dust that Optuna takes for a place between two.
 _LARGEST_IN_STEPS = 1_000_000
@@ -170,3 +172,16 @@ def _share(low: float, number: float, high: float, log: bool) -> float:
     if log:
         low, number, high = math.log(low), math.log(number), math.log(high)
     return (number - low) / (high - low) if high > low else 0.5
+
+
+@contextmanager
+def quiet_optuna() -> Iterator[None]:
+    """Optuna's log lines and warnings are for those who call Optuna; for the time of a call they are off."""
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        optuna.logging.set_verbosity(level)

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 
 import optuna
 from optuna.distributions import BaseDistribution
@@ -22,7 +20,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, create_trial
 from optuna.trial import TrialState as OptunaState
 
-from raycolab.search.distributions import SearchSpace
+from raycolab.search.distributions import SearchSpace, quiet_optuna
 from raycolab.search.enumeration import remaining_points
 from raycolab.spec.pruners import make_pruner, remembers
 from raycolab.spec.readers import Method, points_of
@@ -189,7 +187,7 @@ class _PairStudy:
         self._storage = InMemoryStorage()
         # Hyperband's brackets depend on the name.
         name = json.dumps(self._pair)
-        with _quiet():
+        with quiet_optuna():
             self._study = optuna.create_study(
                 storage=self._storage, study_name=name, direction=self._direction, pruner=self._pruner
             )
@@ -203,7 +201,7 @@ class _PairStudy:
         """A configuration for a trial, which begins to run; it has the values of the point, which may be empty."""
         text = json.dumps([self._seed, *self._pair, number])
         seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:_SEED_BYTES], "big")
-        with _quiet():
+        with quiet_optuna():
             self._study.sampler = _OneSpaceSampler(seed, self._common)
             if point:
                 self._study.enqueue_trial(self._space.params(point))
@@ -225,14 +223,14 @@ class _PairStudy:
 
     def should_prune(self, number: int) -> bool:
         """Whether the pruner would end the trial after its last step."""
-        with _quiet():
+        with quiet_optuna():
             return bool(self._pruner.prune(self._study, self._storage.get_trial(self._trial_id(number))))
 
     def tell(self, number: int, value: float | None, *, pruned: bool = False) -> None:
         """A trial ended: with a value, pruned, or failed."""
         without_value = OptunaState.PRUNED if pruned else OptunaState.FAIL
         state = without_value if value is None else OptunaState.COMPLETE
-        with _quiet():
+        with quiet_optuna():
             self._study.tell(self._running.pop(number), value, state)
 
     def forget_reports(self, number: int) -> None:
@@ -267,16 +265,3 @@ class _OneSpaceSampler(TPESampler):
         if not self._common:
             self._common.update(super().infer_relative_search_space(study, trial))
         return dict(self._common)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Optuna's log lines and warnings are for those who call Optuna; for the time of a call they are off."""
-    level = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        optuna.logging.set_verbosity(level)

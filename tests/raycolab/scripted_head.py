@@ -57,7 +57,7 @@ class ScriptedHead:
                     return _declared(store, request)
                 case api.Delete():
                     return store.delete_sweep(request.sweep)
-                case api.Find() | api.ReadRows() | api.ReadOutput() | api.ListSweeps():
+                case api.Find() | api.ReadRows() | api.ReadOutput():
                     return stored_sweeps.answer(store, request)
         return None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,4 +72,4 @@ def test_what_the_store_refuses_is_told_and_the_thread_goes_on(store: Store) -> 
     assert isinstance(error, RaycolabError)
     with pytest.raises(UnknownSweepError):
         committer.call(lambda opened: opened.existing_sweep("nobody")).result(10)
-    assert committer.call(lambda opened: time.time() > 0).result(10)
+    assert committer.call(lambda opened: opened.sweeps()).result(10) == store.sweeps()
