@@ -88,7 +88,7 @@ class TestTheWire:
 
     @pytest.mark.parametrize(("initiator", "source"), [(False, 3), (True, 0), (True, 255)])
     def test_a_source_that_cannot_be(self, initiator: bool, source: int) -> None:
-        """An agent that says where its stream comes from would pass for somebody else; and no node has these numbers."""
+        """An agent that says where its stream comes from could pass for another one; and no node has these numbers."""
         link = Link(initiator=initiator, now=0.0)
         with pytest.raises(RemoteProtocolError, match="cannot come from"):
             link.receive([Frame(FrameType.OPEN, 2 if initiator else 1, 1, pack_open(1, 80, source))], 0.0)
