@@ -76,7 +76,7 @@ def submit(
         nodes: list[dict[str, Any]] = []
         with contextlib.suppress(ClusterError):  # the head was ended meanwhile; what it found is in the database
             nodes = attach(data_dir).nodes()
-        print_results(sweep, nodes=len(nodes))
+        print_results(sweep, nodes)
     return 1 if any(status[state] for state in _NOT_DONE) or status["pending"] else 0
 
 

@@ -22,9 +22,9 @@ from raycolab.summary import (
     SweepStatus,
     causes,
 )
-from raycolab.text import config_text, duration_text, number_text
+from raycolab.text import config_text, counted, duration_text, number_text
 from raycolab.trials import AttemptRow, Metric, SweepRow, TrialRow
-from raycolab.view.pages import HTML, PLAIN, Bundle, counted, render
+from raycolab.view.pages import HTML, PLAIN, Bundle, render
 from raycolab.view.tables import snapshot_lines, traffic_lines, warning_lines
 
 __all__ = [
@@ -304,6 +304,8 @@ def _sweep_facts(sweep: SweepStatus, nodes: Sequence[NodeStatus], elapsed_s: flo
     if nodes:
         away = sum(node.state != "up" for node in nodes)
         named["nodes"] = f"{len(nodes)}, {away} not up" if away else str(len(nodes))
+    if sweep.repeats:
+        named["repeats"] = f"{sweep.repeats}, not run again"
     if (best := sweep.best) is not None:
         where = f"{best.model} on {best.dataset}, trial {best.number}"
         named[f"best {best.metric}"] = f"{number_text(best.value)} ({where})"
