@@ -91,8 +91,10 @@ class Sweep:
                 while True:
                     status, nodes = self._look()
                     show(status, nodes)
-                    if SweepState(status["state"]) in AT_REST:
+                    if (state := SweepState(status["state"])) in AT_REST:
                         return status
+                    if state is SweepState.DECLARED:
+                        raise ClusterError(f"The sweep {self.name!r} is declared, and not at work: start it.")
                     time.sleep(POLL_S)
             except KeyboardInterrupt:
                 raise Detached(
@@ -193,21 +195,23 @@ class Sweep:
         self._ask(api.Pause(self.name))
 
     def resume(self) -> None:
-        """Go on after a pause, or with the trials of held models."""
+        """Go on after a pause, or with the trials of held models; UsageError when no trial is left to run."""
         self._ask(api.Resume(self.name))
 
     def stop(self) -> None:
-        """No new trials; running ones finish, and that is the end."""
+        """No new trials; running ones finish, and that is the end. UsageError when it has ended already."""
         self._ask(api.Stop(self.name))
 
     def cancel(self) -> None:
-        """End the running trials too, now."""
+        """End the running trials too, now; UsageError when it has ended already."""
         self._ask(api.Cancel(self.name))
 
     def retry(self, which: str | None = None) -> None:
-        """Queue FAILED ("failed"), LOST ("lost") or both kinds of trials again."""
+        """Queue FAILED ("failed"), LOST ("lost") or all trials that did not complete again; UsageError for none."""
         if which not in (None, "failed", "lost"):
-            raise UsageError(f"retry takes 'failed' or 'lost', not {which!r}: leave it out for both.")
+            raise UsageError(
+                f"retry takes 'failed' or 'lost', not {which!r}: leave it out for all that did not complete."
+            )
         self._ask(api.Retry(self.name, which))  # type: ignore[arg-type]  # one of these
 
     def delete(self) -> None:

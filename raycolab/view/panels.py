@@ -53,9 +53,9 @@ _OVER = "This head has ended. Results stay in its database: raycolab.find(NAME).
 _NO_SNAPSHOTS = "No snapshots are taken: results and the head's identity are on this machine's disk only."
 _LEAVE = "Stop only detaches this cell: this machine stays in the cluster. raycolab.leave() leaves it."
 _MEANING = {
-    "DECLARED": "Declared, but not started yet: .run() starts it and shows it, .start() starts it.",
+    "DECLARED": "Declared, and not at work: .run() starts it and shows it, .start() starts it.",
     "PAUSED": "No new trials start; those that run go on. To continue: sweep.resume(), or raycolab resume {name}",
-    "STOPPED": "Stopped: pending trials were not run. To continue: sweep.resume(), or raycolab resume {name}",
+    "STOPPED": "Stopped: what had not run is cancelled. To run it: sweep.retry(), or raycolab retry {name}",
 }
 """What a state means where the engine says no more."""
 
