@@ -65,7 +65,8 @@ def test_the_columns_are_the_contracts_in_its_order() -> None:
     assert list(data.columns) == [
         *("number", "trial_id", "model", "dataset", "state", "accuracy", "fit_s"),
         *("config/C", "config/kernel", "config/max_depth"),
-        *("node", "attempts", "datetime_start", "datetime_complete", "duration_s", "error_kind", "error", "same_as"),
+        *("node", "attempts", "datetime_start", "datetime_complete", "duration_s", "error_kind", "error"),
+        *("same_as", "seed", "main_version"),
     ]
     assert list(data["number"]) == [0, 1]
     assert list(data["trial_id"]) == ["sample-0", "sample-1"]
@@ -151,6 +152,8 @@ def test_best_is_one_row_without_other_models_parameters() -> None:
         "error_kind": None,
         "error": None,
         "same_as": None,
+        "seed": None,
+        "main_version": None,
     }
 
 
