@@ -9,6 +9,7 @@ Times are seconds since the Unix epoch, UTC; durations are seconds.
 from __future__ import annotations
 
 import enum
+import hashlib
 import math
 import re
 from collections.abc import Mapping
@@ -30,6 +31,7 @@ __all__ = [
     "SweepState",
     "TrialRow",
     "TrialState",
+    "trial_seed",
     "trial_title",
 ]
 
@@ -189,6 +191,8 @@ class TrialRow:
     cell_index: int | None = None
     output: str | None = None
     same_as: int | None = None  # number of the earlier trial with this very configuration
+    seed: int | None = None  # that its random numbers came from; None where it never ran, or chose its own
+    main_version: int | None = None  # of the MAIN that it ran, counted from 1; None where it never ran
 
     @property
     def duration_s(self) -> float | None:
@@ -204,6 +208,11 @@ class TrialRow:
     def error_identity(self) -> ErrorIdentity:
         """What tells the error of a trial that failed from others."""
         return ErrorIdentity.of(self.error_kind, self.error or "", self.cell_index, self.traceback or "")
+
+
+def trial_seed(sweep_seed: int, number: int) -> int:
+    """What the random numbers of a trial are made from: the same wherever and whenever it runs; 32 bits, as numpy's."""
+    return int.from_bytes(hashlib.sha256(f"{sweep_seed}/{number}".encode()).digest()[:4])
 
 
 def trial_title(number: int, model: str, dataset: str) -> str:
@@ -246,3 +255,4 @@ class SweepRow:
     code_fingerprint: str | None
     created_at: float
     versions: Mapping[str, str] = field(default_factory=dict)
+    main_version: int = 1  # how often another code was declared and taken, counted from 1

@@ -12,7 +12,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from raycolab.engine.messages import StudiesLike, Write
+from raycolab.engine.messages import Assignment, StudiesLike, Write
 from raycolab.summary import Tally
 from raycolab.trials import (
     FINAL_STATES,
@@ -120,8 +120,9 @@ class TrialBook:
             self._settle_followers(self.rows[earlier])
         return True
 
-    def start(self, number: int, node: str, at: float) -> None:
-        """The trial runs: a new attempt on `node`."""
+    def start(self, trial: Assignment, node: str, at: float, main_version: int) -> None:
+        """The trial runs: a new attempt on `node`, with this version of MAIN."""
+        number = trial.number
         row = self.rows[number]
         attempt = AttemptRow(number, row.attempts + 1, node, TrialState.RUNNING, at)
         self._put_attempt(attempt)
@@ -139,6 +140,8 @@ class TrialBook:
                 error_kind=row.error_kind,
                 error=row.error,
                 same_as=row.same_as,
+                seed=trial.seed,
+                main_version=main_version,
             )
         )
 
@@ -172,6 +175,8 @@ class TrialBook:
                 cell_index=None if failure is None else failure.cell_index,
                 output=outcome.output or None,
                 same_as=row.same_as,
+                seed=row.seed,
+                main_version=row.main_version,
             )
         )
 

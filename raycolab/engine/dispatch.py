@@ -25,6 +25,7 @@ from raycolab.engine.book import TrialBook
 from raycolab.engine.guards import ModelGuards, NodeGuards
 from raycolab.engine.messages import NOTHING, Assignment, Plan, State, StudiesLike
 from raycolab.engine.pace import MAX_AHEAD, Pace
+from raycolab.trials import trial_seed
 
 __all__ = ["Dispatch", "Held", "NodeMemory", "Slot", "SlotPhase"]
 
@@ -66,6 +67,7 @@ class Slot:
     models: frozenset[str] | None = None  # it runs trials of these; None: of any
     one_at_a_time: bool = False  # nothing may lie ahead of it
     for_one: bool = False  # it leaves with its first trial
+    main_version: int = 1  # of the MAIN that it loads
     held: dict[int, Held] = field(default_factory=dict)  # by ticket
     plan: int = 0  # the number of its plan, one more with each change
     heard: int = 0  # the number of the newest state heard
@@ -136,6 +138,7 @@ class Dispatch:
         self._memory = memory
         self._studies = studies
         self.max_concurrent: int | None = None  # slots that may have trials at the same time
+        self.seed = 0  # the sweep's
         # The others, the lowest number of each model first.
         self._pending: dict[str, list[int]] = {}
         # Trials that were lost before, with their models, in the order of their loss.
@@ -339,7 +342,12 @@ class Dispatch:
         self._models.given_out(model, number, now)
         row = self._book.rows[number]
         config = row.config if self._studies is None else self._studies.propose(row)
-        return Held(Assignment(self._last_ticket, number, model, row.dataset, config or {}), last)
+        trial = Assignment(
+            *(self._last_ticket, number, model, row.dataset, config or {}),
+            seed=trial_seed(self.seed, number),
+            attempt=row.attempts + 1,
+        )
+        return Held(trial, last)
 
     # ----- taking back -----
 

@@ -68,6 +68,8 @@ class Assignment(msgspec.Struct, frozen=True):
     model: str
     dataset: str
     config: Config
+    seed: int | None = None  # for its random numbers
+    attempt: int = 1
 
 
 class State(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -135,6 +137,7 @@ class ScheduleOptions:
     goes_on: bool = False  # it was at work before this scheduler was made: what it used up counts
     max_concurrent: int | None = None  # slots that may have trials at the same time; None: all
     setup_timeout_s: float | None = 1800.0  # a slot that loads MAIN for longer is killed; None: never
+    seed: int = 0  # the sweep's, from which those of its trials are made
 
 
 @dataclass(frozen=True, slots=True)

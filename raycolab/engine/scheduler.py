@@ -64,7 +64,7 @@ class Scheduler:
                 self.pace.finished(row.model, row.duration_s)
         self._memory = NodeMemory()
         self.dispatch = Dispatch(self.book, self.slots, self.models, self.nodes, self.pace, self._memory, studies)
-        self.dispatch.max_concurrent = options.max_concurrent
+        self.dispatch.max_concurrent, self.dispatch.seed = options.max_concurrent, options.seed
         self._studies = studies
         self._commands: list[Command] = []
         self._barrier = StartBarrier(options.wait_for_slots, options.wait_within_s)
@@ -179,7 +179,7 @@ class Scheduler:
             return
         held.started_at = slot.moved_at = now
         held.revoked_at = None
-        self.book.start(held.trial.number, slot.node, now)
+        self.book.start(held.trial, slot.node, now, slot.main_version)
         self.dispatch.needs_work(slot)
 
     def reported(self, slot_id: str, ticket: int, step: int, value: float, now: float) -> None:
@@ -200,7 +200,7 @@ class Scheduler:
         if slot is None or held is None:
             return
         if held.started_at is None:
-            self.book.start(held.trial.number, slot.node, outcome.started_at or now)
+            self.book.start(held.trial, slot.node, outcome.started_at or now, slot.main_version)
         slot.moved_at = now
         self._settle(slot, held, outcome, now)
         self.dispatch.needs_work(slot)
@@ -431,7 +431,7 @@ class Scheduler:
             # What kills its process at once leaves no report: the first in line is charged. From then on nothing is
             # queued behind it, so a trial that merely ran before the culprit is charged in error once at most.
             suspect = unstarted.pop(0)
-            self.book.start(suspect.trial.number, slot.node, now)
+            self.book.start(suspect.trial, slot.node, now, slot.main_version)
             started.append(suspect)
         for held in unstarted:
             self._give_back(held, now)

@@ -6,6 +6,7 @@ source       a cell's Python, as IPython would read it
 compute      the arguments, reports and metrics of `compute`
 runtime      MAIN in a worker process: setup once, then one trial after another
 shell        the IPython shell it runs in
+work_folder  where it runs on a node
 commands     shell commands, which run once per node, under a lock
 packages     what an install may not change
 kernel_only  what only a notebook's kernel can do, answered in a worker

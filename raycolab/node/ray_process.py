@@ -24,6 +24,7 @@ from pathlib import Path
 import psutil
 
 from raycolab.errors import ClusterError, PortTakenError
+from raycolab.main.work_folder import NODE_DIR_VARIABLE
 from raycolab.node.lifeline import exec_with_lifeline, guard_command
 from raycolab.node.ray_command import RayPorts
 
@@ -49,7 +50,7 @@ class RayProcess:
         self, command: Sequence[str], environment: Mapping[str, str], *, ports: RayPorts, temp_dir: Path
     ) -> None:
         self._command = command
-        self._environment = environment
+        self._environment = {**environment, NODE_DIR_VARIABLE: str(temp_dir.parent)}
         self._ports = ports
         self._temp_dir = temp_dir
         self._process: asyncio.subprocess.Process | None = None  # the guard, whose exit code is Ray's

@@ -25,7 +25,8 @@ Columns = dict[str, list[Any]]
 
 TIME_COLUMNS = ("datetime_start", "datetime_complete")
 _TEXT_COLUMNS = ("trial_id", "model", "dataset", "state", "node", "error_kind", "error")
-_FIXED = {"number", "attempts", "duration_s", *TIME_COLUMNS, *_TEXT_COLUMNS}
+_WHOLE_COLUMNS = ("same_as", "seed", "main_version")
+_FIXED = {"number", "attempts", "duration_s", *_WHOLE_COLUMNS, *TIME_COLUMNS, *_TEXT_COLUMNS}
 
 _ONE_LINE = "<style>.raycolab-rows{overflow-x:auto}.raycolab-rows :is(th,td){white-space:nowrap!important}</style>"
 
@@ -62,6 +63,9 @@ def trial_columns(rows: Sequence[TrialRow], name: str, metric: Metric) -> Column
         "duration_s": [row.duration_s for row in rows],
         "error_kind": [None if row.error_kind is None else row.error_kind.value for row in rows],
         "error": [row.error or _mark(row, metric) for row in rows],
+        "same_as": [row.same_as for row in rows],
+        "seed": [row.seed for row in rows],
+        "main_version": [row.main_version for row in rows],
     }
     return {_encodable(column): _all_encodable(values) for column, values in columns.items()}
 
@@ -138,6 +142,8 @@ def _typed(name: str, values: list[Any]) -> Any:
         return times(values)
     if name in ("number", "attempts"):
         return np.array(values, dtype=np.int64)
+    if name in _WHOLE_COLUMNS:
+        return pd.array(values, dtype="Int64")
     if name in _TEXT_COLUMNS:
         return pd.array(values, dtype="string")
     return _narrowest(values)

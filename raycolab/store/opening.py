@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect, select, text
+from sqlalchemy import Column, Connection, Engine, Table, create_engine, event, inspect, select, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.schema import CreateColumn
 
 from raycolab.errors import UsageError
 from raycolab.store.failures import translated
@@ -154,17 +154,22 @@ def _make_tables(engine: Engine) -> None:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SCHEMA_LOCK})
         version = _version(connection)  # somebody may have been faster
         if version < SCHEMA_VERSION:
-            _add_tables(connection, [table for older in range(version, SCHEMA_VERSION) for table in ADDED_SINCE[older]])
+            _upgrade(connection, version)
 
 
-def _add_tables(connection: Connection, added: Sequence[Table]) -> None:
-    """Bring a database to our version, in one transaction; no row of the tables that are there is touched."""
+def _upgrade(connection: Connection, version: int) -> None:
+    """Bring a database of this version to ours, in one transaction; what its rows hold stays as it is."""
+    lacking = [each for older in range(version, SCHEMA_VERSION) for each in ADDED_SINCE[older]]
+    added = [each for each in lacking if isinstance(each, Table)]
     if taken := {table.name for table in added}.intersection(inspect(connection).get_table_names()):
         raise UsageError(
             f"the database {shown_url(connection.engine)} already has a table '{min(taken)}' of another program: "
             "give raycolab a database of its own."
         )
     METADATA.create_all(connection, tables=added, checkfirst=False)
+    for column in (each for each in lacking if isinstance(each, Column) and each.table not in added):
+        definition = CreateColumn(column).compile(dialect=connection.dialect)
+        connection.execute(text(f"ALTER TABLE {column.table.name} ADD COLUMN {definition}"))
     connection.execute(schema_version.delete())
     connection.execute(schema_version.insert(), {"version": SCHEMA_VERSION})
 

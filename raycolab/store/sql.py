@@ -122,7 +122,7 @@ class Store:
         main: str | None = None,
         spec_fingerprint: str | None = None,
         code_fingerprint: str | None = None,
-        versions: Mapping[str, str] | None = None,
+        main_version: int | None = None,
     ) -> None:
         """Change what is given, leave what is None; UnknownSweepError when the sweep was deleted.
 
@@ -134,7 +134,7 @@ class Store:
             "main": main,
             "spec_fingerprint": spec_fingerprint,
             "code_fingerprint": code_fingerprint,
-            "versions": versions,
+            "main_version": main_version,
         }
         changes = SWEEPS.encode({name: value for name, value in given.items() if value is not None})
         if not changes:

@@ -9,6 +9,8 @@ frame.
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -36,7 +38,7 @@ __all__ = [
     "trials",
 ]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raised with every change of a table; a database of a newer version is refused, never guessed at."""
 
 NAME_LIMIT = 255
@@ -62,6 +64,7 @@ sweeps = Table(
     Column("code_fingerprint", String(128)),
     Column("created_at", _Time, nullable=False),
     Column("versions", Text, nullable=False),
+    Column("main_version", Integer, nullable=False, server_default="1"),
     # A deleted sweep's id is never given again: whoever still holds it must fail, not write into another.
     sqlite_autoincrement=True,
 )
@@ -87,6 +90,8 @@ trials = Table(
     Column("cell_index", Integer),
     Column("output", Text),
     Column("same_as", Integer),
+    Column("seed", BigInteger),
+    Column("main_version", Integer),
     UniqueConstraint("sweep_id", "number"),
     # `counts` reads this alone, not rows with their outputs. `number` stands in it so that PostgreSQL, while it has no
     # statistics of a new sweep, cannot take this index for a look-up by number and read the whole sweep.
@@ -127,5 +132,9 @@ heads = Table(
     Column("heartbeat", _Time, nullable=False),
 )
 
-ADDED_SINCE: dict[int, tuple[Table, ...]] = {0: (schema_version, sweeps, trials, attempts), 1: (reports, heads)}
-"""The tables that each version lacks and the next one has; a new database starts from version 0, with none."""
+ADDED_SINCE: dict[int, tuple[Table | Column[Any], ...]] = {
+    0: (schema_version, sweeps, trials, attempts),
+    1: (reports, heads),
+    2: (sweeps.c.main_version, trials.c.seed, trials.c.main_version),
+}
+"""What each version lacks and the next one has; a new database starts from version 0, with no tables."""

@@ -23,6 +23,7 @@ import psutil
 import raycolab
 from raycolab.engine.__main__ import STORE_VARIABLE
 from raycolab.main.notebook import MainNotebook
+from raycolab.main.work_folder import NODE_DIR_VARIABLE
 from raycolab.node import api
 from raycolab.node.ray_command import RayPorts, ray_environment, start_command
 from raycolab.node.rpc import Channel, EngineLine, Server
@@ -163,8 +164,9 @@ class Cluster:
 
     def _spawn(self, name: str, command: list[str]) -> None:
         log = (self.folder / f"{name}.log").open("wb")
+        environment = {**self.environment, NODE_DIR_VARIABLE: str(self.folder / name)}
         self.nodes[name] = subprocess.Popen(
-            command, env=self.environment, stdout=log, stderr=log, cwd=self.folder, start_new_session=True
+            command, env=environment, stdout=log, stderr=log, cwd=self.folder, start_new_session=True
         )
 
     def _wait_for_port(self, port: int) -> None:

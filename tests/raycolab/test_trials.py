@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from raycolab.trials import ErrorKind, Failure, Metric, TrialRow, TrialState
+from raycolab.trials import ErrorKind, Failure, Metric, TrialRow, TrialState, trial_seed
 
 
 @pytest.mark.parametrize(
@@ -103,3 +103,11 @@ def test_a_row_and_its_failure_are_the_same_error() -> None:
     )
     assert row.error_identity == failure.identity
     assert failure.identity.line == 2
+
+
+def test_a_trials_seed_is_its_own_and_the_same_everywhere() -> None:
+    """Made from the sweep's seed and the trial's number alone; numpy takes it as it is."""
+    assert trial_seed(0, 12) == 2313898717
+    seeds = {trial_seed(sweep, number) for sweep in range(3) for number in range(100)}
+    assert len(seeds) == 300
+    assert all(0 <= seed < 2**32 for seed in seeds)

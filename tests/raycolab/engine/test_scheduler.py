@@ -12,7 +12,7 @@ from raycolab.engine.guards import SETUP_DEATHS
 from raycolab.engine.messages import Assignment, Finished, LossCause, ScheduleOptions, State
 from raycolab.engine.pace import MAX_AHEAD
 from raycolab.engine.scheduler import Scheduler
-from raycolab.trials import AttemptRow, Config, ErrorKind, Metric, Outcome, SweepState, TrialRow, TrialState
+from raycolab.trials import AttemptRow, Config, ErrorKind, Metric, Outcome, SweepState, TrialRow, TrialState, trial_seed
 from tests.raycolab.engine.script import ROUND_TRIP_S, Script, done, error, proven, trials
 
 # ----- a trial's way -----
@@ -22,13 +22,14 @@ def test_a_trial_is_assigned_runs_and_completes() -> None:
     """PENDING, RUNNING with an open attempt, COMPLETE with the outcome; then the sweep is finished."""
     script = Script([TrialRow(0, "svc", "iris", {"C": 1.0})])
     script.up("head.1")
-    assert script.handed["head.1"] == [Assignment(1, 0, "svc", "iris", {"C": 1.0})]
+    assert script.handed["head.1"] == [Assignment(1, 0, "svc", "iris", {"C": 1.0}, trial_seed(0, 0), 1)]
     script.start("head.1")
     assert script.stored[0].state is TrialState.RUNNING
     assert script.attempts[0, 1] == AttemptRow(0, 1, "head", TrialState.RUNNING, 100.0)
     script.end("head.1")
     row = script.stored[0]
     assert (row.state, row.node, row.attempts, row.duration_s) == (TrialState.COMPLETE, "head", 1, 10.0)
+    assert (row.seed, row.main_version) == (trial_seed(0, 0), 1)
     assert script.attempts[0, 1].outcome == TrialState.COMPLETE
     assert script.finish == Finished(SweepState.COMPLETE)
 

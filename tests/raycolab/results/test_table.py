@@ -66,6 +66,7 @@ def test_the_columns_are_the_contracts_in_its_order() -> None:
         *("number", "trial_id", "model", "dataset", "state", "accuracy", "fit_s"),
         *("config/C", "config/kernel", "config/max_depth"),
         *("node", "attempts", "datetime_start", "datetime_complete", "duration_s", "error_kind", "error"),
+        *("same_as", "seed", "main_version"),
     ]
     assert list(data["number"]) == [0, 1]
     assert list(data["trial_id"]) == ["sample-0", "sample-1"]
@@ -136,6 +137,9 @@ def test_best_is_one_row_without_other_models_parameters() -> None:
         "duration_s": 0.5,
         "error_kind": None,
         "error": None,
+        "same_as": None,
+        "seed": None,
+        "main_version": None,
     }
 
 

@@ -110,6 +110,8 @@ def test_every_field_of_a_trial_comes_back(store: Store) -> None:
             cell_index=7,
             output="x\n" * 50,
             same_as=0,
+            seed=2**32 - 1,
+            main_version=2,
         ),
     ]
     store.write(sweep.id, rows)
@@ -286,11 +288,9 @@ def test_an_update_changes_what_is_given_only(store: Store) -> None:
     sweep = make_sweep(store)
     store.update_sweep(sweep.id, state=SweepState.RUNNING)
     assert store.sweep("digits") == dataclasses.replace(sweep, state=SweepState.RUNNING)
-    store.update_sweep(
-        sweep.id, spec="{}", main="[]", spec_fingerprint="cc", code_fingerprint="dd", versions={"ray": "3"}
-    )
+    store.update_sweep(sweep.id, spec="{}", main="[]", spec_fingerprint="cc", code_fingerprint="dd", main_version=2)
     assert store.sweep("digits") == SweepRow(
-        sweep.id, "digits", SweepState.RUNNING, "{}", "[]", "cc", "dd", NOW, {"ray": "3"}
+        *(sweep.id, "digits", SweepState.RUNNING, "{}", "[]", "cc", "dd", NOW, sweep.versions), main_version=2
     )
 
 
