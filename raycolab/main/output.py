@@ -76,7 +76,8 @@ class MainOutput:
 
     def text(self) -> str:
         """The last lines of what was written since `clear`."""
-        return last_lines(self._tail().decode("utf-8", "replace"))
+        with self._trimming:
+            return last_lines(self._tail().decode("utf-8", "replace"))
 
     def clear(self) -> None:
         """Forget everything written so far."""
