@@ -43,7 +43,7 @@ class DemoResult:
     """What the demo did."""
 
     sweep: Sweep
-    nodes: tuple[str, ...]  # every node of the cluster
+    nodes: Sequence[Mapping[str, Any]]  # every node of the cluster, as `status --json` has it
     seconds: float  # from nothing to the last result
     note: str | None  # what this machine did not allow
 
@@ -82,7 +82,7 @@ def run_demo(
         say(f"after {time.monotonic() - began:.0f} s these nodes are up: {', '.join(['head', *present])}")
         sweep.start(expect_slots=joiners + 1)
         sweep.wait(progress=progress)
-        return DemoResult(sweep, ("head", *present), time.monotonic() - began, stage.note)
+        return DemoResult(sweep, head.nodes(), time.monotonic() - began, stage.note)
 
 
 class _Stage:

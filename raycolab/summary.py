@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from raycolab.text import counted
 from raycolab.trials import FINAL_STATES, ErrorIdentity, Metric, SweepState, TrialRow, TrialState
 
 __all__ = [
@@ -102,6 +103,7 @@ class SweepStatus(msgspec.Struct, frozen=True, kw_only=True):
     causes: list[CauseCount] = []
     causes_left_out: int = 0
     done_on: dict[str, int] = {}  # how many trials ended on each node
+    repeats: int = 0  # how many of those that ended ran nowhere: they have an earlier trial's configuration and result
 
     @classmethod
     def of(
@@ -134,6 +136,7 @@ class SweepStatus(msgspec.Struct, frozen=True, kw_only=True):
             causes=[CauseCount(cause.description, cause.count) for cause in found[:_MOST_CAUSES]],
             causes_left_out=max(len(found) - _MOST_CAUSES, 0),
             done_on={node: count for node, count in tally.done_on.most_common(_MOST_NODES) if count},
+            repeats=tally.repeats,
         )
         return everything.with_pairs(MOST_PAIRS)
 
@@ -170,6 +173,7 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     bytes_received: int = 0
     control_sent: int = 0  # the part of the bytes that is the tunnel's own
     control_received: int = 0
+    shares_cores: bool = False  # with other nodes of its machine, as they have more CPUs together than it
     warning: str | None = None  # what a person should read
 
 
@@ -236,6 +240,8 @@ class Tally:
         self.pairs: dict[tuple[str, str], PairTally] = {}
         # How many trials ended on each node, the nodes that are gone too.
         self.done_on: Counter[str] = Counter()
+        # How many have ended without a run, as repeats of an earlier one.
+        self.repeats = 0
         self.causes = Causes()
         self._metric = metric
 
@@ -259,7 +265,8 @@ class Tally:
         pair.done += by
         pair.failed += by if row.state in _FAILURES else 0
         self.causes.count(row, by)
-        if row.node is not None and row.attempts:  # a repeated configuration ran nowhere
+        self.repeats += by if row.is_repeat else 0
+        if row.node is not None and row.attempts:
             self.done_on[row.node] += by
 
 
@@ -267,7 +274,8 @@ class Tally:
 class Cause:
     """What several trials failed of, with the first of them as the example."""
 
-    count: int
+    count: int  # of trials that ran
+    repeats: int  # of trials that have the result of one of those
     ename: str  # ValueError; the error kind where there was no exception
     line: int | None  # in its cell, from 1
     example: TrialRow
@@ -289,15 +297,14 @@ class Cause:
 
     @property
     def description(self) -> str:
-        """`ValueError at cell 7 line 12: C is negative`."""
-        return f"{self.text}: {self.message}" if self.message else self.text
+        """`ValueError at cell 7 line 12: C is negative`, and how many repeats of such trials there are."""
+        said = f"{self.text}: {self.message}" if self.message else self.text
+        return f"{said} (and {counted(self.repeats, 'repeat')})" if self.repeats else said
 
     @property
     def headline(self) -> str:
         """`9 trials, one cause: ValueError at cell 7 line 12: C is negative`."""
-        return (
-            f"1 trial: {self.description}" if self.count == 1 else f"{self.count} trials, one cause: {self.description}"
-        )
+        return f"{counted(self.count, 'trial')}{', one cause' if self.count > 1 else ''}: {self.description}"
 
 
 class Causes:
@@ -305,6 +312,7 @@ class Causes:
 
     def __init__(self) -> None:
         self._counts: Counter[ErrorIdentity] = Counter()
+        self._repeats: Counter[ErrorIdentity] = Counter()
         self._examples: dict[ErrorIdentity, TrialRow] = {}
 
     def count(self, row: TrialRow, by: int = 1) -> None:
@@ -314,6 +322,9 @@ class Causes:
         """
         if row.state in _FAILURES:
             key = row.error_identity
+            if row.is_repeat:
+                self._repeats[key] += by
+                return
             self._counts[key] += by
             self._examples.setdefault(key, row)
             if not self._counts[key]:
@@ -321,7 +332,10 @@ class Causes:
 
     def found(self) -> list[Cause]:
         """The causes, the most frequent first."""
-        found = [Cause(self._counts[key], _ename(row), key.line, row) for key, row in self._examples.items()]
+        found = [
+            Cause(self._counts[key], self._repeats[key], _ename(row), key.line, row)
+            for key, row in self._examples.items()
+        ]
         return sorted(found, key=lambda cause: (-cause.count, cause.example.number))
 
 

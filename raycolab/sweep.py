@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -73,7 +73,7 @@ class Sweep:
         results = self.wait(progress=progress)
         if progress is None:
             with contextlib.suppress(ClusterError):  # the head may have been told to end in the meantime
-                print(self.speedup(nodes=len(self._ask(api.Status())["nodes"])))  # noqa: T201 - for the cell's reader
+                print(self.speedup(self._ask(api.Status())["nodes"]))  # noqa: T201 - for the cell's reader
         return results
 
     def wait(self, *, progress: Show | None = None) -> Results:
@@ -91,8 +91,10 @@ class Sweep:
                 while True:
                     status, nodes = self._look()
                     show(status, nodes)
-                    if SweepState(status["state"]) in AT_REST:
+                    if (state := SweepState(status["state"])) in AT_REST:
                         return status
+                    if state is SweepState.DECLARED:
+                        raise ClusterError(f"The sweep {self.name!r} is declared, and not at work: start it.")
                     time.sleep(POLL_S)
             except KeyboardInterrupt:
                 raise Detached(
@@ -100,15 +102,17 @@ class Sweep:
                     " `raycolab status` too."
                 ) from None
 
-    def speedup(self, *, nodes: int) -> str:
-        """What the cluster was worth since `start` was called here, and a line that runs the best configuration."""
-        from raycolab.results.speedup import compute_line, most_at_once, speedup_line
+    def speedup(self, nodes: Sequence[Mapping[str, Any]]) -> str:
+        """What the cluster was worth since `start` was called here, and a line that runs the best configuration.
+
+        `nodes` are those of `status --json`.
+        """
+        from raycolab.results.speedup import compute_line, speedup_line
 
         results = self.results
         rows = [row for row in results.rows if row.ended_at is not None and row.ended_at >= self._began]
-        wall_s = max((row.ended_at or 0.0 for row in rows), default=self._began) - self._began
-        head_slots = most_at_once(rows, "head")
-        lines = [speedup_line(rows, nodes=nodes, head_slots=head_slots, wall_s=wall_s)] if rows else []
+        share_cores = any(node["shares_cores"] for node in nodes)
+        lines = [speedup_line(rows, began=self._began, nodes=len(nodes), share_cores=share_cores)] if rows else []
         best = results.best_trial
         if best is not None:
             main = MainNotebook.from_json(self._found(with_main=True).row.main or "")
@@ -191,21 +195,23 @@ class Sweep:
         self._ask(api.Pause(self.name))
 
     def resume(self) -> None:
-        """Go on after a pause, or with the trials of held models."""
+        """Go on after a pause, or with the trials of held models; UsageError when no trial is left to run."""
         self._ask(api.Resume(self.name))
 
     def stop(self) -> None:
-        """No new trials; running ones finish, and that is the end."""
+        """No new trials; running ones finish, and that is the end. UsageError when it has ended already."""
         self._ask(api.Stop(self.name))
 
     def cancel(self) -> None:
-        """End the running trials too, now."""
+        """End the running trials too, now; UsageError when it has ended already."""
         self._ask(api.Cancel(self.name))
 
     def retry(self, which: str | None = None) -> None:
-        """Queue FAILED ("failed"), LOST ("lost") or both kinds of trials again."""
+        """Queue FAILED ("failed"), LOST ("lost") or all trials that did not complete again; UsageError for none."""
         if which not in (None, "failed", "lost"):
-            raise UsageError(f"retry takes 'failed' or 'lost', not {which!r}: leave it out for both.")
+            raise UsageError(
+                f"retry takes 'failed' or 'lost', not {which!r}: leave it out for all that did not complete."
+            )
         self._ask(api.Retry(self.name, which))  # type: ignore[arg-type]  # one of these
 
     def delete(self) -> None:

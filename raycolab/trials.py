@@ -200,6 +200,11 @@ class TrialRow:
         return None if self.started_at is None or self.ended_at is None else self.ended_at - self.started_at
 
     @property
+    def is_repeat(self) -> bool:
+        """Whether it ran nowhere and has the result of the earlier trial with its configuration."""
+        return self.same_as is not None and not self.attempts
+
+    @property
     def title(self) -> str:
         """`#12 svc x iris`."""
         return trial_title(self.number, self.model, self.dataset)

@@ -55,8 +55,8 @@ def head(
       raycolab head --listen 0.0.0.0:8765 --url ws://192.0.2.7:8765 \\
           --join-address-file address
 
-    Exit codes: 0 ended as asked; 2 options that do not fit together; 3 a taken port, a second head with this data
-    directory, or no way out (with ngrok's reason).
+    Exit codes: 0 ended by SIGTERM or `raycolab down`; 2 options that do not fit together; 3 a taken port, a second head
+    with this data directory, or no way out (with ngrok's reason); 130 Ctrl-C.
     """
     from raycolab.cluster import check_capacity
     from raycolab.colab import credentials
@@ -121,7 +121,7 @@ def join(
       raycolab join @address --num-cpus 2
 
     Exit codes: 0 the head shut down or removed this node; 2 a damaged address; 3 refused (secret, certificate,
-    versions), a taken port, nothing reached within 60 s, or no head for --give-up seconds.
+    versions), a taken port, nothing reached within 60 s, or no head for --give-up seconds; 130 Ctrl-C.
     """
     from raycolab.cluster import check_capacity, check_name, read_address
     from raycolab.node.data_dir import DataDir

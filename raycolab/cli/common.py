@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 import click
@@ -46,15 +47,18 @@ def end_on_sigterm() -> None:
         signal.signal(signal.SIGTERM, end)
 
 
-def print_results(sweep: Any, *, nodes: int) -> None:
-    """Print the table, how much faster the cluster was than one tab, and where the database lies."""
+def print_results(sweep: Any, nodes: Sequence[Mapping[str, Any]]) -> None:
+    """Print the table, how much faster the cluster was than one tab, and where the database lies.
+
+    `nodes` are those of `status --json`; none where the head has ended meanwhile.
+    """
     from rich.console import Console
 
     from raycolab.view.tables import results_table
 
     console = Console()
     console.print(results_table(sweep.results), soft_wrap=True)
-    speedup = sweep.speedup(nodes=nodes) if nodes else ""
+    speedup = sweep.speedup(nodes) if nodes else ""
     if speedup:
         console.print(speedup, markup=False, highlight=False, soft_wrap=True)
     console.print(f"database: {sweep.database}", markup=False, highlight=False, soft_wrap=True)

@@ -59,12 +59,13 @@ def demo(joiners: int, jobs_per_pair: int, as_json: bool, data_dir: str | None) 
     counts = results.counts()
     failed = counts["failed"] + counts["lost"]
     if as_json:
-        nodes = {node: sum(row.node == node for row in results.rows if row.attempts) for node in done.nodes}
+        names = [node["name"] for node in done.nodes]
+        nodes = {node: sum(row.node == node for row in results.rows if row.attempts) for node in names}
         summary = {"trials": len(results), "complete": counts["complete"], "failed": failed, "nodes": nodes}
         click.echo(json.dumps({**summary, "seconds": round(done.seconds, 2), "database": done.sweep.database}))
         say("\n".join(results.closing_lines()))
     else:
-        print_results(done.sweep, nodes=len(done.nodes))
+        print_results(done.sweep, done.nodes)
         if done.note:
             click.echo(done.note)
     return 1 if failed or counts["complete"] < len(results) else 0

@@ -76,7 +76,7 @@ def submit(
         nodes: list[dict[str, Any]] = []
         with contextlib.suppress(ClusterError):  # the head was ended meanwhile; what it found is in the database
             nodes = attach(data_dir).nodes()
-        print_results(sweep, nodes=len(nodes))
+        print_results(sweep, nodes)
     return 1 if any(status[state] for state in _NOT_DONE) or status["pending"] else 0
 
 
@@ -169,7 +169,7 @@ delete = _verb(
 @click.option("--lost", "which", flag_value="lost", help="Only LOST trials.")
 @data_dir_option
 def retry(name: str, which: str | None, data_dir: str | None) -> None:
-    """Queue the FAILED and LOST trials of the sweep NAME again.
+    """Queue the FAILED, LOST and CANCELLED trials of NAME again.
 
     They keep their numbers and configurations, and run at once.
 
@@ -179,7 +179,7 @@ def retry(name: str, which: str | None, data_dir: str | None) -> None:
       raycolab retry sample_experiment --lost
     """
     _sweep(name, data_dir).retry(which)
-    kinds = "FAILED and LOST" if which is None else which.upper()
+    kinds = "FAILED, LOST and CANCELLED" if which is None else which.upper()
     say(f"The {kinds} trials of the sweep {name!r} are queued again: `raycolab status` shows how far it is.")
 
 

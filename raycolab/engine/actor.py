@@ -321,7 +321,18 @@ class Engine:
         async with self._changing:
             lines, write = await self._read(stored_sweeps.declaration, request)
             await self._stored(write)
+            await self._lay_down_if_over()
+            await self._see_declared(SweepSpec.from_json(request.spec).name)
+        self._line.tell(self._progress())
         return lines
+
+    async def _see_declared(self, name: str) -> None:
+        """What was added to a sweep is told at once: one at work takes it in, of one at rest the new size is shown."""
+        if self._current is not None and self._current.sweep.name == name:
+            await self._extend(self._current)
+        elif name in self._resting:
+            sweep = await self._stored(lambda store: store.existing_sweep(name))
+            await self._rest(sweep, sweep.state, self._resting[name].sentence)
 
     async def _order(self, request: api.Order) -> None:
         await self._lay_down_if_over()  # a sweep that is over takes no orders any more
@@ -349,6 +360,8 @@ class Engine:
             case api.Start(expect_slots=expect_slots):
                 await (self._start(sweep, expect_slots) if run is None else self._go_on(run))
             case api.Resume():
+                if run is None:
+                    await self._refuse_without_work(sweep, "resume")
                 await (self._start(sweep, None) if run is None else self._go_on(run))
             case api.Pause():
                 await self._pause(sweep, run)
@@ -406,16 +419,29 @@ class Engine:
         if run is not None:
             run.end(state)
             return
+        await self._refuse_without_work(sweep, "stop" if state is SweepState.STOPPED else "cancel")
         self._turns.drop(sweep.name)
+        await self._stored(lambda store: stored_sweeps.cancel_rows(store, sweep, state, time.time()))
+        await self._rest(sweep, state, None)
+
+    async def _refuse_without_work(self, sweep: SweepRow, order: str) -> None:
+        """UsageError, instead of an order that would do nothing, when every trial of this sweep has ended."""
         if await self._stored(lambda store: stored_sweeps.has_work(store, sweep)):
-            await self._stored(lambda store: stored_sweeps.cancel_rows(store, sweep, state, time.time()))
-            await self._rest(sweep, state, None)
+            return
+        name = shlex.quote(sweep.name)
+        raise UsageError(
+            f"The sweep {sweep.name!r} is {sweep.state}: every trial has ended, so there is nothing to {order}."
+            + (f" To run what is not COMPLETE again: `raycolab retry {name}`." if order == "resume" else "")
+        )
 
     async def _retry(self, sweep: SweepRow, run: SweepRun | None, states: Collection[TrialState]) -> None:
         if run is not None:
-            run.retry(states)
-        elif await self._stored(lambda store: stored_sweeps.retry_rows(store, sweep, states)):
+            count = run.retry(states)
+        elif count := await self._stored(lambda store: stored_sweeps.retry_rows(store, sweep, states)):
             await self._start(sweep, None)
+        if not count:
+            wanted = " or ".join(state for state in TrialState if state in states)
+            raise UsageError(f"The sweep {sweep.name!r} has no trial that is {wanted}: there is nothing to retry.")
 
     # ----- notebooks that pull -----
 

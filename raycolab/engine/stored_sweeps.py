@@ -99,6 +99,8 @@ def _extension(store: Store, row: SweepRow, spec: SweepSpec, main: str | None) -
     def write(store: Store) -> None:
         if added:
             store.write(row.id, added)
+            if row.state is SweepState.COMPLETE:
+                store.update_sweep(row.id, state=SweepState.DECLARED)
         if added or code_changed or not change.nothing:
             store.update_sweep(
                 row.id,

@@ -397,10 +397,11 @@ class SweepRun:
         with self._acting():
             (self.scheduler.stop if state is SweepState.STOPPED else self.scheduler.cancel)(time.time())
 
-    def retry(self, states: Iterable[TrialState]) -> None:
-        """Run the trials in these final states again."""
+    def retry(self, states: Iterable[TrialState]) -> int:
+        """Run the trials in these final states again; how many that are."""
         with self._acting():
-            self.scheduler.retry(states, time.time())
+            return self.scheduler.retry(states, time.time())
+        return 0  # an error of its own has ended it
 
     def extend(self, sweep: SweepRow, rows: Sequence[TrialRow], reports: Mapping[int, Mapping[int, float]]) -> None:
         """It may have been declared larger: take in what is new, as the store has it."""

@@ -18,6 +18,7 @@ import msgspec
 
 from raycolab.errors import ClusterError, JoinError, PortTakenError
 from raycolab.node.api import API_PORT
+from raycolab.node.launch import machine
 from raycolab.node.messages import (
     Dial,
     Dialed,
@@ -86,7 +87,7 @@ class JoinerSupervisor:
             self,
             ports=ports_needed(options.num_cpus),
             name=options.name,
-            hello=written(JoinerHello(versions(), options.num_cpus, options.num_gpus)),
+            hello=written(JoinerHello(versions(), options.num_cpus, options.num_gpus, *machine())),
             reach_s=options.reach_s,
             give_up_s=options.give_up_s,
             turned_away=self._on_turned_away,

@@ -22,6 +22,7 @@ from raycolab.errors import ClusterError
 from raycolab.files import write_line, write_private
 from raycolab.node.data_dir import make_run_dir
 from raycolab.node.lifeline import guard_command
+from tunnel.machine import namespace_id
 
 __all__ = [
     "ADDRESS_VARIABLE",
@@ -29,6 +30,7 @@ __all__ = [
     "announce",
     "cpu_count",
     "gpu_count",
+    "machine",
     "prepare",
     "read_task",
     "start_detached",
@@ -63,6 +65,11 @@ def cpu_count() -> int:
     except (OSError, ValueError):
         pass
     return max(1, allowed)
+
+
+def machine() -> tuple[str, int]:
+    """A text that tells this machine from all others, its containers counting as it; and how many cores it has."""
+    return namespace_id().partition("/")[0], os.cpu_count() or 1
 
 
 def gpu_count() -> int:

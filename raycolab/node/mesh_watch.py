@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from raycolab.node.launch import machine
 from raycolab.node.messages import (
     Dial,
     Dialed,
@@ -56,6 +57,7 @@ class _Joiner:
     node: Node
     cpus: int
     gpus: int
+    machine: tuple[str, int]
     ready: bool = False  # everyone listens for it
     state: str = "joining"  # joining, starting, up, restarting, unreachable
     warning: str | None = None
@@ -65,6 +67,14 @@ class _Joiner:
     def reachable(self) -> Reachable:
         """What others must be able to dial."""
         return Reachable(self.node.id, self.node.name, required_ports(RayPorts.of(self.node.block), head=False))
+
+
+def _crowded(nodes: Iterable[tuple[tuple[str, int], int]]) -> set[tuple[str, int]]:
+    """The machines whose nodes have more CPUs together than they have cores; `nodes` are machines and CPUs."""
+    cpus: dict[tuple[str, int], list[int]] = {}
+    for on, has in nodes:
+        cpus.setdefault(on, []).append(has)
+    return {on for on, of_nodes in cpus.items() if on[0] and len(of_nodes) > 1 and sum(of_nodes) > on[1]}
 
 
 class MeshWatch:
@@ -99,7 +109,17 @@ class MeshWatch:
     def nodes(self, *, cpus: int, gpus: int) -> list[NodeStatus]:
         """Every node, without its trial; first the head, which has these CPUs and GPUs."""
         state = "up" if self._head else "starting"
-        rows = [NodeStatus(name=self.hub.node.name, state=state, cpus=cpus, gpus=gpus, rtt_ms=0.0)]
+        crowded = _crowded([(machine(), cpus), *((each.machine, each.cpus) for each in self._joiners.values())])
+        rows = [
+            NodeStatus(
+                name=self.hub.node.name,
+                state=state,
+                cpus=cpus,
+                gpus=gpus,
+                rtt_ms=0.0,
+                shares_cores=machine() in crowded,
+            )
+        ]
         for peer in self.hub.peers:
             joiner, rtt_s = self._joiners[peer.node.id], peer.link.round_trip_s
             rows.append(
@@ -114,6 +134,7 @@ class MeshWatch:
                     bytes_received=peer.traffic.sent,
                     control_sent=peer.traffic.control_received,
                     control_received=peer.traffic.control_sent,
+                    shares_cores=joiner.machine in crowded,
                     warning=joiner.warning,
                 )
             )
@@ -144,7 +165,7 @@ class MeshWatch:
     def node_joined(self, node: Node, application: Mapping[str, Any]) -> None:
         """A joiner has its number."""
         hello: JoinerHello = read_message(application, JoinerHello)
-        self._joiners[node.id] = _Joiner(node, hello.cpus, hello.gpus)
+        self._joiners[node.id] = _Joiner(node, hello.cpus, hello.gpus, (hello.machine, hello.cores))
 
     def node_ready(self, node: Node) -> None:
         """Everyone listens for a joiner."""

@@ -37,6 +37,8 @@ class JoinerHello(msgspec.Struct, frozen=True):
     versions: dict[str, str]
     cpus: Capacity = 1
     gpus: Capacity = 0
+    machine: str = ""  # equal for nodes on one machine; of one that does not say, nothing is known
+    cores: Capacity = 0  # that it has
 
 
 class StartRay(msgspec.Struct, frozen=True, tag="start-ray"):

@@ -1,7 +1,7 @@
 """`python -m raycolab.node.supervisor RUN_DIR`: the long-lived process of a node, under its guard (see `launch`).
 
 Reads what to do from RUN_DIR/task.json, says on stdout when it is up (a line for people or one JSON object, as asked),
-and ends with the contract's exit code; SIGINT and SIGTERM end it in order.
+and ends with the contract's exit code; SIGINT (then 130) and SIGTERM end it in order.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ __all__ = ["main"]
 
 log = logging.getLogger("raycolab")
 
+_RECEIVED: set[signal.Signals] = set()
+
 Options = TypeVar("Options", HeadOptions, JoinerOptions)
 
 
@@ -59,7 +61,7 @@ def main(run_dir: Path) -> int:
         log.exception("unexpected")
         announce(task, "failed", error=crash_report(error), kind="RaycolabError", exit_code=1)
         return 1
-    return 0
+    return 130 if signal.SIGINT in _RECEIVED else 0
 
 
 async def _head(task: Task, run_dir: Path) -> None:
@@ -130,8 +132,12 @@ def _options(given: Mapping[str, Any], kind: type[Options]) -> Options:
 
 
 def _on_signals(stop: Callable[[], object]) -> None:
+    def end(number: signal.Signals) -> None:
+        _RECEIVED.add(number)
+        stop()
+
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, stop)
+        asyncio.get_running_loop().add_signal_handler(number, end, number)
 
 
 def _event_loop_run(run: Any) -> None:

@@ -18,15 +18,16 @@ import pandas as pd
 
 from raycolab.trials import Metric, Scalar, TrialRow, TrialState
 
-__all__ = ["TIME_COLUMNS", "Columns", "frame", "on_one_line", "times", "trial_columns"]
+__all__ = ["TIME_COLUMNS", "Columns", "frame", "metric_columns", "on_one_line", "times", "trial_columns"]
 
 Columns = dict[str, list[Any]]
 """A column's values by its name; times are seconds since the epoch, absent is None."""
 
 TIME_COLUMNS = ("datetime_start", "datetime_complete")
 _TEXT_COLUMNS = ("trial_id", "model", "dataset", "state", "node", "error_kind", "error")
+_INT_COLUMNS = ("number", "attempts")
 _WHOLE_COLUMNS = ("same_as", "seed", "main_version")
-_FIXED = {"number", "attempts", "duration_s", *_WHOLE_COLUMNS, *TIME_COLUMNS, *_TEXT_COLUMNS}
+_FIXED = {*_INT_COLUMNS, "duration_s", *_WHOLE_COLUMNS, *TIME_COLUMNS, *_TEXT_COLUMNS}
 
 _ONE_LINE = "<style>.raycolab-rows{overflow-x:auto}.raycolab-rows :is(th,td){white-space:nowrap!important}</style>"
 
@@ -37,15 +38,12 @@ def trial_columns(rows: Sequence[TrialRow], name: str, metric: Metric) -> Column
     """The contract's columns in its order; `trial_id` is name and number, `sample_experiment-12`.
 
     The sweep's metric comes first of the metrics. A metric named like another column is found as `metric/<name>`.
+    `same_as` is the number of the trial whose result a repeated configuration has.
     """
-    metrics = {
-        (f"metric/{key}" if key in _FIXED or key.startswith("config/") else key): [
-            _within_float(row.metrics.get(key)) for row in rows
-        ]
-        for key in dict.fromkeys([metric.name, *_names(row.metrics for row in rows)])
-    }
+    names = metric_columns(dict.fromkeys([metric.name, *_names(row.metrics for row in rows)]))
+    metrics = {column: [_within_float(row.metrics.get(name)) for row in rows] for name, column in names.items()}
     configs = {
-        f"config/{key}": [row.config.get(key) if row.config else None for row in rows]
+        _encodable(f"config/{key}"): [row.config.get(key) if row.config else None for row in rows]
         for key in _names(row.config for row in rows if row.config)
     }
     columns: Columns = {
@@ -67,7 +65,19 @@ def trial_columns(rows: Sequence[TrialRow], name: str, metric: Metric) -> Column
         "seed": [row.seed for row in rows],
         "main_version": [row.main_version for row in rows],
     }
-    return {_encodable(column): _all_encodable(values) for column, values in columns.items()}
+    return {column: _all_encodable(values) for column, values in columns.items()}
+
+
+def metric_columns(names: Iterable[str]) -> dict[str, str]:
+    """The column of each metric: its name, behind `metric/` where another column has that name."""
+    columns: dict[str, str] = {}
+    # Those that can keep their names take them first, whichever a trial happened to return first.
+    for name in sorted(names, key=_is_taken):
+        column = _encodable(name)
+        while _is_taken(column) or column in columns.values():
+            column = f"metric/{column}"
+        columns[name] = column
+    return {name: columns[name] for name in names}
 
 
 def frame(columns: Columns) -> pd.DataFrame:
@@ -97,6 +107,10 @@ def times(seconds: Sequence[float | None]) -> pd.DatetimeIndex:
     absent = np.iinfo(np.int64).min  # how numpy writes NaT
     micros = np.array([absent if value is None else round(value * 1e6) for value in seconds], dtype=np.int64)
     return pd.DatetimeIndex(micros.view("datetime64[us]")).tz_localize("UTC")
+
+
+def _is_taken(column: str) -> bool:
+    return column in _FIXED or column.startswith("config/")
 
 
 def _names(mappings: Iterable[Iterable[str]]) -> dict[str, None]:
@@ -140,7 +154,7 @@ def _encodable(text: str) -> str:
 def _typed(name: str, values: list[Any]) -> Any:
     if name in TIME_COLUMNS:
         return times(values)
-    if name in ("number", "attempts"):
+    if name in _INT_COLUMNS:
         return np.array(values, dtype=np.int64)
     if name in _WHOLE_COLUMNS:
         return pd.array(values, dtype="Int64")

@@ -11,12 +11,12 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING
 
-from raycolab.text import bytes_text, config_text, duration_text, number_text
+from raycolab.text import bytes_text, config_text, counted, duration_text, number_text
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-__all__ = ["HTML", "PLAIN", "Bundle", "amount", "counted", "render"]
+__all__ = ["HTML", "PLAIN", "Bundle", "amount", "render"]
 
 HTML, PLAIN = "text/html", "text/plain"
 
@@ -66,12 +66,6 @@ def _environment() -> Environment:
 def amount(count: float | None) -> str:
     """How many CPUs or GPUs: `2`, `0.5`, `-` where that is not known."""
     return "-" if count is None else f"{count:g}"
-
-
-def counted(number: float, noun: str) -> str:
-    """`1 node`, `3 nodes`, `0.5 GPUs`."""
-    shown = f"{number:g}" if isinstance(number, float) else str(number)
-    return f"{shown} {noun}{'' if number == 1 else 's'}"
 
 
 def _theme(state: str) -> str:

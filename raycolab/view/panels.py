@@ -22,9 +22,9 @@ from raycolab.summary import (
     SweepStatus,
     causes,
 )
-from raycolab.text import config_text, duration_text, number_text
+from raycolab.text import config_text, counted, duration_text, number_text
 from raycolab.trials import AttemptRow, Metric, SweepRow, TrialRow
-from raycolab.view.pages import HTML, PLAIN, Bundle, counted, render
+from raycolab.view.pages import HTML, PLAIN, Bundle, render
 from raycolab.view.tables import snapshot_lines, traffic_lines, warning_lines
 
 __all__ = [
@@ -53,9 +53,9 @@ _OVER = "This head has ended. Results stay in its database: raycolab.find(NAME).
 _NO_SNAPSHOTS = "No snapshots are taken: results and the head's identity are on this machine's disk only."
 _LEAVE = "Stop only detaches this cell: this machine stays in the cluster. raycolab.leave() leaves it."
 _MEANING = {
-    "DECLARED": "Declared, but not started yet: .run() starts it and shows it, .start() starts it.",
+    "DECLARED": "Declared, and not at work: .run() starts it and shows it, .start() starts it.",
     "PAUSED": "No new trials start; those that run go on. To continue: sweep.resume(), or raycolab resume {name}",
-    "STOPPED": "Stopped: pending trials were not run. To continue: sweep.resume(), or raycolab resume {name}",
+    "STOPPED": "Stopped: what had not run is cancelled. To run it: sweep.retry(), or raycolab retry {name}",
 }
 """What a state means where the engine says no more."""
 
@@ -304,6 +304,8 @@ def _sweep_facts(sweep: SweepStatus, nodes: Sequence[NodeStatus], elapsed_s: flo
     if nodes:
         away = sum(node.state != "up" for node in nodes)
         named["nodes"] = f"{len(nodes)}, {away} not up" if away else str(len(nodes))
+    if sweep.repeats:
+        named["repeats"] = f"{sweep.repeats}, not run again"
     if (best := sweep.best) is not None:
         where = f"{best.model} on {best.dataset}, trial {best.number}"
         named[f"best {best.metric}"] = f"{number_text(best.value)} ({where})"

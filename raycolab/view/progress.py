@@ -18,9 +18,9 @@ from rich.text import Text
 
 from raycolab.errors import Detached
 from raycolab.summary import NodeStatus, SweepStatus
-from raycolab.text import duration_text, tally_text
+from raycolab.text import counted, duration_text, tally_text
 from raycolab.view.output import NotebookOutput
-from raycolab.view.pages import HTML, PLAIN, counted
+from raycolab.view.pages import HTML, PLAIN
 from raycolab.view.panels import sweep_panel
 from raycolab.view.tables import best_text, warning_lines
 

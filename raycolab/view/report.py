@@ -15,7 +15,7 @@ from raycolab.main.notebook import MainNotebook
 from raycolab.results.study import IMPORTANCE_TRIALS, importance_method, importances
 from raycolab.spec.spec import SweepSpec
 from raycolab.summary import causes
-from raycolab.text import config_text, duration_text, number_text, tally_text, utc_text
+from raycolab.text import config_text, counted, duration_text, number_text, tally_text, utc_text
 from raycolab.trials import TrialRow
 from raycolab.view.charts import (
     MOST_CURVES,
@@ -30,7 +30,7 @@ from raycolab.view.charts import (
     parallel_width,
     timeline,
 )
-from raycolab.view.pages import counted, render
+from raycolab.view.pages import render
 from raycolab.view.panels import Findings
 
 __all__ = ["Card", "page"]
@@ -228,10 +228,10 @@ def _sources(found: Findings, spec: SweepSpec | None) -> dict[str, object]:
 
 
 def _drawn_pairs(found: Findings) -> dict[_Pair, list[TrialRow]]:
-    """The comparable trials of each pair in the order they ended; of many pairs those with the most."""
+    """The comparable trials of each pair that ran, in the order they ended; of many pairs those with the most."""
     pairs: dict[_Pair, list[TrialRow]] = {(model, data): [] for model in found.models for data in found.datasets}
     for row in found.rows:
-        if found.metric.objective(row) is not None:
+        if found.metric.objective(row) is not None and not row.is_repeat:
             pairs[row.model, row.dataset].append(row)
     drawn = _most({pair: rows for pair, rows in pairs.items() if len(rows) >= _FEWEST_TO_DRAW})
     return {pair: sorted(rows, key=lambda row: (row.ended_at or 0.0, row.number)) for pair, rows in drawn.items()}

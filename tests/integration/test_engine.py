@@ -12,6 +12,7 @@ from sqlalchemy.engine import make_url
 
 from raycolab.errors import UnknownSweepError, UsageError
 from raycolab.node import api
+from raycolab.spec.spec import SweepSpec
 from raycolab.trials import ErrorKind, SweepState, TrialState
 from tests.integration.engine_stage import Cluster, notebook
 
@@ -172,6 +173,51 @@ def test_orders_that_cannot_be_obeyed_are_answered(engine_cluster: Cluster) -> N
         with pytest.raises(UsageError) as refused:
             engine_cluster.supervisor.ask(request)
         assert str(refused.value).startswith(sentence)
+
+
+def test_orders_said_that_they_did_something_to_a_sweep_that_has_ended(engine_cluster: Cluster) -> None:
+    """Of one that is COMPLETE nothing is left to stop, cancel, resume or retry; deleted, it is told no more."""
+    supervisor = engine_cluster.supervisor
+    engine_cluster.declare("over", notebook(SQUARE), models={"m": {"x": [1]}}, datasets=["d"], method="grid")
+    supervisor.ask(api.Start("over"))
+    supervisor.wait_state("over", SweepState.COMPLETE)
+    for request, nothing in (
+        (api.Stop("over"), "is COMPLETE: every trial has ended, so there is nothing to stop."),
+        (api.Cancel("over"), "is COMPLETE: every trial has ended, so there is nothing to cancel."),
+        (api.Resume("over"), "is COMPLETE: every trial has ended, so there is nothing to resume. To run what"),
+        (api.Retry("over"), "has no trial that is FAILED or LOST or CANCELLED: there is nothing to retry."),
+        (api.Retry("over", "lost"), "has no trial that is LOST: there is nothing to retry."),
+    ):
+        with pytest.raises(UsageError) as refused:
+            supervisor.ask(request)
+        assert str(refused.value).startswith(f"The sweep 'over' {nothing}")
+    supervisor.ask(api.Start("over"))
+    assert supervisor.wait_state("over", SweepState.COMPLETE)["complete"] == 1
+    supervisor.ask(api.Delete("over"))
+    assert supervisor.sweep("over") == {}
+
+
+def test_after_an_extension_a_sweep_was_said_to_be_complete(engine_cluster: Cluster) -> None:
+    """It has trials to run, and status and store say so, before it is started and while it runs."""
+    supervisor = engine_cluster.supervisor
+
+    def declared(xs: int) -> api.Declare:
+        space = {"m": {"x": list(range(xs))}}
+        spec = SweepSpec.from_arguments("grows", models=space, datasets=["d"], method="grid")
+        return api.Declare(spec.to_json(), notebook(SLOW).to_json(), {})
+
+    supervisor.ask(declared(2))
+    supervisor.ask(api.Start("grows"))
+    supervisor.wait_state("grows", SweepState.COMPLETE)
+    supervisor.ask(declared(6))
+    seen = supervisor.sweep("grows")
+    assert (seen["state"], seen["total"], seen["complete"], seen["pending"]) == (SweepState.DECLARED, 6, 2, 4)
+    assert engine_cluster.store.existing_sweep("grows").state is SweepState.DECLARED
+    supervisor.ask(api.Start("grows"))
+    supervisor.wait_for(lambda: supervisor.sweep("grows")["running"])
+    supervisor.ask(declared(8))
+    assert supervisor.sweep("grows")["total"] == 8
+    assert supervisor.wait_state("grows", SweepState.COMPLETE)["complete"] == 8
 
 
 def test_a_killed_engine_takes_up_where_the_store_is(engine_cluster: Cluster) -> None:

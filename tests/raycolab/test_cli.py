@@ -18,6 +18,7 @@ from raycolab.cli.program import cli
 from raycolab.cli.program import run as run_program
 from tests.raycolab.command_line import Run
 from tests.raycolab.scripted_head import declare_stored
+from tunnel.address import PIN_BYTES, SECRET_BYTES, JoinAddress, unix_url
 
 
 class TestHelp:
@@ -212,6 +213,24 @@ def test_an_interrupted_command_ends_with_130(here: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
     assert (process.returncode, said.strip()) == (130, "")
+
+
+def test_ctrl_c_of_a_joiner_ended_with_0(here: Path) -> None:
+    """Whoever serves in the foreground and is interrupted ends with 130 too; SIGTERM is how to end it with 0."""
+    address = JoinAddress(unix_url(str(here / "nobody")), b"p" * PIN_BYTES, b"s" * SECRET_BYTES)
+    for ends, code in ((signal.SIGINT, 130), (signal.SIGTERM, 0)):
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "raycolab", "join"],
+            env={**os.environ, "RAYCOLAB_JOIN_ADDRESS": address.text},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("connecting to unix://")
+        process.send_signal(ends)
+        _, said = process.communicate(timeout=60)
+        assert (process.returncode, said) == (code, "")
 
 
 def test_a_verb_says_what_comes_of_it(run: Run, finished: None) -> None:

@@ -38,7 +38,7 @@ def test_the_contract_is_kept() -> None:
     contract = "name state total pending running complete pruned failed lost cancelled eta_s best"
     assert list(told)[:12] == contract.split()
     assert list(told)[12:] == [
-        *("sentence", "slots", "metric", "pairs", "pairs_left_out", "causes", "causes_left_out", "done_on"),
+        *("sentence", "slots", "metric", "pairs", "pairs_left_out", "causes", "causes_left_out", "done_on", "repeats"),
     ]
     assert msgspec.convert(json.loads(json.dumps(told)), SweepStatus).to_json() == told
 
@@ -145,12 +145,26 @@ def test_the_best_of_a_pair_follows_the_mode(mode: str, best: float) -> None:
     assert tally.pairs["a", "x"] == PairTally("a", "x", total=2, done=2, failed=0, best=best)
 
 
-def test_a_repeated_configuration_ran_nowhere() -> None:
-    """It is done, on no node."""
+def test_what_is_done_and_what_the_nodes_did_had_two_sums() -> None:
+    """A repeated configuration is done, on no node, and counted as what it is."""
     tally = Tally(METRIC)
-    tally.moved(None, replace(ended(ROWS[0], TrialState.COMPLETE, "head"), attempts=0))
-    assert tally.pairs["a", "x"].done == 1
-    assert not +tally.done_on
+    for number, row in enumerate(ROWS[:3]):
+        same_as = None if number == 0 else 0
+        done = replace(ended(row, TrialState.COMPLETE, "head"), attempts=int(number == 0), same_as=same_as)
+        tally.moved(None, done)
+    assert sum(pair.done for pair in tally.pairs.values()) == tally.done_on["head"] + tally.repeats == 3
+
+
+def test_repeats_were_counted_as_failures_again() -> None:
+    """They are named beside the trial whose failure they have, and go when it is tried again."""
+    first = ended(ROWS[0], TrialState.FAILED, "head")
+    repeat = replace(first, number=1, attempts=0, same_as=0)
+    tally = Causes()
+    for row in (first, repeat):
+        tally.count(row)
+    assert [cause.headline for cause in tally.found()] == ["1 trial: ValueError: no (and 1 repeat)"]
+    tally.count(repeat, -1)
+    assert [cause.headline for cause in tally.found()] == ["1 trial: ValueError: no"]
 
 
 CELL = """

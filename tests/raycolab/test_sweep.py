@@ -285,7 +285,10 @@ class TestFind:
         assert sweep.results.best is not None
         assert sweep.results.counts()["complete"] == 1
         best = sweep.results.best["config/x"]
-        assert sweep.speedup(nodes=1).splitlines()[-1] == f'compute(x={best}, model="svc", dataset="iris")'
+        assert (
+            sweep.speedup([{"shares_cores": False}]).splitlines()[-1]
+            == f'compute(x={best}, model="svc", dataset="iris")'
+        )
         assert sweep.logs(0) == "epoch 1"
         assert sweep.logs(1) == ""
         with pytest.raises(UsageError, match="The sweep 's' has no trial 2: give a number from 0 to 1"):

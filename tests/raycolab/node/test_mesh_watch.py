@@ -212,6 +212,17 @@ async def test_a_joiner_that_leaves_is_told_to_the_engine() -> None:
     assert [row.name for row in scene.watch.nodes(cpus=1, gpus=0)] == ["head"]
 
 
+def test_nodes_share_cores_where_their_machine_has_fewer_than_they_have_cpus() -> None:
+    """Two of 2 CPUs on 3 cores do, one beside them on a machine of its own does not; 4 cores are enough for both."""
+    for cores, shared in ((3, True), (4, False)):
+        scene = Scene()
+        scene.join(FIRST, machine="one", cores=cores)
+        scene.join(SECOND, machine="one", cores=cores)
+        scene.join(node(4, "joiner-3"), machine="two", cores=1)
+        found = {name: scene.seen(name).shares_cores for name in ("head", "joiner-1", "joiner-2", "joiner-3")}
+        assert found == {"head": False, "joiner-1": shared, "joiner-2": shared, "joiner-3": False}
+
+
 @in_loop
 async def test_what_a_joiner_says_out_of_turn_does_nothing() -> None:
     """Ray cannot be up before it was to start, and only what was asked is answered."""

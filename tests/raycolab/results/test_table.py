@@ -72,6 +72,13 @@ def test_the_columns_are_the_contracts_in_its_order() -> None:
     assert list(data["trial_id"]) == ["sample-0", "sample-1"]
 
 
+def test_copies_were_not_marked() -> None:
+    """A repeated configuration names the trial whose result it has."""
+    data = results(trial(0), trial(1, attempts=0, same_as=0)).dataframe
+    assert data["same_as"].isna().tolist() == [True, False]
+    assert (data["same_as"][1], str(data["same_as"].dtype)) == (0, "Int64")
+
+
 def test_times_are_utc_and_durations_seconds() -> None:
     """What has not started has neither."""
     waiting = TrialRow(1, "svc", "iris", None)
@@ -103,6 +110,13 @@ def test_a_metric_named_like_a_column_does_not_hide_it() -> None:
     data = results(trial(0, metrics={"accuracy": 1.0, "node": 7, "config/C": 1})).dataframe
     assert data.columns.is_unique
     assert (data["node"][0], data["metric/node"][0], data["metric/config/C"][0]) == ("head", 7, 1)
+
+
+def test_a_metric_named_as_anothers_column_was_lost() -> None:
+    """`number` beside `metric/number`, whichever comes first: every metric has a column."""
+    for names in (("number", "metric/number"), ("metric/number", "number")):
+        data = results(trial(0, metrics={"accuracy": 0.5} | {name: len(name) for name in names})).dataframe
+        assert (data["number"][0], data["metric/number"][0], data["metric/metric/number"][0]) == (0, 13, 6)
 
 
 def test_a_sweep_without_trials_has_an_empty_table() -> None:
