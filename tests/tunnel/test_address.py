@@ -87,14 +87,6 @@ def test_text_without_an_address_says_so(text: str) -> None:
         JoinAddress.parse(text)
 
 
-@given(addresses, st.data())
-def test_cut_address_is_refused_wherever_it_was_cut(address: JoinAddress, data: st.DataObject) -> None:
-    """No beginning of an address is an address."""
-    cut = data.draw(st.integers(0, len(address.text) - 1))
-    with pytest.raises(AddressError):
-        JoinAddress.parse(address.text[:cut])
-
-
 @pytest.mark.parametrize(("missing", "count"), [(1, 90), (60, 31), (91, 0), (92, 0), (100, 0)])
 def test_cut_address_says_how_much_is_there(missing: int, count: int) -> None:
     """The sentence counts the characters of the token, quotes or not."""

@@ -22,7 +22,7 @@ from tunnel.congestion import (
 from tunnel.frames import MAX_PAYLOAD
 
 MBIT = 1e6 / 8
-LINES = [(0.05, 50 * MBIT), (0.01, 200 * MBIT), (0.0005, 1000 * MBIT), (0.15, 10 * MBIT)]
+LINES = [(0.05, 50 * MBIT), (0.0005, 1000 * MBIT), (0.15, 10 * MBIT)]
 
 
 def queue_s(delay_s: float) -> float:
@@ -69,12 +69,12 @@ class TestALineOfOnesOwn:
         chat = line.open()
         line.run(60 * delay_s)
         late = []
-        for _ in range(50):
+        for _ in range(20):
             sent_at = line.now
             line.sender.send(chat, bytes(64))
             line.run(5 * delay_s + 0.02)
             late.append(line.arrived[chat][-1] - sent_at - delay_s)
-        assert len(line.arrived[chat]) == 50
+        assert len(line.arrived[chat]) == 20
         assert statistics.median(late) < 2 * queue_s(delay_s) + 0.02
 
 
@@ -83,9 +83,9 @@ class TestALineThatChanges:
 
     def test_it_follows_the_rate(self) -> None:
         """To a tenth, and back to all of it, within a few seconds."""
-        line = Line(0.02, 100 * MBIT)
+        line = Line(0.02, 40 * MBIT)
         bulk = line.bulk()
-        for rate in (100 * MBIT, 10 * MBIT, 100 * MBIT):
+        for rate in (40 * MBIT, 4 * MBIT, 40 * MBIT):
             line.rate = rate
             line.run(4)
             before = line.got[bulk]
@@ -95,23 +95,23 @@ class TestALineThatChanges:
 
     def test_a_longer_way_is_not_taken_for_a_queue_for_ever(self) -> None:
         """From 20 ms to 200 ms: the base is measured again after BASE_S, and the line is full again."""
-        line = Line(0.01, 50 * MBIT)
+        line = Line(0.01, 20 * MBIT)
         bulk = line.bulk()
         line.run(2)
         line.delay_s = 0.1
         line.run(2 * BASE_S)
         before = line.got[bulk]
         line.run(5)
-        assert line.got[bulk] - before > 0.9 * 50 * MBIT * 5
+        assert line.got[bulk] - before > 0.9 * 20 * MBIT * 5
 
     def test_a_minute_costs_no_more_queue_than_a_second(self) -> None:
         """Its own queue is never taken for the length of the line, however long it goes on."""
-        line = Line(0.05, 50 * MBIT)
+        line = Line(0.05, 10 * MBIT)
         bulk = line.bulk()
         line.run(57)
         before = line.got[bulk]
         queue = waiting(line, 3)
-        assert line.got[bulk] - before > 0.95 * 50 * MBIT * 3
+        assert line.got[bulk] - before > 0.95 * 10 * MBIT * 3
         assert statistics.median(queue) < 0.025
 
 
@@ -159,9 +159,11 @@ class TestLimits:
         """The limit is whole again when the WebSocket dies while the base is measured."""
         line = Line(0.02, 50 * MBIT)
         line.bulk()
+        line.run(2)
         congestion = line.sender._ledger.congestion
+        congestion._base_at -= BASE_S  # as if that long ago
         whole = congestion.limit
-        for _ in range(4000):
+        for _ in range(100):
             line.run(0.01)
             if congestion.limit < 0.6 * whole:
                 break

@@ -1,7 +1,7 @@
 """24 hours on the sans-I/O core with a fake clock: two agents, their links, the hub's router; no drift, no growth.
 
 A heartbeat stream lives all day, short streams come and go, and every few minutes a link is cut, or stalls, for 1 to
-115 s. What is counted after two hours is counted again at the end.
+115 s. What is counted after two hours is counted again at the end; in CI that is after four.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import math
 import random
 import sys
 from dataclasses import dataclass
+
+import pytest
 
 from tests.tunnel.switched import Switched
 from tunnel.keepalive import PING_EVERY_S, SILENCE_S
@@ -133,15 +135,16 @@ class Day:
         return Count(tuple(tables), len(gc.get_objects()), sys.getallocatedblocks())
 
 
-def test_twenty_four_hours_leave_no_trace() -> None:
+@pytest.mark.parametrize("hours", [4, pytest.param(24, marks=pytest.mark.slow)])
+def test_a_day_leaves_no_trace(hours: int) -> None:
     """Pings as many as they should be, deadlines where they should be, and everything as large as after two hours."""
     day = Day(seed=3)
     day.until(2)
     before = day.count()
-    day.until(24)
+    day.until(hours)
     after = day.count()
-    assert day.core.now >= day.start + 24 * HOUR_S
-    assert day.outages > 150
+    assert day.core.now >= day.start + hours * HOUR_S
+    assert day.outages > 6 * hours
     assert day.core.members[day.one].resets == 0
     assert after.tables == before.tables
     assert after.objects - before.objects < NOISE_OBJECTS

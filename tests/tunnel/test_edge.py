@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import math
-from collections.abc import AsyncIterator
-from pathlib import Path
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.in_loop import in_loop
-from tests.tunnel.edge import CHUNK_BYTES, PROGRAM, Edge, Wire
-from tests.tunnel.mesh import echo
-
-Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+from tests.tunnel.edge import CHUNK_BYTES, Edge, Wire
 
 
 class TestWire:
@@ -43,30 +35,6 @@ class TestWire:
         while (deadline := wire.next_deadline()) < math.inf:
             arrivals += [round(deadline, 6)] * len(wire.pop(deadline))
         assert arrivals == [1.1, 1.2, 1.3]
-
-    def test_full_when_the_backlog_holds_the_buffer(self) -> None:
-        """With a rate what waits for its turn counts, what is under way does not."""
-        wire = Wire(10.0, CHUNK_BYTES, CHUNK_BYTES * 2)
-        wire.push(bytes(CHUNK_BYTES * 3), 0.0)
-        assert wire.full
-        wire.pop(0.0)
-        assert wire.full
-        wire.pop(1.0)
-        assert not wire.full
-        assert wire.held_bytes == CHUNK_BYTES * 3
-
-    def test_stopped_wire_gives_nothing_then_catches_up(self) -> None:
-        """After an outage what was late comes at once, and the backlog leaves at the rate from then on."""
-        wire = Wire(0.0, CHUNK_BYTES, 10**9)
-        wire.push(bytes(CHUNK_BYTES * 2), 0.0)
-        wire.pop(0.0)
-        wire.stop()
-        assert wire.pop(50.0) == []
-        assert wire.next_deadline() == math.inf
-        wire.go(50.0)
-        assert len(wire.pop(50.0)) == 1
-        assert wire.pop(50.9) == []
-        assert len(wire.pop(51.0)) == 1
 
     @given(
         st.lists(st.tuples(st.sampled_from(["push", "pop", "stop", "go", "rate", "delay"]), st.integers(0, 60_000))),
@@ -100,42 +68,6 @@ class TestWire:
         assert popped == pushed
 
 
-@contextlib.asynccontextmanager
-async def echo_hub(path: Path) -> AsyncIterator[str]:
-    """A hub that sends back what it gets; its endpoint."""
-    async with await asyncio.start_unix_server(echo, path):
-        yield f"unix:{path}"
-
-
-async def timed_echo(streams: Streams, data: bytes) -> float:
-    """Seconds until all of `data` is back."""
-    reader, writer = streams
-    start = asyncio.get_running_loop().time()
-    writer.write(data)
-    assert await reader.readexactly(len(data)) == data
-    return asyncio.get_running_loop().time() - start
-
-
-@in_loop
-async def test_a_blackhole_passes_nothing_until_it_ends(tmp_path: Path) -> None:
-    """Old connections stay and stall, new ones hang; afterwards all that was sent arrives."""
-    path = tmp_path / "edge.sock"
-    async with echo_hub(tmp_path / "hub.sock") as hub, Edge(f"unix:{path}", hub) as edge:
-        old = await asyncio.open_unix_connection(path)
-        await timed_echo(old, b"before")
-        edge.blackhole(True)
-        new = await asyncio.open_unix_connection(path)
-        for _, writer in (old, new):
-            writer.write(b"during")
-        for reader, _ in (old, new):
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(reader.read(1), 0.1)
-        edge.blackhole(False)
-        for reader, _ in (old, new):
-            assert await reader.readexactly(6) == b"during"
-    assert edge.stats.open == 0
-
-
 @in_loop
 async def test_a_close_arrives_after_what_was_sent_before_it() -> None:
     """The delay holds for the close too, and the hub gets every byte first."""
@@ -156,29 +88,3 @@ async def test_a_close_arrives_after_what_was_sent_before_it() -> None:
         start = asyncio.get_running_loop().time()
         assert await got == b"last words"
         assert asyncio.get_running_loop().time() - start >= 0.09
-
-
-@in_loop
-async def test_edge_runs_as_a_program_with_lines_for_control(tmp_path: Path) -> None:
-    """Another process starts it, steers it by lines on stdin, and ends it by closing stdin."""
-    async with echo_hub(tmp_path / "hub.sock") as hub:
-        program = await asyncio.create_subprocess_exec(
-            *(*PROGRAM, "--listen", f"unix:{tmp_path}/edge.sock", "--to", hub),
-            *("--delay", "0.01", "--rate", "6250000", "--buffer", "100000"),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-        )
-        assert program.stdin is not None
-        assert program.stdout is not None
-        assert json.loads(await program.stdout.readline()) == {"listening": f"unix:{tmp_path}/edge.sock"}
-        streams = await asyncio.open_unix_connection(tmp_path / "edge.sock")
-        assert await timed_echo(streams, b"x") >= 0.02
-        program.stdin.write(b"delay 0.1\nrate none\nrefuse off\nblackhole off\nnonsense\nstats\n")
-        assert json.loads(await program.stdout.readline()) == {"error": "unknown line: nonsense"}
-        assert json.loads(await program.stdout.readline())["bytes_up"] == 1
-        assert await timed_echo(streams, b"x") >= 0.2
-        program.stdin.write(b"cut\n")
-        assert await streams[0].read() == b""
-        program.stdin.close()
-        assert await program.wait() == 0
-        assert not (tmp_path / "edge.sock").exists()

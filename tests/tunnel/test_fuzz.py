@@ -37,10 +37,10 @@ from tunnel.messages import (
 from tunnel.nodes import NodeId
 from tunnel.transport import MAX_BATCH, Carrier
 
-# In CI and `slow`: with the visits of test_fuzz_hub 10,000 and a million mutations.
-FRAMES = [5000, pytest.param(700_000, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
-HANDSHAKES = [4000, pytest.param(260_000, marks=pytest.mark.slow)]
-MESSAGES = [700, pytest.param(30_000, marks=pytest.mark.slow)]
+# In CI and `slow`: with the visits of test_fuzz_hub 4,000 and a million mutations.
+FRAMES = [2000, pytest.param(700_000, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
+HANDSHAKES = [1500, pytest.param(260_000, marks=pytest.mark.slow)]
+MESSAGES = [250, pytest.param(30_000, marks=pytest.mark.slow)]
 NOISE_BLOCKS = 2000  # of memory: what the interpreter's own caches grow by; one lost link would be some hundreds
 
 

@@ -26,7 +26,7 @@ from tunnel.frames import FrameType, encode_json
 from tunnel.listen import UnixListen
 from tunnel.secure import SecureSession, prove
 
-VISITS = [300, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
+VISITS = [120, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
 VISIT_BLOCKS = 30  # of memory for each visit, beside NOISE_BLOCKS: timers that were cancelled and are not yet due
 REQUEST = (
     b"GET /tunnel HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"

@@ -22,7 +22,7 @@ from tunnel.listen import UnixListen
 from tunnel.transport import MAX_BATCH, MAX_MESSAGE, Wake, carry
 
 PING = b"\x89\xfd" + bytes(4) + b"p" * 125  # a masked WebSocket ping, as long as one may be
-BATCHES = 20
+BATCHES = 8
 
 
 @in_loop

@@ -88,16 +88,6 @@ def test_a_new_websocket_is_asked_at_once_and_owes_no_old_answer() -> None:
     assert keepalive.round_trip_s == pytest.approx(2.0)
 
 
-def test_an_answer_that_nobody_asked_for_means_nothing() -> None:
-    """A second PONG changes neither round trip nor deadline."""
-    keepalive = agent()
-    ping = keepalive.ping(START)
-    keepalive.ponged(pong(ping), START + 1)
-    before = keepalive.deadline(busy=False)
-    keepalive.ponged(pong(ping), START + 9)
-    assert (keepalive.round_trip_s, keepalive.deadline(busy=False)) == (1.0, before)
-
-
 def test_a_clock_that_stands_still_gives_no_negative_round_trip() -> None:
     """Nor does one that was set back."""
     assert answered(round_trip_s=-5).round_trip_s == 0.0

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tunnel.errors import RemoteProtocolError
 from tunnel.frames import HEADER_SIZE, Frame, FrameParser, FrameType, unpack_count
@@ -36,10 +34,6 @@ def replayed(ledger: Ledger) -> list[Frame]:
 
 class TestCounting:
     """Sequences and acknowledgements on one WebSocket."""
-
-    def test_frames_are_counted_from_one(self) -> None:
-        """Zero is for frames without a sequence."""
-        assert [each.sequence for each in number_data(Ledger(), 1, 2, 3)] == [1, 2, 3]
 
     def test_the_next_frame_is_the_only_one_taken(self) -> None:
         """One that is missing, doubled or swapped breaks the protocol."""
@@ -92,12 +86,6 @@ class TestCounting:
 class TestOwing:
     """When an ACK goes."""
 
-    def test_nothing_is_owed_for_nothing(self) -> None:
-        """An idle link says nothing."""
-        ledger = Ledger()
-        ledger.tick(1e9)
-        assert (ledger.ack_due, ledger.ack_useful, ledger.ack_at) == (False, False, None)
-
     def test_an_ack_is_due_after_so_many_bytes(self) -> None:
         """Headers count: tiny frames fill the peer's memory too."""
         ledger = Ledger()
@@ -123,15 +111,6 @@ class TestOwing:
 class TestResumption:
     """What a new WebSocket repeats."""
 
-    def test_what_the_peer_lacks_is_repeated_as_it_was(self) -> None:
-        """Same sequence, same bytes, same order; what it has is forgotten."""
-        ledger = Ledger()
-        sent = number_data(ledger, 10, 20, 30)
-        assert ledger.resume(1) == {1: 10}
-        assert replayed(ledger) == sent[1:]
-        assert ledger.flight == 50 + 2 * FRAME_COST
-        assert number_data(ledger, 1)[0].sequence == 4
-
     def test_an_ack_in_mid_replay_settles_what_was_repeated_and_no_more(self) -> None:
         """The peer cannot have what waits to be repeated, whatever was sent on the old WebSocket."""
         ledger = Ledger()
@@ -144,61 +123,3 @@ class TestResumption:
         ledger.repeat()
         assert ledger.acknowledged(2, NOW) == {1: 2}
         assert [each.payload for each in replayed(ledger)] == [bytes(3)]
-
-    @pytest.mark.parametrize("count", [0, 4])
-    def test_an_impossible_resumption_changes_nothing(self, count: int) -> None:
-        """A count below what was acknowledged, or above what was sent, is refused; the true agent still can resume."""
-        ledger = Ledger()
-        sent = number_data(ledger, 1, 2, 3)
-        ledger.acknowledged(1, NOW)
-        ledger.resume(1)
-        ledger.repeat()
-        with pytest.raises(RemoteProtocolError):
-            ledger.resume(count)
-        assert ledger.replaying
-        ledger.resume(2)
-        assert replayed(ledger) == sent[2:]
-
-    def test_a_resumption_owes_no_ack(self) -> None:
-        """It told the count itself."""
-        ledger = Ledger()
-        ledger.count(Frame(FrameType.FINISH, 1, 1), 5.0)
-        ledger.resume(0)
-        assert (ledger.ack_useful, ledger.ack_at) == (False, None)
-
-    @given(st.lists(st.sampled_from(["send", "arrive", "ack", "cut"]), max_size=60))
-    def test_every_frame_arrives_once_and_in_order(self, steps: list[str]) -> None:
-        """Whatever is lost at each cut, and after a last resumption nothing is missing."""
-        here, there = Ledger(), Ledger()
-        wire: list[Frame] = []
-        arrived: list[int] = []
-        told = sent = 0
-
-        def arrive() -> None:
-            found = wire.pop(0)
-            there.count(found, 0.0)
-            arrived.append(len(found.payload))
-
-        def resume() -> None:
-            nonlocal told
-            wire.clear()
-            told += sum(here.resume(there.received_count).values())
-            wire.extend(replayed(here))
-
-        for step in steps:
-            if step == "send":
-                sent += 1
-                wire.extend(number_data(here, sent))
-            elif step == "arrive" and wire:
-                arrive()
-            elif step == "ack":
-                told += sum(here.acknowledged(unpack_count(frame(there.ack())), NOW).values())
-            elif step == "cut":
-                resume()
-        resume()
-        while wire:
-            arrive()
-        told += sum(here.acknowledged(there.received_count, NOW).values())
-        assert arrived == list(range(1, sent + 1))
-        assert told == sum(arrived)
-        assert (here.flight, here.unacknowledged) == (0, False)

@@ -11,14 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tunnel.machine import Machine, busy_ports, keep_freed_memory, namespace_id, raise_file_limit
-from tunnel.nodes import FIRST_PORT, LAST_PORT, address_of
-
-
-def test_this_machine_has_the_addresses_of_the_mesh() -> None:
-    """A node's address here is the one that other programs are told."""
-    assert [Machine.here().address_of(node) for node in (1, 254)] == [address_of(1), address_of(254)]
-    assert Machine.here() == Machine(namespace_id(), 0)
+from tunnel.machine import busy_ports, keep_freed_memory, namespace_id, raise_file_limit
+from tunnel.nodes import FIRST_PORT, LAST_PORT
 
 
 def test_processes_of_one_namespace_have_one_namespace_id() -> None:

@@ -6,8 +6,6 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tunnel.errors import RemoteProtocolError
 from tunnel.frames import MAX_JSON, Frame, FrameType, decode_json, encode_json
@@ -27,7 +25,6 @@ from tunnel.messages import (
     Resume,
     Taken,
     Welcome,
-    roster_of_agent,
     roster_of_hub,
 )
 from tunnel.nodes import FIRST_PORT, LAST_PORT, MAX_NODE, Node, NodeId, PortBlock
@@ -81,12 +78,6 @@ WRONG_WELCOME: dict[str, list[object]] = {
     "application": [None, []],
 }
 
-values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=5,
-)
-
 
 def heard(message: Message) -> dict[str, Any]:
     """A message as it comes out of a frame."""
@@ -121,18 +112,6 @@ class TestHello:
         with pytest.raises(RemoteProtocolError, match=f"protocol {protocol!r} where this hub speaks {PROTOCOL}"):
             Hello.from_json({"protocol": protocol})
 
-    @given(st.dictionaries(st.sampled_from(sorted(HELLO.to_json())), values))
-    def test_any_object_is_a_hello_or_a_protocol_error(self, changes: dict[str, object]) -> None:
-        """And what is taken is what was said."""
-        body = HELLO.to_json() | changes
-        try:
-            hello = Hello.from_json(body)
-        except RemoteProtocolError:
-            return
-        for key in ("instance", "name", "ports", "namespace", "application"):
-            assert hello.to_json()[key] == body[key]
-        assert list(hello.busy) == list(body["busy"])
-
 
 class TestWelcome:
     """The hub's answer."""
@@ -141,16 +120,6 @@ class TestWelcome:
         """And makes a node."""
         assert Welcome.from_json(heard(WELCOME)) == WELCOME
         assert WELCOME.node == Node(NodeId(3), "joiner-2", PortBlock(10_016, 32))
-
-    @given(st.dictionaries(st.sampled_from(sorted(WELCOME.to_json())), values))
-    def test_any_object_is_a_welcome_or_a_protocol_error(self, changes: dict[str, object]) -> None:
-        """And what is taken is what was said."""
-        body = WELCOME.to_json() | changes
-        try:
-            welcome = Welcome.from_json(body)
-        except RemoteProtocolError:
-            return
-        assert welcome.to_json() == body
 
 
 @pytest.mark.parametrize(
@@ -168,46 +137,8 @@ def test_a_field_that_is_not_what_it_should_be(said: Hello | Welcome, key: str, 
         said.from_json(said.to_json() | {key: wrong})
 
 
-@pytest.mark.parametrize(
-    ("said", "key"),
-    [
-        *((HELLO, key) for key in ("proof", "instance", "ports", "namespace", "busy", "application")),
-        *((WELCOME, key) for key in WELCOME.to_json()),
-    ],
-)
-def test_a_field_that_is_missing(said: Hello | Welcome, key: str) -> None:
-    """Only what may be null may also be absent."""
-    with pytest.raises(RemoteProtocolError, match=f"missing required field `{key}`"):
-        said.from_json({name: value for name, value in said.to_json().items() if name != key})
-
-
-nodes = st.integers(1, MAX_NODE).map(NodeId)
-node_ports = st.integers(FIRST_PORT, LAST_PORT).flatmap(
-    lambda first: st.builds(NodePorts, nodes, st.just(first), st.integers(1, LAST_PORT + 1 - first))
-)
-scalars = st.sampled_from([None, True, -1, 0, 2, 255, 10_000, 40_000, 1e9, 2.5, "", "2", "127.0.0.1"])
-items = scalars | st.fixed_dictionaries({}, optional=dict.fromkeys(("node", "first", "count", "port"), scalars))
-json_values = items | st.lists(items, max_size=3) | st.lists(st.lists(scalars, max_size=2), max_size=2)
-
-
 class TestRoster:
     """The hub's orders, and an agent's answers."""
-
-    @given(
-        st.builds(Orders, st.lists(node_ports, max_size=9).map(tuple), st.lists(nodes, max_size=9).map(tuple))
-        | st.just(Ready())
-    )
-    def test_orders_survive_their_json(self, orders: Orders | Ready) -> None:
-        """What the hub orders is what the agent reads."""
-        assert roster_of_hub(heard(orders)) == orders
-
-    @given(
-        st.builds(Listening, st.lists(nodes, max_size=9).map(tuple))
-        | st.builds(lambda node, port: Taken(NodePort(node, port)), nodes, st.integers(1, 65535))
-    )
-    def test_answers_survive_their_json(self, answer: Listening | Taken) -> None:
-        """What the agent answers is what the hub reads."""
-        assert roster_of_agent(heard(answer)) == answer
 
     def test_their_json_is_the_protocols(self) -> None:
         """As PROTOCOL.md shows it, with no other key."""
@@ -244,33 +175,3 @@ class TestRoster:
         """No order makes an agent listen outside 127.77.0.0/16 or outside the ports of blocks."""
         with pytest.raises(RemoteProtocolError, match=rf"not a valid Orders: .* - at `\$\.{next(iter(wrong))}"):
             roster_of_hub({"listen": [], "unlisten": []} | wrong)
-
-    @pytest.mark.parametrize(
-        "body",
-        [
-            {"listening": 2},
-            {"listening": "2"},
-            {"listening": [2, "3"]},
-            {"listening": [[2]]},
-            {"listening": [0]},
-            {"listening": [1] * (MAX_NODE + 1)},
-            {"listening": "\ud800"},
-            {"taken": 10000},
-            {"taken": {"node": 2}},
-            {"taken": {"node": 2, "port": 0}},
-            {"taken": {"node": {}, "port": 10000}},
-        ],
-    )
-    def test_answers_of_no_use_raise(self, body: dict[str, Any]) -> None:
-        """Nothing an agent says can be anything but nodes and a port."""
-        with pytest.raises(RemoteProtocolError, match=r"not a valid (Listening|Taken): "):
-            roster_of_agent(body)
-
-    @given(st.dictionaries(st.sampled_from(["listen", "unlisten", "ready", "listening", "taken", "x"]), json_values))
-    def test_any_object_is_read_or_refused(self, body: dict[str, Any]) -> None:
-        """Whatever JSON a peer sends gives a value or RemoteProtocolError, nothing else."""
-        for read in (roster_of_hub, roster_of_agent):
-            try:
-                read(body)
-            except RemoteProtocolError:
-                continue

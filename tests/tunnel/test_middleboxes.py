@@ -25,7 +25,7 @@ from tunnel.address import JoinAddress
 from tunnel.hub import Hub
 from tunnel.listen import TcpListen
 
-SIZE = 64 * 1024 * 1024
+SIZE = 24 * 1024 * 1024
 CHUNK = 1024 * 1024
 IDLE_S = 75.0  # longer than proxy_read_timeout's default of 60 s
 
@@ -206,7 +206,7 @@ class TestMiddleboxes:
 
     @in_loop
     async def test_streams_and_bulk_pass(self, kind: Kind, tmp_path: Path) -> None:
-        """Agents join, 64 MB come back whole, and four other streams do at the same time; no WebSocket ends."""
+        """Agents join, 24 MB come back whole, and four other streams do at the same time; no WebSocket ends."""
         async with behind(kind, tmp_path) as there:
             target = await there.mesh.serve(there.two, echo)
             back = await there.mesh.serve(there.one, echo)
@@ -223,7 +223,7 @@ class TestMiddleboxes:
             target = await there.mesh.serve(there.two, echo)
             restarts: list[asyncio.Task[None]] = []
             restart = lambda: restarts.append(asyncio.create_task(there.box.restart()))  # noqa: E731
-            await there_and_back(there, target, SIZE // 4, restart)
+            await there_and_back(there, target, SIZE // 2, restart)
             await restarts[0]
             assert there.one.log.count("down") >= 1
             assert there.two.log.count("down") >= 1
@@ -261,6 +261,6 @@ async def test_nginx_reloads_without_an_outage(tmp_path: Path) -> None:
         target = await there.mesh.serve(there.two, echo)
         assert there.box.process is not None
         reload = lambda: there.box.process.send_signal(signal.SIGHUP)  # noqa: E731
-        await there_and_back(there, target, SIZE // 4, reload)
+        await there_and_back(there, target, SIZE // 2, reload)
         assert there.downs == 0
         there.nobody_left()

@@ -23,14 +23,14 @@ from websockets.exceptions import ConnectionClosed
 from tests.in_loop import in_loop
 from tests.tunnel.door import HELLO, hail
 from tests.tunnel.edge import Edge
-from tests.tunnel.mesh import NOW, Mesh, echo, eventually, nothing_left
+from tests.tunnel.mesh import Mesh, echo, eventually, nothing_left
 from tunnel.dial import dial
-from tunnel.errors import PinMismatch, Refused, RemoteProtocolError
+from tunnel.errors import Refused
 from tunnel.frames import FrameType, encode_header, encode_json
 from tunnel.gate import PATH
 from tunnel.listen import UnixListen
 from tunnel.messages import Resume
-from tunnel.secure import HubIdentity, SecureSession, prove, server_context
+from tunnel.secure import prove
 from tunnel.transport import MAX_MESSAGE
 
 MARKER = b"the-marker-that-programs-and-applications-said"
@@ -165,40 +165,8 @@ class TestReplaying:
                 await carrier.close()
 
 
-class TestInTheMiddle:
-    """A middlebox that ends the inner TLS itself."""
-
-    @in_loop
-    async def test_a_certificate_of_its_own_is_refused_before_a_word(self, tmp_path: Path) -> None:
-        """PinMismatch at the agent; what the man in the middle got is one TLS greeting, and no proof of anything."""
-        impostor = HubIdentity.create(NOW)
-        context = server_context(impostor)
-        got: list[bytes] = []
-        plain: list[bytes] = []
-
-        async def pretend(websocket: ServerConnection) -> None:
-            session = SecureSession.server(context)
-            with contextlib.suppress(ConnectionClosed, RemoteProtocolError):
-                async for message in websocket:
-                    assert isinstance(message, bytes)
-                    got.append(message)
-                    plain.append(session.receive(message))
-                    await websocket.send(session.data_to_send())
-
-        async with Mesh(tmp_path, via=tmp_path / "edge.sock") as mesh:
-            async with await unix_serve(pretend, str(tmp_path / "edge.sock"), compression=None):
-                with pytest.raises(PinMismatch) as caught:
-                    await mesh.begin().running
-            mesh.members.clear()
-            assert (caught.value.expected, caught.value.seen) == (mesh.identity.pin, impostor.pin)
-            assert b"".join(plain) == b""
-            assert len(got) == 1
-            assert not any(needle in got[0] for needle in spellings(mesh.identity.secret))
-            assert mesh.hub.peers == []
-
-
 class TestStolenLinks:
-    """Resuming what is somebody else's; without the instance it is refused, as test_hub_peers shows."""
+    """Resuming what is somebody else's; without the instance it is refused, as test_hub shows."""
 
     @in_loop
     async def test_an_agent_with_the_secret_and_a_stolen_link_id_is_refused(self, tmp_path: Path) -> None:
@@ -259,18 +227,6 @@ class TestCapture:
             assert {direction for direction, _ in meddler.messages} == {"up", "down"}
             assert min(map(len, passed)) > 300_000
             assert [word for word in words for capture in passed if word in capture] == []
-
-    @in_loop
-    async def test_no_url_or_header_holds_the_secret(self, tmp_path: Path) -> None:
-        """What an HTTP log keeps of a dial is the path of every tunnel and no token."""
-        async with meddled(tmp_path) as (mesh, meddler):
-            await mesh.join()
-            assert len(meddler.requests) == 1
-            assert meddler.requests[0].startswith(f"{PATH}\n")
-            token = mesh.address.text.partition("#")[2]
-            needles = [word.decode("latin-1") for word in spellings(mesh.identity.secret)]
-            needles += [token, token[:43], mesh.identity.pin.hex()]
-            assert [word for word in needles if word in meddler.requests[0]] == []
 
 
 class TestAltering:

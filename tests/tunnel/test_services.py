@@ -130,19 +130,12 @@ class TestRefusals:
             async with await asyncio.start_unix_server(echo, path):
                 assert await member.agent.probe(HUB, SERVICE) is None
 
-    @in_loop
-    async def test_only_the_hub_has_it(self, tmp_path: Path) -> None:
-        """The same number at another node is a port outside its block."""
-        async with serving(tmp_path) as mesh:
-            one, two = await mesh.join(), await mesh.join()
-            assert await one.agent.probe(two.node.id, SERVICE) is ResetCode.UNREACHABLE
-
 
 class TestTheSocket:
     """The file that programs connect to."""
 
-    @in_each_loop
-    async def test_it_is_for_this_user_alone_and_goes_with_the_agent(self, loop: str, tmp_path: Path) -> None:
+    @in_loop
+    async def test_it_is_for_this_user_alone_and_goes_with_the_agent(self, tmp_path: Path) -> None:
         """Mode 0600 from the start; unlinked when the agent ends, and not made again."""
         async with serving(tmp_path) as mesh:
             member = await mesh.join()
@@ -152,16 +145,6 @@ class TestTheSocket:
             assert not path.exists()
             with pytest.raises(LocalProtocolError):
                 await door(mesh, member)
-
-    @in_loop
-    async def test_it_may_be_there_before_the_first_link(self, tmp_path: Path) -> None:
-        """What connects meanwhile is closed at once."""
-        async with serving(tmp_path) as mesh:
-            member = mesh.begin()
-            path = await door(mesh, member)
-            await closed_at_once(path)
-            await member.log.saw("ready")
-            await echoes(path)
 
     @in_loop
     async def test_it_takes_the_place_of_a_dead_socket_only(self, tmp_path: Path) -> None:

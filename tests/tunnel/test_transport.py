@@ -1,9 +1,10 @@
-"""A carrier over a WebSocket that is two queues: order, limits, compression, and what it counts."""
+"""A carrier over a WebSocket that is two queues, what it counts, and `carry` between two links over such carriers."""
 
 from __future__ import annotations
 
 import asyncio
 import random
+import time
 from pathlib import Path
 
 import pytest
@@ -14,25 +15,17 @@ from hypothesis import strategies as st
 from tests.in_loop import in_loop
 from tests.tunnel.carriers import at_once, carriers, data_frame
 from tests.tunnel.edge import Edge
-from tests.tunnel.mesh import behind_an_edge, echo, eventually, in_each_loop
-from tunnel.errors import RemoteProtocolError
+from tests.tunnel.mesh import behind_an_edge, echo, eventually, nothing_left
+from tunnel.errors import LinkLost, RemoteProtocolError
 from tunnel.frames import Frame, FrameType
-from tunnel.transport import MAX_BATCH, STORE_RUN, STORED, Meter, Traffic
+from tunnel.keepalive import PING_EVERY_S, SILENCE_S
+from tunnel.link import Event, Link
+from tunnel.messages import LinkOver
+from tunnel.transport import MAX_BATCH, STORE_RUN, STORED, TICK_S, Carrier, Meter, Traffic, Wake, carry
 
 
 class TestCarrier:
     """Batches of frames in messages, and back."""
-
-    @pytest.mark.parametrize("compressed", [False, True], ids=["bare", "compressed"])
-    @in_loop
-    async def test_batches_arrive_whole_and_in_order(self, compressed: bool) -> None:
-        """Empty, small, repetitive and incompressible ones, each as one message."""
-        agent, hub, *_ = carriers(compressed=compressed)
-        for payload in (b"", b"x", bytes(60_000), random.Random(0).randbytes(65_536), b"abc" * 9):
-            await agent.send(data_frame(payload))
-            assert await hub.receive() == [Frame(FrameType.DATA, 1, 1, payload)]
-            await hub.send(data_frame(payload))
-            assert await agent.receive() == [Frame(FrameType.DATA, 1, 1, payload)]
 
     @in_loop
     async def test_what_cannot_be_compressed_is_stored(self) -> None:
@@ -128,18 +121,12 @@ class TestMeter:
         meter.received(94, 0, 0)
         assert meter.traffic == Traffic(25, 75, 100, 100)
 
-    def test_the_http_exchange_is_control(self) -> None:
-        """It carries no stream."""
-        meter = Meter(client=True)
-        meter.began(sent=300, received=120)
-        assert meter.traffic == Traffic(0, 300, 0, 120)
-
 
 class TestAgainstAnEdge:
     """The hub's count beside what passed at the edge."""
 
-    @in_each_loop
-    async def test_the_hub_counts_what_the_edge_counts(self, loop: str, tmp_path: Path) -> None:
+    @in_loop
+    async def test_the_hub_counts_what_the_edge_counts(self, tmp_path: Path) -> None:
         """Joining, idling, bulk and short messages, a cut and a resumption: within 2 %, each direction."""
 
         def counted(edge: Edge) -> tuple[int, int]:
@@ -165,3 +152,103 @@ class TestAgainstAnEdge:
             peers = sum((peer.traffic for peer in mesh.hub.peers), Traffic())
             assert peers.total <= hub.total
             assert peers.data_received > 3 * 600_000
+
+
+PATIENCE_S = 5.0
+
+
+class Carried:
+    """A link that is carried, and what came of it."""
+
+    def __init__(self, link: Link, carrier: Carrier) -> None:
+        self.link = link
+        self.wake = Wake()
+        self.events: list[Event] = []
+        self.task = asyncio.create_task(carry(link, carrier, self.wake, self.events.extend))
+
+    async def end(self) -> str:
+        """Why it ended."""
+        return await asyncio.wait_for(self.task, PATIENCE_S)
+
+
+@in_loop
+async def test_a_goodbye_was_lost_when_the_writer_met_the_close_first() -> None:
+    """What came before the close is read, even where our own sending finds out about the close."""
+    one, two, line, _ = carriers()
+    agent = Carried(Link(initiator=True, now=time.monotonic()), one)
+    hub = Carried(Link(initiator=False, now=time.monotonic()), two)
+    await eventually(lambda: agent.link.round_trip_s is not None)
+    hub.link.goodbye(LinkOver("enough", final=True))
+    hub.wake.set()
+    agent.link.message({"unheard": True})
+    agent.wake.set()
+    line._open = False  # closed by the other side, which our reader has yet to reach
+    assert await agent.end() == "enough"
+    hub.task.cancel()
+
+
+@in_loop
+async def test_silence_went_unnoticed_while_the_writer_was_stuck() -> None:
+    """A black hole in mid-transfer: the WebSocket takes nothing more, and the link still notices the silence."""
+    _, hub, _, two = carriers()
+    two.stuck = True
+    heard_at = time.monotonic() - 2 * PING_EVERY_S - SILENCE_S + 0.3
+    link = Link(initiator=False, now=heard_at)
+    link.message({"never": "sent"})
+    carried = Carried(link, hub)
+    assert await carried.end() == "the other end is silent"
+
+
+class Restless(Link):
+    """A link that always has something due, and counts how often it is asked."""
+
+    asked = 0
+
+    def tick(self, now: float) -> bool:
+        """Count."""
+        self.asked += 1
+        return True
+
+    def next_deadline(self) -> float:
+        """Long ago."""
+        return 0.0
+
+
+@in_loop
+async def test_a_stuck_writer_does_not_spin() -> None:
+    """What is due and cannot be sent costs a few looks a second, not a whole CPU."""
+    agent, _, one, _ = carriers()
+    one.stuck = True
+    link = Restless(initiator=True, now=time.monotonic())
+    link.message({"never": "sent"})
+    carried = Carried(link, agent)
+    began = time.monotonic()
+    await eventually(lambda: link.asked >= 6)
+    assert time.monotonic() - began > 4 * TICK_S
+    carried.task.cancel()
+
+
+@in_loop
+async def test_a_lost_link_is_let_go_while_the_writer_is_stuck() -> None:
+    """The clock finds what the writer cannot look at."""
+    agent, _, one, _ = carriers()
+    one.stuck = True
+    link = Restless(initiator=True, now=time.monotonic())
+    link.message({"never": "sent"})
+    carried = Carried(link, agent)
+    await asyncio.sleep(0.01)
+    link.lost = "the other end takes no control frames"
+    with pytest.raises(LinkLost):
+        await carried.end()
+
+
+@in_loop
+async def test_cancelling_leaves_nothing() -> None:
+    """No task and no timer survive `carry`."""
+    agent, *_ = carriers()
+    async with nothing_left():
+        carried = Carried(Link(initiator=True, now=time.monotonic()), agent)
+        await asyncio.sleep(0.01)
+        carried.task.cancel()
+        await asyncio.wait({carried.task})
+        assert carried.task.cancelled()
