@@ -273,6 +273,7 @@ class Agent:
             namespace=self._namespace,
             busy=tuple(sorted(busy_ports())[:MAX_BUSY]),
             resume=resume,
+            sources=True,
             application=self._hello,
         )
         try:

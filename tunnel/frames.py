@@ -54,6 +54,7 @@ _HEADER = struct.Struct("!III")
 _COUNT = struct.Struct("!Q")
 _PAIR = struct.Struct("!II")
 _OPEN = struct.Struct("!HH")
+_OPEN_FROM = struct.Struct("!HHH")
 
 HEADER_SIZE = _HEADER.size
 
@@ -69,7 +70,7 @@ class FrameType(enum.IntEnum):
     PING = 9  # token u32, the sender's last round trip in microseconds u32
     PONG = 10  # the PING's payload
     GOODBYE = 11  # JSON {"reason", "final"}: the link is over
-    OPEN = 16  # target node u16, target port u16
+    OPEN = 16  # target node u16, target port u16, perhaps the node it comes from u16
     OPENED = 17  # empty: the far end is connected
     CREDIT = 18  # bytes the stream may send on top of what it may already, u64
     RESET = 19  # ResetCode u64: the stream is over in both directions, at once
@@ -84,16 +85,16 @@ DATA = frozenset({FrameType.DATA, FrameType.DATA_WAITING})  # frames that hold b
 SEQUENCED = frozenset(kind for kind in FrameType if kind >= FrameType.OPEN)
 
 _KNOWN = {int(kind): kind for kind in FrameType}
-_FIXED_SIZE = {
-    FrameType.CHALLENGE: 32,
-    FrameType.ACK: _COUNT.size,
-    FrameType.PING: _PAIR.size,
-    FrameType.PONG: _PAIR.size,
-    FrameType.OPEN: _OPEN.size,
-    FrameType.OPENED: 0,
-    FrameType.CREDIT: _COUNT.size,
-    FrameType.RESET: _COUNT.size,
-    FrameType.FINISH: 0,
+_SIZES = {
+    FrameType.CHALLENGE: (32,),
+    FrameType.ACK: (_COUNT.size,),
+    FrameType.PING: (_PAIR.size,),
+    FrameType.PONG: (_PAIR.size,),
+    FrameType.OPEN: (_OPEN.size, _OPEN_FROM.size),
+    FrameType.OPENED: (0,),
+    FrameType.CREDIT: (_COUNT.size,),
+    FrameType.RESET: (_COUNT.size,),
+    FrameType.FINISH: (0,),
 }
 
 
@@ -141,7 +142,7 @@ class FrameParser:
             kind = _KNOWN.get(word >> 24)
             if kind is None:
                 raise RemoteProtocolError(f"unknown frame type {word >> 24}")
-            if length > MAX_PAYLOAD or _FIXED_SIZE.get(kind, length) != length:
+            if length > MAX_PAYLOAD or (kind in _SIZES and length not in _SIZES[kind]):
                 raise RemoteProtocolError(f"a {kind.name} frame of {length} bytes")
             stop = at + HEADER_SIZE + length
             if stop > end:
@@ -194,12 +195,14 @@ def unpack_pair(frame: Frame) -> tuple[int, int]:
     return token, value
 
 
-def pack_open(node: int, port: int) -> bytes:
-    """The payload of OPEN."""
-    return _OPEN.pack(node, port)
+def pack_open(node: int, port: int, source: int | None = None) -> bytes:
+    """The payload of OPEN; `source` is the node that the stream comes from."""
+    return _OPEN.pack(node, port) if source is None else _OPEN_FROM.pack(node, port, source)
 
 
-def unpack_open(frame: Frame) -> tuple[int, int]:
-    """Target node and port of an OPEN."""
-    node, port = _OPEN.unpack(frame.payload)
-    return node, port
+def unpack_open(frame: Frame) -> tuple[int, int, int | None]:
+    """Target node and port of an OPEN, and the node it comes from, if it says so."""
+    if len(frame.payload) == _OPEN.size:
+        return *_OPEN.unpack(frame.payload), None
+    node, port, source = _OPEN_FROM.unpack(frame.payload)
+    return node, port, source

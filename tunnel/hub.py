@@ -26,7 +26,7 @@ from tunnel.nodes import HUB, Node, NodeId, Roster
 from tunnel.router import Endpoint, Router
 from tunnel.secure import HubIdentity
 from tunnel.sockets import LocalEndpoint
-from tunnel.stream import StreamEvent
+from tunnel.stream import StreamEvent, StreamOpened
 from tunnel.transport import Carrier, Traffic, Wake, carry
 
 __all__ = ["GRACE_S", "Hub", "HubApplication", "Peer"]
@@ -217,7 +217,7 @@ class Hub:
             elif peer.carrier is None and peer.namespace == hello.namespace and self._is_dead(peer, hello):
                 self._forget(peer, "its process has ended")  # not after its grace: the newcomer listens in its place
         node = self._roster.join(name=hello.name, ports=hello.ports, namespace=hello.namespace, busy=hello.busy)
-        link = Link(initiator=False, now=time.monotonic())
+        link = Link(initiator=False, now=time.monotonic(), names_sources=hello.sources)
         peer = Peer(node, link, secrets.token_hex(16), hello.instance, hello.namespace)
         self._peers[node.id] = self._owners[link] = peer
         log.info("%s joined as node %d", node.name, node.id)
@@ -329,6 +329,8 @@ class Hub:
             elif isinstance(event, LinkOver):
                 peer.over = event
             else:
+                if isinstance(event, StreamOpened):
+                    event = event._replace(source=peer.node.id)
                 self._wake(self._router.receive(peer.link, event))
 
     def _wake(self, endpoint: Endpoint | None) -> None:

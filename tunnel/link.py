@@ -34,6 +34,7 @@ from tunnel.frames import (
 from tunnel.keepalive import Keepalive
 from tunnel.ledger import CONTROL_FLIGHT, Encoded, Ledger
 from tunnel.messages import LinkOver
+from tunnel.nodes import MAX_NODE
 from tunnel.stream import (
     FairQueue,
     Stream,
@@ -84,15 +85,22 @@ Event = StreamEvent | RosterReceived | MessageReceived | LinkOver
 
 
 class Link:
-    """One end of a link. `initiator` is the agent's end: it numbers its streams odd and sends the pings."""
+    """One end of a link. `initiator` is the agent's end: it numbers its streams odd and sends the pings.
 
-    def __init__(self, *, initiator: bool, now: float, budget: Budget | None = None) -> None:
+    With `names_sources`, for an agent that asked for it, the hub's end says from which node each stream comes.
+    """
+
+    def __init__(
+        self, *, initiator: bool, now: float, budget: Budget | None = None, names_sources: bool = False
+    ) -> None:
         # Bytes that may wait here for this peer; the windows of the hops before it are charged to it.
         self.budget = budget or Budget()
         self.streams: dict[StreamId, Stream] = {}
         # Why this link cannot go on, once it cannot: its owner must give it up.
         self.lost: str | None = None
         self.data_sent = 0  # bytes of streams that `data_to_send` has returned
+        self._initiator = initiator
+        self._names_sources = names_sources
         self._ledger = Ledger()
         self._keepalive = Keepalive(initiator=initiator, now=now)
         self._queue = FairQueue()
@@ -121,14 +129,14 @@ class Link:
 
     # What the owner of the link does.
 
-    def open(self, node: int, port: int) -> StreamId | None:
-        """Open a stream to `node`:`port`; None when MAX_STREAMS are open or the ids are used up."""
+    def open(self, node: int, port: int, source: int | None = None) -> StreamId | None:
+        """Open a stream to `node`:`port` from node `source`; None when MAX_STREAMS are open or the ids are used up."""
         if len(self.streams) >= MAX_STREAMS or self._next_stream > MAX_STREAM_ID:
             return None
         stream_id = StreamId(self._next_stream)
         self._next_stream += 2
         self.streams[stream_id] = Stream(stream_id, self._unassigned)
-        self._opening[stream_id] = pack_open(node, port)
+        self._opening[stream_id] = pack_open(node, port, source if self._names_sources else None)
         return stream_id
 
     def assign(self, stream_id: StreamId, budget: Budget) -> None:
@@ -316,8 +324,11 @@ class Link:
         if len(self.streams) >= MAX_STREAMS:
             self._queue_control(FrameType.RESET, stream_id, pack_count(ResetCode.LIMIT))
             return None
+        node, port, source = unpack_open(frame)
+        if source is not None and (not self._initiator or not 1 <= source <= MAX_NODE):
+            raise RemoteProtocolError(f"stream {stream_id} cannot come from node {source}")
         self.streams[stream_id] = Stream(stream_id, self._unassigned)
-        return StreamOpened(stream_id, *unpack_open(frame))
+        return StreamOpened(stream_id, node, port, source)
 
     def _on_opened(self, frame: Frame, now: float) -> Event | None:
         stream = self._known(frame)

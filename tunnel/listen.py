@@ -6,12 +6,13 @@ import contextlib
 import errno
 import socket
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from tunnel.errors import ListenFailed, PortTaken
 
-__all__ = ["BACKLOG", "Listen", "TcpListen", "UnixListen", "bind_tcp", "bind_unix", "somebody_listens"]
+__all__ = ["BACKLOG", "Listen", "TcpListen", "UnixListen", "bind_tcp", "bind_unix", "somebody_listens", "tcp_socket"]
 
 BACKLOG = 128
 
@@ -46,12 +47,19 @@ Listen = TcpListen | UnixListen
 """Where a hub binds."""
 
 
+def tcp_socket() -> socket.socket:
+    """A socket for asyncio, which turns Nagle's algorithm off only where a socket says that it is TCP."""
+    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    made.setblocking(False)
+    return made
+
+
 def bind_tcp(address: str, port: int) -> socket.socket:
     """A socket that listens there; ListenFailed when it cannot.
 
     asyncio itself ignores some of the reasons, such as too many open files.
     """
-    return _listening(socket.AF_INET, (address, port), address, port)
+    return _listening(tcp_socket, (address, port), address, port)
 
 
 def bind_unix(path: Path) -> socket.socket:
@@ -68,7 +76,7 @@ def bind_unix(path: Path) -> socket.socket:
             path.unlink()
     except OSError as error:
         raise ListenFailed(str(path), 0, error.strerror or str(error)) from error
-    return _listening(socket.AF_UNIX, str(path), str(path), 0)
+    return _listening(lambda: socket.socket(socket.AF_UNIX), str(path), str(path), 0)
 
 
 def somebody_listens(path: Path) -> bool:
@@ -84,14 +92,16 @@ def somebody_listens(path: Path) -> bool:
         return True
 
 
-def _listening(family: int, where: str | tuple[str, int], address: str, port: int) -> socket.socket:
+def _listening(
+    make: Callable[[], socket.socket], where: str | tuple[str, int], address: str, port: int
+) -> socket.socket:
     try:
-        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener = make()
     except OSError as error:
         raise ListenFailed(address, port, f"{error.strerror}; `ulimit -n` raises the limit") from error
     try:
         listener.setblocking(False)
-        if family == socket.AF_INET:
+        if listener.family == socket.AF_INET:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(where)
         if isinstance(where, str):

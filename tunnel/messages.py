@@ -101,6 +101,7 @@ class Hello(Message, frozen=True, kw_only=True):
     namespace: Text
     busy: Annotated[tuple[Port, ...], Meta(max_length=MAX_BUSY)]
     resume: Resume | None = None
+    sources: bool = False  # whether it takes OPENs that say from which node the stream comes
     application: dict[str, Any]
 
     @classmethod

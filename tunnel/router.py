@@ -33,8 +33,8 @@ class Endpoint(Protocol):
     def budget(self) -> Budget:
         """How many bytes may wait to leave by this endpoint."""
 
-    def open(self, node: int, port: int) -> StreamId | None:
-        """Open a stream that leaves by this endpoint; None when it takes no more."""
+    def open(self, node: int, port: int, source: int | None = None) -> StreamId | None:
+        """Open a stream from node `source` that leaves by this endpoint; None when it takes no more."""
 
     def assign(self, stream_id: StreamId, budget: Budget) -> None:
         """Charge what enters on this stream to `budget`."""
@@ -123,7 +123,7 @@ class Router:
         if leaving is None:
             endpoint.reset(event.stream, ResetCode.UNREACHABLE)
             return endpoint
-        stream = leaving.open(event.node, event.port)
+        stream = leaving.open(event.node, event.port, event.source)
         if stream is None:
             endpoint.reset(event.stream, ResetCode.LIMIT)
             return endpoint

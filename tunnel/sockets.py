@@ -3,7 +3,7 @@
 Bytes read from a socket enter the tunnel; at most READ_AHEAD of them per connection may be on their way before the
 next hop has them, and LEAST_READ_AHEAD once all connections together have READ_BUDGET. Bytes for a socket count as
 delivered when the kernel took them. A reset in the tunnel is a reset here, so that the program sees what it would have
-seen without a tunnel.
+seen without a tunnel. It also sees who calls: a connection is dialed from the address of the node that it comes from.
 
 Programs can also reach a port of a node through a unix socket here, and a service of this node can be a unix socket,
 with a port number outside every block. Unix sockets have no reset: a program sees one as the end of what it reads, so
@@ -23,7 +23,7 @@ from typing import cast
 
 from tunnel.errors import LocalProtocolError
 from tunnel.frames import ResetCode
-from tunnel.listen import BACKLOG, bind_tcp, bind_unix
+from tunnel.listen import BACKLOG, bind_tcp, bind_unix, tcp_socket
 from tunnel.nodes import FIRST_PORT, Node, NodeId, PortBlock, address_of
 from tunnel.stream import (
     StreamAccepted,
@@ -44,6 +44,9 @@ LEAST_READ_AHEAD = 256 * 1024
 READ_BUDGET = 64 * 1024 * 1024
 DIAL_TIMEOUT_S = 10.0
 
+# IP_BIND_ADDRESS_NO_PORT of Linux: the port is chosen by connect, so that it is only in use toward one target. A bind
+# that chose it would run out of ports where many short connections come from one node.
+_BIND_ADDRESS_NO_PORT = 24
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, 0 seconds
 
 
@@ -176,7 +179,7 @@ class LocalEndpoint:
 
     `emit` is called with what happens here and must pass it to the router. Dials go only to `node`'s own address and
     only to ports of its block, or to the unix sockets in `services`, by port: the mesh reaches nothing else of this
-    machine.
+    machine. They come from the address of the node that calls, where the tunnel says which that is.
     """
 
     def __init__(
@@ -252,7 +255,7 @@ class LocalEndpoint:
         answer: asyncio.Future[ResetCode | None] = asyncio.get_running_loop().create_future()
         self._probes[stream] = answer
         try:
-            self.emit(StreamOpened(stream, node, port))
+            self.emit(StreamOpened(stream, node, port, self._own_id))
             return await asyncio.wait_for(answer, timeout_s)
         except TimeoutError:
             return ResetCode.LOST
@@ -282,12 +285,12 @@ class LocalEndpoint:
 
     # As an endpoint of the router.
 
-    def open(self, node: int, port: int) -> StreamId | None:
+    def open(self, node: int, port: int, source: int | None = None) -> StreamId | None:
         """Dial our own `port`, or the service of that number, for a stream that comes out of the tunnel."""
         stream = self._take_id()
         relay = _Relay(self, stream)
         self._relays[stream] = relay
-        dial = asyncio.get_running_loop().create_task(self._dial(relay, stream, node, port))
+        dial = asyncio.get_running_loop().create_task(self._dial(relay, stream, node, port, source))
         self._dials.add(dial)
         dial.add_done_callback(self._dials.discard)
         return stream
@@ -334,7 +337,7 @@ class LocalEndpoint:
         """A program of this machine connected to a listener."""
         relay.stream = self._take_id()
         self._relays[relay.stream] = relay
-        self.emit(StreamOpened(relay.stream, *relay.target))
+        self.emit(StreamOpened(relay.stream, *relay.target, self._own_id))
 
     def forget(self, stream: StreamId) -> _Relay | None:
         """A connection is closed; returns it unless it was forgotten before."""
@@ -343,7 +346,7 @@ class LocalEndpoint:
             relay.forgotten()
         return relay
 
-    async def _dial(self, relay: _Relay, stream: StreamId, node: int, port: int) -> None:
+    async def _dial(self, relay: _Relay, stream: StreamId, node: int, port: int, source: int | None) -> None:
         loop = asyncio.get_running_loop()
         service = self._services.get(port)
         if self._node is None or node != self._node.id or (service is None and port not in self._node.block.ports):
@@ -353,10 +356,21 @@ class LocalEndpoint:
             async with asyncio.timeout(DIAL_TIMEOUT_S):
                 if service is not None:
                     await loop.create_unix_connection(lambda: relay, str(service))
-                else:
-                    await loop.create_connection(lambda: relay, self._address_of(node), port)
+                    return
+                with contextlib.ExitStack() as unless_connected:
+                    caller = unless_connected.enter_context(tcp_socket())
+                    if source is not None:
+                        caller.setsockopt(socket.IPPROTO_IP, _BIND_ADDRESS_NO_PORT, 1)
+                        caller.bind((self._address_of(source), 0))
+                    await loop.sock_connect(caller, (self._address_of(node), port))
+                    await loop.create_connection(lambda: relay, sock=caller)
+                    unless_connected.pop_all()
         except (OSError, TimeoutError):
             self._fail(stream, ResetCode.REFUSED)
+
+    @property
+    def _own_id(self) -> int | None:
+        return None if self._node is None else self._node.id
 
     def _unlisten_unix(self) -> None:
         for path, server in self._unix_listeners.items():

@@ -39,11 +39,12 @@ PIECE = 512  # bytes; shorter pieces are joined, because Python's overhead for e
 
 
 class StreamOpened(NamedTuple):
-    """The peer opened a stream toward `node`:`port`."""
+    """The peer opened a stream toward `node`:`port`; it comes from node `source`, None: that is not known."""
 
     stream: StreamId
     node: int
     port: int
+    source: int | None = None
 
 
 class StreamAccepted(NamedTuple):

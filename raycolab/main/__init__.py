@@ -11,7 +11,8 @@ commands     shell commands, which run once per node, under a lock
 packages     what an install may not change
 kernel_only  what only a notebook's kernel can do, answered in a worker
 traceback    tracebacks that name cells by number
-output       the last lines a trial printed
+output       what MAIN prints: kept, bounded, and each trial with streams of its own
+clean_start  what each trial starts from: seed, directory, path
 kernel       `run_main`: all cells of a notebook in this kernel
 """
 

@@ -27,6 +27,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from raycolab.errors import MainError
+from raycolab.main.clean_start import clean_start
 from raycolab.main.commands import NodeOnce
 from raycolab.main.compute import (
     BadReturnError,
@@ -38,7 +39,7 @@ from raycolab.main.compute import (
 )
 from raycolab.main.kernel_only import KernelOnly, needs_colab
 from raycolab.main.notebook import MainNotebook
-from raycolab.main.output import OutputTail
+from raycolab.main.output import MainOutput
 from raycolab.main.packages import ProtectedPackageError
 from raycolab.main.roles import Cell, CellRole
 from raycolab.main.source import runnable
@@ -98,7 +99,9 @@ class MainRuntime:
         self._main = main
         self._folder = lock_dir
         self._clock = clock
-        self._output = OutputTail()  # one for setup and trials: loggers keep the stream they were made with
+        self._in_worker = in_worker
+        # A worker's outlives it, should it be killed: the file of its process.
+        self._output = MainOutput(lock_dir / "output" / str(os.getpid()) if in_worker else None)
         wanted = needs_colab(cell.source for cell in main.cells if cell.role is not CellRole.SKIP)
         self._kernel_only = KernelOnly(stand_in=wanted) if in_worker else None
         self._shell: MainShell | None = None
@@ -125,10 +128,20 @@ class MainRuntime:
         self._compute = lambda *trial: compute(**signature.arguments(*trial))
         return SetupReport(tuple(self._timings), self._output.text())
 
-    def compute(self, model: str, dataset: str, config: Config, metric: Metric, sink: Sink | None = None) -> Outcome:
+    def compute(
+        self,
+        model: str,
+        dataset: str,
+        config: Config,
+        metric: Metric,
+        *,
+        seed: int | None = None,
+        sink: Sink | None = None,
+    ) -> Outcome:
         """Run one trial. Whatever MAIN's code raises, KeyboardInterrupt and SystemExit included, is an Outcome.
 
-        `sink` gets what the trial reports and may end it: then the trial is PRUNED, with the value it reported last.
+        Its random numbers start from `seed`; with None they go on where they are. `sink` gets what the trial reports
+        and may end it: then the trial is PRUNED, with the value it reported last.
         """
         if self._shell is None or self._compute is None:
             raise RuntimeError("setup() has to come first")
@@ -137,7 +150,7 @@ class MainRuntime:
         failure: Failure | None = None
         state = TrialState.COMPLETE
         started_at = self._clock()
-        with self._at_work(self._shell), reporting(sink) as last_reported:
+        with clean_start(seed), self._at_work(self._shell), reporting(sink) as last_reported:
             try:
                 value = self._compute(model, dataset, config)
                 if inspect.isawaitable(value):
@@ -171,6 +184,7 @@ class MainRuntime:
             self._kernel_only.remove()
         self._shell.end()
         self._shell = self._compute = None
+        self._output.close()
 
     # --- setup -------------------------------------------------------------------------------------------------------
 
@@ -205,8 +219,7 @@ class MainRuntime:
     def _at_work(self, shell: MainShell) -> Iterator[None]:
         """While MAIN's code runs: its output is kept, `display` and `get_ipython` are there, packages are guarded."""
         with (
-            contextlib.redirect_stdout(self._output),
-            contextlib.redirect_stderr(self._output),
+            self._output.captured(descriptors=self._in_worker),
             shell.builtin_trap,
             shell.packages.in_force(),
         ):

@@ -108,7 +108,8 @@ class TestPayloads:
         """What was packed is unpacked."""
         assert unpack_count(Frame(FrameType.ACK, payload=pack_count(count))) == count
         assert unpack_pair(Frame(FrameType.PING, payload=pack_pair(token, value))) == (token, value)
-        assert unpack_open(Frame(FrameType.OPEN, payload=pack_open(node, port))) == (node, port)
+        assert unpack_open(Frame(FrameType.OPEN, payload=pack_open(node, port))) == (node, port, None)
+        assert unpack_open(Frame(FrameType.OPEN, payload=pack_open(node, port, 9))) == (node, port, 9)
 
     def test_a_round_trip_of_hours_is_told_as_the_longest_there_is(self) -> None:
         """4294 s is what fits, and an outage may have been longer."""

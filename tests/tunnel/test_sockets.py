@@ -136,6 +136,19 @@ class TestRelaying:
             writer.close()
 
     @in_each_loop
+    async def test_small_writes_waited_for_the_answer_to_the_last_one(self, loop: str) -> None:
+        """Nagle's algorithm is off at both ends: asyncio only turns it off in sockets that say that they are TCP."""
+        async with nothing_left(), Pair() as pair:
+            await pair.serve(echo)
+            _, writer = await pair.dial()
+            await eventually(lambda: pair.here._relays and pair.there._relays)
+            for relay in (*pair.here._relays.values(), *pair.there._relays.values()):
+                await eventually(lambda relay=relay: relay._transport)  # type: ignore[misc]
+                ours = relay._transport.get_extra_info("socket")  # type: ignore[union-attr]
+                assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            writer.close()
+
+    @in_each_loop
     async def test_bytes_sent_before_the_far_dial_is_done_are_not_lost(self, loop: str) -> None:
         """What a program sends at once, and its end, wait for the service's connection."""
         async with nothing_left(), Pair() as pair:

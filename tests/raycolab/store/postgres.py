@@ -28,20 +28,23 @@ OPTIONS = ("fsync=off", "full_page_writes=off", "shared_buffers=16MB", "max_conn
 class PostgresServer:
     """A server that can be stopped and started again."""
 
-    def __init__(self, programs: Path, folder: Path, account: dict[str, Any]) -> None:
+    def __init__(self, programs: Path, folder: Path, account: dict[str, Any], at: tuple[str, int] | None) -> None:
         self._programs = programs
         self._folder = folder
         self._account = account
+        self._at = at or ("", 5432)
         self._process: subprocess.Popen[str] | None = None
         self._said: list[str] = []
         self.url = f"postgresql://raycolab@/postgres?host={folder}"
 
-    def initialize(self) -> None:
-        """Makes its files."""
+    def initialize(self, rules: str) -> None:
+        """Makes its files; `rules` are lines of its pg_hba.conf, which says who may connect."""
         command = [str(self._programs / "initdb"), "-D", str(self._folder / "data"), "-U", "raycolab", "-A", "trust"]
         command += ["-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, **self._account)
         assert done.returncode == 0, done.stderr
+        with (self._folder / "data" / "pg_hba.conf").open("a") as file:
+            file.write(rules)
 
     def start(self) -> None:
         """Returns when it takes connections."""
@@ -52,7 +55,9 @@ class PostgresServer:
             "-k",
             str(self._folder),
             "-h",
-            "",
+            self._at[0],
+            "-p",
+            str(self._at[1]),
         ]
         command += [word for option in OPTIONS for word in ("-c", option)]
         self._process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **self._account)
@@ -78,8 +83,8 @@ class PostgresServer:
 
 
 @contextlib.contextmanager
-def postgres_server() -> Iterator[PostgresServer]:
-    """A running server with an empty database."""
+def postgres_server(at: tuple[str, int] | None = None, rules: str = "") -> Iterator[PostgresServer]:
+    """A running server with an empty database, which also listens at an address and port."""
     programs = Path(needs("initdb")).resolve().parent  # `postgres` lies there too
     folder = Path(tempfile.mkdtemp(prefix="raycolab-pg-"))  # a socket's path is short, pytest's folders are not
     account: dict[str, Any] = {"cwd": "/"}
@@ -88,8 +93,8 @@ def postgres_server() -> Iterator[PostgresServer]:
             nobody = pwd.getpwnam("nobody")
             os.chown(folder, nobody.pw_uid, nobody.pw_gid)
             account |= {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-        server = PostgresServer(programs, folder, account)
-        server.initialize()
+        server = PostgresServer(programs, folder, account, at)
+        server.initialize(rules)
         server.start()
         try:
             yield server
