@@ -205,12 +205,15 @@ def start_head(
     store: str | None = None,
     secrets: Sequence[str] = (),
     new_address: bool = False,
+    listen: str | None = None,
+    url: str | None = None,
 ) -> Head:
     """Start this machine as the head, or attach to the head that already runs here, and print the join address.
 
     `provider` is ngrok, direct, unix or auto; `store` a SQLAlchemy URL; `secrets` names of environment variables or of
     Colab's secrets, read once, that trials on all nodes get as environment variables; `new_address` makes earlier join
-    addresses worthless. Raises UsageError, PortTakenError, ClusterError.
+    addresses worthless. `listen` is where joiners are accepted, HOST:PORT or the path of a socket, and `url` what they
+    dial, where it differs, both as for `raycolab head`. Raises UsageError, PortTakenError, ClusterError.
     """
     chosen = DataDir.chosen(data_dir, os.environ)
     cpus, gpus = check_capacity(num_cpus, num_gpus)
@@ -221,6 +224,8 @@ def start_head(
         "store": store,
         "secrets": list(secrets),
         "new_address": new_address,
+        "listen": listen,
+        "url": url,
     }
     try:
         if not _await_other(chosen):

@@ -37,7 +37,10 @@ _SMALL = {
     f"tests/integration/test_{name}.py": f"small cluster {which}"
     for which, names in {
         **_SHARED,
-        **{name: (name,) for name in ("refusals", "everywhere", "held_sweeps", "ngrok_provider", "pull", "tunnel")},
+        **{
+            name: (name,)
+            for name in ("refusals", "everywhere", "held_sweeps", "ngrok_provider", "pull", "tunnel", "two_machines")
+        },
     }.items()
     for name in names
 }

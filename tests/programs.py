@@ -24,6 +24,7 @@ _PACKAGES = {
     "haproxy": "haproxy",
     "initdb": "postgresql",
     "chromium": "chromium",
+    "ip": "iproute2",
     "chromedriver": "chromium-driver",
 }
 _REASON = "is not installed: Debian has it in the package"

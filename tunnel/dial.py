@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import urllib.request
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 import msgspec
 from websockets.asyncio.client import ClientConnection, connect, unix_connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidProxy, InvalidStatus, InvalidURI
 
 from tunnel.address import JoinAddress
 from tunnel.errors import LocalProtocolError, Refused, RemoteProtocolError, TunnelError
@@ -21,9 +24,10 @@ from tunnel.messages import Hello, Welcome
 from tunnel.secure import SecureSession, prove
 from tunnel.transport import WEBSOCKET, Carrier
 
-__all__ = ["Backoff", "Transient", "dial"]
+__all__ = ["Backoff", "Transient", "dial", "proxy_variable"]
 
 ATTEMPT_S = 15.0  # for one whole attempt
+_PROXIES = {"wss": ("wss", "socks", "https"), "ws": ("ws", "socks", "https", "http")}  # as websockets looks for them
 
 
 class Transient(TunnelError):  # noqa: N818 - it is only for the agent, to which it says what to do
@@ -79,7 +83,7 @@ async def dial(address: JoinAddress, hello: Hello, timeout_s: float) -> tuple[We
                 unless_welcome.pop_all()
                 return welcome, carrier
     except TimeoutError as error:
-        raise Transient("it does not answer") from error
+        raise Transient(f"it does not answer{_by_proxy(address.url)}") from error
     except InvalidStatus as error:
         code = error.response.headers.get("Ngrok-Error-Code", "")
         headers = {name.lower(): value for name, value in error.response.headers.raw_items()}
@@ -88,8 +92,30 @@ async def dial(address: JoinAddress, hello: Hello, timeout_s: float) -> tuple[We
         raise Transient(f"what answers there is not a hub ({error})") from error
     except ConnectionClosed as error:
         raise Transient("the connection broke during the handshake") from error
-    except (OSError, InvalidHandshake, InvalidURI) as error:
-        raise Transient(str(error) or type(error).__name__) from error
+    # ImportError: what a SOCKS proxy needs is not installed.
+    except (OSError, InvalidHandshake, InvalidURI, InvalidProxy, ImportError) as error:
+        raise Transient(f"{str(error) or type(error).__name__}{_by_proxy(address.url)}") from error
+
+
+def proxy_variable(url: str) -> str | None:
+    """The environment variable that puts a proxy between this machine and the hub; its value may hold a password."""
+    parts = urlsplit(url)
+    if parts.scheme not in _PROXIES or urllib.request.proxy_bypass(parts.netloc):
+        return None
+    named = urllib.request.getproxies_environment()
+    for scheme in _PROXIES[parts.scheme]:
+        if scheme in named:
+            return next(name for name in (f"{scheme}_proxy", f"{scheme}_PROXY".upper()) if name in os.environ)
+    return None
+
+
+def _by_proxy(url: str) -> str:
+    """What to add to the reason why a hub is not reached."""
+    name = proxy_variable(url)
+    if name is None:
+        return ""
+    host = urlsplit(url).hostname
+    return f" (through the proxy that {name} names; to go without it, add {host} to the variable no_proxy)"
 
 
 async def _connect(address: JoinAddress) -> ClientConnection:

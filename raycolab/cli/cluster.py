@@ -26,7 +26,11 @@ __all__ = ["down", "head", "join", "status"]
     show_default=True,
     help="How joiners reach this machine; auto is ngrok where NGROK_AUTHTOKEN is set, else direct.",
 )
-@click.option("--listen", metavar="HOST:PORT|PATH", help="Where joiners are accepted.")
+@click.option(
+    "--listen",
+    metavar="HOST:PORT|PATH",
+    help="Where joiners are accepted (default for direct: an address of this machine in its network).",
+)
 @click.option("--url", metavar="URL", help="What joiners dial, when it differs from --listen.")
 @click.option("--num-cpus", metavar="N", type=click.IntRange(1, 256), help="CPUs for trials (default: all).")
 @click.option("--join-address-file", metavar="FILE", help="Write the join address here once joiners can come.")

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import itertools
 import logging
+import socket
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -38,6 +41,7 @@ from raycolab.providers import edge_sentence
 from raycolab.text import counted
 from tunnel.address import JoinAddress
 from tunnel.agent import GIVE_UP_S, Agent
+from tunnel.dial import proxy_variable
 from tunnel.errors import HubUnreachable, ListenFailed, PinMismatch, PortTaken, Refused
 from tunnel.messages import Welcome
 from tunnel.nodes import HUB, Node
@@ -46,6 +50,7 @@ __all__ = ["JoinerOptions", "JoinerSupervisor"]
 
 RESTART_S = 2.0  # between the end of Ray on this node and its next start, doubled each time
 LONGEST_RESTART_S = 60.0
+ANSWER_S = 2.0  # of this machine
 
 log = logging.getLogger("raycolab.joiner")
 
@@ -59,6 +64,24 @@ class JoinerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     give_up_s: float = GIVE_UP_S
     reach_s: float = 60.0
     secrets: tuple[str, ...] = ()  # names of environment variables for trials on this node
+
+
+async def _leads_nowhere(url: str) -> bool:
+    """Whether the URL names an address of this machine at which nothing listens."""
+    parts = urlsplit(url)
+    try:
+        address = ipaddress.ip_address(parts.hostname or "")
+        family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+        with socket.create_server((str(address), 0), family=family):
+            pass  # only its own address can be bound
+        async with asyncio.timeout(ANSWER_S):
+            _, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        writer.close()
+    except ConnectionRefusedError:
+        return True
+    except (OSError, ValueError, TimeoutError):
+        return False
+    return False
 
 
 class JoinerSupervisor:
@@ -104,7 +127,17 @@ class JoinerSupervisor:
 
     async def run(self) -> str:
         """Be a joiner; returns why it ended. Raises JoinError, PortTakenError or ClusterError, each a sentence."""
-        self._report("connecting", f"connecting to {self._address.url}")
+        proxy = proxy_variable(self._address.url)
+        through = "" if proxy is None else f" through the proxy that {proxy} names"
+        self._report("connecting", f"connecting to {self._address.url}{through}")
+        if proxy is None and await _leads_nowhere(self._address.url):
+            host = urlsplit(self._address.url).hostname
+            self._report(
+                "connecting",
+                f"{host} is an address of this very machine, and nothing listens there. If the head runs on another"
+                f" one, start it with --listen at an address that this machine can reach; trying for"
+                f" {self._options.reach_s:g} s",
+            )
         try:
             await self._agent.listen_unix(self.head_path, node=HUB, port=API_PORT)
             return await self._agent.run()

@@ -28,6 +28,7 @@ from raycolab.node.launch import ADDRESS_VARIABLE, Task, announce, read_task
 from raycolab.node.lifeline import die_with_parent
 from raycolab.node.rpc import OTHER_VERSION, Channel, Server
 from raycolab.node.snapshots import Snapshots
+from raycolab.providers import loopback_note
 from tunnel.address import JoinAddress
 from tunnel.nodes import Node
 
@@ -81,7 +82,12 @@ async def _head(task: Task, run_dir: Path) -> None:
             log.info("%s", note)
         head = HeadSupervisor(options, data_dir, run_dir, os.environ, snapshots)
         _on_signals(head.stop)
-        await head.run(lambda address: announce(task, "up", join_address=address, notes=notes))
+
+        def joinable(address: str) -> None:
+            note = loopback_note(JoinAddress.parse(address).url)
+            announce(task, "up", join_address=address, notes=[*notes, *([note] if note else [])])
+
+        await head.run(joinable)
 
 
 async def _joiner(task: Task, run_dir: Path) -> None:

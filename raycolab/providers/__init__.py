@@ -10,7 +10,7 @@ from pathlib import Path
 
 from raycolab.errors import UsageError
 from raycolab.providers.base import Provider, bind_failure, check_free
-from raycolab.providers.direct import DirectProvider, UnixProvider
+from raycolab.providers.direct import DirectProvider, UnixProvider, loopback_note
 from raycolab.providers.ngrok import (
     AGENT_PATH_VARIABLE,
     TOKEN_PAGE,
@@ -30,6 +30,7 @@ __all__ = [
     "check_free",
     "choose_provider",
     "edge_sentence",
+    "loopback_note",
     "ngrok_sentence",
 ]
 

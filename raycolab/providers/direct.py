@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import os
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
+
+import psutil
 
 from raycolab.errors import ClusterError, PortTakenError, UsageError
 from raycolab.files import typed_path
@@ -19,11 +23,44 @@ from raycolab.providers.base import UNIX_PATH_BYTES, check_free, parse_listen
 from tunnel.address import PIN_BYTES, SECRET_BYTES, JoinAddress, unix_url
 from tunnel.listen import Listen, TcpListen, UnixListen
 
-__all__ = ["DirectProvider", "UnixProvider", "websocket_url"]
+__all__ = ["DirectProvider", "UnixProvider", "loopback_note", "own_address", "websocket_url"]
 
-LOOPBACK = "127.0.0.1"
 SOCKET_NAME = "hub.sock"
 WEBSOCKET_SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
+
+
+def own_address() -> str:
+    """The address by which this machine reaches its network; that of loopback where there is none. Nothing is sent."""
+    for family, far in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):  # for examples: nobody's
+        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((far, 9))
+            return str(probe.getsockname()[0])
+    # There is no way out, but there may be neighbours.
+    for name, addresses in psutil.net_if_addrs().items():
+        found = [address for each in addresses if (address := _ip(each.address)) and not address.is_link_local]
+        if found and name.partition(":")[0] != "lo":
+            return str(found[0])
+    return "127.0.0.1"
+
+
+def loopback_note(url: str) -> str | None:
+    """What has to be said of a URL that only joiners on the head's own machine can dial; None for any other."""
+    host = urlsplit(url).hostname or ""
+    address = _ip(host)
+    if host != "localhost" and not (address and address.is_loopback):
+        return None
+    return (
+        f"Only this machine can join: {host} is its own address, and on another one means that one. For others start"
+        " the head with --listen HOST:PORT (in a notebook listen=), where HOST is an address of this machine that they"
+        " reach."
+    )
+
+
+def _ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None
 
 
 def websocket_url(url: str) -> str:
@@ -43,7 +80,10 @@ def websocket_url(url: str) -> str:
 
 
 class DirectProvider:
-    """Joiners dial the hub's own address, or `url`. Without `listen` the port is the remembered one or any free one."""
+    """Joiners dial the hub's own address, or `url`.
+
+    Without `listen` it is the machine's `own_address`, and the port the remembered one or any free one.
+    """
 
     name = "direct"
     free_month_bytes = None
@@ -52,7 +92,7 @@ class DirectProvider:
         former = remembered.get("port", "")
         # The port that joiners of a former head know; an address that was typed goes before it.
         self._former_port = int(former) if listen is None and former.isdigit() else None
-        self._listen = parse_listen(listen) if listen is not None else TcpListen(LOOPBACK, self._former_port or 0)
+        self._listen = parse_listen(listen) if listen is not None else TcpListen(own_address(), self._former_port or 0)
         self._url = websocket_url(url) if url is not None else None
         self._port: int | None = None  # what the hub got, once open
         if self._listen.is_wildcard and self._url is None:

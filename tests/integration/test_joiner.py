@@ -83,7 +83,42 @@ async def test_a_hub_that_is_not_there(tmp_path: Path, url: str) -> None:
     assert str(refused.value).endswith(
         "Check that the head is running and that this machine can open that address, then try again."
     )
-    assert said == [f"connecting to {url}"]
+    assert said[0] == f"connecting to {url}"
+    assert len(said) == 1 + url.startswith("ws:")
+
+
+@in_loop
+async def test_an_address_that_is_the_joiners_own_was_waited_for_in_silence(tmp_path: Path) -> None:
+    """A head's 127.0.0.1 is another machine's too: said at once, while it is tried."""
+    said: list[tuple[str, str]] = []
+    joiner = JoinerSupervisor(
+        JoinAddress("ws://127.0.0.1:1", bytes(32), bytes(32)),
+        JoinerOptions(reach_s=0.5),
+        tmp_path,
+        {},
+        lambda state, text: said.append((state, text)),
+    )
+    with pytest.raises(ClusterError):
+        await joiner.run()
+    assert said[1] == (
+        "connecting",
+        "127.0.0.1 is an address of this very machine, and nothing listens there. If the head runs on another one,"
+        " start it with --listen at an address that this machine can reach; trying for 0.5 s",
+    )
+
+
+@in_loop
+async def test_a_proxy_in_the_way_was_never_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its variable is, in the first line and in the last; what it holds may be a password."""
+    monkeypatch.setenv("https_proxy", "http://user:word@127.0.0.1:1")
+    said: list[str] = []
+    address = JoinAddress("wss://head.example", bytes(32), bytes(32))
+    joiner = JoinerSupervisor(address, JoinerOptions(reach_s=0.5), tmp_path, {}, lambda _state, text: said.append(text))
+    with pytest.raises(ClusterError) as refused:
+        await joiner.run()
+    assert said == ["connecting to wss://head.example through the proxy that https_proxy names"]
+    assert "(through the proxy that https_proxy names; to go without it, add head.example to the" in str(refused.value)
+    assert "word" not in str(refused.value)
 
 
 @pytest.mark.parametrize("at_once", [True, False])

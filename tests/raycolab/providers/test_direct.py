@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import psutil
 import pytest
 
 from raycolab.errors import ClusterError, UsageError
-from raycolab.providers.direct import DirectProvider, UnixProvider, websocket_url
+from raycolab.providers.direct import DirectProvider, UnixProvider, loopback_note, own_address, websocket_url
 from tests.in_loop import in_loop
 from tunnel.listen import TcpListen, UnixListen
 
@@ -62,6 +63,30 @@ def test_an_address_nobody_can_dial_is_refused(typed: str) -> None:
 async def test_what_joiners_dial(listen: str, given: str | None, bound: TcpListen, url: str) -> None:
     """A given URL before anything else, then the name that was typed, with the port that was bound."""
     assert await direct(listen, given).open(bound) == url
+
+
+@in_loop
+async def test_direct_gave_an_address_that_no_other_machine_can_dial() -> None:
+    """Without `listen` it is the one by which this machine reaches its network; loopback where there is none."""
+    bound = await direct().prepare()
+    assert isinstance(bound, TcpListen)
+    assert bound.host == own_address()
+    others = [each.address for name, of in psutil.net_if_addrs().items() for each in of if not name.startswith("lo")]
+    assert bound.host in [*others, "127.0.0.1"]
+    has_network = any(each.count(".") == 3 and not each.startswith(("127.", "169.254.")) for each in others)
+    assert bound.host != "127.0.0.1" or not has_network
+
+
+@pytest.mark.parametrize(
+    ("url", "is_said"),
+    [
+        *(("ws://127.0.0.1:8", True), ("ws://localhost:8", True), ("ws://[::1]:8", True)),
+        *(("ws://192.0.2.7:8", False), ("wss://head.example", False), ("unix:///tmp/hub", False)),
+    ],
+)
+def test_an_address_for_this_machine_alone_is_said_to_be_one(url: str, is_said: bool) -> None:
+    """By the head, which knows no more than its address."""
+    assert (loopback_note(url) is not None) is is_said
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:7", "[::]:7"])
