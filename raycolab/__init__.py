@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from raycolab.diagnostics.doctor import doctor
     from raycolab.errors import RaycolabError
     from raycolab.examples import example_path
+    from raycolab.main.clean_start import set_seed
     from raycolab.main.compute import TrialPruned, report
     from raycolab.main.kernel import run_main
     from raycolab.spec.spaces import (
@@ -54,6 +55,7 @@ __all__ = [
     "randn",
     "report",
     "run_main",
+    "set_seed",
     "start_head",
     "uniform",
 ]
@@ -72,6 +74,7 @@ _HOMES = {
     "TrialPruned": "main.compute",
     "report": "main.compute",
     "run_main": "main.kernel",
+    "set_seed": "main.clean_start",
     "start_head": "cluster",
 }
 

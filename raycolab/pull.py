@@ -64,6 +64,7 @@ class Task:
         self.model = assignment.model
         self.dataset = assignment.dataset
         self.config: Config = assignment.config
+        self.seed = assignment.seed
         self._puller = puller
         self._ticket = assignment.ticket
         self._began = time.time()
@@ -78,7 +79,9 @@ class Task:
         runtime = self._puller.runtime()
         with _own_main_module(runtime):
             outcome = runtime.compute(
-                self.model, self.dataset, self.config, self._puller.metric, sink=self._puller.reported
+                *(self.model, self.dataset, self.config, self._puller.metric),
+                seed=self.seed,
+                sink=self._puller.reported,
             )
         failure = outcome.failure
         if failure is not None and failure.ename == "KeyboardInterrupt":

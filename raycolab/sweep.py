@@ -117,7 +117,8 @@ class Sweep:
         if best is not None:
             main = MainNotebook.from_json(self._found(with_main=True).row.main or "")
             lines.append("To run the best configuration again, below the cells of MAIN:")
-            lines.append(compute_line(main.signature().arguments(best.model, best.dataset, best.config or {})))
+            arguments = main.signature().arguments(best.model, best.dataset, best.config or {})
+            lines.append(compute_line(arguments, best.seed))
         return "\n".join(lines)
 
     def not_done(self) -> bool:

@@ -138,7 +138,7 @@ class Dispatch:
         self._memory = memory
         self._studies = studies
         self.max_concurrent: int | None = None  # slots that may have trials at the same time
-        self.seed = 0  # the sweep's
+        self.seed: int | None = None  # the sweep's; None where trials are to leave random numbers alone
         # The others, the lowest number of each model first.
         self._pending: dict[str, list[int]] = {}
         # Trials that were lost before, with their models, in the order of their loss.
@@ -344,7 +344,7 @@ class Dispatch:
         config = row.config if self._studies is None else self._studies.propose(row)
         trial = Assignment(
             *(self._last_ticket, number, model, row.dataset, config or {}),
-            seed=trial_seed(self.seed, number),
+            seed=None if self.seed is None else trial_seed(self.seed, number),
             attempt=row.attempts + 1,
         )
         return Held(trial, last)

@@ -137,7 +137,7 @@ class ScheduleOptions:
     goes_on: bool = False  # it was at work before this scheduler was made: what it used up counts
     max_concurrent: int | None = None  # slots that may have trials at the same time; None: all
     setup_timeout_s: float | None = 1800.0  # a slot that loads MAIN for longer is killed; None: never
-    seed: int = 0  # the sweep's, from which those of its trials are made
+    seed: int | None = 0  # the sweep's, from which those of its trials are made; None: they get none
 
 
 @dataclass(frozen=True, slots=True)

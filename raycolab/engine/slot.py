@@ -55,7 +55,9 @@ def run_slot(engine: Any, slot: str, main: str, metric: Metric, lock_dir: str) -
     else:
         protocol.loaded({cell.index: cell.seconds for cell in setup.cells})
     while (trial := protocol.take()) is not None:
-        outcome = runtime.compute(trial.model, trial.dataset, trial.config, metric, sink=protocol.reported)
+        outcome = runtime.compute(
+            *(trial.model, trial.dataset, trial.config, metric), seed=trial.seed, sink=protocol.reported
+        )
         protocol.finished(outcome)
     protocol.close(_LAST_REPORTS_S)
 

@@ -476,7 +476,7 @@ def _nobody_has(count: int, models: Iterable[str], asked: Resources) -> str:
 def _options(spec: SweepSpec, wait_for_slots: int | None, goes_on: bool) -> ScheduleOptions:
     return ScheduleOptions(
         *(spec.name, spec.metric, spec.timeout_s, wait_for_slots),
-        seed=spec.seed,
+        seed=spec.seed if spec.reseed else None,
         max_failures=spec.max_failures,
         time_budget_s=spec.time_budget_s,
         max_concurrent=spec.max_concurrent_trials,

@@ -54,16 +54,18 @@ def speedup_line(rows: Iterable[TrialRow], *, began: float, nodes: int, share_co
     return f"{line}; this tab alone about {_about(alone_s)} ({times:.{0 if times >= 9.95 else 1}f}x)"
 
 
-def compute_line(arguments: Mapping[str, object]) -> str:
+def compute_line(arguments: Mapping[str, object], seed: int | None = None) -> str:
     """A line of Python to paste under MAIN: `compute(model="svc", dataset="iris", C=1.0)`, nested names as dicts.
 
-    `arguments` is what a trial's `compute` was called with, see `ComputeSignature.arguments`.
+    `arguments` is what a trial's `compute` was called with, see `ComputeSignature.arguments`; a trial that had a `seed`
+    is given it again, so that the line gives the trial's very number.
     """
     by_name = {name: value for name, value in arguments.items() if _is_argument(name)}
     other = {name: value for name, value in arguments.items() if not _is_argument(name)}
     parts = [f"{name}={_literal(value)}" for name, value in by_name.items()]
     parts += [f"**{_literal(other)}"] if other else []
-    return f"compute({', '.join(parts)})"
+    again = "" if seed is None else f"import raycolab; raycolab.set_seed({seed}); "
+    return f"{again}compute({', '.join(parts)})"
 
 
 def _about(seconds: float) -> str:

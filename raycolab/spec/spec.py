@@ -23,7 +23,16 @@ from raycolab.spec.keys import Key, OnChange, fields_of, settle_keys
 from raycolab.spec.pruners import EarlyStop, read_early_stop
 from raycolab.spec.readers import DEFAULT_NAME, GIVEN_BY_US, Method
 from raycolab.spec.resources import Resources, read_resources, resources_json
-from raycolab.spec.values import MOST_TRIALS, ArgumentError, read_count, read_names, read_seconds, read_whole, within
+from raycolab.spec.values import (
+    MOST_TRIALS,
+    ArgumentError,
+    read_count,
+    read_flag,
+    read_names,
+    read_seconds,
+    read_whole,
+    within,
+)
 from raycolab.text import did_you_mean
 from raycolab.trials import Config, Metric
 
@@ -130,7 +139,13 @@ class SweepSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         ),
     ]
     seed: Annotated[
-        int, Key("a whole number; the same seed draws the same configurations", CONTRADICTS, read_whole, default=0)
+        int,
+        Key(
+            "a whole number; the same seed draws the same configurations, and each trial's own seed comes of it",
+            CONTRADICTS,
+            read_whole,
+            default=0,
+        ),
     ]
     timeout_s: Annotated[
         float | None, Key("seconds after which a trial is FAILED and its process killed", HARMLESS, read_seconds)
@@ -174,6 +189,17 @@ class SweepSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     time_budget_s: Annotated[
         float | None, Key("seconds from the first trial on after which the sweep is held", HARMLESS, read_seconds)
     ] = None
+
+    reseed: Annotated[
+        bool,
+        Key(
+            "`false` leaves `random`, numpy and torch alone, which otherwise start each trial from the trial's seed",
+            CONTRADICTS,
+            read_flag,
+            default=True,
+            unless_given="true",
+        ),
+    ] = True
 
     @classmethod
     def from_arguments(cls, name: str, **arguments: object) -> Self:

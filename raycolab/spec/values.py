@@ -25,6 +25,7 @@ __all__ = [
     "as_whole",
     "flatten",
     "read_count",
+    "read_flag",
     "read_names",
     "read_seconds",
     "read_whole",
@@ -154,6 +155,13 @@ def read_whole(key: str, value: object, _: Mapping[str, object]) -> int:
     """A whole number."""
     with within(prefix=f"{key}: "):
         return as_whole(value)
+
+
+def read_flag(key: str, value: object, _: Mapping[str, object]) -> bool:
+    """True or false."""
+    if not isinstance(value, bool):
+        raise ArgumentError(f"{key} is true or false, not {value!r}")
+    return value
 
 
 def read_count(key: str, value: object, _: Mapping[str, object]) -> int | None:

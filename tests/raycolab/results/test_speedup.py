@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -119,6 +120,15 @@ def test_the_best_configuration_as_a_line_to_paste(arguments: Mapping[str, objec
     """It is Python, and calls compute with the same values."""
     assert compute_line(arguments) == line
     assert eval(line, {"compute": lambda **given: given}) == arguments
+
+
+def test_the_line_of_a_trial_with_a_seed_starts_from_it() -> None:
+    """What compute draws then is what the trial drew."""
+    line = compute_line({"x": 1.0}, 7)
+    assert line == "import raycolab; raycolab.set_seed(7); compute(x=1.0)"
+    drawn: dict[str, float] = {}
+    exec(line, {"compute": lambda x: drawn.update(found=random.random())})
+    assert drawn["found"] == random.Random(7).random()
 
 
 def test_the_slots_of_a_node_are_as_many_as_worked_at_once() -> None:
