@@ -13,8 +13,8 @@ import contextlib
 import inspect
 import math
 import numbers
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from raycolab.errors import MainError
 from raycolab.main.source import bound_names, executed, magics
@@ -50,6 +50,7 @@ class ComputeSignature:
     required: frozenset[str]  # those without a default; `config` is not among them where `whole_config` holds
     accepts_any: bool = False  # has **kwargs, or cannot be read without running MAIN
     whole_config: bool = False  # a parameter `config` takes the configuration as one dict
+    is_decorated: bool = False  # the names are those of what a decorator wraps, which may supply and take others
 
     def arguments(self, model: str, dataset: str, config: Config) -> dict[str, object]:
         """The keyword arguments of one trial; `a/b` arrives nested, as `a={"b": ...}`.
@@ -82,21 +83,64 @@ def nested(config: Config) -> dict[str, object]:
     return result
 
 
-def signature_of(compute: Callable[..., object]) -> ComputeSignature:
-    """The signature of a loaded `compute`; one that Python does not know accepts anything."""
+def signature_of(compute: Callable[..., object], written: ComputeSignature | None = None) -> ComputeSignature:
+    """The signature of a loaded `compute`; one that Python does not know accepts anything.
+
+    What a decorator made counts by what it takes itself. Where that is anything, the names are those of what it wraps,
+    or of the definition as `written` in MAIN.
+    """
+    own = _parameters(compute, follow_wrapped=False)
+    if own is not None and not own.accepts_any:
+        return own.signature()
+    if hasattr(compute, "__wrapped__"):
+        wrapped = _parameters(compute, follow_wrapped=True)
+        inner = None if wrapped is None else wrapped.signature(is_decorated=True)
+    else:
+        inner = written if written is not None and written.is_decorated else None
+    if own is None or inner is None:
+        return inner or (_ANYTHING if own is None else own.signature())
+    outer = own.signature()
+    names = tuple(dict.fromkeys([*outer.names, *inner.names]))
+    return replace(inner, names=names, required=outer.required, whole_config=_CONFIG in names)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parameters:
+    """What a callable takes."""
+
+    by_position_only: Sequence[str]
+    by_name: Mapping[str, bool]  # whether it has a default
+    accepts_any: bool  # has **kwargs
+
+    def signature(self, *, is_decorated: bool = False) -> ComputeSignature:
+        """As it can be called by name; MainError where it cannot. A decorator may supply what is needed."""
+        names = tuple(self.by_name)
+        if is_decorated:
+            return ComputeSignature(names, frozenset(), self.accepts_any, _CONFIG in names, is_decorated=True)
+        if self.by_position_only:
+            raise MainError(
+                f"`compute` takes {', '.join(f'`{name}`' for name in self.by_position_only)} by position only, and"
+                " raycolab gives every argument by name: remove the `/` from its signature."
+            )
+        required = {name for name, has_default in self.by_name.items() if not has_default}
+        return ComputeSignature(names, frozenset(required - {_CONFIG}), self.accepts_any, _CONFIG in names)
+
+
+def _parameters(compute: Callable[..., object], *, follow_wrapped: bool) -> _Parameters | None:
+    """What a callable takes, itself or what its decorators wrap; None where Python does not know."""
     try:
-        parameters = inspect.signature(compute).parameters.values()
+        parameters = inspect.signature(compute, follow_wrapped=follow_wrapped).parameters.values()
     except (TypeError, ValueError):  # callables written in C
-        return _ANYTHING
+        return None
     kinds = inspect.Parameter
-    return _signature(
-        by_position=[item.name for item in parameters if item.kind is kinds.POSITIONAL_ONLY],
-        by_name={
+    return _Parameters(
+        [item.name for item in parameters if item.kind is kinds.POSITIONAL_ONLY],
+        {
             item.name: item.default is not kinds.empty
             for item in parameters
             if item.kind in (kinds.POSITIONAL_OR_KEYWORD, kinds.KEYWORD_ONLY)
         },
-        accepts_any=any(item.kind is kinds.VAR_KEYWORD for item in parameters),
+        any(item.kind is kinds.VAR_KEYWORD for item in parameters),
     )
 
 
@@ -107,12 +151,13 @@ def read_signature(trees: Iterable[ast.Module]) -> ComputeSignature | None:
     Raises MainError for one that takes arguments by position only.
     """
     found: ast.arguments | None = None
+    decorated = False
     by_lambda: ast.arguments | None = None  # of an assignment, whose target comes next
     somehow = certain = False
     for node in (node for tree in trees for node in executed(tree, into_classes=False)):
         match node:
-            case ast.FunctionDef(name="compute", args=arguments) | ast.AsyncFunctionDef(name="compute", args=arguments):
-                found, certain = arguments, True
+            case ast.FunctionDef(name="compute") | ast.AsyncFunctionDef(name="compute"):
+                found, certain, decorated = node.args, True, bool(node.decorator_list)
             case ast.Assign(targets=[ast.Name(id="compute")], value=ast.Lambda(args=arguments)):
                 by_lambda = arguments
             case ast.alias(name="*"):
@@ -120,33 +165,22 @@ def read_signature(trees: Iterable[ast.Module]) -> ComputeSignature | None:
             case ast.Module():
                 somehow = somehow or any(magic.name in ("run", "load") for magic in magics(node))
             case _ if "compute" in bound_names(node):
-                found, by_lambda, certain = by_lambda, None, True
+                found, by_lambda, certain, decorated = by_lambda, None, True, False
     if found is not None:
-        return _from_arguments(found)
+        return _written(found).signature(is_decorated=decorated)
     return _ANYTHING if certain or somehow else None
 
 
 _ANYTHING = ComputeSignature((), frozenset(), accepts_any=True)
 
 
-def _from_arguments(arguments: ast.arguments) -> ComputeSignature:
+def _written(arguments: ast.arguments) -> _Parameters:
     plain = arguments.args
     required = plain[: max(len(plain) - len(arguments.defaults), 0)]
     by_name = {item.arg: item not in required for item in plain}
     for item, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
         by_name[item.arg] = default is not None
-    return _signature([item.arg for item in arguments.posonlyargs], by_name, arguments.kwarg is not None)
-
-
-def _signature(by_position: list[str], by_name: Mapping[str, bool], accepts_any: bool) -> ComputeSignature:
-    """From the parameters by position only, those by name (True where there is a default), and **kwargs."""
-    if by_position:
-        raise MainError(
-            f"`compute` takes {', '.join(f'`{name}`' for name in by_position)} by position only, and raycolab gives "
-            "every argument by name: remove the `/` from its signature."
-        )
-    required = {name for name, has_default in by_name.items() if not has_default}
-    return ComputeSignature(tuple(by_name), frozenset(required - {_CONFIG}), accepts_any, _CONFIG in by_name)
+    return _Parameters([item.arg for item in arguments.posonlyargs], by_name, arguments.kwarg is not None)
 
 
 # --- reports ---------------------------------------------------------------------------------------------------------

@@ -122,7 +122,10 @@ class MainRuntime:
         try:
             if not callable(compute):
                 raise MainError(_NO_COMPUTE)
-            signature = signature_of(compute)
+            written = None
+            with contextlib.suppress(MainError):  # what reading MAIN cannot tell, running it may
+                written = self._main.signature()
+            signature = signature_of(compute, written)
         except MainError as error:
             raise SetupFailed(Failure(ErrorKind.SETUP, "MainError", str(error))) from error
         self._compute = lambda *trial: compute(**signature.arguments(*trial))

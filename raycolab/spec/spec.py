@@ -304,12 +304,14 @@ def check_fits(spec: SweepSpec, signature: ComputeSignature, *, main: str = "MAI
     """SpaceError, one sentence a line, when `compute` does not take what a space gives or needs what none gives.
 
     A nested name counts by its first part; `model` and `dataset` are given to whoever takes them; one `config` takes
-    any names. `main` is how the notebook is called in the sentences.
+    any names. What a decorator takes and supplies only running it can tell. `main` is how the notebook is called in the sentences.
     """
     problems: list[str] = []
     for model, space in spec.models.items():
         giver = "the sweep" if tuple(spec.models) == (DEFAULT_NAME,) else f"the space of model {model!r}"
         given = {name.split("/")[0] for name in space}
+        if signature.is_decorated:
+            continue
         if not signature.accepts_any and ("config" in given or not signature.whole_config):
             problems += [
                 f"compute of {main} has no parameter {name!r} that {giver} gives"

@@ -9,6 +9,7 @@ import fractions
 import functools
 import math
 import types
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ from raycolab.main.compute import (
     reporting,
     signature_of,
 )
+from raycolab.spec.spec import SweepSpec, check_fits
 from raycolab.trials import Scalar, TrialState
 from tests.raycolab.main.mains import ACCURACY, Load
 
@@ -49,13 +51,12 @@ def read(*sources: str) -> ComputeSignature | None:
         ("def compute(*args, **params): pass", ComputeSignature((), frozenset(), accepts_any=True)),
         ("def compute(config): pass", ComputeSignature(("config",), frozenset(), whole_config=True)),
         ("def compute(): pass", ComputeSignature((), frozenset())),
-        ("@decorated\ndef compute(a): pass", ComputeSignature(("a",), frozenset({"a"}))),
     ],
 )
 def test_text_and_function_tell_the_same(source: str, expected: ComputeSignature) -> None:
     """Every form of definition is read without running it, as Python itself would tell it."""
     assert read(source) == expected
-    names: dict[str, object] = {"decorated": lambda function: function}
+    names: dict[str, object] = {}
     exec(source, names)
     function = names["compute"]
     assert callable(function)
@@ -123,6 +124,65 @@ def test_a_wrapped_function_keeps_its_signature() -> None:
         return plain(*args, **params)  # type: ignore[arg-type]
 
     assert signature_of(wrapper).names == ("model", "C")
+
+
+SUPPLIES = """
+import functools
+def with_data(function):
+    {wraps}
+    def wrapper(*args, **kwargs):
+        return function({first}*args, **kwargs)
+    return wrapper
+@with_data
+def compute({parameters}):
+    return {result}
+"""
+
+
+@pytest.mark.parametrize("wraps", ["@functools.wraps(function)", ""])
+@pytest.mark.parametrize(
+    ("first", "parameters", "result"),
+    [
+        ("[1, 2], ", "data, C", "C * len(data)"),
+        ("[1, 2], ", "data, /, C", "C * len(data)"),
+        ("[1, 2], ", "data, config", "config['C'] * len(data)"),
+        ("[1, 2], ", "data, model, C", "C * len(data) * (model == 'svc')"),
+        ("", "C, *, rest=0, data=(1, 2)", "C * len(data)"),
+        ("", "dataset, **params", "params['C'] * len(dataset) / 2"),
+    ],
+)
+def test_compute_behind_a_decorator_that_supplies_an_argument(
+    load: Load, wraps: str, first: str, parameters: str, result: str
+) -> None:
+    """It is not asked of the sweep, what compute itself takes is given, and a sweep of this space is accepted."""
+    cell = SUPPLIES.format(wraps=wraps, first=first, parameters=parameters, result=result)
+    spec = SweepSpec.from_arguments("s", parameters={"C": [1, 2]}, metric="accuracy")
+    written = read(cell)
+    assert written is not None
+    check_fits(spec, written)
+    runtime = load(cell)
+    runtime.setup()
+    outcome = runtime.compute("svc", "ab12", {"C": 3}, ACCURACY)
+    assert (outcome.failure, outcome.metrics) == (None, {"accuracy": 6})
+
+
+def test_a_decorator_counts_by_what_it_takes_itself(load: Load) -> None:
+    """What it turns away never reaches compute, whatever compute takes; one that changes nothing is looked through."""
+    runtime = load(
+        "def for_all(function):\n    return lambda C: function('m', 'd', C)\n"
+        "@for_all\ndef compute(model, dataset, C):\n    return C"
+    )
+    runtime.setup()
+    assert runtime.compute("svc", "iris", {"C": 2}, ACCURACY).metrics == {"accuracy": 2}
+    runtime = load("import functools\n@functools.cache\ndef compute(C):\n    return C")
+    runtime.setup()
+    assert runtime.compute("svc", "iris", {"C": 2}, ACCURACY).metrics == {"accuracy": 2}
+    same = "@(lambda function: function)\ndef compute(a): pass"
+    written = read(same)
+    assert written == ComputeSignature(("a",), frozenset(), is_decorated=True)
+    names: dict[str, Any] = {}
+    exec(same, names)
+    assert signature_of(names["compute"], written) == ComputeSignature(("a",), frozenset({"a"}))
 
 
 @pytest.mark.parametrize(
