@@ -304,7 +304,8 @@ def check_fits(spec: SweepSpec, signature: ComputeSignature, *, main: str = "MAI
     """SpaceError, one sentence a line, when `compute` does not take what a space gives or needs what none gives.
 
     A nested name counts by its first part; `model` and `dataset` are given to whoever takes them; one `config` takes
-    any names. What a decorator takes and supplies only running it can tell. `main` is how the notebook is called in the sentences.
+    any names. What a decorator takes and supplies only running it can tell. `main` is how the notebook is called in
+    the sentences.
     """
     problems: list[str] = []
     for model, space in spec.models.items():
