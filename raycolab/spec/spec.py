@@ -275,11 +275,13 @@ class SweepSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         fields["datasets"] = sorted(self.datasets)
         for field in msgspec.structs.fields(self):
             if not field.required and getattr(self, field.name) == field.default:
-                del fields[field.name]
+                fields.pop(field.name, None)
         return hashlib.sha256(_canonical(fields).encode()).hexdigest()
 
     def _fields(self) -> dict[str, Any]:
         fields = {field: msgspec.to_builtins(getattr(self, field)) for field in self.__struct_fields__}
+        if self.reseed:  # databases of before do not have it
+            del fields["reseed"]
         # Lists of pairs, so that sorting the keys of the JSON leaves the declared order alone.
         fields["models"] = [
             (model, [(name, domain_json(domain)) for name, domain in space.items()])

@@ -236,6 +236,7 @@ class _Signature:
     required: frozenset[str] = frozenset()
     accepts_any: bool = False
     whole_config: bool = False
+    is_decorated: bool = False
 
 
 _SPEC = SweepSpec.from_arguments(
