@@ -101,17 +101,13 @@ class JoinAddress:
         return f"tunnel+{self.url}#{self._token()}"
 
     @property
-    def masked(self) -> str:
-        """The address without its secret, safe to show and log; the pin's first characters tell two apart."""
-        return f"tunnel+{self.url}#{self._token()[:8]}…"
-
-    @property
     def unix_path(self) -> str | None:
         """The socket's path of a hub on this machine (unix://), None of one reached by host and port."""
         return unquote(self.url.removeprefix("unix://")) if self.url.startswith("unix:") else None
 
     def __str__(self) -> str:
-        return self.masked
+        """The address without its secret, safe to show and log; the pin's first characters tell two apart."""
+        return f"tunnel+{self.url}#{self._token()[:8]}…"
 
     def _token(self) -> str:
         digest = hashlib.sha256(b"tunnel address v1" + self.url.encode() + self.pin + self.secret).digest()

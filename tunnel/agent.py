@@ -121,11 +121,6 @@ class Agent:
 
     # For the application.
 
-    @property
-    def round_trip_s(self) -> float | None:
-        """Seconds to the hub and back, None before it was measured."""
-        return None if self._link is None else self._link.round_trip_s
-
     def message(self, body: Mapping[str, Any]) -> None:
         """Send an object to the hub's application; nothing happens while there is no link."""
         if self._link is not None:
@@ -324,7 +319,6 @@ class Agent:
                 self._over = event
             else:
                 self._router.receive(self._link, event)
-        self._wake.set()
 
     # The roster.
 

@@ -1,17 +1,7 @@
 """Frames: the unit of everything that crosses a link, and the only code that knows their bytes.
 
-A frame is a 12-byte header and at most 64 KiB of payload; `PROTOCOL.md` is the same in prose.
-
-     byte 0          byte 1          byte 2          byte 3
-    +---------------+-----------------------------------------------+
-    |     type      |                payload length                 |
-    +---------------+-----------------------------------------------+
-    |                           stream id                           |
-    +---------------------------------------------------------------+
-    |           link sequence, low 32 bits (0: unsequenced)         |
-    +---------------------------------------------------------------+
-
-Nothing here knows what a frame means to a link; the parser checks only what can be checked of one frame alone.
+A frame is a 12-byte header and at most 64 KiB of payload, as section 4 of `PROTOCOL.md` draws it. Nothing here knows
+what a frame means to a link; the parser checks only what can be checked of one frame alone.
 """
 
 from __future__ import annotations

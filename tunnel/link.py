@@ -229,6 +229,11 @@ class Link:
         self._keepalive.heard(now)
         return events
 
+    @property
+    def has_data_to_send(self) -> bool:
+        """Whether `data_to_send` returns anything; it costs more to ask that than to ask this."""
+        return self._ledger.ack_due or self._anything_to_say()
+
     def data_to_send(self, now: float) -> bytes:
         """The next batch of frames, b"" when there is nothing to send; about BATCH bytes at most."""
         parts: list[bytes | memoryview] = []

@@ -18,11 +18,9 @@ import hmac
 import os
 import re
 import ssl
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -156,23 +154,13 @@ def _client_context() -> ssl.SSLContext:
 def _readable_only_here(content: bytes) -> Iterator[str]:
     """A file name for `content` that lasts as long as the block: `load_cert_chain` takes only file names.
 
-    A memfd is memory with a name under /proc, so the key never reaches a disk; without memfd (macOS) or /proc
-    it is a file of mode 0600 in a directory of mode 0700.
+    A memfd is memory with a name under /proc, so the key never reaches a disk.
     """
-    if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("tunnel-identity", os.MFD_CLOEXEC)
-        with open(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            name = f"/proc/self/fd/{descriptor}"
-            if os.path.exists(name):
-                yield name
-                return
-    with tempfile.TemporaryDirectory(prefix="tunnel-") as folder:
-        path = Path(folder, "identity.pem")
-        path.touch(mode=0o600)
-        path.write_bytes(content)
-        yield str(path)
+    descriptor = os.memfd_create("tunnel-identity", os.MFD_CLOEXEC)
+    with open(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        yield f"/proc/self/fd/{descriptor}"
 
 
 class _State(enum.Enum):

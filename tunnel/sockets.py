@@ -59,7 +59,7 @@ class _Relay(asyncio.Protocol):
         self.stream = stream
         self.target = target
         self._transport: asyncio.Transport | None = None
-        self._entered = 0  # bytes read here that the next hop does not have yet
+        self.entered = 0  # bytes read here that the next hop does not have yet
         self._paused = False  # while too much is on its way
         self._leaving = 0  # bytes written here that the kernel has not taken yet
         self._early: list[bytes] = []  # bytes that came before the dial was done; bounded by the window
@@ -86,9 +86,9 @@ class _Relay(asyncio.Protocol):
             self._finish_if_due()
 
     def data_received(self, data: bytes) -> None:
-        self._entered += len(data)
+        self.entered += len(data)
         self._local.entered += len(data)
-        if self._entered > self._local.read_ahead and self._transport is not None:
+        if self.entered > self._local.read_ahead and self._transport is not None:
             self._paused = True
             self._transport.pause_reading()
         if self.stream is not None:
@@ -127,10 +127,10 @@ class _Relay(asyncio.Protocol):
         self._finish_if_due()
 
     def delivered(self, count: int) -> None:
-        self._entered -= count
+        self.entered -= count
         self._local.entered -= count
         transport = self._transport
-        if self._paused and self._entered <= self._local.read_ahead:
+        if self._paused and self.entered <= self._local.read_ahead:
             self._paused = False
             if transport is not None and not transport.is_closing():
                 transport.resume_reading()
@@ -138,10 +138,6 @@ class _Relay(asyncio.Protocol):
     def reset(self) -> None:
         self._over = True
         self._abort()
-
-    def forgotten(self) -> None:
-        self._local.entered -= self._entered
-        self._entered = 0
 
     # Both.
 
@@ -343,7 +339,7 @@ class LocalEndpoint:
         """A connection is closed; returns it unless it was forgotten before."""
         relay = self._relays.pop(stream, None)
         if relay is not None:
-            relay.forgotten()
+            relay.delivered(relay.entered)  # nobody waits for it any more
         return relay
 
     async def _dial(self, relay: _Relay, stream: StreamId, node: int, port: int, source: int | None) -> None:

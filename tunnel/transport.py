@@ -166,7 +166,7 @@ class Carrier:
         await self._flush()
         plain = b""
         while not self._session.established:
-            message = await self._message()
+            message = await self._websocket.recv(decode=False)
             self.meter.received(len(message))
             plain += self._session.receive(message)
             await self._flush()
@@ -191,7 +191,7 @@ class Carrier:
 
     async def receive(self) -> list[Frame]:
         """The frames of the next message; raises RemoteProtocolError, or ConnectionClosed at the end."""
-        message = await self._message()
+        message = await self._websocket.recv(decode=False)
         plain = self._session.receive(message)
         if self._reader is not None:
             plain = self._inflate(self._reader, plain)
@@ -236,9 +236,6 @@ class Carrier:
         if len(batch) != length:
             raise RemoteProtocolError(f"a batch of {len(batch)} bytes that said {length}")
         return batch
-
-    async def _message(self) -> bytes:
-        return await self._websocket.recv(decode=False)
 
     async def _flush(self, data: int = 0, plain: int = 1) -> None:
         message = self._session.data_to_send()
@@ -321,7 +318,8 @@ async def _read(link: Link, carrier: Carrier, timer: _Timer, act: Callable[[list
                 await asyncio.sleep(0)
             events = link.receive(frames[start : start + FRAMES_AT_ONCE], time.monotonic())
             act(events)
-            timer.wake.set()
+            if link.has_data_to_send or link.lost is not None:
+                timer.wake.set()
             timer.arm()
             for event in events:
                 if isinstance(event, LinkOver):
@@ -334,7 +332,7 @@ async def _write(link: Link, carrier: Carrier, timer: _Timer) -> str:
         if link.lost is not None:
             raise LinkLost(link.lost)
         before = link.data_sent
-        while batch := link.data_to_send(time.monotonic()):
+        while link.has_data_to_send and (batch := link.data_to_send(time.monotonic())):
             timer.arm()
             await carrier.send(batch, link.data_sent - before)
             before = link.data_sent

@@ -1,19 +1,9 @@
 """How much a stream may have on its way: receive windows, and the budget that bounds them all together.
 
-Credit is hop by hop. The receiver of a hop says how many more bytes it takes; the sender never sends more. The rules:
-
-1. Both ends know that a stream begins with INITIAL_WINDOW bytes of credit, so its first bytes need no round trip.
-2. A byte counts against the window from its grant until it is *delivered*: written to the socket it is for, or
-   acknowledged by the next hop. The window is therefore a bound on the memory a stream can take here.
-3. Delivered bytes are granted again once they amount to half a window, so that credit costs little traffic.
-4. A window grows when as much as a whole window was delivered since it last grew, and its sender said meanwhile that
-   it waits for credit: a stream that trickles for days stays small. It becomes GROWTH times as large, at most
-   MAX_WINDOW, and no larger than what the budget of its destination then has left: there may always be more streams.
-5. A window more than twice as large as what its budget has left gives back what is delivered, so that busy streams
-   come to equal shares, whichever was first. Credit cannot be taken back, so the window of an idle stream stays.
-6. After FINISH a window is only what is still held here, and after a reset nothing.
-
-This module counts bytes; it knows nothing of frames, sockets or time.
+The rules are the numbered ones of section 10 of `PROTOCOL.md`. Why they are so: the window bounds the memory that a
+stream can take here. Credit in halves of a window costs little traffic. A stream that trickles for days stays small,
+and there may always be more streams. Busy streams come to equal shares, whichever was first. Credit cannot be taken
+back, so the window of an idle stream stays. This module knows nothing of frames, sockets or time.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Two hops on loopback: the tunnel beside OpenSSH, a bare relay, and loopback itself, in one run and by turns.
 
-`cpu_s_per_gib` counts the relays in between (user and system), not the client and the service.
+`cpu_s_per_gib` and `ping_idle_cpu_ms` count the relays in between (user and system), not the client and the service.
+What of a ping is not their CPU is the load's, the kernel's, and waiting for a core.
 """
 
 from __future__ import annotations
@@ -40,8 +41,10 @@ def figures_of(way: Way, seconds: float, skip_s: float) -> dict[str, float]:
         (rates, count) = goodput(way, seconds, skip_s, streams=streams)
         figures[f"mb_s_{streams}"] = sum(rates) / 1e6
         figures[f"cpu_s_per_gib_{streams}"] = (way.cpu_s() - before) * GIB / count
+    before = way.cpu_s()
     idle = pings(way, seconds / 2)
     figures["ping_idle_p50_ms"] = percentile(idle, 50) * 1000
+    figures["ping_idle_cpu_ms"] = (way.cpu_s() - before) / len(idle) * 1000
     _, beside = together(way, seconds, skip_s)
     figures["ping_bulk_p50_ms"] = percentile(beside, 50) * 1000
     figures["ping_bulk_p99_ms"] = percentile(beside, 99) * 1000

@@ -427,7 +427,7 @@ class TestDialing:
             await eventually(lambda: scripted.of(StreamAccepted))
             relay = scripted.port._relays[stream]
             assert relay._transport is not None
-            relay._entered = READ_AHEAD + 1
+            relay.entered = READ_AHEAD + 1
             relay._transport.abort()
             scripted.port.send(stream, b"late")
             scripted.port.delivered(stream, 1)
