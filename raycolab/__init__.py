@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from raycolab.main.kernel import run_main
     from raycolab.spec.spaces import (
         choice,
+        constant,
         grid_search,
         integer,
         lograndint,
@@ -40,6 +41,7 @@ __all__ = [
     "TrialPruned",
     "attach",
     "choice",
+    "constant",
     "declare",
     "doctor",
     "example_path",

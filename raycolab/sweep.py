@@ -308,11 +308,14 @@ def declare(
     `main` is the path of a notebook or a notebook object; in a notebook that `run_main` runs it is that one, and
     elsewhere an existing sweep keeps its own. Raises
     MainError, SpaceError and other UsageErrors before anything is reached, NoHeadError, and SweepChangedError for what
-    contradicts the sweep there is. The other arguments are the keys of a sweep file:
+    contradicts the sweep there is. The other arguments are the keys of a sweep file, of one of W&B's too:
 
     """
-    spec = SweepSpec.from_arguments(name, **arguments)
-    return declare_spec(spec, main=current_main() if main is None else main, data_dir=data_dir, announce=announce)
+    declared = SweepSpec.declared({"main": main, **arguments, "name": name})
+    for note in declared.notes:
+        announce(f"{name}: {note}")
+    main = current_main() if declared.main is None else declared.main
+    return declare_spec(declared.spec, main=main, data_dir=data_dir, announce=announce)
 
 
 declare.__doc__ = f"{declare.__doc__}{keys_help(SweepSpec)}\n"

@@ -6,11 +6,12 @@ Nothing here reads a clock or knows where its text is shown.
 from __future__ import annotations
 
 import difflib
+import json
 import math
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
-from raycolab.trials import Scalar
+from raycolab.trials import Config
 
 __all__ = [
     "bytes_text",
@@ -23,6 +24,7 @@ __all__ = [
     "tally_text",
     "utc_seconds",
     "utc_text",
+    "value_text",
 ]
 
 _ALWAYS_SHOWN = ("failed", "running")
@@ -88,11 +90,17 @@ def bytes_text(count: int) -> str:
     return f"{size:.1f} TB"
 
 
-def config_text(config: Mapping[str, Scalar]) -> str:
+def config_text(config: Config) -> str:
     """`C=1.23, kernel=rbf`: short, to read; `results.speedup.compute_line` gives the line to run again."""
     return ", ".join(
-        f"{name}={number_text(value) if isinstance(value, float) else value}" for name, value in config.items()
+        f"{name}={number_text(value) if isinstance(value, float) else value_text(value)}"
+        for name, value in config.items()
     )
+
+
+def value_text(value: object) -> str:
+    """A value of a configuration in a table: a list or dict as JSON, any other as Python writes it."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else str(value)
 
 
 def utc_text(seconds: float) -> str:

@@ -14,6 +14,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 __all__ = [
     "AT_REST",
@@ -31,14 +32,18 @@ __all__ = [
     "SweepState",
     "TrialRow",
     "TrialState",
+    "Value",
     "trial_seed",
     "trial_title",
 ]
 
 Scalar = bool | int | float | str | None
-"""What a configuration or a metric holds: JSON scalars, NaN and infinities included."""
+"""What a metric holds: JSON scalars, NaN and infinities included."""
 
-Config = Mapping[str, Scalar]
+Value = Scalar | list[Any] | dict[str, Any]
+"""What a parameter of a configuration is: a scalar, or a list or dict of JSON values."""
+
+Config = Mapping[str, Value]
 """One configuration, flat; nested names are joined by "/" (`optimizer/lr`)."""
 
 

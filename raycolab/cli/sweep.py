@@ -54,6 +54,8 @@ def submit(
             raise UsageError(f"--output {output}: give a file that ends in .csv, .parquet or .json.")
         check_writable(typed_path(output, "--output"), "--output")
     file = load_sweep_file(sweep_file, list(overrides))
+    for note in file.notes:
+        say(f"{file.spec.name}: {note}")
     sweep = declare_spec(file.spec, main=file.main_path, data_dir=data_dir, announce=say)
     sweep.start()
     if no_wait:

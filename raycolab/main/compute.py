@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import copy
 import inspect
 import math
 import numbers
@@ -55,12 +56,13 @@ class ComputeSignature:
     def arguments(self, model: str, dataset: str, config: Config) -> dict[str, object]:
         """The keyword arguments of one trial; `a/b` arrives nested, as `a={"b": ...}`.
 
-        `model` and `dataset` are given where they are asked for, every parameter of the configuration always.
+        `model` and `dataset` are given where they are asked for, every parameter of the configuration always, and one
+        that is called so goes before. Lists and dicts are the trial's own.
         The one dict of `whole_config` holds the parameters, and `model` and `dataset` unless they have names of
         their own; a space with a parameter called `config` binds that instead.
         """
         parameters = nested(config)
-        pair: dict[str, object] = {"model": model, "dataset": dataset}
+        pair = {key: each for key, each in (("model", model), ("dataset", dataset)) if key not in parameters}
         if self.whole_config and _CONFIG not in parameters:
             whole = parameters | {key: value for key, value in pair.items() if key not in self.names}
             given = {key: value for key, value in (parameters | pair).items() if key in self.names}
@@ -79,7 +81,7 @@ def nested(config: Config) -> dict[str, object]:
             if not isinstance(inner, dict):
                 raise ValueError(f"the configuration gives {part!r} a value and also {name!r} inside it")
             place = inner
-        place[last] = value
+        place[last] = copy.deepcopy(value)
     return result
 
 

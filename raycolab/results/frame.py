@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from raycolab.text import value_text
 from raycolab.trials import Metric, Scalar, TrialRow, TrialState
 
 __all__ = ["TIME_COLUMNS", "Columns", "frame", "metric_columns", "on_one_line", "times", "trial_columns"]
@@ -81,9 +82,15 @@ def metric_columns(names: Iterable[str]) -> dict[str, str]:
 
 
 def frame(columns: Columns) -> pd.DataFrame:
-    """A data frame of what `trial_columns` gave, one row per trial."""
-    typed = {name: _typed(name, values) for name, values in columns.items()}
+    """A data frame of what `trial_columns` gave, one row per trial; a list or dict is its JSON, to be grouped by."""
+    typed = {name: _typed(name, _hashable(name, values)) for name, values in columns.items()}
     return pd.DataFrame(typed, columns=list(columns))
+
+
+def _hashable(name: str, values: list[Any]) -> list[Any]:
+    if not name.startswith("config/"):
+        return values
+    return [value_text(value) if isinstance(value, list | dict) else value for value in values]
 
 
 def on_one_line(data: pd.DataFrame) -> pd.DataFrame:

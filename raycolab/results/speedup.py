@@ -85,4 +85,6 @@ def _literal(value: object) -> str:
         return f'float("{value}")'
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{_literal(key)}: {_literal(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_literal, value))}]"
     return repr(value)

@@ -20,7 +20,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from raycolab import trials as ours
-from raycolab.search.distributions import optuna_distribution, quiet_optuna
+from raycolab.search.distributions import optuna_distribution, optuna_value, quiet_optuna
 from raycolab.spec.domains import Domain
 from raycolab.trials import Metric, TrialRow
 
@@ -107,7 +107,7 @@ def _frozen(
         ended = began if ended is None else ended
         began = ended if began is None else began
     config = dict(row.config or {})
-    params = {name: value for name, value in config.items() if name in distributions}
+    params = {name: optuna_value(value) for name, value in config.items() if name in distributions}
     return FrozenTrial(
         number=0,  # Optuna's own, given when it is added
         trial_id=0,
@@ -116,7 +116,7 @@ def _frozen(
         params=params,
         distributions={name: distributions[name] for name in params},
         intermediate_values=dict(reports),
-        user_attrs=_attributes(row, metric) | ({} if params == config else {"config": config}),
+        user_attrs=_attributes(row, metric) | ({} if params.keys() == config.keys() else {"config": config}),
         system_attrs={},
         datetime_start=None if state is TrialState.WAITING else _local(began or 0.0),
         datetime_complete=_local(ended or 0.0) if state.is_finished() else None,

@@ -323,6 +323,10 @@ def _json_rows(columns: Columns) -> list[dict[str, Any]]:
 
 
 def _json_value(value: Any, is_time: bool) -> Any:
+    if isinstance(value, list | dict):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        plain = {key: _json_value(inner, False) for key, inner in items}
+        return plain if isinstance(value, dict) else list(plain.values())
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return None
     return utc_text(value) if is_time else value

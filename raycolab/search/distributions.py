@@ -8,7 +8,6 @@ starting point. The weights of a choice Optuna does not know; alternatives of we
 
 from __future__ import annotations
 
-import json
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -27,11 +26,24 @@ from optuna.distributions import (
 )
 
 from raycolab.spec.beta import beta_cdf
-from raycolab.spec.domains import LARGEST_UNIT, Beta, Choice, Constant, Domain, Float, Integer, Normal, ends, tidy
+from raycolab.spec.domains import (
+    LARGEST_UNIT,
+    Beta,
+    Choice,
+    Constant,
+    Domain,
+    Float,
+    GridSearch,
+    Integer,
+    Normal,
+    ends,
+    value_key,
+)
 from raycolab.spec.values import as_number
-from raycolab.trials import Config, Scalar
+from raycolab.text import value_text
+from raycolab.trials import Config, Value
 
-__all__ = ["SearchSpace", "optuna_distribution", "quiet_optuna"]
+__all__ = ["SearchSpace", "optuna_distribution", "optuna_value", "quiet_optuna"]
 
 # A number of more steps has binary dust that Optuna takes for a place between two.
 _LARGEST_IN_STEPS = 1_000_000
@@ -48,16 +60,27 @@ def optuna_distribution(domain: Domain) -> BaseDistribution:
     """
     match domain:
         case Constant(value):
-            return CategoricalDistribution((value,))
+            return CategoricalDistribution((optuna_value(value),))
         case Choice():
-            return CategoricalDistribution(domain.possible)
+            return CategoricalDistribution([optuna_value(value) for value in domain.possible])
+        case GridSearch(values):
+            return CategoricalDistribution([optuna_value(value) for value in values])
         case Integer(low, high, log, step):
             return IntDistribution(low, low + (high - low) // step * step, log, 1 if log else step)
         case Float(low, high, log, step):
-            return FloatDistribution(low, high, log) if log or step is None else _stepped(domain, step)
+            if step is None:
+                return FloatDistribution(low, high, log)
+            # A value of W&B's may be 0, which has no logarithm, or lie beyond a bound.
+            first, last = (float(end) for end in ends(domain))
+            return FloatDistribution(first, last, log=first > 0) if log else _stepped(domain, step)
         case _:
             low, high = (float(end) for end in ends(domain))
             return FloatDistribution(low, high, log=isinstance(domain, Normal) and domain.log and low > 0)
+
+
+def optuna_value(value: Value) -> CategoricalChoiceType:
+    """The value as these distributions have it: a list or dict, which Optuna does not compare, as its JSON."""
+    return value_text(value) if isinstance(value, list | dict) else value
 
 
 class SearchSpace:
@@ -73,7 +96,7 @@ class SearchSpace:
         """Optuna's parameters for a configuration, which may be a part of one."""
         return {name: code.param(config[name]) for name, code in self._codes.items() if name in config}
 
-    def config(self, params: Mapping[str, object]) -> dict[str, Scalar]:
+    def config(self, params: Mapping[str, object]) -> dict[str, Value]:
         """The configuration that Optuna's parameters mean, with every name of the space in its order."""
         return {
             name: domain.value if isinstance(domain, Constant) else self._codes[name].value(as_number(params[name]))
@@ -86,18 +109,18 @@ class _Code:
     """How Optuna searches a domain, and the way from a value to Optuna's parameter and back."""
 
     distribution: BaseDistribution
-    param: Callable[[Scalar], CategoricalChoiceType]
-    value: Callable[[float], Scalar]
+    param: Callable[[Value], CategoricalChoiceType]
+    value: Callable[[float], Value]
 
 
 def _code(domain: Domain) -> _Code:
     if isinstance(domain, Choice):
         # Told apart as JSON does: 1, 1.0 and true are three.
-        by_text = {json.dumps(value): value for value in domain.possible}
+        by_text = {value_key(value): value for value in domain.possible}
         indices, values = {text: index for index, text in enumerate(by_text)}, list(by_text.values())
         return _Code(
             CategoricalDistribution(range(len(values))),
-            lambda value: indices[json.dumps(value)],
+            lambda value: indices[value_key(value)],
             lambda index: values[int(index)],
         )
     if _by_quantile(domain):
@@ -105,13 +128,13 @@ def _code(domain: Domain) -> _Code:
             FloatDistribution(0, 1), partial(_quantile, domain), lambda unit: domain.at(min(unit, LARGEST_UNIT))
         )
     if isinstance(domain, Float) and domain.step is not None:
-        low, step = domain.low, domain.step
+        low, step = domain.nth(0), domain.step
         return _Code(
             IntDistribution(0, domain.count - 1),
             lambda value: round((as_number(value) - low) / step),
-            lambda steps: tidy(low, step, int(steps)),
+            lambda steps: domain.nth(int(steps)),
         )
-    return _Code(optuna_distribution(domain), lambda value: value, lambda number: number)
+    return _Code(optuna_distribution(domain), as_number, lambda number: number)
 
 
 def _by_quantile(domain: Domain) -> bool:
@@ -130,18 +153,18 @@ def _by_quantile(domain: Domain) -> bool:
 
 def _stepped(domain: Float, step: float) -> BaseDistribution:
     """In steps, unless binary dust makes Optuna take the highest value for one beyond them."""
-    highest = float(ends(domain)[1])
-    if max(abs(domain.low), abs(highest)) / step <= _LARGEST_IN_STEPS:
+    lowest, highest = (float(end) for end in ends(domain))
+    if max(abs(lowest), abs(highest)) / step <= _LARGEST_IN_STEPS:
         with warnings.catch_warnings():
             # Optuna warns of the dust.
             warnings.simplefilter("ignore")
-            found = FloatDistribution(domain.low, highest, step=step)
+            found = FloatDistribution(lowest, highest, step=step)
         if found.high == highest:
             return found
-    return FloatDistribution(domain.low, highest)
+    return FloatDistribution(lowest, highest)
 
 
-def _quantile(domain: Domain, value: Scalar) -> float:
+def _quantile(domain: Domain, value: Value) -> float:
     """A quantile at which the domain has the value: `at` undone."""
     number = as_number(value)
     match domain:
@@ -153,12 +176,12 @@ def _quantile(domain: Domain, value: Scalar) -> float:
         case Beta(a, b, _):
             unit = beta_cdf(a, b, number)
         case Float(low, high, log, _):
-            unit = _share(low, number, high, log)
+            unit = _share(low, min(max(number, low), high), high, log)
         case Integer(low, high, log, step):
             index = (int(number) - low) // step
             if log:
-                first = low // step
-                unit = _share(first, first + index + 0.5, first + domain.count, log)
+                first, last = domain.log_bounds
+                unit = _share(first, first + index + 0.5, last, log)
             else:
                 # Of whole numbers, which may be larger than a float.
                 unit = (2 * index + 1) / (2 * domain.count)

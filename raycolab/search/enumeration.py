@@ -14,10 +14,10 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import itemgetter
 
-from raycolab.spec.domains import Constant, Domain
-from raycolab.spec.readers import Method, points_of
-from raycolab.spec.spec import SweepSpec
-from raycolab.trials import Config, Scalar, TrialRow
+from raycolab.spec.domains import Constant, Domain, GridSearch, value_key
+from raycolab.spec.readers import points_of
+from raycolab.spec.spec import Method, SweepSpec
+from raycolab.trials import Config, TrialRow, Value
 
 __all__ = ["enumerate_trials", "grid_configurations", "random_search", "remaining_points"]
 
@@ -64,7 +64,7 @@ def _drawn(spec: SweepSpec, pair: Pair, present: Present) -> Iterator[Entry]:
     space = spec.models[pair[0]]
     configuration = random_search(spec.seed, *pair, space)
     points = iter(remaining_points(points_of(spec.points_to_evaluate, space), present))
-    for index in range(len(present), spec.jobs_per_pair or 0):
+    for index in range(len(present), spec.jobs_of(pair[0])):
         yield index, pair, None if spec.method is Method.BAYES else configuration(index) | next(points, {})
 
 
@@ -101,20 +101,20 @@ def _points_first(space: Mapping[str, Domain], points: Sequence[Config]) -> Iter
 
 
 def _key(config: Config | None) -> str:
-    return json.dumps(config, sort_keys=True)
+    return value_key(config)
 
 
-def grid_configurations(space: Mapping[str, Domain]) -> Iterator[dict[str, Scalar]]:
+def grid_configurations(space: Mapping[str, Domain]) -> Iterator[dict[str, Value]]:
     """Every combination, in the order declared; SpaceError where a domain has no end."""
     names = tuple(space)
     for values in itertools.product(*(domain.grid() for domain in space.values())):
         yield dict(zip(names, values, strict=True))
 
 
-def remaining_points(points: Sequence[Mapping[str, Scalar]], tried: Sequence[Config | None]) -> list[dict[str, Scalar]]:
+def remaining_points(points: Sequence[Mapping[str, Value]], tried: Sequence[Config | None]) -> list[dict[str, Value]]:
     """The points, in order, that no configuration stands for; each configuration stands for one point at most."""
     left = [config for config in tried if config is not None] if points else []
-    missing: list[dict[str, Scalar]] = []
+    missing: list[dict[str, Value]] = []
     for point in points:
         standing = next((index for index, config in enumerate(left) if _agrees(point, config)), None)
         if standing is None:
@@ -124,9 +124,9 @@ def remaining_points(points: Sequence[Mapping[str, Scalar]], tried: Sequence[Con
     return missing
 
 
-def _agrees(point: Mapping[str, Scalar], config: Config) -> bool:
+def _agrees(point: Mapping[str, Value], config: Config) -> bool:
     """Whether the configuration has the point's values, told apart as JSON does."""
-    return all(name in config and json.dumps(config[name]) == json.dumps(value) for name, value in point.items())
+    return all(name in config and value_key(config[name]) == value_key(value) for name, value in point.items())
 
 
 # Of a float's mantissa.
@@ -136,7 +136,7 @@ _BYTES = 8
 
 def random_search(
     seed: int, model: str, dataset: str, space: Mapping[str, Domain]
-) -> Callable[[int], dict[str, Scalar]]:
+) -> Callable[[int], dict[str, Value]]:
     """A function that gives the pair's configuration of an index, counted from 0."""
     # One hash per parameter over the canonical JSON of (seed, model, dataset, parameter), finished with the index.
     begun = [
@@ -144,10 +144,16 @@ def random_search(
         for name, domain in space.items()
     ]
 
-    def configuration(index: int) -> dict[str, Scalar]:
+    def configuration(index: int) -> dict[str, Value]:
         suffix = b"%d" % index
-        config: dict[str, Scalar] = {}
+        config: dict[str, Value] = {}
+        # The combinations of grid_searches take turns, the first of them the fastest, as Ray Tune has it.
+        turn = index
         for name, domain, start in begun:
+            if isinstance(domain, GridSearch):
+                turn, place = divmod(turn, len(domain.values))
+                config[name] = domain.values[place]
+                continue
             digest = start.copy()
             digest.update(suffix)
             bits = int.from_bytes(digest.digest()[:_BYTES], "big") >> (8 * _BYTES - _BITS)

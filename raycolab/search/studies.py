@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.pruners import NopPruner
+from optuna.pruners import BasePruner, NopPruner
 from optuna.samplers import TPESampler
 from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
@@ -22,10 +23,10 @@ from optuna.trial import TrialState as OptunaState
 
 from raycolab.search.distributions import SearchSpace, quiet_optuna
 from raycolab.search.enumeration import remaining_points
-from raycolab.spec.pruners import make_pruner, remembers
-from raycolab.spec.readers import Method, points_of
-from raycolab.spec.spec import SweepSpec
-from raycolab.trials import FINAL_STATES, Config, Scalar, TrialRow, TrialState
+from raycolab.spec.pruners import Bands, EarlyStop, bands_of, make_pruner, remembers
+from raycolab.spec.readers import points_of
+from raycolab.spec.spec import Method, SweepSpec
+from raycolab.trials import FINAL_STATES, Config, TrialRow, TrialState, Value
 
 __all__ = ["Studies"]
 
@@ -56,7 +57,7 @@ class Studies:
         self._remembering = spec.early_stop is not None and remembers(spec.early_stop)
         self._studies: dict[Pair, _PairStudy] = {}
         # what each pair has yet to try before anything is proposed
-        self._points: dict[Pair, list[dict[str, Scalar]]] = {}
+        self._points: dict[Pair, list[dict[str, Value]]] = {}
         # the pair of every trial, and the configuration of those that have one
         self._pairs: dict[int, Pair] = {}
         self._configs: dict[int, Config] = {}
@@ -176,7 +177,7 @@ class _PairStudy:
         self._seed = spec.seed
         self._space = SearchSpace(spec.models[pair[0]] if spec.method is Method.BAYES else {})
         self._direction = StudyDirection.MAXIMIZE if spec.metric.mode == "max" else StudyDirection.MINIMIZE
-        self._pruner = NopPruner() if spec.early_stop is None else make_pruner(spec.early_stop)
+        self._pruner = NopPruner() if spec.early_stop is None else _pruner(spec.early_stop)
         # what Optuna found its trials to have in common
         self._common: dict[str, BaseDistribution] = {}
         # Optuna's number of each trial that runs, by ours
@@ -197,7 +198,7 @@ class _PairStudy:
         """Whether the trial has begun and not ended."""
         return number in self._running
 
-    def ask(self, number: int, point: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    def ask(self, number: int, point: Mapping[str, Value]) -> dict[str, Value]:
         """A configuration for a trial, which begins to run; it has the values of the point, which may be empty."""
         text = json.dumps([self._seed, *self._pair, number])
         seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:_SEED_BYTES], "big")
@@ -248,6 +249,34 @@ class _PairStudy:
 
     def _trial_id(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, self._running[number])
+
+
+def _pruner(early_stop: EarlyStop) -> BasePruner:
+    bands = bands_of(early_stop)
+    return make_pruner(early_stop) if bands is None else _BandPruner(bands)
+
+
+class _BandPruner(BasePruner):
+    """W&B's hyperband among Optuna's pruners."""
+
+    def __init__(self, bands: Bands) -> None:
+        self._bands = bands
+        # of trials that ended, which report no more, by Optuna's number
+        self._histories: dict[int, list[float]] = {}
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        """Whether the trial is to end after its last report."""
+        sign = -1.0 if study.direction is StudyDirection.MAXIMIZE else 1.0
+        histories = []
+        for each in study.get_trials(deepcopy=False):
+            history = self._histories.get(each.number)
+            if history is None:
+                values = (sign * value for _, value in sorted(each.intermediate_values.items()))
+                history = [value for value in values if math.isfinite(value)]
+                if each.state.is_finished():
+                    self._histories[each.number] = history
+            histories.append(history)
+        return self._bands.ends(histories[trial.number], histories)
 
 
 class _OneSpaceSampler(TPESampler):

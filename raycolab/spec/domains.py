@@ -4,27 +4,30 @@ A domain is a frozen value, kept in the database as it is declared here. Its one
 that quantile, so that whoever brings a number in [0, 1) decides about chance, and the same number gives the same value
 for ever. `grid()` lists the values of a finite domain.
 
-    Constant   one value
-    Choice     alternatives, equally likely unless it has probabilities
-    Float      uniform or log-uniform between two bounds, in steps or not
-    Integer    whole numbers between two bounds, both included
-    Normal     a normal distribution, or its exponential, in steps or not
-    Beta       a beta distribution on [0, 1], in steps or not
+    Constant     one value
+    Choice       alternatives, equally likely unless it has probabilities
+    GridSearch   alternatives that are all tried, whatever else is drawn
+    Float        uniform or log-uniform between two bounds, in steps or not
+    Integer      whole numbers between two bounds, both included
+    Normal       a normal distribution, or its exponential, in steps or not
+    Beta         a beta distribution on [0, 1], in steps or not
 """
 
 from __future__ import annotations
 
+import json
 import math
 from decimal import Decimal
 from functools import lru_cache
 from statistics import NormalDist
+from typing import Literal
 
 import msgspec
 
 from raycolab.errors import SpaceError
 from raycolab.spec.beta import LARGEST_SHAPE, SMALLEST_SHAPE, beta_quantile
-from raycolab.spec.values import as_number, as_scalar, as_whole
-from raycolab.trials import Scalar
+from raycolab.spec.values import as_number, as_value, as_whole
+from raycolab.trials import Value
 
 __all__ = [
     "LARGEST_UNIT",
@@ -34,14 +37,15 @@ __all__ = [
     "Constant",
     "Domain",
     "Float",
+    "GridSearch",
     "Integer",
     "Normal",
     "admitted",
     "check_computable",
     "domain_json",
     "ends",
-    "stepped",
     "tidy",
+    "value_key",
 ]
 
 MAX_GRID_VALUES = 10_000
@@ -63,7 +67,7 @@ _MOST_STEPS = 2**53
 class _Law(msgspec.Struct, frozen=True, tag_field="kind", tag=str.lower, forbid_unknown_fields=True):
     """What values one parameter may take. The database has its fields, and its class in lower case as its kind."""
 
-    def at(self, unit: float) -> Scalar:
+    def at(self, unit: float) -> Value:
         """The value at a quantile in [0, 1)."""
         raise NotImplementedError
 
@@ -72,11 +76,11 @@ class _Law(msgspec.Struct, frozen=True, tag_field="kind", tag=str.lower, forbid_
         """How many values there are; 0 where they have no steps."""
         return 0
 
-    def nth(self, index: int) -> Scalar:
+    def nth(self, index: int) -> Value:
         """One of `count` values, from 0."""
         raise NotImplementedError
 
-    def grid(self) -> list[Scalar]:
+    def grid(self) -> list[Value]:
         """Every value in order; SpaceError where there are too many to list."""
         if not self.count:
             raise SpaceError(
@@ -94,12 +98,12 @@ class _Law(msgspec.Struct, frozen=True, tag_field="kind", tag=str.lower, forbid_
 class Constant(_Law, frozen=True):
     """One value."""
 
-    value: Scalar
+    value: Value
 
-    def at(self, unit: float) -> Scalar:
+    def at(self, unit: float) -> Value:
         return self.value
 
-    def grid(self) -> list[Scalar]:
+    def grid(self) -> list[Value]:
         return [self.value]
 
     def __str__(self) -> str:
@@ -109,7 +113,7 @@ class Constant(_Law, frozen=True):
 class Choice(_Law, frozen=True):
     """Alternatives, equally likely unless each has a probability."""
 
-    values: tuple[Scalar, ...]
+    values: tuple[Value, ...]
     # weights; they are divided by their sum
     probabilities: tuple[float, ...] | None = None
 
@@ -124,7 +128,7 @@ class Choice(_Law, frozen=True):
         if not all(weight >= 0 for weight in weights) or not 0 < sum(weights) < math.inf:
             raise SpaceError("probabilities are finite numbers from 0 upward, at least one of them above 0")
 
-    def at(self, unit: float) -> Scalar:
+    def at(self, unit: float) -> Value:
         """The alternative whose share of [0, 1) holds the quantile."""
         if self.probabilities is None:
             return self.values[min(int(unit * len(self.values)), len(self.values) - 1)]
@@ -139,29 +143,55 @@ class Choice(_Law, frozen=True):
         return chosen
 
     @property
-    def possible(self) -> tuple[Scalar, ...]:
+    def possible(self) -> tuple[Value, ...]:
         """The alternatives without those of probability 0."""
         weights = self.probabilities or (1.0,) * len(self.values)
         return tuple(value for value, weight in zip(self.values, weights, strict=True) if weight > 0)
 
-    def grid(self) -> list[Scalar]:
+    def grid(self) -> list[Value]:
         return list(self.values)
 
     def __str__(self) -> str:
-        return repr(list(self.values))
+        weighted = "" if self.probabilities is None else f" with probabilities {list(self.probabilities)!r}"
+        return f"{list(self.values)!r}{weighted}"
+
+
+class GridSearch(_Law, frozen=True):
+    """Ray Tune's `grid_search`: method random tries each value as often as the others, and draws the rest."""
+
+    values: tuple[Value, ...]
+
+    def __post_init__(self) -> None:
+        if not self.values:
+            raise SpaceError("grid_search needs at least one value, and this one is empty")
+
+    def at(self, unit: float) -> Value:
+        return Choice(self.values).at(unit)
+
+    def grid(self) -> list[Value]:
+        return list(self.values)
+
+    def __str__(self) -> str:
+        return f"grid_search({list(self.values)!r})"
+
+
+Law = Literal["wandb", "optuna"]
+"""Whose law of steps it is, where it is not Ray Tune's."""
 
 
 class Float(_Law, frozen=True):
-    """A number between two bounds; with a step, one of low, low + step … high.
+    """A number between two bounds, or one of the steps between them.
 
-    Rounding to a step leaves the ends half as likely as the values between them, as Ray Tune's does. Where low and
-    step are of type int, so are the values.
+    Steps are low, low + step … high, the ends half as likely as those between, as Ray Tune has it; with W&B's law the
+    multiples of the step, which may lie beyond a bound by half a step; with Optuna's as without, but equally likely.
+    Where what they are counted from and the step are of type int, so are the values.
     """
 
     low: int | float
     high: int | float
     log: bool = False
     step: int | float | None = None
+    law: Law | None = None
 
     def __post_init__(self) -> None:
         if not self.low < self.high:
@@ -169,9 +199,34 @@ class Float(_Law, frozen=True):
         if self.log and self.low <= 0:
             raise SpaceError(f"{self} needs a low bound above 0; start at a small positive number, or use uniform")
         _check_step(self, self.step)
+        if self.law is not None and (self.step is None or (self.log and self.law == "optuna")):
+            raise SpaceError(f"{self} has a law of steps, {self.law}, and no such steps; leave it out")
 
-    def at(self, unit: float) -> Scalar:
+    @property
+    def _origin(self) -> int | float:
+        """What the steps are counted from."""
+        return 0 if self.law == "wandb" else self.low
+
+    @property
+    def _first(self) -> int:
+        """Steps from the origin to the smallest value that has a share."""
+        return math.floor(self.low / self.step + 0.5) if self.law == "wandb" and self.step else 0
+
+    @property
+    def count(self) -> int:
+        if self.step is None:
+            return 0
+        if self.law == "wandb":
+            return math.ceil(self.high / self.step - 0.5) - self._first + 1
+        return math.floor((self.high - self.low) / self.step + _CLOSE) + 1
+
+    def nth(self, index: int) -> int | float:
+        return tidy(self._origin, 0 if self.step is None else self.step, self._first + index)
+
+    def at(self, unit: float) -> int | float:
         """The number at the quantile, rounded to a step where there is one."""
+        if self.law == "optuna":
+            return self.nth(min(int(unit * self.count), self.count - 1))
         if self.log:
             bottom = math.log(self.low)
             value = math.exp(bottom + unit * (math.log(self.high) - bottom))
@@ -179,27 +234,28 @@ class Float(_Law, frozen=True):
             value = self.low * (1.0 - unit) + self.high * unit
         if self.step is None:
             return min(max(value, self.low), self.high)
-        steps = math.floor((value - self.low) / self.step + 0.5)
+        steps = math.floor((value - self._origin) / self.step + 0.5) - self._first
         return self.nth(min(max(steps, 0), self.count - 1))
 
-    @property
-    def count(self) -> int:
-        return 0 if self.step is None else math.floor((self.high - self.low) / self.step + _CLOSE) + 1
-
-    def nth(self, index: int) -> Scalar:
-        return tidy(self.low, 0 if self.step is None else self.step, index)
-
     def __str__(self) -> str:
+        if self.law == "optuna":
+            return f"FloatDistribution({self.low}, {self.high}, step={self.step})"
+        if self.law == "wandb":
+            return f"{'q_log_uniform_values' if self.log else 'q_uniform'}({self.low}, {self.high}, {self.step})"
         return _call("loguniform" if self.log else "uniform", self.low, self.high, self.step)
 
 
 class Integer(_Law, frozen=True):
-    """A whole number between two bounds, both included, in steps counted from low."""
+    """A whole number between two bounds, both included, in steps counted from low.
+
+    Log-uniform ones are counted in steps and rounded down, as Ray Tune does, or to the nearest by Optuna's law.
+    """
 
     low: int
     high: int
     log: bool = False
     step: int = 1
+    law: Literal["optuna"] | None = None
 
     def __post_init__(self) -> None:
         if self.low > self.high:
@@ -208,25 +264,36 @@ class Integer(_Law, frozen=True):
             raise SpaceError(f"{self} needs a step of at least 1")
         if self.log and self.low < self.step:
             raise SpaceError(f"{self} is logarithmic and needs a low bound of at least {self.step}")
+        if self.law is not None and not (self.log and self.step == 1):
+            raise SpaceError(f"{self} is not logarithmic in steps of 1, so Optuna has no law of its own; leave it out")
 
     @property
     def count(self) -> int:
         return (self.high - self.low) // self.step + 1
 
-    def nth(self, index: int) -> Scalar:
+    def nth(self, index: int) -> Value:
         return self.low + self.step * index
 
-    def at(self, unit: float) -> Scalar:
-        """The whole number at the quantile; log-uniform ones are counted in steps, as Ray Tune does."""
+    @property
+    def log_bounds(self) -> tuple[float, float]:
+        """Between which the logarithm is uniform, in steps."""
         first = self.low // self.step
+        down = 0.5 if self.law == "optuna" else 0
+        return first - down, first + self.count - down
+
+    def at(self, unit: float) -> Value:
         if self.log:
-            bottom = math.log(first)
-            index = int(math.exp(bottom + unit * (math.log(first + self.count) - bottom))) - first
+            low, high = self.log_bounds
+            bottom = math.log(low)
+            value = math.exp(bottom + unit * (math.log(high) - bottom))
+            index = int(value + (0.5 if self.law == "optuna" else 0)) - self.low // self.step
         else:
             index = int(unit * self.count)
         return self.nth(min(max(index, 0), self.count - 1))
 
     def __str__(self) -> str:
+        if self.law == "optuna":
+            return f"IntDistribution({self.low}, {self.high}, log=True)"
         if self.log:
             return f"lograndint({self.low}, {self.high + 1})"
         return (
@@ -247,7 +314,7 @@ class Normal(_Law, frozen=True):
             raise SpaceError(f"{self} needs a standard deviation above 0")
         _check_step(self, self.step)
 
-    def at(self, unit: float) -> Scalar:
+    def at(self, unit: float) -> Value:
         value = NormalDist(self.mean, self.sd).inv_cdf(max(unit, _SMALLEST_UNIT))
         value = math.exp(value) if self.log else value
         return value if self.step is None else tidy(0, self.step, math.floor(value / self.step + 0.5))
@@ -268,7 +335,7 @@ class Beta(_Law, frozen=True):
             raise SpaceError(f"{self} needs a and b from {SMALLEST_SHAPE} to {LARGEST_SHAPE:,.0f}")
         _check_step(self, self.step)
 
-    def at(self, unit: float) -> Scalar:
+    def at(self, unit: float) -> Value:
         value = beta_quantile(self.a, self.b, unit)
         return value if self.step is None else tidy(0, self.step, math.floor(value / self.step + 0.5))
 
@@ -276,7 +343,7 @@ class Beta(_Law, frozen=True):
         return _call("beta", self.a, self.b, self.step)
 
 
-Domain = Constant | Choice | Float | Integer | Normal | Beta
+Domain = Constant | Choice | GridSearch | Float | Integer | Normal | Beta
 
 
 def domain_json(domain: Domain) -> dict[str, object]:
@@ -295,14 +362,14 @@ def check_computable(domain: Domain) -> None:
 
     Quantiles grow with their unit, so that what lies between two that are finite is finite.
     """
-    if isinstance(domain, Constant | Choice):
+    if isinstance(domain, Constant | Choice | GridSearch):
         return
     step = None if isinstance(domain, Integer) else domain.step
     try:
         low, high = (float(end) for end in ends(domain))
         computable = math.isfinite(high - low)
         if step is not None:
-            origin = domain.low if isinstance(domain, Float) else 0
+            origin = domain.low if isinstance(domain, Float) and domain.law != "wandb" else 0
             computable &= max(abs(low - origin), abs(high - origin)) / step <= _MOST_STEPS
     except (OverflowError, ValueError):
         computable = False
@@ -313,31 +380,20 @@ def check_computable(domain: Domain) -> None:
         raise SpaceError(f"{domain} has values so small that a float takes them for 0; take a narrower distribution")
 
 
-def stepped(low: float, high: float, step: float, *, log: bool = False) -> Domain:
-    """The multiples of a step between two bounds (Ray Tune's and W&B's `q`); SpaceError where there is none."""
-    whole = Float(low, high, log, step)
-    if not max(abs(low), abs(high)) / step <= _MOST_STEPS:
-        raise SpaceError(f"{whole} has more steps than a float can count; take a larger step")
-    first, last = math.ceil(low / step - _CLOSE), math.floor(high / step + _CLOSE)
-    if first > last:
-        raise SpaceError(f"there is no multiple of {step} between {low} and {high}; take a smaller one")
-    if first == last:
-        return Constant(tidy(0, step, first))
-    return Float(tidy(0, step, first), tidy(0, step, last), log, step)
-
-
-def admitted(domain: Domain, value: object) -> Scalar:
+def admitted(domain: Domain, value: object) -> Value:
     """The value as the domain gives it; SpaceError where it is none of the domain's."""
-    found: Scalar
+    found: Value
     match domain:
         case Constant(only):
             return _one_of((only,), value)
         case Choice():
             return _one_of(domain.possible, value)
+        case GridSearch(values):
+            return _one_of(values, value)
         case Integer(low, high, _, step):
             whole = as_whole(value)
             found = whole if low <= whole <= high and (whole - low) % step == 0 else None
-        case Float(low, high):
+        case Float(low, high) if domain.law != "wandb":
             found = _nearest(domain, as_number(value), low, high, origin=low)
         case _:
             low, high = ends(domain)
@@ -359,11 +415,15 @@ def _nearest(domain: Float | Normal | Beta, number: float, low: float, high: flo
     return near if low - dust <= near <= high + dust and abs(near - number) <= dust else None
 
 
-def _one_of(values: tuple[Scalar, ...], value: object) -> Scalar:
-    given = as_scalar(value)
+def value_key(value: object) -> str:
+    """The value as JSON, by which values are told apart: 1, 1.0 and true are three, a NaN is itself."""
+    return json.dumps(value, sort_keys=True)
+
+
+def _one_of(values: tuple[Value, ...], value: object) -> Value:
+    given = as_value(value)
     for each in values:
-        # NaN is itself here.
-        if type(each) is type(given) and (each == given or (each != each and given != given)):
+        if value_key(each) == value_key(given):
             return each
     for each in values:
         if not isinstance(each, bool) and not isinstance(given, bool) and each == given:

@@ -1,30 +1,26 @@
 """Sweep files: YAML in our format or a plain W&B one, read into a SweepSpec and the path of its MAIN.
 
-Every error names the file, the line and the key, and says what to write instead. Values that were set on the command
-line (`--set key=value`) replace those of the file and are named as they were typed. Which keys there are and what they
-may hold is the table's business (`raycolab.spec.spec`): what is read here goes by the keys' own names at once.
+One error names everything that is wrong, a line for each: the file, the line, the key, and what to write instead.
+Values that were set on the command line (`--set key=value`) replace those of the file, none at all removes them, and
+they are named as they were typed. What the keys mean is the table's business (`SweepSpec.declared`), as in a call.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from raycolab.errors import SweepFileError
 from raycolab.files import read_text, typed_path
-from raycolab.spec.keys import meanings, settle_keys
-from raycolab.spec.spaces import is_parameter
+from raycolab.spec.keys import meanings
 from raycolab.spec.spec import SweepSpec
-from raycolab.spec.values import ArgumentError
+from raycolab.spec.values import ArgumentError, Refusals
+from raycolab.spec.yaml_text import Lines, YamlError, read_value, read_yaml
 
-__all__ = ["SweepFile", "YamlError", "load_sweep_file", "read_value", "read_yaml"]
+__all__ = ["SweepFile", "load_sweep_file"]
 
 # Bytes; more is not a sweep file.
 _LARGEST_FILE = 1_000_000
@@ -33,27 +29,17 @@ _LONGEST_OVERRIDE = 80
 _LONGEST_SENTENCE = 600
 _NO_MAIN = "add main: MAIN.ipynb, the notebook that defines compute, or pass --set main=MAIN.ipynb"
 
-_WANDB_ONLY: Mapping[str, str] = {
-    "apiVersion": "is W&B's own bookkeeping",
-    "command": "is the command line of a script, and raycolab calls compute instead",
-    "controller": "chooses who runs a W&B sweep, and here it is the head",
-    "description": "has no place in a sweep's table",
-    "entity": "names an account at W&B",
-    "image_uri": "is for W&B Launch",
-    "job": "is for W&B Launch",
-    "kind": "is W&B's own bookkeeping",
-    "metrics": "asks for several goals, and a sweep here has one metric",
-    "project": "names a project at W&B",
-    "scheduler": "configures W&B's scheduler",
-}
+# Lines of one error; whoever mends these is told the rest.
+_MOST_LINES = 40
 
 
 @dataclass(frozen=True, slots=True)
 class SweepFile:
-    """A sweep file, read: the spec, and where its MAIN lies (not looked at yet)."""
+    """A sweep file, read: the spec, where its MAIN lies (not looked at yet), and what is worth telling about it."""
 
     spec: SweepSpec
     main_path: Path
+    notes: tuple[str, ...] = ()
 
 
 def load_sweep_file(
@@ -70,71 +56,36 @@ def load_sweep_file(
             f"{file.name} is a notebook: give the sweep file that names it as its main; `raycolab init` writes one."
         )
     try:
-        written, lines = read_yaml(_text(file))
+        text = read_yaml(_text(file))
     except YamlError as error:
         raise SweepFileError(f"{file.name} line {error.line}: {error.problem}") from error
-    places = _Places(file.name, lines, meanings(spec_type))
+    places = _Places(file.name, text.lines, meanings(spec_type))
+    refusals = Refusals()
+    data = dict(text.data)
+    for override in overrides:
+        _override(data, places, override)
+    for way in text.empty:
+        if _in_space(places.own(way)) and places.is_of_file(way):
+            refusals.add(f"{way[-1]} has no value; give it one, or write null for the constant null", *way)
+    with refusals.at():
+        declared = spec_type.declared({"name": file.stem, **data})
+        if declared.main is None:
+            raise ArgumentError(f"it names no notebook; {_NO_MAIN}")
     try:
-        data = _settled(spec_type, written)
-        for override in overrides:
-            _override(data, places, override)
-        return _sweep(_settled(spec_type, data), file, spec_type, of_wandb="program" in written)
+        refusals.raise_all()
     except ArgumentError as error:
-        raise SweepFileError(_shortened(f"{places.of(error.path)}: {error}", _LONGEST_SENTENCE)) from error
+        told = sorted({places.of(path, sentence) for path, sentence in error.refusals})
+        sentences = [_shortened(sentence, _LONGEST_SENTENCE) for _, sentence in told]
+        if len(sentences) > _MOST_LINES:
+            sentences[_MOST_LINES:] = [f"and {len(sentences) - _MOST_LINES} more like these"]
+        raise SweepFileError("\n".join(sentences)) from error
+    main_path = file.parent / typed_path(str(declared.main), "main")
+    return SweepFile(declared.spec, main_path, declared.notes)
 
 
-def _settled(spec_type: type[SweepSpec], written: Mapping[str, object]) -> dict[str, object]:
-    """The keys by their own names; ArgumentError for those that no sweep file has."""
-    for key in written:
-        if key in _WANDB_ONLY:
-            raise ArgumentError(f"{key} {_WANDB_ONLY[key]}; remove it", (key,))
-    if written.get("main") is not None:
-        # It goes before the script of a W&B file.
-        written = {key: value for key, value in written.items() if key != "program"}
-    return settle_keys(spec_type, written, in_file=True)
-
-
-def _sweep(data: Mapping[str, object], file: Path, spec_type: type[SweepSpec], *, of_wandb: bool) -> SweepFile:
-    """ArgumentError for whatever the file says wrong."""
-    arguments: dict[str, Any] = {"name": file.stem, **data}
-    main_path = file.parent / typed_path(_main(arguments.pop("main", None)), "main")
-    _check_forms(("parameters",), data.get("parameters"))
-    models = data.get("models")
-    for model, space in models.items() if isinstance(models, Mapping) else ():
-        _check_forms(("models", model), space)
-    metric = data.get("metric")
-    if of_wandb and isinstance(metric, Mapping) and not {"goal", "mode"} & metric.keys():
-        # W&B's default, in a W&B file only.
-        arguments["metric"] = {**metric, "goal": "minimize"}
-    return SweepFile(spec_type.from_arguments(**arguments), main_path)
-
-
-def _main(value: object) -> str:
-    """The path of the notebook, as written."""
-    if value is None:
-        raise ArgumentError(f"it names no notebook; {_NO_MAIN}")
-    if not isinstance(value, str) or not value.strip():
-        raise ArgumentError(f"main is the path of a notebook, not {value!r}", ("main",))
-    if not value.endswith(".ipynb"):
-        cure = "put the training into compute of a MAIN.ipynb and name that, or pass --set main=MAIN.ipynb"
-        raise ArgumentError(
-            f"main {value!r} is not a notebook; raycolab calls a notebook's compute, so {cure}", ("main",)
-        )
-    return value
-
-
-def _check_forms(path: tuple[str, ...], parameters: object) -> None:
-    """In a file a mapping is a W&B parameter or `{parameters: ...}`: anything else is more likely a slip of the pen."""
-    for name, value in parameters.items() if isinstance(parameters, Mapping) else ():
-        here = (*path, str(name))
-        if isinstance(value, Mapping) and isinstance(value.get("parameters"), Mapping):
-            _check_forms((*here, "parameters"), value["parameters"])
-        elif isinstance(value, Mapping) and not is_parameter(value):
-            raise ArgumentError(
-                f"parameter {name!r} is a mapping without value, values, min and max, distribution or parameters; "
-                "for nested names write {parameters: {...}}",
-                here,
-            )
+def _in_space(path: tuple[str, ...]) -> bool:
+    """Whether a key is in a space of parameters."""
+    return (path[0] == "parameters" and len(path) > 1) or (path[0] == "models" and len(path) > 2)
 
 
 class _Places:
@@ -146,10 +97,8 @@ class _Places:
         # the key's own name for each word that means it
         self._own_names = own_names
         # lines of the file and overrides as typed, by the way to the key, the first word being its own name
-        self._places = {
-            self.own(way): f"{file_name} line {line}"
-            for way, line in lines.items()
-            if way == self.own(way) or self.own(way) not in lines
+        self._places: dict[tuple[str, ...], int | str] = {
+            self.own(way): line for way, line in lines.items() if way == self.own(way) or self.own(way) not in lines
         }
 
     def own(self, way: tuple[str, ...]) -> tuple[str, ...]:
@@ -159,19 +108,24 @@ class _Places:
     def typed(self, path: tuple[str, ...], override: str) -> None:
         """Remember that a key was given on the command line, in place of all that the file has there."""
         self._places = {way: place for way, place in self._places.items() if way[: len(path)] != path}
-        self._places[path] = f"--set {override}"
+        self._places[path] = override
 
-    def of(self, path: tuple[str, ...]) -> str:
-        """The most exact place known for a key."""
-        if path:
-            path = self.own(path)
-            for length in range(len(path), 0, -1):
-                if path[:length] in self._places:
-                    return self._places[path[:length]]
-            for way, place in self._places.items():
-                if way[: len(path)] == path:
-                    return place
-        return self.file_name
+    def is_of_file(self, path: tuple[str, ...]) -> bool:
+        """Whether what the file says there still stands."""
+        return isinstance(self._places.get(self.own(path)), int)
+
+    def of(self, path: tuple[str, ...], sentence: str) -> tuple[int, str]:
+        """The most exact line known for a key, 0 where there is none, and the sentence with its place before it."""
+        place = self._find(self.own(path)) if path else 0
+        if isinstance(place, str):
+            return 0, f"--set {place}: {sentence}"
+        return place, f"{self.file_name}{f' line {place}' if place else ''}: {sentence}"
+
+    def _find(self, path: tuple[str, ...]) -> int | str:
+        for length in range(len(path), 0, -1):
+            if path[:length] in self._places:
+                return self._places[path[:length]]
+        return next((place for way, place in self._places.items() if way[: len(path)] == path), 0)
 
 
 def _override(data: dict[str, object], places: _Places, override: str) -> None:
@@ -187,16 +141,21 @@ def _override(data: dict[str, object], places: _Places, override: str) -> None:
         problem = _shortened(error.problem, _LONGEST_SENTENCE)
         raise SweepFileError(f"--set {shown}: {problem}; the value is YAML, quote it if need be") from error
     path = places.own(path)
+    for word in [word for word in data if word != path[0] and places.own((word,)) == path[:1]]:
+        # The key goes by its own name now; a script is told from a notebook by its word.
+        data[path[0]] = data[word] if word == "program" else data.pop(word)
     inner = data
     for depth, part in enumerate(path[:-1], start=1):
-        below = inner.setdefault(part, {})
+        below = inner.get(part)
+        below = {} if below is None else below
         if not isinstance(below, dict):
             upper = ".".join(path[:depth])
             raise SweepFileError(
                 f"--set {shown}: {upper} is {below!r} in {places.file_name}, not a mapping; "
                 f"set it as a whole, --set {upper}=..."
             )
-        inner = below
+        # Aliases share what they name; each has its own from here on.
+        inner[part] = inner = dict(below)
     inner[path[-1]] = value
     places.typed(path, shown)
 
@@ -216,120 +175,3 @@ def _text(file: Path) -> str:
         if error.errno == errno.EFBIG:
             raise SweepFileError(f"{file} is larger than {_LARGEST_FILE:,} bytes; is it a sweep file?") from error
         raise SweepFileError(f"the sweep file {file} cannot be read: {error.strerror}") from error
-
-
-# Levels; an alias that holds itself would have no end.
-_DEEPEST = 20
-# With every alias written out, which can make millions of a few lines.
-_MOST_VALUES = 200_000
-_MERGE = "tag:yaml.org,2002:merge"
-_FLOAT = "tag:yaml.org,2002:float"
-
-
-class YamlError(Exception):
-    """The text is not usable YAML; `problem` is the sentence for it and `line` counts from 1."""
-
-    def __init__(self, problem: str, line: int) -> None:
-        super().__init__(problem)
-        self.problem = problem
-        self.line = line
-
-
-Lines = dict[tuple[str, ...], int]
-"""The line of each key, at any depth, by the way to it."""
-
-
-class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, with YAML 1.2's floats: 1e-3 needs no point and 1.5e3 no sign."""
-
-
-_EXPONENT = re.compile(r"^[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9_]*)?)[eE][-+]?[0-9]+$")
-_Loader.add_implicit_resolver(_FLOAT, _EXPONENT, list("-+.0123456789"))
-
-
-def read_yaml(text: str) -> tuple[dict[str, object], Lines]:
-    """The mapping that a YAML text holds, and the line of each of its keys; YamlError for anything else."""
-    loader, node = _composed(text)
-    if not isinstance(node, yaml.MappingNode):
-        raise YamlError("the file is not a mapping of keys to values; write lines such as method: random", 1)
-    lines: Lines = {}
-    return _mapping(loader, node, (), lines), lines
-
-
-def read_value(text: str) -> object:
-    """The one value that a YAML text holds; YamlError when it is not YAML. Empty text is None."""
-    loader, node = _composed(text)
-    return None if node is None else _value(loader, node, (), {})
-
-
-def _composed(text: str) -> tuple[_Loader, yaml.Node | None]:
-    try:
-        loader = _Loader(text)
-        node = loader.get_single_node()
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark is not None else 1
-        if "'\\t'" in (error.problem or ""):
-            raise YamlError("there is a tab where YAML wants spaces; put spaces in its place", line) from error
-        raise YamlError(f"this is not YAML ({error.problem or error.context})", line) from error
-    except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        raise YamlError("this is not YAML (it has a character that text files do not have)", line) from error
-    except RecursionError as error:
-        raise YamlError("this is nested too deeply", 1) from error
-    if node is not None and _size(node, 0, {}) > _MOST_VALUES:
-        raise YamlError(f"this holds more than {_MOST_VALUES:,} values, its aliases written out", 1)
-    return loader, node
-
-
-def _size(node: yaml.Node, depth: int, known: dict[int, int]) -> int:
-    """How many nodes there are below a node, and it; each is looked at once, however often aliases repeat it."""
-    if id(node) not in known:
-        # Where it holds itself, which is refused by its depth.
-        known[id(node)] = 1
-        inner = node.value if isinstance(node, yaml.CollectionNode) and depth <= _DEEPEST else []
-        pairs = (part if isinstance(part, tuple) else (part,) for part in inner)
-        known[id(node)] = 1 + sum(_size(each, depth + 1, known) for pair in pairs for each in pair)
-    return known[id(node)]
-
-
-def _value(loader: _Loader, node: yaml.Node, path: tuple[str, ...], lines: Lines) -> object:
-    line = node.start_mark.line + 1
-    if len(path) > _DEEPEST:
-        raise YamlError(f"this is nested more than {_DEEPEST} levels deep", line)
-    if isinstance(node, yaml.MappingNode):
-        return _mapping(loader, node, path, lines)
-    if isinstance(node, yaml.SequenceNode):
-        return [_value(loader, item, (*path, str(index)), lines) for index, item in enumerate(node.value)]
-    try:
-        return loader.construct_object(node)
-    except (yaml.YAMLError, ValueError) as error:
-        raise YamlError(f"{node.value!r} is not a value that can be used here; put it in quotes", line) from error
-
-
-def _mapping(loader: _Loader, node: yaml.MappingNode, path: tuple[str, ...], lines: Lines) -> dict[str, object]:
-    own: dict[str, object] = {}
-    merged: dict[str, object] = {}
-    for key_node, value_node in node.value:
-        line = key_node.start_mark.line + 1
-        if key_node.tag == _MERGE:
-            # `<<: *base`, or a list of them, the first of which goes before the others.
-            for base in value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]:
-                inner: Lines = {}
-                mapping = _value(loader, base, (*path, "<<"), inner)
-                if not isinstance(mapping, dict):
-                    raise YamlError("<< takes a mapping, such as *base", line)
-                merged = {**mapping, **merged}
-                for way, its_line in inner.items():
-                    lines.setdefault((*path, *way[len(path) + 1 :]), its_line)
-            continue
-        if not isinstance(key_node, yaml.ScalarNode):
-            raise YamlError("a key is text, not a list or a mapping", line)
-        key = _value(loader, key_node, path, lines)
-        if not isinstance(key, str):
-            raise YamlError(f"the key {key_node.value!r} is not text; put it in quotes", line)
-        if key in own:
-            raise YamlError(f"the key {key!r} stands twice, first on line {lines[(*path, key)]}; remove one", line)
-        lines[(*path, key)] = line
-        own[key] = _value(loader, value_node, (*path, key), lines)
-    return {**merged, **own}

@@ -14,7 +14,8 @@ from typing import Any, get_type_hints
 
 import msgspec
 
-from raycolab.spec.values import ArgumentError
+from raycolab.spec.values import ArgumentError, Refusals
+from raycolab.spec.wandb import unused_key
 from raycolab.text import did_you_mean, listed
 
 __all__ = [
@@ -106,23 +107,32 @@ def meanings(spec_type: type[msgspec.Struct]) -> dict[str, str]:
 
 
 def settle_keys(
-    spec_type: type[msgspec.Struct], written: Mapping[str, object], *, in_file: bool = False
-) -> dict[str, object]:
-    """What is written, under the keys' own names and without None; ArgumentError for unknown and doubled keys."""
-    allowed = [key for key in keys_of(spec_type) if in_file or not key.only_in_file]
-    own_name = {word: key.name for key in allowed for word in key.words}
+    spec_type: type[msgspec.Struct], written: Mapping[str, object], refusals: Refusals
+) -> tuple[dict[str, object], list[str]]:
+    """What is written, under the keys' own names and without None, and the keys of W&B's that are not used.
+
+    Unknown and doubled keys are refused.
+    """
+    own_name = meanings(spec_type)
     settled: dict[str, object] = {}
     word_for: dict[str, str] = {}
+    unused: list[str] = []
     for word, value in written.items():
-        if word not in own_name:
-            hint, there_are = did_you_mean(word, own_name), listed(key.name for key in allowed)
-            raise ArgumentError(f"unknown key {word!r}{hint}; allowed are {there_are}", (word,))
-        if value is not None:
-            name = own_name[word]
-            if name in settled:
+        # In a W&B file `main` goes before its script.
+        if value is None or (word == "program" and written.get("main") is not None):
+            continue
+        with refusals.at():
+            name = own_name.get(word)
+            if name is None and unused_key(word, value):
+                unused.append(word)
+            elif name is None:
+                hint, there_are = did_you_mean(word, own_name), listed(key.name for key in keys_of(spec_type))
+                raise ArgumentError(f"unknown key {word!r}{hint}; allowed are {there_are}", (word,))
+            elif name in settled:
                 raise ArgumentError(f"{word_for[name]} and {word} mean the same; give one of them", (word,))
-            settled[name], word_for[name] = value, word
-    return settled
+            else:
+                settled[name], word_for[name] = value, word
+    return settled, unused
 
 
 def keys_help(spec_type: type[msgspec.Struct]) -> str:

@@ -1,51 +1,75 @@
 """Early stopping: one of Optuna's pruners by name, with its options, or W&B's hyperband.
 
-`EarlyStop` is a plain value that the store keeps. A pruner is checked by building it when a sweep is declared with one;
-nothing else here needs Optuna, which is slow to import. Which trial is pruned, the pruner decides.
+`EarlyStop` is a plain value that the store keeps. A pruner of Optuna's is checked by building it when a sweep is
+declared with one; nothing else here needs Optuna, which is slow to import. Which trial is pruned, the pruner decides;
+what W&B's hyperband decides (wandb/sweeps, src/sweeps/hyperband_stopping.py) is `Bands`.
 """
 
 from __future__ import annotations
 
 import inspect
 import json
+import math
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from raycolab.spec.values import ArgumentError, as_count, as_number, as_scalar, as_whole, within
+from raycolab.spec.values import ArgumentError, Refusals, as_count, as_number, as_scalar, as_whole, within
 from raycolab.text import did_you_mean, listed
 from raycolab.trials import Scalar
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner
 
-__all__ = ["EarlyStop", "make_pruner", "read_early_stop", "remembers"]
+__all__ = ["Bands", "EarlyStop", "bands_of", "make_pruner", "read_early_stop", "remembers"]
 
 # An option that is a pruner itself: its name here.
 _WRAPPED = "wrapped_pruner"
 _REMEMBERING = frozenset({"successive_halving", "hyperband"})
-# The keys of W&B's hyperband, and the least number that each may be.
-_WANDB_LEAST: Mapping[str, int] = {"min_iter": 1, "max_iter": 1, "s": 1, "eta": 2}
-_WANDB_KEYS = (*_WANDB_LEAST, "strict")
-# The default of W&B's schema.
-_WANDB_ETA = 3
+# What people call Optuna's successive halving, which works asynchronously.
+_COMMON_NAMES = {"asha": "successive_halving"}
+# The keys of W&B's hyperband that are numbers, and how many bands there are where nothing ends them.
+_WANDB_WHOLE = ("min_iter", "max_iter", "s")
+_WANDB_KEYS = (*_WANDB_WHOLE, "eta", "strict")
+_MOST_BANDS = 100
 
 
 class EarlyStop(msgspec.Struct, frozen=True):
-    """Which of Optuna's pruners ends trials early."""
+    """Which of Optuna's pruners ends trials early, or W&B's hyperband, which has other options than Optuna's."""
 
     # its name in lower case, words joined: median, successive_halving
     kind: str
-    # of the pruner, as Optuna calls them
+    # as Optuna calls them, or W&B
     options: Mapping[str, Scalar] = {}
 
     def __str__(self) -> str:
         options = listed(f"{name}={json.dumps(value)}" for name, value in sorted(self.options.items()))
         return f"{self.kind}({options})" if options else self.kind
+
+
+class Bands(NamedTuple):
+    """W&B's hyperband: at each band, a trial ends that is not among the best 1/eta of those that came so far.
+
+    A band is a number of reports, whatever their steps; those that are no finite number are left out.
+    """
+
+    counts: tuple[int, ...]
+    eta: float
+    # judged by the report at the band, else by the best so far
+    strict: bool
+
+    def ends(self, history: Sequence[float], histories: Iterable[Sequence[float]]) -> bool:
+        """Whether a trial with this history ends, by those of all trials, its own among them; less is better."""
+        band = max((count for count in self.counts if count <= len(history)), default=0)
+        if not band:
+            return False
+        at_band = sorted(each[band - 1] for each in histories if len(each) >= band)
+        judged = history[band - 1] if self.strict else min(history)
+        return judged > at_band[int(len(at_band) * (1.0 / self.eta))]
 
 
 def read_early_stop(key: str, value: object, _: Mapping[str, object]) -> EarlyStop | None:
@@ -54,6 +78,29 @@ def read_early_stop(key: str, value: object, _: Mapping[str, object]) -> EarlySt
         return None
     with within(prefix=f"{key}: "):
         return _built(value if isinstance(value, EarlyStop) else _written(value))
+
+
+def bands_of(early_stop: EarlyStop) -> Bands | None:
+    """What W&B's hyperband looks at; None for a pruner of Optuna's."""
+    options = early_stop.options
+    if early_stop.kind != "hyperband" or options.keys().isdisjoint(_WANDB_KEYS):
+        return None
+    numbers = {name: as_number(value) for name, value in options.items() if name != "strict"}
+    eta = numbers["eta"]
+    counts: list[int] = []
+    if "max_iter" in numbers:
+        band: float = numbers["max_iter"]
+        for _ in range(int(numbers["s"])):
+            band /= eta
+            if band < 1:
+                break
+            counts.append(int(band))
+    else:
+        band = numbers["min_iter"]
+        while len(counts) < _MOST_BANDS and band < math.inf:
+            counts.append(int(band))
+            band *= eta
+    return Bands(tuple(sorted(counts)), eta, bool(options["strict"]))
 
 
 def make_pruner(early_stop: EarlyStop) -> BasePruner:
@@ -71,7 +118,7 @@ def make_pruner(early_stop: EarlyStop) -> BasePruner:
 
 def remembers(early_stop: EarlyStop) -> bool:
     """Whether what it decides hangs on what it was asked before, and not on the reported values alone."""
-    return bool({early_stop.kind, early_stop.options.get(_WRAPPED)} & _REMEMBERING)
+    return bool({early_stop.kind, early_stop.options.get(_WRAPPED)} & _REMEMBERING) and bands_of(early_stop) is None
 
 
 def _classes() -> dict[str, type[BasePruner]]:
@@ -89,6 +136,8 @@ def _classes() -> dict[str, type[BasePruner]]:
 def _built(early_stop: EarlyStop) -> EarlyStop:
     """The same, its numbers of the types Optuna wants, once it has been built."""
     kind, classes = early_stop.kind, _classes()
+    if kind == "hyperband" and not early_stop.options.keys().isdisjoint(_WANDB_KEYS):
+        return _of_wandb(early_stop.options)
     with within("type"):
         if kind not in classes:
             hint = did_you_mean(kind, classes)
@@ -98,14 +147,16 @@ def _built(early_stop: EarlyStop) -> EarlyStop:
             raise ArgumentError(f"wilcoxon needs scipy, which is not installed here; {cure}")
     parameters = inspect.signature(classes[kind]).parameters
     options: dict[str, Scalar] = {}
+    refusals = Refusals()
     for name, value in early_stop.options.items():
-        with within(name):
+        with refusals.at(name):
             if name not in parameters:
                 there_are = f"its options are {listed(parameters)}" if parameters else "it has none"
                 hint = did_you_mean(name, parameters)
                 raise ArgumentError(f"pruner {kind} has no option {name!r}{hint}; {there_are}")
             with within(prefix=f"pruner {kind}, {name}: "):
                 options[name] = _option(name, str(parameters[name].annotation), value)
+    refusals.raise_all()
     built = EarlyStop(kind, options)
     try:
         make_pruner(built)
@@ -128,48 +179,56 @@ def _option(name: str, annotation: str, value: Scalar) -> Scalar:
 
 def _written(value: object) -> EarlyStop:
     if isinstance(value, str):
-        return EarlyStop(value)
+        return EarlyStop(_COMMON_NAMES.get(value, value))
     if not isinstance(value, Mapping) or not isinstance(value.get("type"), str):
         form = "a pruner's name such as median, or a mapping such as {type: median, n_warmup_steps: 5}"
         raise ArgumentError(f"{form} is needed, not {value!r}")
     options: dict[str, Scalar] = {}
+    refusals = Refusals()
     for name, given in value.items():
         if name != "type":
-            with within(str(name), prefix=f"{name}: "):
+            with refusals.at(str(name), prefix=f"{name}: "):
                 options[str(name)] = as_scalar(given)
-    if value["type"] == "hyperband" and not options.keys().isdisjoint(_WANDB_KEYS):
-        return _of_wandb(options)
-    return EarlyStop(value["type"], options)
+    refusals.raise_all()
+    kind = str(value["type"])
+    return EarlyStop(_COMMON_NAMES.get(kind, kind), options)
 
 
-def _of_wandb(options: Mapping[str, Scalar]) -> EarlyStop:
-    """W&B's hyperband: at its first step, and at eta times that one and so on, the best of every eta trials go on.
-
-    That is one bracket of Hyperband, which Optuna calls successive halving. The first step is `min_iter`, or what is
-    left of `max_iter` divided by eta `s` times (wandb/sweeps, src/sweeps/hyperband_stopping.py, where `strict` has no
-    effect either).
-    """
-    numbers = {"eta": _WANDB_ETA}
-    for name, value in options.items():
-        with within(name):
-            if name in _WANDB_LEAST:
-                numbers[name] = as_count(name, value, _WANDB_LEAST[name])
-            elif name != "strict":
+def _of_wandb(given: Mapping[str, Scalar]) -> EarlyStop:
+    """W&B's hyperband with its defaults; ArgumentError for what it would not run with, or would never end a trial."""
+    options: dict[str, Scalar] = {"eta": 3, "strict": True}
+    refusals = Refusals()
+    for name, value in given.items():
+        with refusals.at(name):
+            if name in _WANDB_WHOLE:
+                options[name] = as_count(name, value)
+            elif name == "eta":
+                with within(prefix="eta: "):
+                    options[name] = as_number(value)
+                if not as_number(value) > 1:
+                    raise ArgumentError(f"eta is a number above 1, not {value!r}")
+            elif name == "strict":
+                if not isinstance(value, bool):
+                    raise ArgumentError(f"strict is true or false, not {value!r}")
+                options[name] = value
+            else:
                 cure = "remove it, or use the options of Optuna's hyperband alone"
                 keys = f"the keys of W&B's hyperband, {listed(_WANDB_KEYS)}"
                 raise ArgumentError(f"{name} cannot be combined with {keys}; {cure}")
-            elif not isinstance(value, bool):
-                raise ArgumentError(f"strict is true or false, not {value!r}")
-    eta = numbers["eta"]
-    if "max_iter" in numbers and "s" in numbers:
-        first, rounds = numbers["max_iter"], numbers["s"]
-        if first < eta:
-            problem = f"max_iter {first} is less than eta {eta}, so no trial would ever be stopped; raise it"
-            raise ArgumentError(problem, ("max_iter",))
-        while rounds > 0 and first >= eta:
-            first, rounds = first // eta, rounds - 1
-    elif "min_iter" in numbers:
-        first = numbers["min_iter"]
+    if "max_iter" in given and "s" not in given:
+        refusals.add("W&B's hyperband needs s beside max_iter; add s, or remove max_iter", "max_iter")
+    if given.keys().isdisjoint(("max_iter", "min_iter")):
+        refusals.add("W&B's hyperband needs min_iter, or max_iter and s; add it")
+    refusals.raise_all()
+    if "max_iter" in options:
+        # Which go before min_iter there.
+        options.pop("min_iter", None)
     else:
-        raise ArgumentError("W&B's hyperband needs min_iter, or max_iter and s; add it")
-    return EarlyStop("successive_halving", {"min_resource": first, "reduction_factor": eta})
+        options.pop("s", None)
+    found = EarlyStop("hyperband", options)
+    bands = bands_of(found)
+    if bands is None or not bands.counts:
+        first, eta = options["max_iter"], options["eta"]
+        problem = f"max_iter {first} is less than eta {eta}, so no trial would ever be stopped; raise it"
+        raise ArgumentError(problem, ("max_iter",))
+    return found

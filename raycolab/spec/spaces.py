@@ -6,21 +6,26 @@ The functions have Ray Tune's names and meanings. Whatever is written becomes a 
 
 from __future__ import annotations
 
+import enum
+import math
 from collections.abc import Iterable, Mapping
 from itertools import accumulate
 
 from raycolab.errors import SpaceError
-from raycolab.spec.domains import Choice, Constant, Domain, Float, Integer, Normal, check_computable, stepped
-from raycolab.spec.foreign import foreign_domain, is_wandb_parameter, wandb_domain
-from raycolab.spec.values import ArgumentError, as_number, as_scalar, as_whole, flatten, within
+from raycolab.spec.domains import Choice, Constant, Domain, Float, GridSearch, Integer, Normal, check_computable
+from raycolab.spec.foreign import foreign_domain, is_of_tune
+from raycolab.spec.values import Refusals, as_number, as_value, as_whole, flatten, is_array, within
+from raycolab.spec.wandb import in_steps, is_wandb_parameter, wandb_domain
+from raycolab.trials import Value
 
 __all__ = [
+    "Method",
     "as_domain",
     "as_space",
     "choice",
+    "constant",
     "grid_search",
     "integer",
-    "is_parameter",
     "lograndint",
     "loguniform",
     "quniform",
@@ -30,14 +35,27 @@ __all__ = [
 ]
 
 
+class Method(enum.StrEnum):
+    """How configurations are found."""
+
+    GRID = "grid"
+    RANDOM = "random"
+    BAYES = "bayes"
+
+
+def constant(value: object) -> Domain:
+    """This value, which may be a list or a dict."""
+    return Constant(as_value(value))
+
+
 def choice(values: Iterable[object]) -> Domain:
-    """One of the values, each equally likely; names, numbers, booleans or None."""
-    return _alternatives("choice", values)
+    """One of the values, each equally likely; what JSON has, lists and dicts too."""
+    return Choice(_listed("choice", values))
 
 
 def grid_search(values: Iterable[object]) -> Domain:
-    """Alternatives: method grid tries each, method random draws one, as of a list or `choice`."""
-    return _alternatives("grid_search", values)
+    """Alternatives that are all tried `jobs_per_pair` times, whatever else is drawn; method grid tries each once."""
+    return GridSearch(_listed("grid_search", values))
 
 
 def uniform(low: float, high: float) -> Domain:
@@ -47,9 +65,12 @@ def uniform(low: float, high: float) -> Domain:
 
 
 def quniform(low: float, high: float, q: float) -> Domain:
-    """A multiple of q between low and high, both included."""
+    """A multiple of q between low and high, which are multiples themselves and included, each half as likely."""
     low, high, q = _numbers("quniform", low, high, q)
-    return stepped(low, high, q)
+    for end, bound in (("low", low), ("high", high)):
+        if q > 0 and math.isfinite(bound / q) and not math.isclose(bound / q, round(bound / q)):
+            raise SpaceError(f"quniform({low}, {high}, {q}): {end} is no multiple of {q}; take one that is")
+    return in_steps(low, high, q)
 
 
 def loguniform(low: float, high: float) -> Domain:
@@ -80,10 +101,10 @@ def randn(mean: float = 0.0, sd: float = 1.0) -> Domain:
     return Normal(mean, sd)
 
 
-def _alternatives(function: str, values: object) -> Domain:
+def _listed(function: str, values: object) -> tuple[Value, ...]:
     if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
         raise SpaceError(f"{function} takes a list, such as {function}([1, 2, 3]), not {values!r}")
-    return Choice(tuple(as_scalar(value) for value in values))
+    return tuple(as_value(value) for value in values)
 
 
 def _numbers(function: str, *values: object) -> list[float]:
@@ -103,62 +124,88 @@ def _below(function: str, low: object, high: object, *, log: bool) -> Domain:
     return Integer(bottom, top - 1, log)
 
 
-def as_domain(value: object) -> Domain:
+def as_domain(value: object, method: Method = Method.RANDOM) -> Domain:
     """The domain that a value means: a domain, a list of alternatives, a constant, or another library's object.
 
     Also `{"grid_search": [...]}` and a parameter in W&B's form. SpaceError for anything else, and for a distribution
-    that floats cannot compute.
+    that floats cannot compute, or that has no meaning with the method.
     """
     with within(space=True):
-        domain = _written_domain(value)
+        domain = _written_domain(value, grid=method is Method.GRID)
         check_computable(domain)
+        if isinstance(domain, GridSearch) and method is not Method.RANDOM:
+            if method is Method.BAYES:
+                raise SpaceError("method bayes cannot try all of a grid_search; give a list, or take method random")
+            return Choice(domain.values)
+        if isinstance(domain, Choice) and domain.probabilities and method is Method.GRID:
+            return Choice(domain.possible, tuple(weight for weight in domain.probabilities if weight > 0))
     return domain
 
 
-def _written_domain(value: object) -> Domain:
+def _written_domain(value: object, *, grid: bool) -> Domain:
     if isinstance(value, Domain):
         return value
     if isinstance(value, Mapping):
-        return _mapped_domain(value)
+        return _mapped_domain(value, grid=grid)
     foreign = foreign_domain(value)
     if foreign is not None:
         return foreign
-    is_array = type(value).__module__ == "numpy" and getattr(value, "ndim", 0) > 0
-    if isinstance(value, list | tuple | range) or is_array:
-        return _alternatives("choice", value)
+    if _is_listing(value):
+        return choice(value)  # type: ignore[arg-type]  # a listing
     if callable(value) or isinstance(value, set | frozenset | bytes):
         raise SpaceError(
             f"a {type(value).__name__} is not a search space; give a list of alternatives, one value, "
             "or a function of raycolab such as uniform(0, 1)"
         )
-    return Constant(as_scalar(value))
+    return constant(value)
 
 
-def _mapped_domain(value: Mapping[str, object]) -> Domain:
+def _mapped_domain(value: Mapping[str, object], *, grid: bool) -> Domain:
     if "grid_search" in value:
         if len(value) > 1:
             raise SpaceError("a mapping with grid_search has no other key; remove the others")
-        return _alternatives("grid_search", value["grid_search"])
+        return grid_search(value["grid_search"])  # type: ignore[arg-type]  # it looks
     if is_wandb_parameter(value):
-        return wandb_domain(value)
+        return wandb_domain(value, grid=grid)
     raise SpaceError("an empty mapping is no search space; give a list of alternatives or one value")
 
 
-def is_parameter(value: Mapping[str, object]) -> bool:
-    """Whether a mapping is one parameter rather than nested names."""
-    return not value or "grid_search" in value or is_wandb_parameter(value)
+def _is_listing(value: object) -> bool:
+    """Whether it is alternatives; a tuple is one value, as Ray Tune has it."""
+    return isinstance(value, list | range) or is_array(value)
 
 
-def as_space(parameters: Mapping[str, object]) -> dict[str, Domain]:
-    """Flat names and their domains, in the order written; SpaceArgumentError leads to the one that is wrong."""
+def _check_beside_tune(value: object) -> None:
+    """SpaceError for what Ray Tune takes for one value and we do not, in a space that has its objects."""
+    if _is_listing(value):
+        raise SpaceError(
+            "a list beside Ray Tune's objects is one value there and alternatives here; write "
+            "raycolab.constant([...]) for the one, raycolab.choice([...]) for the others"
+        )
+    if isinstance(value, Mapping) and is_wandb_parameter(value):
+        raise SpaceError(
+            "a mapping beside Ray Tune's objects is one value there and W&B's form of a parameter here; write "
+            "raycolab.constant({...}) for the one, a function such as raycolab.uniform for the other"
+        )
+
+
+def as_space(parameters: Mapping[str, object], method: Method = Method.RANDOM) -> dict[str, Domain]:
+    """Flat names and their domains, in the order written; SpaceArgumentError leads to all that are wrong."""
     space: dict[str, Domain] = {}
+    refusals = Refusals()
     with within(space=True):
-        for name, (path, value) in flatten(parameters, is_parameter).items():
-            with within(*path, prefix=f"parameter {name!r}: "):
-                space[name] = as_domain(value)
-        for name in space:
+        flat = flatten(parameters, lambda _, value: not value or "grid_search" in value or is_wandb_parameter(value))
+        of_tune = any(
+            is_of_tune(value) or (isinstance(value, Mapping) and "grid_search" in value) for _, value in flat.values()
+        )
+        for name, (path, value) in flat.items():
+            with refusals.at(*path, prefix=f"parameter {name!r}: "):
+                if of_tune:
+                    _check_beside_tune(value)
+                space[name] = as_domain(value, method)
             for group in accumulate(name.split("/")[:-1], "{}/{}".format):
-                if group in space:
+                if group in flat:
                     problem = f"parameter {name!r}: {group!r} is a parameter itself; rename one of the two"
-                    raise ArgumentError(problem, (group,))
+                    refusals.add(problem, *flat[group][0])
+        refusals.raise_all()
     return space

@@ -1,17 +1,19 @@
 """The declaration of a sweep, checked and frozen: what is searched, over which pairs, how, and for which metric.
 
 `SweepSpec` is the table of keys: a new key is one field with its `Key`, and the place that uses it. A spec is a value,
-made from arguments (`SweepSpec.from_arguments`) or from the JSON that the store keeps; its fingerprint tells whether
-two declarations mean the same. `check_fits` holds it against the arguments of `compute`.
+made from the keys of a call or of a file (`SweepSpec.declared`, the same for both) or from the JSON that the store
+keeps; its fingerprint tells whether two declarations mean the same. `check_fits` holds it against the arguments of
+`compute`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Generic, NamedTuple, Self, TypeVar
 
 import msgspec
 
@@ -21,29 +23,55 @@ from raycolab.spec.change import CONTRADICTS, DATASETS, EXTENDS, HARMLESS, METRI
 from raycolab.spec.domains import Domain, domain_json
 from raycolab.spec.keys import Key, OnChange, fields_of, settle_keys
 from raycolab.spec.pruners import EarlyStop, read_early_stop
-from raycolab.spec.readers import DEFAULT_NAME, GIVEN_BY_US, Method
+from raycolab.spec.readers import DEFAULT_NAME, GIVEN_BY_US, grid_search_size
 from raycolab.spec.resources import Resources, read_resources, resources_json
+from raycolab.spec.spaces import Method
 from raycolab.spec.values import (
     MOST_TRIALS,
     ArgumentError,
+    Refusals,
     read_count,
     read_flag,
     read_names,
     read_seconds,
     read_whole,
-    within,
 )
-from raycolab.text import did_you_mean
+from raycolab.spec.wandb import SHORT_OF_METRIC
+from raycolab.text import did_you_mean, listed
 from raycolab.trials import Config, Metric
 
 if TYPE_CHECKING:
     from raycolab.main.compute import ComputeSignature
 
-__all__ = ["Method", "StoredSpecError", "SweepSpec", "check_fits"]
+__all__ = ["Declared", "Method", "StoredSpecError", "SweepSpec", "check_fits"]
 
 
 class StoredSpecError(RaycolabError):
     """The text that the database keeps of a sweep is damaged, or a newer raycolab wrote it."""
+
+
+S = TypeVar("S", bound="SweepSpec")
+
+
+class Declared(NamedTuple, Generic[S]):
+    """What the keys of a declaration say."""
+
+    spec: S
+    # as written; None where nothing is said
+    main: object | None
+    # a line for each thing that is worth telling and changes nothing
+    notes: tuple[str, ...]
+
+
+class _Read(dict[str, Any]):
+    """What was read before, for readers; what was refused is not there."""
+
+    def __missing__(self, key: str) -> Any:
+        raise _UnreadError(key)
+
+
+class _UnreadError(Exception):
+    """A reader needs what was refused: what it would say about the rest is not known."""
 
 
 _ANOTHER_SWEEP = OnChange("another sweep")
@@ -54,6 +82,7 @@ _SPACE = OnChange("more values at the end of a list")
 _MAIN = Key(
     "the notebook that defines `compute`; in a file, a path relative to it",
     _CODE,
+    readers.read_main,
     name="main",
     aliases=("program",),
     wandb="program",
@@ -119,11 +148,11 @@ class SweepSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     jobs_per_pair: Annotated[
         int | None,
         Key(
-            "trials of each model with each data set",
+            "trials of each model with each data set, or of each combination of its `grid_search`es",
             EXTENDS,
             readers.read_jobs,
             aliases=("num_samples",),
-            unless_given="10, all of a grid, or enough for `run_cap`",
+            unless_given="10, all of a grid, 1 of a `grid_search`, or enough for `run_cap`",
         ),
     ]
     metric: Annotated[
@@ -203,27 +232,50 @@ class SweepSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     @classmethod
     def from_arguments(cls, name: str, **arguments: object) -> Self:
-        """The spec that a declaration's arguments mean; ArgumentError, a UsageError, for what is wrong with them.
+        """The spec that a declaration's arguments mean; ArgumentError, a UsageError, for all that is wrong with them.
 
         Arguments are the keys of the table; None is the same as not given.
         """
-        given = {**settle_keys(cls, arguments), "name": name}
-        read: dict[str, Any] = {}
+        return cls.declared({**arguments, "name": name}).spec
+
+    @classmethod
+    def declared(cls, written: Mapping[str, object]) -> Declared[Self]:
+        """What the keys of a call or a file say, the name among them; ArgumentError for all that is wrong with them."""
+        refusals = Refusals()
+        given, unused = settle_keys(cls, written, refusals)
+        metric = given.get("metric")
+        if isinstance(metric, Mapping):
+            if ("program" in written or unused) and not {"goal", "mode"} & metric.keys():
+                # W&B's default, in what was written for it only.
+                given["metric"] = {**metric, "goal": "minimize"}
+            unused += [f"metric.{key}" for key in SHORT_OF_METRIC if key in metric]
+        read = _Read()
         for field, key in fields_of(cls).items():
             for each in (*key.beside, key):
-                with within(each.name):
+                with contextlib.suppress(_UnreadError), refusals.at(each.name):
                     value = each.read(each.name, given.get(each.name, each.default), read)
-                read[field if each is key else each.name] = value
+                    read[field if each is key else each.name] = value
+        with contextlib.suppress(_UnreadError):
+            with refusals.at():
+                readers.check_names(read["models"], given.keys())
+            with refusals.at():
+                if read["method"] is Method.GRID:
+                    readers.check_grid(read["models"], read["parameters"])
+        refusals.raise_all()
         spec = cls(**{field: read[field] for field in fields_of(cls)})
-        if spec.method is Method.GRID:
-            readers.check_grid(spec.models, read["parameters"])
-        if spec.size > MOST_TRIALS:
+        spec._check_kept("jobs_per_pair" if "jobs_per_pair" in given else "method")
+        notes = (f"not used, for they are W&B's: {listed(unused)}",) if unused else ()
+        return Declared(spec, read["main"], notes)
+
+    def _check_kept(self, counted_by: str) -> None:
+        """ArgumentError where there are too many trials, or a text that nothing can keep."""
+        if self.size > MOST_TRIALS:
             raise ArgumentError(
-                f"this sweep has {spec.size:,} trials and at most {MOST_TRIALS:,} are possible; "
+                f"this sweep has {self.size:,} trials and at most {MOST_TRIALS:,} are possible; "
                 "lower jobs_per_pair, or set run_cap",
-                ("jobs_per_pair" if "jobs_per_pair" in given else "method",),
+                (counted_by,),
             )
-        text = spec.to_json()
+        text = self.to_json()
         try:
             text.encode()
         except UnicodeEncodeError as error:
@@ -231,18 +283,20 @@ class SweepSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             raise ArgumentError(
                 f"a text in the sweep has half a character, at the end of {near!r}: remove it"
             ) from error
-        return spec
 
     @property
     def size(self) -> int:
         """How many trials there are in all."""
-        of_pairs = [
-            math.prod(len(domain.grid()) for domain in space.values()) if self.method is Method.GRID else math.inf
-            for space in self.models.values()
-        ]
-        jobs = math.inf if self.jobs_per_pair is None else self.jobs_per_pair
-        size = sum(min(of_pair, jobs) for of_pair in of_pairs) * len(self.datasets)
-        return int(min(size, math.inf if self.run_cap is None else self.run_cap))
+        size = sum(map(self.jobs_of, self.models)) * len(self.datasets)
+        return size if self.run_cap is None else min(size, self.run_cap)
+
+    def jobs_of(self, model: str) -> int:
+        """How many trials each of its pairs has."""
+        space = self.models[model]
+        if self.method is not Method.GRID:
+            return (self.jobs_per_pair or 0) * grid_search_size(space)
+        whole = math.prod(len(domain.grid()) for domain in space.values())
+        return whole if self.jobs_per_pair is None else min(whole, self.jobs_per_pair)
 
     @property
     def pairs(self) -> tuple[tuple[str, str], ...]:

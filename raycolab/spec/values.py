@@ -1,7 +1,8 @@
-"""Values as people write them: what is read of them, and the error that leads to the one that is wrong.
+"""Values as people write them: what is read of them, and the error that leads to whatever is wrong.
 
 Whoever finds something wrong raises ArgumentError, or SpaceError, with a sentence about the value alone. Whoever reads
-the mapping or list around it adds the way to it (`within`), so that a sweep file can be quoted by line.
+the mapping or list around it adds the way to it (`within`), so that a sweep file can be quoted by line, and goes on
+with what else is there (`Refusals`), so that everything that is refused is told in one go.
 """
 
 from __future__ import annotations
@@ -9,21 +10,25 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from raycolab.errors import SpaceError, UsageError
-from raycolab.trials import Scalar
+from raycolab.trials import Scalar, Value
 
 __all__ = [
     "MOST_TRIALS",
     "ArgumentError",
+    "Refusal",
+    "Refusals",
     "SpaceArgumentError",
     "as_count",
     "as_name",
     "as_number",
     "as_scalar",
+    "as_value",
     "as_whole",
     "flatten",
+    "is_array",
     "read_count",
     "read_flag",
     "read_names",
@@ -37,15 +42,29 @@ MOST_TRIALS = 1_000_000
 
 # Characters of a name, which stands in tables, file names and terminals.
 _LONGEST_NAME = 120
+# Levels of a list or dict that is a value.
+_DEEPEST_VALUE = 20
 _LARGEST_FLOAT = int(1.7976931348623157e308)
 
 
-class ArgumentError(UsageError):
-    """A key or value of a declaration is wrong; `path` leads to it through the keys as written."""
+class Refusal(NamedTuple):
+    """One thing that is wrong: the way to it through the keys as written, and the sentence with reason and cure."""
 
-    def __init__(self, problem: str, path: tuple[str, ...] = ()) -> None:
-        super().__init__(problem)
-        self.path = path
+    path: tuple[str, ...]
+    sentence: str
+
+
+class ArgumentError(UsageError):
+    """Keys or values of a declaration are wrong: at least one refusal, and a line of the text for each."""
+
+    def __init__(self, problem: str | Sequence[Refusal], path: tuple[str, ...] = ()) -> None:
+        self.refusals = (Refusal(path, problem),) if isinstance(problem, str) else tuple(problem)
+        super().__init__("\n".join(sentence for _, sentence in self.refusals))
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """The way to the first."""
+        return self.refusals[0].path
 
 
 class SpaceArgumentError(ArgumentError, SpaceError):
@@ -61,9 +80,36 @@ def within(*path: str, prefix: str = "", space: bool = False) -> Iterator[None]:
     try:
         yield
     except (ArgumentError, SpaceError) as error:
-        below = error.path if isinstance(error, ArgumentError) else ()
+        found = error.refusals if isinstance(error, ArgumentError) else (Refusal((), str(error)),)
         kind = SpaceArgumentError if space or isinstance(error, SpaceArgumentError) else ArgumentError
-        raise kind(f"{prefix}{error}", (*path, *below)) from error
+        raise kind([Refusal((*path, *below), f"{prefix}{sentence}") for below, sentence in found]) from error
+
+
+class Refusals:
+    """Gathers what is refused, so that a person learns all of it at once."""
+
+    def __init__(self) -> None:
+        self._errors: list[ArgumentError] = []
+
+    @contextmanager
+    def at(self, *path: str, prefix: str = "", space: bool = False) -> Iterator[None]:
+        """What is found wrong inside, as `within` has it, is kept, and reading goes on behind the block."""
+        try:
+            with within(*path, prefix=prefix, space=space):
+                yield
+        except ArgumentError as error:
+            self._errors.append(error)
+
+    def add(self, sentence: str, *path: str) -> None:
+        """One more, at this path."""
+        self._errors.append(ArgumentError(sentence, path))
+
+    def raise_all(self) -> None:
+        """One error with all of them, if there are any."""
+        if self._errors:
+            of_space = all(isinstance(error, SpaceError) for error in self._errors)
+            found = [refusal for error in self._errors for refusal in error.refusals]
+            raise (SpaceArgumentError if of_space else ArgumentError)(found) from self._errors[0]
 
 
 def as_scalar(value: object) -> Scalar:
@@ -85,6 +131,25 @@ def as_scalar(value: object) -> Scalar:
         f"a value of type {type(value).__name__} cannot be stored in one cell of a table; "
         "give a name or a number, and look the object up in compute"
     )
+
+
+def is_array(value: object) -> bool:
+    """Whether it is numpy's array of at least one dimension."""
+    return type(value).__module__ == "numpy" and getattr(value, "ndim", 0) > 0
+
+
+def as_value(value: object, depth: int = 0) -> Value:
+    """A JSON value: a scalar, or a list or dict of such, from tuples and numpy's arrays too; SpaceError for others."""
+    if depth > _DEEPEST_VALUE:
+        raise SpaceError(f"a value is nested at most {_DEEPEST_VALUE} levels deep; look the object up in compute")
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise SpaceError(f"the keys of a value are text, not {key!r}; put it in quotes")
+        return {str.__str__(key): as_value(inner, depth + 1) for key, inner in value.items()}
+    if isinstance(value, list | tuple | range) or is_array(value):
+        return [as_value(inner, depth + 1) for inner in value]  # type: ignore[attr-defined]  # an array
+    return as_scalar(value)
 
 
 def as_number(value: object) -> int | float:
@@ -123,31 +188,34 @@ def as_name(what: str, name: object) -> str:
 
 
 def flatten(
-    written: Mapping[Any, object], is_value: Callable[[Mapping[Any, object]], bool] = lambda _: False
+    written: Mapping[Any, object], is_value: Callable[[str, Mapping[Any, object]], bool]
 ) -> dict[str, tuple[tuple[str, ...], object]]:
     """Nested mappings as flat names, joined by "/", each with the way to it and its value.
 
-    A mapping that `is_value` is not looked into. W&B's `{parameters: {...}}` is nested names like any other mapping.
+    A mapping that by its name and content `is_value` is not looked into. W&B's `{parameters: {...}}` is nested names
+    like any other mapping.
     """
     flat: dict[str, tuple[tuple[str, ...], object]] = {}
+    refusals = Refusals()
 
     def walk(mapping: Mapping[Any, object], prefix: str, path: tuple[str, ...]) -> None:
         for key, value in mapping.items():
             name, here = f"{prefix}{key}", (*path, str(key))
             if not isinstance(key, str) or not all(part.strip() for part in key.split("/")):
-                what = "a parameter's name is text and not empty; put it in quotes"
-                raise ArgumentError(f"parameter {name!r}: {what}", here)
+                refusals.add(f"parameter {name!r}: its name is text and not empty; put it in quotes", *here)
+                continue
             nested = value.get("parameters") if isinstance(value, Mapping) and len(value) == 1 else None
-            if isinstance(nested, Mapping):
+            if isinstance(nested, Mapping) and nested:
                 walk(nested, f"{name}/", (*here, "parameters"))
-            elif isinstance(value, Mapping) and not is_value(value):
+            elif isinstance(value, Mapping) and not is_value(name, value):
                 walk(value, f"{name}/", here)
             elif name in flat:
-                raise ArgumentError(f"parameter {name!r}: it is given twice; remove one", here)
+                refusals.add(f"parameter {name!r}: it is given twice; remove one", *here)
             else:
                 flat[name] = here, value
 
     walk(written, "", ())
+    refusals.raise_all()
     return flat
 
 

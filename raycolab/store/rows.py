@@ -23,7 +23,7 @@ from raycolab.errors import RaycolabError
 from raycolab.store import tables
 from raycolab.store.failures import DamagedRowError
 from raycolab.text import utc_seconds, utc_text
-from raycolab.trials import AttemptRow, ErrorKind, ReportRow, Scalar, SweepRow, SweepState, TrialRow, TrialState
+from raycolab.trials import AttemptRow, ErrorKind, ReportRow, SweepRow, SweepState, TrialRow, TrialState, Value
 
 __all__ = [
     "ATTEMPTS",
@@ -33,14 +33,15 @@ __all__ = [
     "Shape",
     "put_of_trials",
     "put_trials",
-    "scalars_from_texts",
-    "scalars_to_text",
+    "values_from_texts",
+    "values_to_text",
 ]
 
 R = TypeVar("R", SweepRow, TrialRow, AttemptRow, ReportRow)
 
 _AT_ONCE = 500  # numbers in one IN (...): SQLite before 3.32 takes at most 999 parameters
 _REFUSED = re.compile("[\0\ud800-\udfff]")
+_MARK = '{"float":'  # how a number that is not finite begins
 _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode  # json.dumps would make one per call
 
 
@@ -59,24 +60,38 @@ def _each(decode: Callable[[Any], Any]) -> Callable[[Sequence[Any]], list[Any]]:
     return lambda column: [None if value is None else decode(value) for value in column]
 
 
-def scalars_to_text(values: Mapping[str, Scalar]) -> str:
-    """A flat mapping of scalars as strict JSON, order kept, `{"float": "nan"}` for what is not finite."""
+def values_to_text(values: Mapping[str, Value]) -> str:
+    """A flat mapping of JSON values as strict JSON, order kept, `{"float": "nan"}` for what is not finite."""
     if not values:  # the metrics of every trial that has not ended
         return "{}"
     try:
-        return _encode(dict(values))
+        text = _encode(dict(values))
     except ValueError:  # a number is not finite: rare, so the common case pays nothing for it
-        return _encode({name: _finite(value) for name, value in values.items()})
+        text = _MARK
+    return _encode({name: _marked(value) for name, value in values.items()}) if _MARK in text else text
 
 
-def _finite(value: Scalar) -> Scalar | dict[str, str]:
+def _marked(value: Any) -> Any:
+    """The value with what JSON has no word for as text in a mapping, and a mapping that looks like one put into one."""
     if isinstance(value, float) and not math.isfinite(value):
         return {"float": str(float(value))}
-    return value
+    if isinstance(value, dict):
+        inner = {name: _marked(each) for name, each in value.items()}
+        return {"float": inner} if value.keys() == {"float"} else inner
+    return [_marked(each) for each in value] if isinstance(value, list) else value
 
 
-def scalars_from_texts(texts: Iterable[str | None]) -> list[dict[str, Scalar] | None]:
-    """The mappings that `scalars_to_text` wrote, None for None; decoded as one, three times as fast as one by one.
+def _unmarked(value: Any) -> Any:
+    if isinstance(value, dict):
+        inner = value["float"] if value.keys() == {"float"} else None
+        if inner is None or isinstance(inner, str):
+            return {name: _unmarked(each) for name, each in value.items()} if inner is None else float(inner)
+        return {"float": _unmarked(inner["float"])}
+    return [_unmarked(each) for each in value] if isinstance(value, list) else value
+
+
+def values_from_texts(texts: Iterable[str | None]) -> list[dict[str, Any] | None]:
+    """The mappings that `values_to_text` wrote, None for None; decoded as one, three times as fast as one by one.
 
     ValueError where a text is not such a mapping.
     """
@@ -85,15 +100,13 @@ def scalars_from_texts(texts: Iterable[str | None]) -> list[dict[str, Scalar] | 
     found: list[Any] = json.loads(text)
     if [type(values) is dict for values in found] != [each is not None for each in given]:
         raise ValueError("a text is not one mapping")
-    if '{"float":' in text:
+    if _MARK in text:
         for values in filter(None, found):
-            for name, value in values.items():
-                if isinstance(value, dict):
-                    values[name] = float(value["float"])
+            values.update({name: _unmarked(value) for name, value in values.items() if isinstance(value, dict | list)})
     return found
 
 
-_SCALARS = _Codec(scalars_to_text, scalars_from_texts)
+_VALUES = _Codec(values_to_text, values_from_texts)
 _TIME = _Codec(utc_text, _each(utc_seconds))
 _PRINTED = _Codec(partial(_REFUSED.sub, "\ufffd"), list)
 _REPORTED = _Codec(
@@ -185,9 +198,9 @@ TRIALS = Shape(
     tables.trials,
     lambda row: f"trial {row[0]}",
     {
-        "config": _SCALARS,
+        "config": _VALUES,
         "state": _enumeration(TrialState),
-        "metrics": _SCALARS,
+        "metrics": _VALUES,
         "started_at": _TIME,
         "ended_at": _TIME,
         "error_kind": _enumeration(ErrorKind),

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TypeGuard
 
-from raycolab.trials import Metric, Scalar, TrialRow
+from raycolab.text import value_text
+from raycolab.trials import Metric, TrialRow, Value
 
 __all__ = [
     "MOST_CURVES",
@@ -210,16 +211,16 @@ class _Axis:
     """One axis of parallel coordinates, from bottom to top."""
 
     name: str
-    place: Callable[[Scalar], float | None]  # where a value is, None for one that has no place
+    place: Callable[[Value], float | None]  # where a value is, None for one that has no place
     labels: Sequence[tuple[str, float]]
 
 
-def _parameter_axis(values: Sequence[Scalar], name: str) -> _Axis:
+def _parameter_axis(values: Sequence[Value], name: str) -> _Axis:
     is_numeric = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
     return _number_axis(values, name) if is_numeric else _choice_axis(values, name)
 
 
-def _number_axis(values: Sequence[Scalar], name: str) -> _Axis:
+def _number_axis(values: Sequence[Value], name: str) -> _Axis:
     """Numbers, by their logarithm where they span three powers of ten; the ends are labelled."""
     numbers = [float(value) for value in values if _is_finite(value)]
     low, high = min(numbers, default=0.0), max(numbers, default=1.0)
@@ -232,16 +233,16 @@ def _number_axis(values: Sequence[Scalar], name: str) -> _Axis:
     return _Axis(name, lambda value: scale(unit(value)) if _is_finite(value) else None, labels)
 
 
-def _choice_axis(values: Sequence[Scalar], name: str) -> _Axis:
+def _choice_axis(values: Sequence[Value], name: str) -> _Axis:
     """Alternatives by name, so that two pictures of one model are alike; of many some are labelled."""
-    texts = sorted({str(value) for value in values}, reverse=True)
+    texts = sorted({value_text(value) for value in values}, reverse=True)
     scale = Scale(-0.5, len(texts) - 0.5, _HEIGHT - _BOTTOM, _TOP + 14)
     places = {text: scale(index) for index, text in enumerate(texts)}
     labels = list(places.items())[:: max(math.ceil(len(places) / 10), 1)]
-    return _Axis(name, lambda value: places.get(str(value)), labels)
+    return _Axis(name, lambda value: places.get(value_text(value)), labels)
 
 
-def _is_finite(value: Scalar) -> TypeGuard[int | float]:
+def _is_finite(value: Value) -> TypeGuard[int | float]:
     return isinstance(value, (int, float)) and math.isfinite(value)
 
 

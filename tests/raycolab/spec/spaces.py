@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import strategies as st
 
-from raycolab.spec.domains import Beta, Choice, Constant, Domain, Float, Integer, Normal, stepped
+from raycolab.spec.domains import Beta, Choice, Constant, Domain, Float, GridSearch, Integer, Normal
+from raycolab.spec.wandb import in_steps
 from raycolab.trials import Scalar
 
-__all__ = ["domains", "scalars", "units", "wild_numbers", "wild_parameters"]
+__all__ = ["domains", "scalars", "units", "values", "wild_numbers", "wild_parameters"]
 
 units = st.floats(0, 1, exclude_max=True)
-scalars = st.one_of(
+scalars: st.SearchStrategy[Scalar] = st.one_of(
     st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(allow_nan=False), st.text(max_size=8)
+)
+values: st.SearchStrategy[Any] = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=3,
 )
 _numbers = st.floats(-1e6, 1e6)
 _positive = st.floats(1e-6, 1e6)
@@ -27,11 +35,19 @@ _steps = st.floats(0.001, 0.009)  # below the narrowest bounds, so that there is
 
 
 def _float(bounds: tuple[float, float], log: bool, step: float | None) -> Domain:
-    return Float(*bounds, log=log) if step is None else stepped(*bounds, step, log=log)
+    return Float(*bounds, log=log) if step is None else in_steps(*bounds, step, log=log)
 
 
 def _integer(low: int, width: int, log: bool, step: int) -> Domain:
     return Integer((abs(low) + 1) * step if log else low, (abs(low) + 1) * step + width, log, step)
+
+
+def _equal_steps(low: float, step: float, count: int) -> Domain:
+    return Float(low, low + step * count, step=step, law="optuna")
+
+
+def _log_integer(low: int, width: int) -> Domain:
+    return Integer(low, low + width, log=True, law="optuna")
 
 
 def _weighted(values: list[tuple[Scalar, float]]) -> Domain:
@@ -39,11 +55,14 @@ def _weighted(values: list[tuple[Scalar, float]]) -> Domain:
 
 
 domains: st.SearchStrategy[Domain] = st.one_of(
-    st.builds(Constant, scalars),
-    st.builds(Choice, st.lists(scalars, min_size=1, max_size=6).map(tuple)),
+    st.builds(Constant, values),
+    st.builds(Choice, st.lists(values, min_size=1, max_size=6).map(tuple)),
+    st.builds(GridSearch, st.lists(values, min_size=1, max_size=3).map(tuple)),
     st.builds(_weighted, st.lists(st.tuples(scalars, st.floats(0.1, 10)), min_size=1, max_size=6)),
     st.builds(_float, _bounds, st.just(False), st.none() | _steps),
     st.builds(_float, _positive_bounds, st.booleans(), st.none() | _steps),
+    st.builds(_equal_steps, _numbers, st.sampled_from([0.25, 0.1, 3.0]), st.integers(1, 50)),
+    st.builds(_log_integer, st.integers(1, 1000), st.integers(0, 10**6)),
     st.builds(_integer, st.integers(-1000, 1000), st.integers(0, 10**6), st.booleans(), st.integers(1, 50)),
     st.builds(Normal, _numbers, _positive, st.just(False), st.none() | _steps),
     st.builds(Normal, st.floats(-5, 5), st.floats(0.1, 5), st.just(True), st.none()),

@@ -25,9 +25,9 @@ from raycolab.spec.domains import (
     Normal,
     admitted,
     domain_json,
-    stepped,
 )
 from raycolab.spec.spaces import as_domain
+from raycolab.spec.wandb import in_steps
 from tests.raycolab.spec.spaces import domains, units, wild_numbers, wild_parameters
 
 
@@ -54,7 +54,9 @@ def test_a_draw_stays_within_its_domain(domain: Domain, unit: float) -> None:
             assert any(value is alternative for alternative in domain.values)
         case Float() | Integer():
             assert isinstance(value, int | float)
-            assert domain.low <= value <= domain.high
+            half = domain.step / 2 if isinstance(domain, Float) and domain.step and domain.law == "wandb" else 0
+            dust = 1e-9 * abs(value) if half else 0
+            assert domain.low - half - dust <= value <= domain.high + half + dust
         case Beta():
             assert isinstance(value, int | float)
             assert 0 <= value <= 1
@@ -75,7 +77,7 @@ def test_a_whole_number_is_an_int_and_a_step_from_low(low: int, width: int, log:
 @given(st.integers(-50, 50), st.integers(0, 100), st.sampled_from([0.1, 0.25, 0.3, 1e-5, 1.0, 7.5]), units)
 def test_a_stepped_number_is_one_of_its_grid(first: int, count: int, step: float, unit: float) -> None:
     """What is drawn from a stepped domain is exactly one of the values its grid lists."""
-    domain = stepped(first * step, (first + count + 1) * step, step)
+    domain = in_steps(first * step, (first + count + 1) * step, step)
     assert domain.at(unit) in domain.grid()
 
 
@@ -100,27 +102,30 @@ def test_a_parameter_is_refused_or_each_quantile_is_one_of_its_values(
 
 def test_stepped_numbers_have_no_binary_dust() -> None:
     """Multiples of 0.1 are written 0.3, not 0.30000000000000004."""
-    assert stepped(0, 0.5, 0.1).grid() == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
+    assert in_steps(0, 0.5, 0.1).grid() == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
 
 
 def test_whole_steps_from_a_whole_start_are_ints() -> None:
     """Low, high and step of type int give ints, as W&B does for a whole q."""
-    values = stepped(32, 256, 8, log=True).grid()
+    values = in_steps(32, 256, 8, log=True).grid()
     assert values == list(range(32, 257, 8))
     assert all(type(value) is int for value in values)
 
 
-def test_steps_lie_within_bounds_that_are_no_multiples() -> None:
-    """The first and last step are the multiples inside the bounds."""
-    assert stepped(0.5, 3.5, 1.0).grid() == [1.0, 2.0, 3.0]
-    assert stepped(0.5, 1.4, 1.0) == Constant(1.0)
+def test_steps_between_bounds_that_are_no_multiples() -> None:
+    """The multiples of the step that a number between the bounds is nearest to, beyond a bound too; no more of them."""
+    assert in_steps(0.1, 0.9, 0.25).grid() == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert in_steps(0.5, 3.5, 1.0).grid() == [1.0, 2.0, 3.0]
+    assert in_steps(0.1, 0.4, 1.0).grid() == [0.0]
 
 
 @pytest.mark.parametrize(
     ("domain", "shares"),
     [
         # Rounding to steps halves the ends, as in Ray Tune's quniform.
-        (stepped(0, 2, 1), {0: 25, 1: 50, 2: 25}),
+        (in_steps(0, 2, 1), {0: 25, 1: 50, 2: 25}),
+        (in_steps(0.25, 1.25, 1), {0: 25, 1: 75}),
+        (Float(0.0, 2.0, step=0.5, law="optuna"), dict.fromkeys([0.0, 0.5, 1.0, 1.5, 2.0], 20)),
         # The low bound has its share of the logarithm, and the high bound is drawn.
         (Integer(1, 3, log=True), {1: 50, 2: 30, 3: 20}),
         (Integer(0, 8, step=2), dict.fromkeys([0, 2, 4, 6, 8], 20)),
@@ -156,7 +161,7 @@ def test_a_continuous_domain_has_no_grid(domain: Domain) -> None:
         domain.grid()
 
 
-@pytest.mark.parametrize("domain", [Integer(1, 10_001), stepped(0, 10_000, 1)], ids=str)
+@pytest.mark.parametrize("domain", [Integer(1, 10_001), in_steps(0, 10_000, 1)], ids=str)
 def test_a_huge_domain_has_no_grid(domain: Domain) -> None:
     """10,001 values are too many, 10,000 are not."""
     with pytest.raises(SpaceError, match="has 10,001 values and method grid lists at most 10,000"):

@@ -15,8 +15,10 @@ from optuna import distributions
 
 from raycolab.errors import SpaceError
 from raycolab.spec.domains import Beta, Choice, Constant, Domain, Float, Integer, Normal
-from raycolab.spec.foreign import foreign_domain, is_wandb_parameter, wandb_domain
+from raycolab.spec.foreign import foreign_domain
 from raycolab.spec.spaces import as_domain
+from raycolab.spec.values import ArgumentError
+from raycolab.spec.wandb import is_wandb_parameter, wandb_domain
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +53,13 @@ def tune() -> ModuleType:
         ({"distribution": "q_uniform", "min": 0, "max": 3}, Float(0.0, 3.0, step=1.0)),
         ({"distribution": "log_uniform", "min": -1, "max": 0}, Float(math.exp(-1), 1.0, log=True)),
         ({"distribution": "log_uniform_values", "min": 1e-3, "max": 1}, Float(1e-3, 1.0, log=True)),
-        ({"distribution": "q_log_uniform", "min": 0, "max": 2, "q": 2}, Float(2, 6, log=True, step=2)),
+        (
+            {"distribution": "q_log_uniform", "min": 0, "max": 2, "q": 2},
+            Float(1.0, math.exp(2), log=True, step=2, law="wandb"),
+        ),
+        ({"distribution": "q_uniform", "min": 0.1, "max": 0.9, "q": 0.25}, Float(0.1, 0.9, step=0.25, law="wandb")),
+        ({"distribution": "float", "min": 1, "max": 2.5, "step": 0.5}, Float(1, 2.5, step=0.5)),
+        ({"distribution": "integer", "min": 1, "max": 64, "log": True}, Integer(1, 64, log=True)),
         ({"distribution": "q_log_uniform_values", "min": 32, "max": 256, "q": 8}, Float(32, 256, log=True, step=8)),
         ({"distribution": "inv_log_uniform", "min": 0, "max": 1}, Float(math.exp(-1), 1.0, log=True)),
         ({"distribution": "inv_log_uniform_values", "min": 0.1, "max": 1}, Float(0.1, 1.0, log=True)),
@@ -73,7 +81,15 @@ def test_each_distribution_with_wandbs_defaults(fields: dict[str, object], domai
 def test_a_parameter_is_told_from_nested_names() -> None:
     """By the keys that only a parameter has."""
     assert is_wandb_parameter({"min": 0, "max": 1})
-    assert not is_wandb_parameter({"mu": 0, "sigma": 1})
+    assert not is_wandb_parameter({"a": 0, "b": 1})
+
+
+@pytest.mark.parametrize("fields", [{"mu": 0, "sigma": 1}, {"vals": [1]}, {"vaules": [1]}, {"q": 1}])
+def test_a_slip_of_the_pen_is_no_nested_name(fields: dict[str, object]) -> None:
+    """What only a parameter of W&B's has, and a lone key that is nearly one."""
+    assert is_wandb_parameter(fields)
+    with pytest.raises(ArgumentError, match=r"did you mean 'value|without a distribution; add distribution: normal"):
+        wandb_domain(fields)
 
 
 @pytest.mark.parametrize(
@@ -81,11 +97,11 @@ def test_a_parameter_is_told_from_nested_names() -> None:
     [
         (distributions.FloatDistribution(0, 1), Float(0.0, 1.0)),
         (distributions.FloatDistribution(1e-3, 1, log=True), Float(1e-3, 1.0, log=True)),
-        (distributions.FloatDistribution(0.1, 0.85, step=0.25), Float(0.1, 0.85, step=0.25)),
+        (distributions.FloatDistribution(0.1, 0.85, step=0.25), Float(0.1, 0.85, step=0.25, law="optuna")),
         (distributions.FloatDistribution(2, 2), Constant(2.0)),
         (distributions.IntDistribution(1, 9), Integer(1, 9)),
         (distributions.IntDistribution(1, 9, step=4), Integer(1, 9, step=4)),
-        (distributions.IntDistribution(1, 64, log=True), Integer(1, 64, log=True)),
+        (distributions.IntDistribution(1, 64, log=True), Integer(1, 64, log=True, law="optuna")),
         (distributions.CategoricalDistribution(("a", None, 3)), Choice(("a", None, 3))),
     ],
     ids=str,

@@ -13,7 +13,7 @@ from raycolab.spec.domains import Choice, Constant
 from raycolab.spec.file import load_sweep_file
 from raycolab.spec.keys import Key, keys_help, keys_table, settle_keys
 from raycolab.spec.spec import SweepSpec
-from raycolab.spec.values import ArgumentError
+from raycolab.spec.values import ArgumentError, Refusals
 from raycolab.trials import Metric
 
 
@@ -49,10 +49,8 @@ def test_the_readme_and_declare_have_the_table() -> None:
 
 def test_aliases_go_by_their_own_names_and_none_is_not_given() -> None:
     """num_samples is jobs_per_pair, space is parameters."""
-    assert settle_keys(SweepSpec, {"num_samples": 3, "space": {}, "seed": None, "early_terminate": None}) == {
-        "jobs_per_pair": 3,
-        "parameters": {},
-    }
+    written = {"num_samples": 3, "space": {}, "seed": None, "early_terminate": None, "project": None, "entity": "me"}
+    assert settle_keys(SweepSpec, written, Refusals()) == ({"jobs_per_pair": 3, "parameters": {}}, ["entity"])
 
 
 def test_a_model_takes_the_shared_parameters_and_puts_its_own_before_them() -> None:

@@ -17,8 +17,8 @@ def _read(written: object) -> EarlyStop | None:
     return read_early_stop("early_terminate", written, {})
 
 
-def _halving(first: int, eta: int) -> EarlyStop:
-    return EarlyStop("successive_halving", {"min_resource": first, "reduction_factor": eta})
+def _bands(**options: int | float | bool) -> EarlyStop:
+    return EarlyStop("hyperband", {"eta": 3, "strict": True, **options})
 
 
 @pytest.mark.parametrize(
@@ -33,15 +33,17 @@ def _halving(first: int, eta: int) -> EarlyStop:
             {"type": "hyperband", "max_resource": 27, "reduction_factor": 3},
             EarlyStop("hyperband", {"max_resource": 27, "reduction_factor": 3}),
         ),
-        ({"type": "hyperband", "min_iter": 4}, _halving(4, 3)),
-        ({"type": "hyperband", "min_iter": 4, "max_iter": 100, "eta": 2.0, "strict": False}, _halving(4, 2)),
-        ({"type": "hyperband", "max_iter": 27, "s": 2, "eta": 3}, _halving(3, 3)),
-        ({"type": "hyperband", "max_iter": 10, "s": 9}, _halving(1, 3)),
+        ({"type": "hyperband", "min_iter": 4}, _bands(min_iter=4)),
+        ({"type": "hyperband", "min_iter": 4, "eta": 1.5, "strict": False}, _bands(min_iter=4, eta=1.5, strict=False)),
+        ({"type": "hyperband", "max_iter": 27, "s": 2, "min_iter": 9}, _bands(max_iter=27, s=2)),
+        (_bands(min_iter=4), _bands(min_iter=4)),
+        ("asha", EarlyStop("successive_halving")),
+        ({"type": "asha", "reduction_factor": 3}, EarlyStop("successive_halving", {"reduction_factor": 3})),
     ],
     ids=str,
 )
 def test_the_forms_of_early_terminate(written: object, meant: EarlyStop | None) -> None:
-    """W&B's hyperband is one bracket, whose first step is min_iter, or max_iter divided by eta s times."""
+    """W&B's hyperband has its own options, with its defaults; max_iter goes before min_iter there."""
     assert _read(written) == meant
 
 
@@ -96,4 +98,5 @@ def test_which_pruners_remember() -> None:
     """Those whose rungs are noted when they are asked, also when wrapped."""
     kinds = [EarlyStop(kind) for kind in ("median", "hyperband", "successive_halving", "patient")]
     assert [remembers(kind) for kind in kinds] == [False, True, True, False]
+    assert not remembers(_bands(min_iter=1))
     assert remembers(EarlyStop("patient", {"patience": 1, "wrapped_pruner": "hyperband"}))

@@ -9,7 +9,7 @@ import pytest
 
 from raycolab.errors import SpaceError
 from raycolab.spec import spaces
-from raycolab.spec.domains import Choice, Constant, Domain, Float, Integer, Normal
+from raycolab.spec.domains import Choice, Constant, Domain, Float, GridSearch, Integer, Normal
 from raycolab.spec.spaces import as_domain, as_space
 
 
@@ -17,7 +17,8 @@ from raycolab.spec.spaces import as_domain, as_space
     ("written", "domain"),
     [
         (spaces.choice([1, "a", None]), Choice((1, "a", None))),
-        (spaces.grid_search([0.1, 0.2]), Choice((0.1, 0.2))),
+        (spaces.grid_search([0.1, 0.2]), GridSearch((0.1, 0.2))),
+        (spaces.constant([1, (2, 3)]), Constant([1, [2, 3]])),
         (spaces.uniform(0, 1), Float(0.0, 1.0)),
         (spaces.quniform(0, 1, 0.25), Float(0.0, 1.0, step=0.25)),
         (spaces.loguniform(1e-3, 1e3), Float(1e-3, 1e3, log=True)),
@@ -38,13 +39,16 @@ def test_each_function_means_its_domain(written: Domain, domain: Domain) -> None
     [
         (spaces.uniform(0, 1), Float(0.0, 1.0)),
         ([1, 2], Choice((1, 2))),
-        ((1, 2), Choice((1, 2))),
+        ((1, 2), Constant([1, 2])),
+        ([(1, 2), {"a": [3]}], Choice(([1, 2], {"a": [3]}))),
+        ({"value": [1, 2]}, Constant([1, 2])),
+        ({"values": [[1], {}]}, Choice(([1], {}))),
         (range(3), Choice((0, 1, 2))),
         (np.array([0.5, 1.0]), Choice((0.5, 1.0))),
         ("rbf", Constant("rbf")),
         (3, Constant(3)),
         (None, Constant(None)),
-        ({"grid_search": [1, 2]}, Choice((1, 2))),
+        ({"grid_search": [1, 2]}, GridSearch((1, 2))),
         ({"values": [1, 2]}, Choice((1, 2))),
         ({"min": 0.0, "max": 1}, Float(0.0, 1.0)),
     ],
@@ -82,7 +86,7 @@ def test_nested_names_become_flat_in_the_order_written() -> None:
             "a builtin_function_or_method is not a search space; give a list of alternatives, one value, or "
             "a function of raycolab such as uniform(0, 1)",
         ),
-        (lambda: as_space({3: 1}), "parameter '3': a parameter's name is text and not empty; put it in quotes"),  # type: ignore[dict-item]
+        (lambda: as_space({3: 1}), "parameter '3': its name is text and not empty; put it in quotes"),  # type: ignore[dict-item]
     ],
 )
 def test_a_malformed_parameter_is_refused_in_a_sentence(build: Callable[[], object], sentence: str) -> None:

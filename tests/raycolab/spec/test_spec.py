@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from raycolab.errors import SpaceError
 from raycolab.search import enumerate_trials
+from raycolab.spec.change import compare
 from raycolab.spec.domains import Domain
 from raycolab.spec.keys import keys_of
 from raycolab.spec.spec import StoredSpecError, SweepSpec, check_fits
@@ -147,11 +148,20 @@ def test_the_fingerprint_is_of_the_meaning() -> None:
 
 @pytest.mark.parametrize("golden", _GOLDEN, ids=lambda golden: str(golden["name"]))
 def test_a_spec_is_stored_as_ever(golden: dict[str, Any]) -> None:
-    """Text and fingerprint byte for byte: databases hold them, and a second declaration is held against them."""
+    """Text and fingerprint byte for byte: databases hold them, and a second declaration is held against them.
+
+    `changed` names what had another law before: what is declared today contradicts the stored sweep there alone.
+    """
+    stored = SweepSpec.from_json(golden["json"])
+    assert (stored.to_json(), stored.fingerprint()) == (golden["json"], golden["fingerprint"])
     spec = SweepSpec.from_arguments(golden["name"], **golden["arguments"])
-    assert (spec.to_json(), spec.fingerprint()) == (golden["json"], golden["fingerprint"])
-    again = SweepSpec.from_json(golden["json"])
-    assert (again.to_json(), again.fingerprint()) == (golden["json"], golden["fingerprint"])
+    changed = golden.get("changed", [])
+    if not changed:
+        assert (spec.to_json(), spec.fingerprint()) == (golden["json"], golden["fingerprint"])
+    assert (spec.fingerprint() != golden["fingerprint"]) == bool(changed)
+    change = compare(stored, spec)
+    assert not change.extends
+    assert [line.partition(" was ")[0].split()[-1].strip("'") for line in change.contradictions] == changed
 
 
 _json_values = st.recursive(
