@@ -326,7 +326,9 @@ class TestWithoutAHead:
 
     def test_retry_takes_two_words(self, make: Declare) -> None:
         """Told before a head is looked for."""
-        with pytest.raises(UsageError, match="retry takes 'failed' or 'lost', not 'all': leave it out for both"):
+        with pytest.raises(
+            UsageError, match="retry takes 'failed' or 'lost', not 'all': leave it out for all that did not"
+        ):
             make().retry("all")
 
     def test_delete_needs_none(self, make: Declare, folder: Path) -> None:
