@@ -62,15 +62,7 @@ class IdentityError(TunnelError, ValueError):
 
 
 class PinMismatch(TunnelError):
-    """The hub's certificate is not the one the join address names; it was told nothing.
-
-    `expected` and `seen` are the SHA-256 of the two certificates (32 bytes each, not secret).
-    """
-
-    def __init__(self, expected: bytes, seen: bytes) -> None:
-        super().__init__(expected, seen)
-        self.expected = expected
-        self.seen = seen
+    """The hub's certificate is not the one the join address names; it was told nothing."""
 
     def __str__(self) -> str:
         return (
@@ -101,12 +93,8 @@ class Refused(TunnelError):
 class LinkLost(TunnelError):
     """A link ended for good: its streams are reset, and only a new link can take its place."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
     def __str__(self) -> str:
-        return f"The link to the hub is lost: {self.reason}."
+        return f"The link to the hub is lost: {self.args[0]}."
 
 
 class HubUnreachable(TunnelError):

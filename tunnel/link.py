@@ -90,11 +90,9 @@ class Link:
     With `names_sources`, for an agent that asked for it, the hub's end says from which node each stream comes.
     """
 
-    def __init__(
-        self, *, initiator: bool, now: float, budget: Budget | None = None, names_sources: bool = False
-    ) -> None:
+    def __init__(self, *, initiator: bool, now: float, names_sources: bool = False) -> None:
         # Bytes that may wait here for this peer; the windows of the hops before it are charged to it.
-        self.budget = budget or Budget()
+        self.budget = Budget()
         self.streams: dict[StreamId, Stream] = {}
         # Why this link cannot go on, once it cannot: its owner must give it up.
         self.lost: str | None = None

@@ -106,15 +106,15 @@ class Router:
             self._forget(leg)
         return far.endpoint
 
-    def remove(self, endpoint: Endpoint, code: ResetCode = ResetCode.LOST) -> list[Endpoint]:
-        """An endpoint is gone: reset what led through it; returns those that may have something to send."""
+    def remove(self, endpoint: Endpoint) -> list[Endpoint]:
+        """An endpoint is gone: what led through it is LOST; returns those that may have something to send."""
         touched: dict[int, Endpoint] = {}
         for leg in [leg for leg in self._legs.values() if leg.endpoint is endpoint]:
             far = leg.other
             self._forget(leg)
-            leg.endpoint.reset(leg.stream, code)  # what came in by it is charged to an endpoint that stays
+            leg.endpoint.reset(leg.stream, ResetCode.LOST)  # what came in by it is charged to an endpoint that stays
             if far is not None:
-                far.endpoint.reset(far.stream, code)
+                far.endpoint.reset(far.stream, ResetCode.LOST)
                 touched[id(far.endpoint)] = far.endpoint
         return list(touched.values())
 

@@ -265,11 +265,10 @@ class SecureSession:
 
     def _check_pin(self, pin: bytes) -> None:
         certificate = self._tls.getpeercert(binary_form=True) or b""
-        seen = hashlib.sha256(certificate).digest()
-        if not hmac.compare_digest(seen, pin):
+        if not hmac.compare_digest(hashlib.sha256(certificate).digest(), pin):
             self._state = _State.FAILED
             self._outgoing.read()  # a stranger does not even get the end of the handshake
-            raise PinMismatch(expected=pin, seen=seen)
+            raise PinMismatch
 
     def _read(self, plaintext: list[bytes]) -> None:
         try:

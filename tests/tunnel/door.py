@@ -22,17 +22,25 @@ from tunnel.transport import Carrier
 
 __all__ = ["HELLO", "WELCOME", "Door", "address_of_hub", "get_in", "hail", "open_door"]
 
-HELLO = Hello(proof=b"", instance="i", ports=8, namespace="n", busy=(), application={})
+HELLO = Hello(
+    proof=b"",
+    instance="0123456789abcdef",
+    name="gpu",
+    ports=8,
+    namespace="3b1d/4026531840",
+    busy=(10_100, 20_000),
+    application={"python": "3.13"},
+)
 WELCOME = Welcome(
-    link="l",
-    node_id=NodeId(2),
-    name="node-1",
-    first=10000,
-    count=8,
-    incarnation="c",
+    link="cafe",
+    node_id=NodeId(3),
+    name="joiner-2",
+    first=10_016,
+    count=32,
+    incarnation="beef",
     grace_s=1.0,
-    received=0,
-    application={},
+    received=7,
+    application={"ray": "2.60.0"},
 )
 
 

@@ -11,7 +11,6 @@ from collections import deque
 from tunnel.frames import SEQUENCED, Frame, FrameParser
 from tunnel.link import Event, Link
 from tunnel.stream import StreamData, StreamId, StreamOpened
-from tunnel.window import Budget
 
 __all__ = ["End", "Joined", "data_in", "deliver_all", "frames_of", "opened", "quiet"]
 
@@ -19,8 +18,8 @@ __all__ = ["End", "Joined", "data_in", "deliver_all", "frames_of", "opened", "qu
 class End:
     """One link, the parser of what comes to it, what it was told, and what is under way to it."""
 
-    def __init__(self, *, initiator: bool, now: float, budget: Budget | None = None) -> None:
-        self.link = Link(initiator=initiator, now=now, budget=budget)
+    def __init__(self, *, initiator: bool, now: float) -> None:
+        self.link = Link(initiator=initiator, now=now)
         self.parser = FrameParser()
         self.events: list[Event] = []
         self.coming: deque[bytes] = deque()
@@ -35,9 +34,9 @@ class End:
 class Joined:
     """An agent's and a hub's end of one link."""
 
-    def __init__(self, now: float = 1000.0, budget: Budget | None = None) -> None:
+    def __init__(self, now: float = 1000.0) -> None:
         self.now = now
-        self.agent = End(initiator=True, now=now, budget=budget)
+        self.agent = End(initiator=True, now=now)
         self.hub = End(initiator=False, now=now)
 
     @property

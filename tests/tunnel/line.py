@@ -8,7 +8,6 @@ from tests.tunnel.edge import Wire
 from tunnel.frames import FrameParser
 from tunnel.link import Link
 from tunnel.stream import StreamData, StreamDelivered, StreamId, StreamOpened
-from tunnel.window import Budget
 
 __all__ = ["Line"]
 
@@ -51,7 +50,7 @@ class Line:
     def __init__(self, delay_s: float, rate: float) -> None:
         self.now = 1000.0
         self.sender = Link(initiator=False, now=self.now)
-        self.receiver = Link(initiator=True, now=self.now, budget=Budget(0))
+        self.receiver = Link(initiator=True, now=self.now)
         self.there = _Way(self.receiver, Wire(delay_s, rate, 1 << 40))
         self.back = _Way(self.sender, Wire(delay_s, rate, 1 << 40))
         self.got: dict[StreamId, int] = {}

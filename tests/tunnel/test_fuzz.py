@@ -1,26 +1,37 @@
-"""A fuzzer at the hub: mutated frames before and after authentication break one link, never the hub.
+"""A fuzzer at the hub, and what attacks on a real one showed: whatever comes breaks one link, never the hub.
 
 Whatever comes, the core raises RemoteProtocolError and nothing else, two bystanders go on echoing through the same hub,
 and what was taken is given back. The mutations begin with the true words of an agent, so that they get past the first
-checks. `slow` feeds a hundred times as many. A real hub is in test_fuzz_hub.
+checks. `slow` feeds a hundred times as many.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
+import json
+import logging
 import random
 import sys
+import time
+from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
+from websockets.exceptions import ConnectionClosed
 
+from tests.in_loop import in_loop
 from tests.tunnel.carriers import at_once, carriers, data_frame
-from tests.tunnel.door import HELLO, WELCOME
+from tests.tunnel.door import HELLO, WELCOME, hail, open_door
+from tests.tunnel.mesh import Member, Mesh, echo, eventually
 from tests.tunnel.mutations import Piece, as_bytes, mutate, mutate_json, pieces, spoil
 from tests.tunnel.switched import Switched
+from tunnel.dial import dial
 from tunnel.errors import RemoteProtocolError
 from tunnel.frames import Frame, FrameParser, FrameType, ResetCode, decode_json, encode_header, encode_json
+from tunnel.link import Link
+from tunnel.listen import UnixListen
 from tunnel.messages import (
     Hello,
     LinkOver,
@@ -35,9 +46,10 @@ from tunnel.messages import (
     roster_of_hub,
 )
 from tunnel.nodes import NodeId
-from tunnel.transport import MAX_BATCH, Carrier
+from tunnel.secure import SecureSession, prove
+from tunnel.transport import MAX_BATCH, MAX_MESSAGE, Carrier, Wake, carry
 
-# In CI and `slow`: with the visits of test_fuzz_hub 4,000 and a million mutations.
+# In CI and `slow`: with the visits below 4,000 and a million mutations.
 FRAMES = [2000, pytest.param(700_000, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
 HANDSHAKES = [1500, pytest.param(260_000, marks=pytest.mark.slow)]
 MESSAGES = [250, pytest.param(30_000, marks=pytest.mark.slow)]
@@ -258,3 +270,194 @@ class TestMessages:
 
 
 HEADER = len(encode_header(FrameType.PING, 8))
+
+
+VISITS = [120, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
+VISIT_BLOCKS = 30  # of memory for each visit, beside NOISE_BLOCKS: timers that were cancelled and are not yet due
+REQUEST = (
+    b"GET /tunnel HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+
+
+class Fuzzer:
+    """Whoever comes to a real hub with something mutated."""
+
+    def __init__(self, mesh: Mesh, rng: random.Random) -> None:
+        self.mesh = mesh
+        self.rng = rng
+        self.words = Core().words
+
+    async def stranger(self) -> None:
+        """HTTP that is none, or a WebSocket whose first frames are none."""
+        rng = self.rng
+        reader, writer = await asyncio.open_unix_connection(str(self.mesh.path))
+        greeting = SecureSession.client(self.mesh.identity.pin).data_to_send()
+        head = spoil(rng, REQUEST) if rng.random() < 0.4 else REQUEST
+        frame = b"\x82\xfe" + len(greeting).to_bytes(2, "big") + bytes(4) + greeting
+        writer.write(head + (spoil(rng, frame) if rng.random() < 0.8 else frame + rng.randbytes(60)))
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(0.005):
+                await reader.read()
+        writer.transport.abort()
+
+    async def newcomer(self) -> None:
+        """A WebSocket and TLS as they should be, and a HELLO that is not."""
+        hello = replace(HELLO, instance=f"fuzz {self.rng.random()}", namespace="fuzz")
+        carrier, challenge = await hail(UnixListen(self.mesh.path))
+        secret = self.mesh.identity.secret if self.rng.random() < 0.8 else bytes(32)
+        proven = replace(hello, proof=prove(secret, self.mesh.identity.pin, challenge)).to_json()
+        words = [Piece(int(FrameType.HELLO), 0, mutate_json(self.rng, encode_json(FrameType.HELLO, proven)))]
+        if self.rng.random() < 0.3:
+            words = mutate(self.rng, words, 0)
+        with contextlib.suppress(RemoteProtocolError, ConnectionClosed, TimeoutError):
+            async with asyncio.timeout(0.02):
+                await carrier.send(as_bytes(words, 0)[0] or b"\x00")
+                await carrier.receive()
+        carrier._websocket.transport.abort()
+
+    async def joiner(self) -> None:
+        """An agent with the secret that joins and then says what no agent says."""
+        rng = self.rng
+        hello = replace(HELLO, instance=f"fuzz {rng.random()}", namespace="fuzz")
+        _, carrier = await dial(self.mesh.address, hello, 5.0)
+        first, sequence = rng.randrange(len(self.words)), 0
+        with contextlib.suppress(RemoteProtocolError, ConnectionClosed, TimeoutError):
+            async with asyncio.timeout(0.5):
+                for number, words in enumerate(self.words):
+                    if number >= first:
+                        words = mutate(rng, words, rng.randrange(len(words)))
+                    batch, sequence = as_bytes(words, sequence)
+                    await carrier.send(batch)
+                carrier._session.send(rng.randbytes(50))
+                await carrier._flush()
+                while True:
+                    await carrier.receive()
+        await carrier.close()
+
+
+class TestHub:
+    """A real hub with two real agents."""
+
+    @pytest.mark.parametrize("count", VISITS)
+    @in_loop
+    async def test_mutated_visits(self, count: int, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """The bystanders notice nothing, nothing is logged as a bug, and nobody and nothing of the visits stays."""
+        async with Mesh(tmp_path, grace_s=0.05) as mesh:
+            one, two = await mesh.join(), await mesh.join()
+            beats = Beats(mesh, one, await mesh.serve(two, echo))
+            beating = asyncio.create_task(beats.run())
+            fuzzer = Fuzzer(mesh, random.Random(count))
+            await self.visits(fuzzer, count // 5)
+            bugs = self.bugs(caplog)
+            before = memory_blocks()
+            await self.visits(fuzzer, count)
+            assert bugs + self.bugs(caplog) == []
+            assert memory_blocks() - before < NOISE_BLOCKS + VISIT_BLOCKS * count
+            assert mesh.hub._router.stream_count == 1
+            assert [peer.link.budget.reserved for peer in mesh.hub.peers] == [0, 0]
+            assert [member.log.count("down") for member in (one, two)] == [0, 0]
+            seen = beats.count
+            await eventually(lambda: beats.count > seen + 3)
+            beating.cancel()
+            await asyncio.gather(beating, return_exceptions=True)
+
+    def bugs(self, caplog: pytest.LogCaptureFixture) -> list[str]:
+        """What was logged that ours are guilty of; websockets' own errors are its view of strangers who broke off."""
+        told = [record for record in caplog.records if record.levelno >= logging.ERROR]
+        ours = [one for one in told if one.name != "tunnel.websockets" or one.msg == "connection handler failed"]
+        caplog.clear()  # the tracebacks in them keep what they speak of
+        return [one.getMessage() for one in ours]
+
+    async def visits(self, fuzzer: Fuzzer, count: int) -> None:
+        """So many, of every kind."""
+        kinds = (fuzzer.joiner, fuzzer.newcomer, fuzzer.stranger, fuzzer.joiner)
+        for number in range(count):
+            await kinds[number % len(kinds)]()
+        mesh = fuzzer.mesh
+        await (await mesh.join()).leave()  # what it needs to become ready comes after all that the visits asked for
+        await eventually(lambda: len(mesh.hub.peers) == 2)
+        await eventually(lambda: not mesh.hub._gate._strangers)
+
+
+class Beats:
+    """A stream between two members on which a word goes out and comes back for as long as it runs."""
+
+    def __init__(self, mesh: Mesh, member: Member, target: tuple[int, int]) -> None:
+        self._dialing = mesh.dial(member, target)
+        self.count = 0
+
+    async def run(self) -> None:
+        """Never ends by itself."""
+        reader, writer = await self._dialing
+        try:
+            while True:
+                word = b"%08d" % self.count
+                writer.write(word)
+                assert await reader.readexactly(8) == word
+                self.count += 1
+                await asyncio.sleep(0.001)
+        finally:
+            writer.close()
+
+
+PING = b"\x89\xfd" + bytes(4) + b"p" * 125  # a masked WebSocket ping, as long as one may be
+BATCHES = 8
+
+
+@in_loop
+async def test_a_flood_of_tiny_frames_kept_the_loop_from_everybody_else() -> None:
+    """Some KB of compressed frames are seconds of work: between two messages the loop serves the others."""
+    agent, hub, _, into = carriers()
+    pongs = (encode_header(FrameType.PONG, 8) + bytes(8)) * (MAX_BATCH // 20)
+    for _ in range(BATCHES):
+        await agent.send(pongs)
+    into.put(*(sent := into.take()))
+    assert sum(map(len, sent)) < 20_000
+    link = Link(initiator=False, now=time.monotonic())
+    carrying = asyncio.create_task(carry(link, hub, Wake(), lambda events: None))
+    turns = 0
+    while not into.inbox.empty():
+        await asyncio.sleep(0)
+        turns += 1
+    carrying.cancel()
+    await asyncio.gather(carrying, return_exceptions=True)
+    assert turns >= BATCHES
+
+
+@in_loop
+async def test_websocket_pings_of_a_stranger_who_never_reads_filled_the_memory(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """websockets answers each by itself: whoever takes no answers is dropped before they are more than a message."""
+    path = tmp_path_factory.mktemp("door") / "hub.sock"
+    async with open_door(UnixListen(path)) as (door, _):
+        reader, writer = await asyncio.open_unix_connection(str(path))
+        writer.write(REQUEST)
+        await reader.readuntil(b"\r\n\r\n")
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        (stranger,) = door.gate._strangers
+        waiting = 0
+        with contextlib.suppress(ConnectionError):
+            for _ in range(1000):
+                writer.write(PING * 100)
+                await writer.drain()
+                await asyncio.sleep(0)
+                waiting = max(waiting, stranger.transport.get_write_buffer_size())
+        writer.transport.abort()
+        assert waiting <= 2 * MAX_MESSAGE
+
+
+@in_loop
+async def test_a_hello_whose_refusal_was_too_long_to_tell_was_a_bug(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """What the refusal quotes of a stranger's words is short: it is told, and nothing breaks at the hub."""
+    path = tmp_path_factory.mktemp("door") / "hub.sock"
+    async with open_door(UnixListen(path)) as (_, at):
+        carrier, _ = await hail(at)
+        payload = json.dumps({"protocol": "\u20ac" * 15_000}, ensure_ascii=False).encode()
+        await carrier.send(encode_header(FrameType.HELLO, len(payload)) + payload)
+        (answer,) = await carrier.receive()
+        assert decode_json(answer)["code"] == "protocol"
+        await carrier.close()

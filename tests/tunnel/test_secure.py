@@ -117,9 +117,8 @@ class TestHandshake:
         """After a mismatch not one byte leaves, the stranger's handshake never ends, and nothing more is taken."""
         node, hub = SecureSession.client(STRANGER.pin), SecureSession.server(CONTEXT)
         hub.receive(node.data_to_send())
-        with pytest.raises(PinMismatch, match="is not the one the join address names") as caught:
+        with pytest.raises(PinMismatch, match="is not the one the join address names"):
             node.receive(hub.data_to_send())
-        assert (caught.value.expected, caught.value.seen) == (STRANGER.pin, IDENTITY.pin)
         assert node.data_to_send() == b""
         assert not node.established
         assert not hub.established

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
+from tunnel.__main__ import main
 from tunnel.address import JoinAddress
-from tunnel.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 20
