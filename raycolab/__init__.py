@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         randn,
         uniform,
     )
-    from raycolab.sweep import Sweep, declare, find
+    from raycolab.sweep import Sweep, dashboard, declare, find
 
 __all__ = [
     "Head",
@@ -42,6 +42,7 @@ __all__ = [
     "attach",
     "choice",
     "constant",
+    "dashboard",
     "declare",
     "doctor",
     "example_path",
@@ -67,6 +68,7 @@ _HOMES = {
     "RaycolabError": "errors",
     "Sweep": "sweep",
     "attach": "cluster",
+    "dashboard": "sweep",
     "declare": "sweep",
     "doctor": "diagnostics.doctor",
     "example_path": "examples",

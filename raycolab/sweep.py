@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -23,17 +23,20 @@ from raycolab.node.versions import versions
 from raycolab.spec.keys import keys_help
 from raycolab.spec.spec import SweepSpec, check_fits
 from raycolab.text import tally_text
-from raycolab.trials import AT_REST, SweepState
+from raycolab.trials import AT_REST, FINAL_STATES, SweepState, TrialState
 
 if TYPE_CHECKING:  # pandas and SQLAlchemy take a second to import
     from raycolab.pull import Puller, Task
     from raycolab.results.table import Results
     from raycolab.store import Store
 
-__all__ = ["Sweep", "declare", "declare_spec", "find"]
+__all__ = ["Sweep", "dashboard", "declare", "declare_spec", "find", "list_sweeps"]
 
 Show = Callable[[Mapping[str, Any], list[Mapping[str, Any]]], None]
 """What is shown of a running sweep: its object of `status --json`, and the nodes' ones."""
+
+OnTrial = Callable[[dict[str, Any]], object]
+"""Gets the row of a trial that has ended."""
 
 T = TypeVar("T")
 
@@ -67,30 +70,40 @@ class Sweep:
         self._ask(api.Start(self.name, expect_slots))
         return self
 
-    def run(self, *, progress: Show | None = None) -> Results:
-        """Run it to its end and return the results, showing progress; interrupting detaches and it goes on."""
+    def run(self, *, progress: Show | None = None, on_trial: OnTrial | None = None) -> Results:
+        """Run it to its end and return the results, showing progress; interrupting detaches and it goes on.
+
+        `on_trial` is as in `wait`.
+        """
         self.start()
-        results = self.wait(progress=progress)
+        results = self.wait(progress=progress, on_trial=on_trial)
         if progress is None:
             with contextlib.suppress(ClusterError):  # the head may have been told to end in the meantime
                 print(self.speedup(self._ask(api.Status())["nodes"]))  # noqa: T201 - for the cell's reader
         return results
 
-    def wait(self, *, progress: Show | None = None) -> Results:
-        """The results, once the sweep is at rest. Without `progress` a line shows it."""
-        self.wait_status(progress=progress)
+    def wait(self, *, progress: Show | None = None, on_trial: OnTrial | None = None) -> Results:
+        """The results, once the sweep is at rest. Without `progress` a line shows it.
+
+        `on_trial` is called here with the row of each trial that has ended, once, those that ended before included: a
+        dict with the data frame's names, as `results.best` is. What it raises ends the waiting, and not the sweep.
+        """
+        self.wait_status(progress=progress, on_trial=on_trial)
         return self.results
 
-    def wait_status(self, *, progress: Show | None = None) -> Mapping[str, Any]:
-        """The sweep's object of `status --json`, once it is at rest."""
+    def wait_status(self, *, progress: Show | None = None, on_trial: OnTrial | None = None) -> Mapping[str, Any]:
+        """The sweep's object of `status --json`, once it is at rest; arguments as those of `wait`."""
         from raycolab.view.progress import SweepProgress
 
+        ended = None if on_trial is None else _EndedTrials(self._read, self.name, on_trial)
         with contextlib.ExitStack() as stack:
             show = progress or stack.enter_context(SweepProgress()).update
             try:
                 while True:
                     status, nodes = self._look()
                     show(status, nodes)
+                    if ended is not None:
+                        ended.look(status)
                     if (state := SweepState(status["state"])) in AT_REST:
                         return status
                     if state is SweepState.DECLARED:
@@ -284,6 +297,40 @@ class Sweep:
         return open_store(sqlite_url(data_dir.database_path))
 
 
+class _EndedTrials:
+    """Tells a function of each trial that has ended, once."""
+
+    def __init__(self, read: Callable[[Callable[[Ask], list[Any]]], list[Any]], sweep: str, on_trial: OnTrial) -> None:
+        self._read = read
+        self._sweep = sweep
+        self._on_trial = on_trial
+        self._told: set[tuple[int, int]] = set()  # number and attempts: one that was run again is told again
+        self._seen: list[int] = []  # how many had ended in each way when the rows were read
+        self._not_before = 0.0
+
+    def look(self, status: Mapping[str, Any]) -> None:
+        """There is a newer status. Of a large sweep rows take a while to read, so that they are read less often."""
+        from raycolab.results.frame import row_dict
+
+        ended = [status[state.value.lower()] for state in TrialState if state in FINAL_STATES]
+        begun = time.monotonic()
+        is_last = SweepState(status["state"]) in AT_REST
+        if ended == self._seen or (begun < self._not_before and not is_last):
+            return
+        self._seen = ended
+        metric, *rows = self._read(self._rows)
+        self._not_before = begun + 10 * (time.monotonic() - begun)
+        for row in rows:
+            if row.state in FINAL_STATES and (row.number, row.attempts) not in self._told:
+                self._told.add((row.number, row.attempts))
+                self._on_trial(row_dict(row, self._sweep, metric))
+
+    def _rows(self, ask: Ask) -> list[Any]:
+        """The metric, and the rows."""
+        row = ask(api.Find(self._sweep)).row
+        return [SweepSpec.from_json(row.spec).metric, *_rows(ask, row.id, "trials")]
+
+
 def _rows(ask: Ask, sweep_id: int, table: api.Table) -> list[Any]:
     """All rows of a sweep's table, page by page."""
     rows: list[Any] = []
@@ -337,6 +384,47 @@ def declare_spec(
     for line in Way.of(chosen).client.ask(api.Declare(spec.to_json(), code, versions())):
         announce(line)
     return Sweep(spec.name, chosen)
+
+
+def list_sweeps(*, data_dir: str | os.PathLike[str] | None = None) -> list[api.FoundSweep]:
+    """Every sweep of the database, by the head, or from the file where none runs."""
+    way = Way.of(DataDir.chosen(data_dir, os.environ))
+    try:
+        return way.client.ask(api.ListSweeps())
+    except NoHeadError:
+        from raycolab.engine.stored_sweeps import answer
+        from raycolab.store import open_store, sqlite_url
+
+        path = way.data_dir.database_path
+        if not path.exists():
+            return []
+        with open_store(sqlite_url(path)) as store:
+            found: list[api.FoundSweep] = answer(store, api.ListSweeps())
+            return found
+
+
+def dashboard(*, port: int = 0, data_dir: str | os.PathLike[str] | None = None) -> str:
+    """optuna-dashboard on all sweeps, a study for each pair, kept current by this process; its address.
+
+    It is served on this machine alone, as long as this process lives; in Colab it is shown below the cell. Needs
+    optuna-dashboard: `pip install 'raycolab[dashboard]'`. Raises UsageError, PortTakenError.
+    """
+    from raycolab import colab
+    from raycolab.results.dashboard import serve
+
+    counts: dict[str, dict[TrialState, int]] = {}
+
+    def changed() -> Iterator[Results]:
+        with contextlib.suppress(ClusterError):  # the head is busy, or just ending: it is looked at again
+            for each in list_sweeps(data_dir=data_dir):
+                if counts.get(each.row.name) != each.counts:
+                    yield find(each.row.name, data_dir=data_dir).results
+                    counts[each.row.name] = each.counts
+
+    taken, _ = serve(changed, port)
+    if colab.is_colab(os.environ) and colab.has_kernel():
+        colab.show_port(taken)
+    return f"http://127.0.0.1:{taken}/dashboard/"
 
 
 def find(name: str, *, data_dir: str | os.PathLike[str] | None = None) -> Sweep:

@@ -102,9 +102,11 @@ DOORS = (
     Door("sqlalchemy", ("raycolab.store",), "the store's tables are nobody else's business"),
     Door(
         "optuna",
-        ("raycolab.search", "raycolab.spec.pruners", "raycolab.results.study"),
+        ("raycolab.search", "raycolab.spec.pruners", "raycolab.results.study", "raycolab.results.dashboard"),
         "one search method among several, and a form of its results; spaces are recognised without it",
     ),
+    Door("mlflow", ("raycolab.results.mlflow",), "an extra: everything works without"),
+    Door("optuna_dashboard", ("raycolab.results.dashboard",), "an extra: everything works without"),
     Door("websockets", ("tunnel",), "raycolab speaks through the tunnel"),
     Door(
         "IPython",

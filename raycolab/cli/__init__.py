@@ -3,7 +3,7 @@
 program   the list of commands, and how each ends
 common    what commands share: options, messages on stderr, results on stdout
 cluster   head join status down
-sweep     submit results pause resume stop cancel retry delete
+sweep     submit results report logs list dashboard pause resume stop cancel retry delete
 local     demo doctor init
 """
 

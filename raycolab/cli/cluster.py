@@ -11,7 +11,7 @@ from typing import Any, Literal, NoReturn
 
 import click
 
-from raycolab.cli.common import data_dir_option, json_option, say
+from raycolab.cli.common import data_dir_option, json_option, say, show
 from raycolab.errors import UsageError
 from raycolab.files import check_writable, open_closed_streams, typed_path
 
@@ -154,8 +154,6 @@ def status(as_json: bool, data_dir: str | None) -> None:
 
     Exit codes: 0; 3 no head is running with this data directory.
     """
-    from rich.console import Console
-
     from raycolab.cluster import attach
     from raycolab.view.tables import nodes_table, snapshot_lines, sweeps_table, traffic_lines
 
@@ -163,14 +161,8 @@ def status(as_json: bool, data_dir: str | None) -> None:
     if as_json:
         click.echo(json.dumps(seen))
         return
-    console = Console()
-    console.print(nodes_table(seen["nodes"]), soft_wrap=True)
-    if seen["sweeps"]:
-        console.print()
-        console.print(sweeps_table(seen["sweeps"]), soft_wrap=True)
-    console.print()
-    for line in [*traffic_lines(seen["traffic"]), *snapshot_lines(seen["snapshots"])]:
-        console.print(line, soft_wrap=True, markup=False, highlight=False)
+    sweeps: list[Any] = ["", sweeps_table(seen["sweeps"])] if seen["sweeps"] else []
+    show(nodes_table(seen["nodes"]), *sweeps, "", *traffic_lines(seen["traffic"]), *snapshot_lines(seen["snapshots"]))
 
 
 @click.command()

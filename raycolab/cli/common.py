@@ -9,13 +9,19 @@ import contextlib
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from raycolab.files import write_line
 
-__all__ = ["data_dir_option", "end_on_sigterm", "json_option", "print_results", "say"]
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+__all__ = ["data_dir_option", "end_on_sigterm", "json_option", "print_results", "say", "show"]
+
+
+_WIDEST = 10_000  # characters of a line
 
 
 def data_dir_option(command: Any) -> Any:
@@ -52,13 +58,19 @@ def print_results(sweep: Any, nodes: Sequence[Mapping[str, Any]]) -> None:
 
     `nodes` are those of `status --json`; none where the head has ended meanwhile.
     """
-    from rich.console import Console
-
     from raycolab.view.tables import results_table
 
-    console = Console()
-    console.print(results_table(sweep.results), soft_wrap=True)
     speedup = sweep.speedup(nodes) if nodes else ""
-    if speedup:
-        console.print(speedup, markup=False, highlight=False, soft_wrap=True)
-    console.print(f"database: {sweep.database}", markup=False, highlight=False, soft_wrap=True)
+    show(results_table(sweep.results), *([speedup] if speedup else []), f"database: {sweep.database}")
+
+
+def show(*shown: RenderableType) -> None:
+    """Print tables and lines on stdout; where that is no terminal no line is broken, so that programs can read them."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDEST)
+    for each in shown:
+        console.print(Text(each) if isinstance(each, str) else each, soft_wrap=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 from typing import TYPE_CHECKING
 
 import click
 
-from raycolab.cli.common import data_dir_option, end_on_sigterm, json_option, print_results, say
+from raycolab.cli.common import data_dir_option, end_on_sigterm, json_option, print_results, say, show
 
 if TYPE_CHECKING:
     from raycolab.diagnostics import Diagnosis
@@ -124,12 +125,10 @@ def doctor(address: str | None, as_json: bool, data_dir: str | None) -> int:
 
 def _print(diagnosis: Diagnosis) -> None:
     """A table on a terminal, a line for each check elsewhere."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
-    if not console.is_terminal:
+    if not sys.stdout.isatty():
         click.echo(repr(diagnosis))
         return
     table = Table.grid(padding=(0, 1))
@@ -139,5 +138,4 @@ def _print(diagnosis: Diagnosis) -> None:
     for check in diagnosis.checks:
         style = _STYLES[check.verdict.name]
         table.add_row(Text(check.verdict.value, style), Text(check.name), Text(check.message))
-    console.print(table)
-    console.print(Text(diagnosis.summary, "bold"))
+    show(table, Text(diagnosis.summary, "bold"))

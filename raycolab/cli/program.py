@@ -17,7 +17,20 @@ import click
 from raycolab.cli.cluster import down, head, join, status
 from raycolab.cli.common import say
 from raycolab.cli.local import demo, doctor, init
-from raycolab.cli.sweep import cancel, delete, pause, results, resume, retry, stop, submit
+from raycolab.cli.sweep import (
+    cancel,
+    dashboard,
+    delete,
+    list_command,
+    logs,
+    pause,
+    report,
+    results,
+    resume,
+    retry,
+    stop,
+    submit,
+)
 from raycolab.errors import RaycolabError
 from raycolab.files import crash_report, discard, escape_unencodable
 
@@ -54,7 +67,20 @@ cli = GroupedCommands(
     {
         "Commands here, on one machine": (demo, init, doctor),
         "Commands for a cluster": (head, join, status, down),
-        "Commands for a sweep": (submit, results, pause, resume, stop, cancel, retry, delete),
+        "Commands for a sweep": (
+            submit,
+            results,
+            report,
+            logs,
+            list_command,
+            dashboard,
+            pause,
+            resume,
+            stop,
+            cancel,
+            retry,
+            delete,
+        ),
     },
     name="raycolab",
     context_settings={"help_option_names": ["-h", "--help"]},

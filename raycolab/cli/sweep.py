@@ -1,21 +1,36 @@
-"""The commands for a sweep: `raycolab submit results pause resume stop cancel retry delete`."""
+"""The commands for a sweep: from `raycolab submit` and `results` to `cancel`, `retry` and `delete`."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shlex
+import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from raycolab.cli.common import data_dir_option, end_on_sigterm, json_option, print_results, say
+from raycolab.cli.common import data_dir_option, end_on_sigterm, json_option, print_results, say, show
 from raycolab.errors import ClusterError, Detached, UsageError
 from raycolab.files import check_writable, typed_path
 
-__all__ = ["cancel", "delete", "pause", "results", "resume", "retry", "stop", "submit"]
+__all__ = [
+    "cancel",
+    "dashboard",
+    "delete",
+    "list_command",
+    "logs",
+    "pause",
+    "report",
+    "results",
+    "resume",
+    "retry",
+    "stop",
+    "submit",
+]
 
 _NOT_DONE = ("failed", "lost", "cancelled")
 _SUFFIXES = (".csv", ".parquet", ".json")
@@ -115,14 +130,106 @@ def results(name: str, kind: str, best: bool, data_dir: str | None) -> int:
             raise UsageError(f"The sweep {name!r} has no finished trial with a metric yet: wait for one.")
         click.echo(text)
     elif kind == "table":
-        from rich.console import Console
-
         from raycolab.view.tables import results_table
 
-        Console().print(results_table(found), soft_wrap=True)
+        show(results_table(found))
     else:
         click.echo(found.as_text(kind), nl=False)
     return 0
+
+
+@click.command()
+@click.argument("name")
+@click.option("-o", "--output", metavar="FILE", help="Where to write it (default: NAME.html here).")
+@data_dir_option
+def report(name: str, output: str | None, data_dir: str | None) -> None:
+    """Write the report about the sweep NAME, one HTML page.
+
+    Best trials, importances, learning curves, what each node did, failures with their tracebacks, code and versions. No
+    cluster need run, and a sweep may be looked at while it does.
+
+    \b
+    Example:
+      raycolab report sample_experiment -o report.html
+
+    Exit codes: 0; 2 no such sweep, or a file that cannot be written.
+    """
+    target = output or re.sub(r"[^\w.-]+", "_", name) + ".html"
+    say(f"written: {_sweep(name, data_dir).results.report(target)}")
+
+
+@click.command()
+@click.argument("name")
+@click.argument("number", type=click.IntRange(0))
+@data_dir_option
+def logs(name: str, number: int, data_dir: str | None) -> None:
+    """Show what trial NUMBER of the sweep NAME printed last.
+
+    \b
+    Example:
+      raycolab logs sample_experiment 12
+
+    Exit codes: 0; 2 no such sweep or trial.
+    """
+    click.echo(_sweep(name, data_dir).logs(number), nl=False)
+
+
+@click.command("list")
+@json_option
+@data_dir_option
+def list_command(as_json: bool, data_dir: str | None) -> None:
+    """List the sweeps of the database.
+
+    No cluster need run.
+
+    \b
+    Example:
+      raycolab list
+
+    Exit code: 0.
+    """
+    from raycolab.spec.spec import SweepSpec
+    from raycolab.sweep import list_sweeps
+    from raycolab.text import tally_text, utc_text
+
+    lines, objects = [], []
+    for each in list_sweeps(data_dir=data_dir):
+        counts = {state.value.lower(): count for state, count in each.counts.items()}
+        counts = {"total": sum(counts.values()), **counts}
+        declared_at, tags = utc_text(each.row.created_at), SweepSpec.from_json(each.row.spec).tags
+        lines.append((each.row.name, each.row.state, tally_text(counts), f"{declared_at[:16]}Z", ", ".join(tags)))
+        about = {"name": each.row.name, "state": each.row.state, "declared_at": declared_at, "tags": tags}
+        objects.append(about | counts)
+    if as_json:
+        click.echo(json.dumps(objects))
+    elif not lines:
+        say("There is no sweep yet: `raycolab submit SWEEP.yaml` declares one.")
+    else:
+        from raycolab.view.tables import text_table
+
+        show(text_table(("sweep", "state", "trials", "declared", "tags"), lines))
+
+
+@click.command()
+@click.option("--port", metavar="N", type=click.IntRange(0, 65535), default=0, help="Where to serve (default: any).")
+@data_dir_option
+def dashboard(port: int, data_dir: str | None) -> None:
+    """Serve optuna-dashboard on all sweeps, here.
+
+    A study for each pair, kept current while sweeps run; no cluster need run. On this machine alone, until Ctrl-C.
+
+    \b
+    Example:
+      raycolab dashboard --port 8080
+
+    Exit codes: 2 optuna-dashboard is missing; 3 the port is taken; 130 Ctrl-C.
+    """
+    from raycolab import sweep
+
+    click.echo(sweep.dashboard(port=port, data_dir=data_dir))
+    say("Open that address in a browser of this machine. Ctrl-C ends it.")
+    while True:
+        signal.pause()
 
 
 def _verb(verb: str, what: str, said: str) -> click.Command:

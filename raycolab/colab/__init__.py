@@ -19,6 +19,7 @@ from raycolab.colab.environment import (
     is_colab,
     release_runtime,
     same_notebook,
+    show_port,
     this_notebook,
 )
 from raycolab.colab.secrets import alone_text, credentials, take_secrets
@@ -37,6 +38,7 @@ __all__ = [
     "joiner_tabs",
     "release_runtime",
     "same_notebook",
+    "show_port",
     "tabs_text",
     "take_secrets",
     "this_notebook",

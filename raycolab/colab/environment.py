@@ -20,6 +20,7 @@ __all__ = [
     "is_colab",
     "release_runtime",
     "same_notebook",
+    "show_port",
     "this_notebook",
 ]
 
@@ -89,6 +90,11 @@ def release_runtime() -> None:
         raise ClusterError(
             f"Colab did not take this VM back ({error}): end it by Runtime > Disconnect and delete runtime."
         ) from error
+
+
+def show_port(port: int) -> None:
+    """Show what is served at this port of the VM below the cell that runs."""
+    importlib.import_module("google.colab.output").serve_kernel_port_as_iframe(port)
 
 
 def _shell() -> Any:

@@ -6,7 +6,6 @@ A check that fails or hangs is a failed check and no error. What is looked at is
 from __future__ import annotations
 
 import enum
-import html
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
@@ -98,13 +97,9 @@ class Diagnosis:
         return "\n".join([*lines, self.summary])
 
     def _repr_html_(self) -> str:
-        cell = "<td style='text-align:left;vertical-align:top;overflow-wrap:anywhere'>{}</td>"
-        rows = (
-            "".join(cell.format(html.escape(text)) for text in (check.verdict.value, check.name, check.message))
-            for check in self.checks
-        )
-        table = "".join(f"<tr>{row}</tr>" for row in rows)
-        return f"<table>{table}</table><p>{html.escape(self.summary)}</p>"
+        from raycolab.view.pages import render
+
+        return render("doctor.html.j2", diagnosis=self)
 
 
 def examine(checks: Mapping[str, Look], *, limit_s: float = LIMIT_S) -> Diagnosis:

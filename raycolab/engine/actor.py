@@ -304,7 +304,7 @@ class Engine:
 
     async def _carry_out(self, request: api.EngineRequest) -> object:
         match request:
-            case api.Find() | api.ReadRows() | api.ReadOutput():
+            case api.Find() | api.ListSweeps() | api.ReadRows() | api.ReadOutput():
                 return await self._read(stored_sweeps.answer, request)
             case api.Pull():
                 return await self._pull(request)

@@ -14,7 +14,7 @@ from typing import Any
 
 from raycolab.engine.book import TrialBook
 from raycolab.errors import SweepChangedError, UsageError
-from raycolab.node.api import Declare, Find, FoundSweep, Page, ReadOutput, ReadRows, page_of
+from raycolab.node.api import Declare, Find, FoundSweep, ListSweeps, Page, ReadOutput, ReadRows, page_of
 from raycolab.search import enumerate_trials
 from raycolab.spec.change import compare, refuse_contradictions
 from raycolab.spec.spec import SweepSpec, check_fits
@@ -46,7 +46,7 @@ RETRIED: dict[str | None, Collection[TrialState]] = {
 _PAGE_ROWS = 5_000
 _WITHOUT_OUTPUT = frozenset({TrialState.COMPLETE, TrialState.PRUNED})
 
-Question = Find | ReadRows | ReadOutput
+Question = Find | ListSweeps | ReadRows | ReadOutput
 Write = Callable[[Store], object]
 
 
@@ -129,19 +129,18 @@ def answer(store: Store, request: Question) -> Any:
     """What a question that changes nothing is answered with."""
     match request:
         case Find():
-            return _found(store, request)
+            return _found(store, store.existing_sweep(request.sweep), with_main=request.with_main)
+        case ListSweeps():
+            return [_found(store, row) for row in store.sweeps()]
         case ReadRows():
             return _page(store, request)
         case ReadOutput():
             return _output(store, request)
 
 
-def _found(store: Store, request: Find) -> FoundSweep:
-    """A sweep as it stands in the store; UnknownSweepError names those there are."""
-    row = store.existing_sweep(request.sweep)
-    return FoundSweep(
-        row if request.with_main else replace(row, main=None), store.counts(row.id), database=store.location
-    )
+def _found(store: Store, row: SweepRow, *, with_main: bool = False) -> FoundSweep:
+    """A sweep as it stands in the store."""
+    return FoundSweep(row if with_main else replace(row, main=None), store.counts(row.id), database=store.location)
 
 
 def _page(store: Store, request: ReadRows) -> Page:

@@ -38,6 +38,7 @@ __all__ = [
     "HeartbeatAnswer",
     "JoinerFacts",
     "JoinerState",
+    "ListSweeps",
     "NodeLost",
     "Order",
     "Page",
@@ -155,6 +156,10 @@ class Find(Request[FoundSweep], frozen=True):
 
     sweep: str
     with_main: bool = False  # without it `row.main` is None
+
+
+class ListSweeps(Request[list[FoundSweep]], frozen=True):
+    """Every sweep of the database, without its MAIN, in the order in which they were declared."""
 
 
 class Declare(Request[list[str]], frozen=True):
@@ -289,9 +294,9 @@ class PutDown(Request[None], frozen=True):
     puller: str
 
 
-EngineRequest = (Find | Declare | Start | Pause | Resume | Stop | Cancel | Retry | Delete | ReadRows | ReadOutput) | (
-    Pull | Push | Heartbeat | PutDown
-)
+EngineRequest = (
+    Find | ListSweeps | Declare | Start | Pause | Resume | Stop | Cancel | Retry | Delete | ReadRows | ReadOutput
+) | (Pull | Push | Heartbeat | PutDown)
 
 
 # What is told unasked.

@@ -11,6 +11,7 @@ import math
 import re
 import weakref
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ import pandas as pd
 from raycolab.text import value_text
 from raycolab.trials import Metric, Scalar, TrialRow, TrialState
 
-__all__ = ["TIME_COLUMNS", "Columns", "frame", "metric_columns", "on_one_line", "times", "trial_columns"]
+__all__ = ["TIME_COLUMNS", "Columns", "frame", "metric_columns", "on_one_line", "row_dict", "times", "trial_columns"]
 
 Columns = dict[str, list[Any]]
 """A column's values by its name; times are seconds since the epoch, absent is None."""
@@ -67,6 +68,13 @@ def trial_columns(rows: Sequence[TrialRow], name: str, metric: Metric) -> Column
         "main_version": [row.main_version for row in rows],
     }
     return {column: _all_encodable(values) for column, values in columns.items()}
+
+
+def row_dict(row: TrialRow, name: str, metric: Metric) -> dict[str, Any]:
+    """One trial with the data frame's names; parameters that its model does not have are left out, times are UTC."""
+    values = {column: found[0] for column, found in trial_columns([row], name, metric).items()}
+    times_of = {column: values[column] for column in TIME_COLUMNS if values[column] is not None}
+    return values | {column: datetime.fromtimestamp(at, UTC) for column, at in times_of.items()}
 
 
 def metric_columns(names: Iterable[str]) -> dict[str, str]:

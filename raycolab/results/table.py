@@ -12,7 +12,6 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,13 +19,14 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from raycolab.errors import UsageError
-from raycolab.results.frame import TIME_COLUMNS, Columns, frame, on_one_line, times, trial_columns
+from raycolab.results.frame import TIME_COLUMNS, Columns, frame, on_one_line, row_dict, times, trial_columns
 from raycolab.summary import PairTally, Tally, causes
 from raycolab.text import config_text, did_you_mean, listed, number_text, tally_text, utc_text
-from raycolab.trials import AttemptRow, Metric, SweepRow, TrialRow, TrialState
+from raycolab.trials import FINAL_STATES, AttemptRow, Metric, SweepRow, TrialRow, TrialState
 
 if TYPE_CHECKING:  # Optuna takes half a second to import
     from raycolab.results.study import Study
+    from raycolab.spec.spec import SweepSpec
     from raycolab.view.panels import Findings
 
 __all__ = ["Results"]
@@ -78,11 +78,7 @@ class Results:
         """
         if self.best_trial is None:
             return None
-        columns = trial_columns([self.best_trial], self.name, self.metric)
-        values = {name: values[0] for name, values in columns.items()}
-        return values | {
-            name: datetime.fromtimestamp(values[name], UTC) for name in TIME_COLUMNS if values[name] is not None
-        }
+        return row_dict(self.best_trial, self.name, self.metric)
 
     @property
     def best_trial(self) -> TrialRow | None:
@@ -187,25 +183,62 @@ class Results:
         row = self.best_trial
         return None if row is None else json.dumps(_json_rows(trial_columns([row], self.name, self.metric))[0])
 
-    def to_study(self, model: str, dataset: str) -> Study:
-        """One pair as an Optuna study in memory, for Optuna's plots: all trials by number, intermediate values too.
+    @property
+    def curves(self) -> pd.DataFrame:
+        """What trials reported on their way, a row for each step: number step value."""
+        points = [
+            (number, step, value)
+            for number, steps in sorted(self._reports.items())
+            for step, value in sorted(steps.items())
+        ]
+        table = pd.DataFrame(points, columns=["number", "step", "value"])
+        return table.astype({"number": "int64", "step": "int64", "value": "float64"})
 
-        A trial without a finite metric is a failed one there; our number, state, node and error are user attributes.
-        UsageError for a pair that is not the sweep's.
+    def to_study(self, model: str | None = None, dataset: str | None = None) -> Study:
+        """The trials of one pair, of one model or dataset, or all as an Optuna study in memory, for Optuna's plots.
+
+        They are in the order of their numbers, intermediate values too. In a study of several pairs `model` and
+        `dataset` are parameters, and one that means another range to another model is called `model/parameter`. A trial
+        without a finite metric is a failed one there; our number, state, node and error are user attributes. UsageError
+        for a model or dataset that is not the sweep's.
         """
         from raycolab.results.study import optuna_study
-        from raycolab.spec.spec import SweepSpec
 
         for kind, given, known in (("model", model, self.models), ("dataset", dataset, self.datasets)):
-            if given not in known:
+            if given is not None and given not in known:
                 raise UsageError(
                     f"{self.name} has no {kind} {given!r}{did_you_mean(given, known)}: it has {listed(known)}."
                 )
+        rows = [row for row in self.rows if model in (None, row.model) and dataset in (None, row.dataset)]
+        name = "/".join([self.name, *(part for part in (model, dataset) if part is not None)])
+        return optuna_study(name, rows, self._reports, self.spec.models, self.metric)
+
+    def to_mlflow(self, tracking_uri: str | None = None, *, experiment: str | None = None) -> int:
+        """Every trial that has ended as a run of MLflow, in the experiment named like the sweep; how many are new.
+
+        `tracking_uri` is MLflow's, `sqlite:///mlflow.db` for example; without it MLflow's own default. Parameters,
+        metrics, what was reported by step, times, state and tags are there. Exporting again adds only what is new, and
+        replaces a trial that was run again. Needs mlflow: `pip install 'raycolab[mlflow]'`.
+        """
+        from raycolab.results.mlflow import export
+
+        rows = [row for row in self.rows if row.state in FINAL_STATES]
+        spec = None if self._declared is None else self.spec
+        return export(tracking_uri, experiment or self.name, self.name, rows, self._reports, self.metric, spec)
+
+    @property
+    def reports(self) -> Mapping[int, Mapping[int, float]]:
+        """What trials reported on their way, by number and step."""
+        return self._reports
+
+    @property
+    def spec(self) -> SweepSpec:
+        """What was declared; UsageError where that is not known."""
+        from raycolab.spec.spec import SweepSpec
+
         if self._declared is None:
             raise UsageError("these results know no search space: take `results` from the sweep itself.")
-        space = SweepSpec.from_json(self._declared.spec).models.get(model, {})
-        rows = [row for row in self.rows if (row.model, row.dataset) == (model, dataset)]
-        return optuna_study(f"{self.name}/{model}/{dataset}", rows, self._reports, space, self.metric)
+        return SweepSpec.from_json(self._declared.spec)
 
     def report(self, path: str | os.PathLike[str]) -> Path:
         """Writes one self-contained HTML page about the sweep, whole or not at all; returns its absolute path."""

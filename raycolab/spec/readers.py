@@ -39,8 +39,10 @@ __all__ = [
     "read_mode",
     "read_models",
     "read_name",
+    "read_notes",
     "read_parameters",
     "read_points",
+    "read_tags",
 ]
 
 DEFAULT_NAME = "default"
@@ -55,6 +57,18 @@ _MODES: Mapping[object, str] = {"max": "max", "min": "min", "maximize": "max", "
 
 Spaces = Mapping[str, Mapping[str, Domain]]
 """The space of each model."""
+
+
+def read_notes(key: str, value: object, _sweep: Mapping[str, object]) -> str | None:
+    """Any text; None for none."""
+    if value is not None and not isinstance(value, str):
+        raise ArgumentError(f"{key} is text, not {value!r}; put it in quotes")
+    return value
+
+
+def read_tags(key: str, value: object, sweep: Mapping[str, object]) -> tuple[str, ...]:
+    """A list of names, which may be empty."""
+    return () if value in ((), []) else read_names(key, value, sweep)
 
 
 def read_name(_: str, value: object, _sweep: Mapping[str, object]) -> str:

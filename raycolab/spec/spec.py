@@ -218,6 +218,19 @@ class SweepSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     time_budget_s: Annotated[
         float | None, Key("seconds from the first trial on after which the sweep is held", HARMLESS, read_seconds)
     ] = None
+    notes: Annotated[
+        str | None, Key("text for whoever reads the report, also several lines", HARMLESS, readers.read_notes)
+    ] = None
+    tags: Annotated[
+        tuple[str, ...],
+        Key(
+            "a list of words by which you find the sweep again",
+            HARMLESS,
+            readers.read_tags,
+            default=(),
+            unless_given="none",
+        ),
+    ] = ()
 
     reseed: Annotated[
         bool,
@@ -334,8 +347,9 @@ class SweepSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     def _fields(self) -> dict[str, Any]:
         fields = {field: msgspec.to_builtins(getattr(self, field)) for field in self.__struct_fields__}
-        if self.reseed:  # databases of before do not have it
-            del fields["reseed"]
+        for name, unused in (("reseed", True), ("notes", None), ("tags", ())):  # databases of before do not have them
+            if getattr(self, name) == unused:
+                del fields[name]
         # Lists of pairs, so that sorting the keys of the JSON leaves the declared order alone.
         fields["models"] = [
             (model, [(name, domain_json(domain)) for name, domain in space.items()])

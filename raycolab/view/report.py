@@ -65,6 +65,7 @@ def page(found: Findings) -> str:
         found=found,
         tally=tally_text(found.counts),
         facts=_facts(found, spec),
+        notes="" if spec is None else spec.notes or "",
         best_of_pairs=_best_lines(found),
         importances=_importances(found, spec, drawn),
         importances_note=f"How much each parameter mattered, by Optuna's {importance_method()} from at most"
@@ -85,6 +86,7 @@ def _facts(found: Findings, spec: SweepSpec | None) -> dict[str, str]:
     if found.declared is not None and spec is not None:
         facts |= {"method": spec.method.value, "seed": str(spec.seed), "state": found.declared.state.value}
         facts["declared"] = _minute(found.declared.created_at)
+        facts |= {"tags": ", ".join(spec.tags)} if spec.tags else {}
     ends = [row.ended_at for row in found.rows if row.ended_at is not None]
     if ends:
         start = min(row.started_at for row in found.rows if row.started_at is not None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -24,6 +24,7 @@ __all__ = [
     "results_table",
     "snapshot_lines",
     "sweeps_table",
+    "text_table",
     "traffic_lines",
     "warning_lines",
 ]
@@ -32,55 +33,64 @@ __all__ = [
 def nodes_table(nodes: Sequence[NodeStatus] | Sequence[Mapping[str, Any]]) -> Group:
     """One row per node of `status --json`: where it stands, what it computes, its link; then the warnings."""
     seen = msgspec.convert(nodes, list[NodeStatus])
-    table = _table("node", "state", "CPUs", "GPUs", "trial", "round trip", "sent", "received")
-    for node in seen:
-        table.add_row(
-            Text(node.name),
-            Text(node.state),
+    lines = [
+        (
+            node.name,
+            node.state,
             amount(node.cpus),
             amount(node.gpus),
-            Text(node.trial or "-"),
+            node.trial or "-",
             "-" if node.rtt_ms is None else f"{node.rtt_ms:.0f} ms",
             bytes_text(node.bytes_sent),
             bytes_text(node.bytes_received),
         )
-    return Group(table, *map(Text, warning_lines([], seen)))
+        for node in seen
+    ]
+    heads = ("node", "state", "CPUs", "GPUs", "trial", "round trip", "sent", "received")
+    return Group(text_table(heads, lines), *map(Text, warning_lines([], seen)))
 
 
 def sweeps_table(sweeps: Sequence[SweepStatus] | Sequence[Mapping[str, Any]]) -> Group:
     """One row per sweep of `status --json`: how far it is, when it will be done, its best; then the sentences."""
     seen = msgspec.convert(sweeps, list[SweepStatus])
-    table = _table("sweep", "state", "trials", "left", "best")
-    for sweep in seen:
-        table.add_row(
-            Text(sweep.name),
-            Text(sweep.state),
+    lines = [
+        (
+            sweep.name,
+            sweep.state,
             tally_text(sweep.counts),
             "-" if sweep.eta_s is None else duration_text(sweep.eta_s),
-            Text(best_text(sweep.best) or "-"),
+            best_text(sweep.best) or "-",
         )
-    return Group(table, *map(Text, warning_lines(seen, [])))
+        for sweep in seen
+    ]
+    return Group(text_table(("sweep", "state", "trials", "left", "best"), lines), *map(Text, warning_lines(seen, [])))
 
 
 def results_table(results: Results) -> Group:
     """Models x datasets with the best of each dataset in bold, then the best trial and the causes of failures."""
     pivot, metric = results.pivot(), results.metric
-    table = _table(f"{metric.name} ({metric.mode})", *map(str, pivot.columns))
     best = (pivot.max() if metric.mode == "max" else pivot.min()).tolist()
-    for model, values in zip(pivot.index, pivot.to_numpy().tolist(), strict=True):
-        cells = [
-            Text("-" if math.isnan(value) else number_text(value), style="bold" if value == top else "")
-            for value, top in zip(values, best, strict=True)
+    lines: list[list[str | Text]] = [
+        [
+            str(model),
+            *(
+                Text("-" if math.isnan(value) else number_text(value), style="bold" if value == top else "")
+                for value, top in zip(values, best, strict=True)
+            ),
         ]
-        table.add_row(Text(str(model)), *cells)
+        for model, values in zip(pivot.index, pivot.to_numpy().tolist(), strict=True)
+    ]
+    table = text_table((f"{metric.name} ({metric.mode})", *map(str, pivot.columns)), lines)
     return Group(Text(results.headline()), table, *map(Text, results.closing_lines()))
 
 
-def _table(first: str, *others: str) -> Table:
+def text_table(heads: Sequence[str], lines: Iterable[Sequence[str | Text]]) -> Table:
     """A table whose first column names the row; names are a person's own, so nothing in them is markup."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in (first, *others):
+    for name in heads:
         table.add_column(Text(name))
+    for line in lines:
+        table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in line))
     return table
 
 

@@ -57,7 +57,7 @@ class ScriptedHead:
                     return _declared(store, request)
                 case api.Delete():
                     return store.delete_sweep(request.sweep)
-                case api.Find() | api.ReadRows() | api.ReadOutput():
+                case api.Find() | api.ListSweeps() | api.ReadRows() | api.ReadOutput():
                     return stored_sweeps.answer(store, request)
         return None
 

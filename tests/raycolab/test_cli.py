@@ -14,8 +14,10 @@ from pathlib import Path
 import click
 import pytest
 
+from raycolab.cli.common import show
 from raycolab.cli.program import cli
 from raycolab.cli.program import run as run_program
+from raycolab.view.tables import text_table
 from tests.raycolab.command_line import Run
 from tests.raycolab.scripted_head import declare_stored
 from tunnel.address import PIN_BYTES, SECRET_BYTES, JoinAddress, unix_url
@@ -238,3 +240,12 @@ def test_a_verb_says_what_comes_of_it(run: Run, finished: None) -> None:
     ended = run("delete", "sample")
     assert (ended.code, ended.out, ended.err) == (0, "", "The sweep 'sample' and its trials are deleted.\n")
     assert run("results", "sample").code == 2
+
+
+def test_a_piped_table_was_broken_in_the_middle_of_words(capsys: pytest.CaptureFixture[str]) -> None:
+    """However wide, a row is a line where no terminal shows it."""
+    names = [f"a-very-long-name-of-a-model-{number}" for number in range(12)]
+    show(text_table(names, [names]), "a sentence " * 40)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines[:2]] == [names, names]
+    assert len(lines) == 3

@@ -74,3 +74,31 @@ class TestOddRows:
             '1 trial: ValueError: first line second, "quoted" third ; end (cell 0)'
         ]
         assert json.loads(run("results", "odd", "--best").out)["score"] == 0.5
+
+
+class TestWithoutAHead:
+    """What is in the database can be shown, listed and written."""
+
+    def test_a_report_is_written(self, run: Run, here: Path, odd: None) -> None:
+        """Where it was asked for, else beside by the sweep's name."""
+        assert run("report", "odd").err == f"written: {here}/odd.html\n"
+        assert run("report", "odd", "-o", "other.html").code == 0
+        assert (here / "odd.html").read_text() == (here / "other.html").read_text()
+        refused = run("report", "odd", "-o", "out.pdf")
+        assert (refused.code, "end the name in .html" in refused.err) == (2, True)
+
+    def test_what_a_trial_printed(self, run: Run, odd: None) -> None:
+        """Of one that printed nothing it is nothing."""
+        assert run("logs", "odd", "0").out == ""
+        assert run("logs", "odd", "99").code == 2
+
+    def test_sweeps_are_listed(self, run: Run, odd: None) -> None:
+        """A line for each, or an object."""
+        assert run("list").out.splitlines()[1].split()[:5] == ["odd", "DECLARED", "4/5", "ok", "3"]
+        (listed,) = json.loads(run("list", "--json").out)
+        assert (listed["name"], listed["total"], listed["failed"], listed["tags"]) == ("odd", 5, 1, [])
+
+    def test_no_sweep_is_said_to_be_none(self, run: Run, here: Path) -> None:
+        """And nothing is made."""
+        assert run("list").err == "There is no sweep yet: `raycolab submit SWEEP.yaml` declares one.\n"
+        assert not (here / "data").exists()

@@ -13,6 +13,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 import raycolab
 from raycolab.errors import (
+    ClusterError,
     MainError,
     NoHeadError,
     SpaceError,
@@ -25,7 +26,7 @@ from raycolab.node import api
 from raycolab.node.versions import versions
 from raycolab.spec.spec import SweepSpec
 from raycolab.store import open_store, sqlite_url
-from raycolab.sweep import Sweep, declare, find
+from raycolab.sweep import Sweep, declare, find, list_sweeps
 from raycolab.trials import AttemptRow, ReportRow, SweepRow, SweepState, TrialRow, TrialState
 from tests.raycolab.scripted_head import scripted_head
 
@@ -272,6 +273,48 @@ class TestAtAHead:
         with scripted_head(folder, answer) as head:
             sweep.wait_status(progress=lambda status, nodes: None)
             assert (looks, len(head.connections)) == (40, 1)
+
+    def test_each_trial_that_has_ended_is_told_once(
+        self, make: Declare, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As a row with the data frame's names, while the sweep runs; rows are read only when one more has ended."""
+        monkeypatch.setattr("raycolab.sweep.POLL_S", 0.0)
+        make()
+        finish(folder)
+        zeros = dict.fromkeys(["complete", "pruned", "failed", "lost", "cancelled"], 0)
+        statuses = iter([("RUNNING", 0), ("RUNNING", 1), ("RUNNING", 1), ("HELD", 1)])
+
+        def answer(request: object) -> object:
+            if not isinstance(request, api.Status):
+                return None
+            state, complete = next(statuses)
+            return {"nodes": [], "sweeps": [{"name": "s", "state": state, **zeros, "complete": complete}]}
+
+        told: list[Any] = []
+        with scripted_head(folder, answer) as head:
+            found = find("s", data_dir=folder).wait(progress=lambda status, nodes: None, on_trial=told.append)
+        assert told == [found.best]
+        assert sum(isinstance(request, api.ReadRows) and request.table == "trials" for request in head.asked) == 3
+
+    def test_a_sweep_that_was_never_started_is_not_waited_for(self, make: Declare, folder: Path) -> None:
+        """It would be for ever."""
+        make()
+        idle = {"nodes": [], "sweeps": [{"name": "s", "state": "DECLARED"}]}
+        with (
+            scripted_head(folder, lambda request: idle if isinstance(request, api.Status) else None),
+            pytest.raises(ClusterError, match="The sweep 's' is declared, and not at work: start it"),
+        ):
+            find("s", data_dir=folder).wait(progress=lambda status, nodes: None)
+
+    def test_sweeps_are_listed_with_and_without_a_head(self, make: Declare, folder: Path) -> None:
+        """In the order of their declaration; none where there is no database."""
+        assert list_sweeps(data_dir=folder / "none") == []
+        make(name="first")
+        make(name="second")
+        with scripted_head(folder):
+            asked = list_sweeps(data_dir=folder)
+        assert asked == list_sweeps(data_dir=folder)
+        assert [each.row.name for each in asked] == ["first", "second"]
 
 
 class TestFind:

@@ -13,8 +13,9 @@ from optuna.trial import TrialState as Theirs
 from raycolab.errors import UsageError
 from raycolab.results.study import importances, optuna_study
 from raycolab.results.table import Results
+from raycolab.search import enumerate_trials
 from raycolab.trials import ErrorKind, Metric, TrialRow, TrialState
-from tests.raycolab.results.sweeps import NOW, declared, ended, finished_sweep
+from tests.raycolab.results.sweeps import NOW, declared, ended, finished_sweep, sweep_row
 
 PAIR = ("forest", "wine")
 METRIC = Metric("accuracy")
@@ -26,7 +27,16 @@ DONE = ended(WAITING, 0.75)
 
 def one(row: TrialRow, reports: dict[int, float] | None = None, metric: Metric = METRIC) -> optuna.trial.FrozenTrial:
     """The row as Optuna's trial."""
-    return optuna_study("s", [row], {row.number: reports or {}}, SVC, metric).trials[0]
+    return optuna_study("s", [row], {row.number: reports or {}}, {"svc": SVC}, metric).trials[0]
+
+
+def finished_space(models: dict[str, object]) -> Results:
+    """A grid over these spaces, all of it COMPLETE."""
+    spec = declared(models=models, method="grid", jobs=None)
+    rows = [ended(row, row.number / 100) for row in enumerate_trials(spec)]
+    return Results(
+        METRIC, rows, models=tuple(spec.models), datasets=spec.datasets, name="sample", declared=sweep_row(spec)
+    )
 
 
 def test_a_pair_is_a_study_of_all_its_trials() -> None:
@@ -43,6 +53,29 @@ def test_a_pair_is_a_study_of_all_its_trials() -> None:
     assert max(optuna.importance.get_param_importances(study).items(), key=lambda item: item[1])[0] == "optimizer/lr"
 
 
+def test_to_study_without_arguments_was_a_type_error() -> None:
+    """All pairs are one study, whose parameters are model and dataset too; one model is one, and so is one dataset."""
+    results = finished_sweep()
+    study = results.to_study()
+    assert study.study_name == "sample"
+    assert [trial.user_attrs["number"] for trial in study.trials] == [row.number for row in results.rows]
+    assert {trial.params["model"] for trial in study.trials} == {"svc", "forest"}
+    assert study.best_trial.user_attrs["number"] == results.best_trial.number  # type: ignore[union-attr]
+    assert {name for trial in results.to_study("svc").trials for name in trial.params} == {
+        *("model", "dataset", "C", "kernel", "cv")
+    }
+    iris = results.to_study(dataset="iris")
+    assert {trial.user_attrs["dataset"] for trial in iris.trials} == {"iris"}
+
+
+def test_a_parameter_with_two_meanings_has_two_names() -> None:
+    """Optuna takes one range for each name."""
+    spaces = {"a": {"x": [1, 2], "y": [0]}, "b": {"x": [3, 4], "y": [0]}}
+    study = finished_space(spaces).to_study()
+    assert {name for trial in study.trials for name in trial.params} == {"model", "dataset", "a/x", "b/x", "y"}
+    assert "config" not in study.trials[0].user_attrs
+
+
 def test_a_complete_trial_keeps_everything() -> None:
     """Value, parameters with their distributions, times, steps; the rest as user attributes."""
     trial = one(DONE, {1: 0.5, 2: 0.75})
@@ -53,8 +86,8 @@ def test_a_complete_trial_keeps_everything() -> None:
     assert trial.datetime_start == datetime.fromtimestamp(NOW)
     assert trial.duration is not None
     assert trial.duration.total_seconds() == 0.5
-    attributes = {"number": 0, "state": "COMPLETE", "dataset": "iris", "node": "joiner-1", "fit_s": 0.25}
-    assert trial.user_attrs == attributes
+    attributes = {"number": 0, "state": "COMPLETE", "model": "svc", "dataset": "iris"}
+    assert trial.user_attrs == attributes | {"node": "joiner-1", "fit_s": 0.25}
 
 
 @pytest.mark.parametrize("state", [TrialState.FAILED, TrialState.LOST, TrialState.CANCELLED])

@@ -72,6 +72,15 @@ def test_the_columns_are_the_contracts_in_its_order() -> None:
     assert list(data["trial_id"]) == ["sample-0", "sample-1"]
 
 
+def test_curves_are_what_trials_reported() -> None:
+    """A row for each step, in order; none is an empty table of the same columns."""
+    found = Results(
+        Metric("accuracy"), [trial(0)], models=["svc"], datasets=["iris"], reports={2: {1: 0.5}, 0: {2: 0.25, 1: 1.0}}
+    ).curves
+    assert found.to_dict("list") == {"number": [0, 0, 2], "step": [1, 2, 1], "value": [1.0, 0.25, 0.5]}
+    assert list(results(trial(0)).curves.columns) == ["number", "step", "value"]
+
+
 def test_copies_were_not_marked() -> None:
     """A repeated configuration names the trial whose result it has."""
     data = results(trial(0), trial(1, attempts=0, same_as=0)).dataframe
