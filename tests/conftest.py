@@ -32,15 +32,17 @@ _AFTER = {
     "tests/integration/test_grace.py": "tests/integration/test_outages.py",
 }
 # Those that take longest come first, so that the processes end together.
-_SHARED = {"behind edges": ("grace", "outages"), "of the engine": ("engine", "resources", "search_engine")}
+_SHARED = {
+    "behind edges": ("grace", "outages"),
+    "of tabs": ("everywhere", "cluster"),
+    "of one head": ("pull", "refusals", "held_sweeps"),
+    "of the engine": ("engine", "resources", "search_engine"),
+}
 _SMALL = {
     f"tests/integration/test_{name}.py": f"small cluster {which}"
     for which, names in {
         **_SHARED,
-        **{
-            name: (name,)
-            for name in ("refusals", "everywhere", "held_sweeps", "ngrok_provider", "pull", "tunnel", "two_machines")
-        },
+        **{name: (name,) for name in ("ngrok_provider", "ray_process", "tunnel", "two_machines")},
     }.items()
     for name in names
 }

@@ -10,6 +10,16 @@ from tests.integration.engine_stage import Cluster
 from tests.integration.failure_stage import Stage, failure_stage
 from tests.integration.outage_stage import SHARED_GRACE_S, behind_edges
 from tests.integration.sessions import Cluster as Sessions
+from tests.integration.sessions import Tab, cluster
+
+LEASE_S = 15
+# Shortens the lease in the engine's process; a puller says every 10 s that it lives.
+SHORT_LEASE = f"""
+import sys
+if "default_worker" in " ".join(sys.orig_argv):
+    import raycolab.engine.pull
+    raycolab.engine.pull.LEASE_S = {LEASE_S}
+"""
 
 
 @pytest.fixture(scope="session")
@@ -31,4 +41,33 @@ def doomed() -> Iterator[Stage]:
 def edged() -> Iterator[Sessions]:
     """A head and two joiners, each joiner behind its own edge, for outages shorter than the grace and one past it."""
     with behind_edges({"RAYCOLAB_GRACE_S": str(SHARED_GRACE_S)}) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def lone_head() -> Iterator[Sessions]:
+    """A head with one CPU, started in a folder with a file called as a package that it needs, which raises."""
+    with cluster() as made:
+        (made.folder / "work").mkdir()
+        (made.folder / "work" / "optuna.py").write_text("raise RuntimeError('not the optuna you are looking for')\n")
+        made.start_head(cwd=made.folder / "work")
+        yield made
+
+
+@pytest.fixture(scope="session", params=[2, pytest.param(5, marks=pytest.mark.slow)], ids=["three tabs", "six tabs"])
+def tabs(request: pytest.FixtureRequest) -> Iterator[Sessions]:
+    """A head and joiners of one CPU each, with data directories of their own; the tests of `test_cluster` end them."""
+    with cluster() as made:
+        (made.folder / "site").mkdir()
+        (made.folder / "site" / "sitecustomize.py").write_text(SHORT_LEASE)
+        made.env["PYTHONPATH"] = str(made.folder / "site")
+        made.start_head()
+        for number in range(1, request.param + 1):
+            name = f"tab-{number}"
+            tab = made.joiners[name] = Tab(made.folder, name)
+            own = ("--data-dir", str(made.folder / name))
+            tab.start("join", f"@{made.address_file}", "--num-cpus", "1", *own)
+            if number % 2 == 0:  # Ray gives a node 30 s to start, and these share their cores
+                made.wait_up(number + 1)
+        made.wait_up(request.param + 1)
         yield made

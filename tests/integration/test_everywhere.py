@@ -1,27 +1,19 @@
-"""The API from every node: sessions that share no network declare, pull, read and order through the mesh."""
+"""The API from every node: sessions that share no network declare, pull, read and order through the tabs."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.integration.sessions import RAYCOLAB, Cluster, Tab, cluster, until, write_main, write_sweep
+from tests.integration.sessions import RAYCOLAB, Cluster, Tab, until, write_main, write_sweep
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(280)]
 
-LEASE_S = 15
-# Shortens the lease in the engine's process; a puller says every 10 s that it lives.
-SHORT_LEASE = f"""
-import sys
-if "default_worker" in " ".join(sys.orig_argv):
-    import raycolab.engine.pull
-    raycolab.engine.pull.LEASE_S = {LEASE_S}
-"""
 # The last cell of a MAIN with the article's loop. After its first task each session waits until all have one.
 LOOP_CELL = """
 import os, pathlib, time
@@ -88,100 +80,83 @@ print("over", flush=True)
 """
 MAIN = "def compute(model, dataset, x):\n    return {'score': x}"
 SLOW = "import time\ndef compute(model, dataset, x):\n    time.sleep(0.5)\n    return {'score': x}"
-TABS = ("tab-1", "tab-2")
+TWO = ("tab-1", "tab-2")
 
 
-@pytest.fixture(scope="module")
-def mesh() -> Iterator[Cluster]:
-    """A head with one CPU and two joiners that only pull, each with a data directory of its own."""
-    with cluster() as made:
-        (made.folder / "site").mkdir()
-        (made.folder / "site" / "sitecustomize.py").write_text(SHORT_LEASE)
-        made.env["PYTHONPATH"] = str(made.folder / "site")
-        made.start_head()
-        for name in TABS:
-            tab = Tab(made.folder, name)
-            tab.start("join", f"@{made.address_file}", "--num-cpus", "0", "--data-dir", str(made.folder / name))
-            made.joiners[name] = tab
-            until(lambda name=name: len(made.status()["nodes"]) == 2 + TABS.index(name), 60, tab.said)
-        made.wait_up(3)
-        yield made
-
-
-def data_dir(mesh: Cluster, tab: Tab) -> Path:
+def data_dir(tabs: Cluster, tab: Tab) -> Path:
     """The data directory of what runs in a session."""
-    return mesh.data_dir if tab is mesh.head else mesh.folder / tab.name
+    return tabs.data_dir if tab is tabs.head else tabs.folder / tab.name
 
 
 def python(
-    mesh: Cluster, tab: Tab, name: str, script: str, *arguments: str, environ: Sequence[str] = ()
+    tabs: Cluster, tab: Tab, name: str, script: str, *arguments: str, environ: Sequence[str] = ()
 ) -> tuple[subprocess.Popen[bytes], Path]:
     """A program in a session, and what it says."""
-    log = mesh.folder / f"{name}.said"
+    log = tabs.folder / f"{name}.said"
     with log.open("wb") as output:
         command = tab.command("env", *environ, sys.executable, "-P", "-c", script, *arguments)
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output), log
 
 
-def typed(mesh: Cluster, *arguments: str) -> subprocess.CompletedProcess[str]:
+def typed(tabs: Cluster, *arguments: str) -> subprocess.CompletedProcess[str]:
     """A command typed in a session that has joined."""
-    tab = mesh.joiners["tab-1"]
-    return tab.run(*RAYCOLAB, *arguments, "--data-dir", str(data_dir(mesh, tab)))
+    tab = tabs.joiners["tab-1"]
+    return tab.run(*RAYCOLAB, *arguments, "--data-dir", str(data_dir(tabs, tab)))
 
 
-def test_the_article_s_worker_in_three_sessions_at_once(mesh: Cluster) -> None:
+def test_the_article_s_worker_in_three_sessions_at_once(tabs: Cluster) -> None:
     """Its own code at the head and in a tab, `run_main` in another; each computes some trials, none is run twice."""
-    main, marks = write_main(mesh.folder, MAIN, LOOP_CELL), mesh.folder / "marks"
+    main, marks = write_main(tabs.folder, MAIN, LOOP_CELL), tabs.folder / "marks"
     marks.mkdir()
-    assert mesh.head is not None
-    sessions = {"head": mesh.head, "joiner-1": mesh.joiners["tab-1"], "joiner-2": mesh.joiners["tab-2"]}
+    assert tabs.head is not None
+    sessions = {"head": tabs.head, "joiner-1": tabs.joiners["tab-1"], "joiner-2": tabs.joiners["tab-2"]}
     loops = []
     for name, tab in sessions.items():
-        environ = [f"SESSION={name}", f"MARKS={marks}", f"RAYCOLAB_DATA_DIR={data_dir(mesh, tab)}"]
+        environ = [f"SESSION={name}", f"MARKS={marks}", f"RAYCOLAB_DATA_DIR={data_dir(tabs, tab)}"]
         by_article = name != "joiner-2"
         environ += [f"MAIN={main}"] if by_article else []
-        loops.append(python(mesh, tab, name, WORKER if by_article else RUN_MAIN, str(main), environ=environ))
+        loops.append(python(tabs, tab, name, WORKER if by_article else RUN_MAIN, str(main), environ=environ))
     for process, log in loops:
         assert process.wait(200) == 0, log.read_text()
-    rows = mesh.rows("everywhere")
+    rows = tabs.rows("everywhere")
     assert [row["number"] for row in rows] == list(range(24))
     assert {row["state"] for row in rows} == {"COMPLETE"}
     assert {row["attempts"] for row in rows} == {1}
     assert {row["node"] for row in rows} == set(sessions)
     for name, (_, log) in zip(sessions, loops, strict=True):
         assert f"over {sum(row['node'] == name for row in rows)} 24" in log.read_text()
-    assert [tab for tab in TABS if (mesh.folder / tab / "raycolab.db").exists()] == []
+    assert [tab for tab in TWO if (tabs.folder / tab / "raycolab.db").exists()] == []
 
 
-def test_every_command_works_in_a_joined_session(mesh: Cluster) -> None:
+def test_every_command_works_in_a_joined_session(tabs: Cluster) -> None:
     """A sweep is submitted, paused, resumed and read there; what is not known is told as on the head."""
-    write_main(mesh.folder, SLOW)
+    write_main(tabs.folder, SLOW)
     lines = ["models: {a: {x: {min: 0.0, max: 1.0}}}", "jobs_per_pair: 12", "metric: {name: score, goal: maximize}"]
-    file = write_sweep(mesh.folder, "typed", lines)
-    submitted = typed(mesh, "submit", str(file), "--no-wait", "--json")
+    file = write_sweep(tabs.folder, "typed", lines)
+    submitted = typed(tabs, "submit", str(file), "--no-wait", "--json")
     assert submitted.returncode == 0, submitted.stderr
-    assert json.loads(submitted.stdout) == {"name": "typed", "database": str(mesh.data_dir / "raycolab.db")}
-    paused = typed(mesh, "pause", "typed")
+    assert json.loads(submitted.stdout) == {"name": "typed", "database": str(tabs.data_dir / "raycolab.db")}
+    paused = typed(tabs, "pause", "typed")
     assert (paused.returncode, paused.stderr.startswith("The sweep 'typed' pauses")) == (0, True), paused.stderr
-    seen = json.loads(typed(mesh, "status", "--json").stdout)
+    seen = json.loads(typed(tabs, "status", "--json").stdout)
     assert [node["name"] for node in seen["nodes"]] == ["head", "joiner-1", "joiner-2"]
     assert {sweep["name"]: sweep["state"] for sweep in seen["sweeps"]}["typed"] == "PAUSED"
-    assert typed(mesh, "resume", "typed").returncode == 0
+    assert typed(tabs, "resume", "typed").returncode == 0
 
     def is_over() -> bool:
-        rows = json.loads(typed(mesh, "results", "typed", "--format", "json").stdout)
+        rows = json.loads(typed(tabs, "results", "typed", "--format", "json").stdout)
         return {row["state"] for row in rows} == {"COMPLETE"}
 
-    until(is_over, 120, mesh.status)
-    unknown = typed(mesh, "results", "typd")
+    until(is_over, 120, tabs.status)
+    unknown = typed(tabs, "results", "typd")
     assert (unknown.returncode, "did you mean 'typed'?" in unknown.stderr) == (2, True)
-    assert typed(mesh, "delete", "typed").returncode == 0
-    assert typed(mesh, "results", "typed").returncode == 2
+    assert typed(tabs, "delete", "typed").returncode == 0
+    assert typed(tabs, "results", "typed").returncode == 2
 
 
-def test_a_joined_session_is_a_driver_of_ray_and_no_head(mesh: Cluster) -> None:
+def test_a_joined_session_is_a_driver_of_ray_and_no_head(tabs: Cluster) -> None:
     """`attach` gives the cluster; a second head on that machine is refused with the ways to what is meant."""
-    tab = mesh.joiners["tab-2"]
+    tab = tabs.joiners["tab-2"]
     script = (
         "import sys, raycolab\n"
         "head = raycolab.attach(sys.argv[1])\n"
@@ -195,7 +170,7 @@ def test_a_joined_session_is_a_driver_of_ray_and_no_head(mesh: Cluster) -> None:
         "except raycolab.RaycolabError as error:\n"
         "    print(error)\n"
     )
-    process, log = python(mesh, tab, "driver", script, str(data_dir(mesh, tab)))
+    process, log = python(tabs, tab, "driver", script, str(data_dir(tabs, tab)))
     assert process.wait(120) == 0, log.read_text()
     assert log.read_text().splitlines()[-2:] == [
         "127.77.0.1",
@@ -204,20 +179,20 @@ def test_a_joined_session_is_a_driver_of_ray_and_no_head(mesh: Cluster) -> None:
     ]
 
 
-def test_a_killed_puller_s_task_runs_elsewhere(mesh: Cluster) -> None:
+def test_a_killed_puller_s_task_runs_elsewhere(tabs: Cluster) -> None:
     """After the lease, in another session; the result of nobody is lost."""
-    main = write_main(mesh.folder, MAIN)
-    first, second = (mesh.joiners[name] for name in TABS)
-    held, said = python(mesh, first, "held", HOLD, str(data_dir(mesh, first)), str(main), "hold")
+    main = write_main(tabs.folder, MAIN)
+    first, second = (tabs.joiners[name] for name in TWO)
+    held, said = python(tabs, first, "held", HOLD, str(data_dir(tabs, first)), str(main), "hold")
     until(lambda: b"got 0" in said.read_bytes(), 60, said.read_text)
     held.kill()
     for process in first.processes():
         if "raycolab.declare" in " ".join(process.cmdline()):
             process.kill()
     held.wait(30)
-    process, log = python(mesh, second, "after", HOLD, str(data_dir(mesh, second)), str(main))
+    process, log = python(tabs, second, "after", HOLD, str(data_dir(tabs, second)), str(main))
     assert process.wait(150) == 0, log.read_text()
-    rows = mesh.rows("leased")
+    rows = tabs.rows("leased")
     assert [(row["state"], row["node"], row["attempts"]) for row in rows] == [
         ("COMPLETE", "joiner-2", 2),
         ("COMPLETE", "joiner-2", 1),

@@ -6,13 +6,13 @@ import contextlib
 import json
 import sqlite3
 import time
-from collections.abc import Container, Iterator
+from collections.abc import Container
 from typing import Any
 
 import psutil
 import pytest
 
-from tests.integration.sessions import Cluster, cluster, until, words_of, write_main, write_sweep
+from tests.integration.sessions import Cluster, until, words_of, write_main, write_sweep
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(280)]
 
@@ -20,19 +20,9 @@ MAIN = "def compute(model, dataset, x):\n    return {'score': x}"
 LINES = ["models: {a: {x: {min: 0.0, max: 1.0}}}", "jobs_per_pair: 4", "metric: {name: score, goal: maximize}"]
 
 
-@pytest.fixture(scope="module")
-def beside() -> Iterator[Cluster]:
-    """A head that was started in a folder with a file called as a package that it needs, which raises."""
-    with cluster() as made:
-        (made.folder / "work").mkdir()
-        (made.folder / "work" / "optuna.py").write_text("raise RuntimeError('not the optuna you are looking for')\n")
-        made.start_head(cwd=made.folder / "work")
-        write_main(made.folder, MAIN)
-        yield made
-
-
-def submitted(on: Cluster, name: str, *more: str) -> None:
+def submitted(on: Cluster, name: str, *more: str, main: str = MAIN) -> None:
     """A sweep of this name is in the queue."""
+    write_main(on.folder, main)
     done = on.raycolab("submit", str(write_sweep(on.folder, name, [*LINES, *more])), "--no-wait")
     assert done.returncode == 0, done.stderr
 
@@ -63,10 +53,10 @@ def new_engine(on: Cluster, killed: Container[int]) -> psutil.Process | None:
     return next((each for each in engines if each.pid not in killed), None)
 
 
-def test_a_file_beside_the_head_is_not_imported(beside: Cluster) -> None:
+def test_a_file_beside_the_head_is_not_imported(lone_head: Cluster) -> None:
     """The engine's Optuna is the package, wherever the head was started."""
-    submitted(beside, "learns", "method: bayes")
-    assert wait_state(beside, "learns", "COMPLETE")["complete"] == 4
+    submitted(lone_head, "learns", "method: bayes")
+    assert wait_state(lone_head, "learns", "COMPLETE")["complete"] == 4
 
 
 @pytest.mark.parametrize("method", ["bayes", "random"])
@@ -74,58 +64,59 @@ def test_a_file_beside_the_head_is_not_imported(beside: Cluster) -> None:
     "parameter",
     ["{distribution: log_normal, mu: 1000, sigma: 100}", "{distribution: uniform, min: -1e308, max: 1e308}"],
 )
-def test_a_distribution_that_no_float_can_hold_is_refused(beside: Cluster, method: str, parameter: str) -> None:
+def test_a_distribution_that_no_float_can_hold_is_refused(lone_head: Cluster, method: str, parameter: str) -> None:
     """By name and before anything is written, whatever the method; it ran for ever, with slots dying."""
+    write_main(lone_head.folder, MAIN)
     lines = [f"models: {{a: {{x: {parameter}}}}}", f"method: {method}", LINES[2]]
-    refused = beside.raycolab("submit", str(write_sweep(beside.folder, "endless", lines)), "--no-wait")
+    refused = lone_head.raycolab("submit", str(write_sweep(lone_head.folder, "endless", lines)), "--no-wait")
     assert (refused.returncode, "'x'" in refused.stderr) == (2, True), refused.stderr
     assert "bug" not in refused.stderr
-    assert sweep(beside, "endless") == {}
+    assert sweep(lone_head, "endless") == {}
 
 
-def test_trials_whose_metric_no_float_can_hold_are_complete(beside: Cluster) -> None:
+def test_trials_whose_metric_no_float_can_hold_are_complete(lone_head: Cluster) -> None:
     """Both count, neither is the best one, and the sweep behind them runs."""
-    write_main(beside.folder, "def compute(model, dataset, x):\n    return {'score': 10**400}")
-    submitted(beside, "beyond")
-    write_main(beside.folder, MAIN)
-    submitted(beside, "next")
-    beyond = wait_state(beside, "beyond", "COMPLETE")
+    submitted(lone_head, "beyond", main="def compute(model, dataset, x):\n    return {'score': 10**400}")
+    submitted(lone_head, "next")
+    beyond = wait_state(lone_head, "beyond", "COMPLETE")
     assert (beyond["complete"], beyond["pending"], beyond["best"]) == (4, 0, None)
-    assert wait_state(beside, "next", "COMPLETE")["complete"] == 4
+    assert wait_state(lone_head, "next", "COMPLETE")["complete"] == 4
 
 
-def test_a_sweep_that_cannot_be_taken_up_is_held_and_the_next_one_runs(beside: Cluster) -> None:
+def test_a_sweep_that_cannot_be_taken_up_is_held_and_the_next_one_runs(lone_head: Cluster) -> None:
     """It says why; orders for it are answered, and it can be deleted."""
-    submitted(beside, "spoilt")
-    wait_state(beside, "spoilt", "COMPLETE")
-    spoil(beside, "update trials set state = 'PENDING' where sweep_id = (select id from sweeps where name = 'spoilt')")
-    spoil(beside, "update sweeps set spec = '{\"name\": 1}' where name = 'spoilt'")
-    started = beside.raycolab("resume", "spoilt")
-    submitted(beside, "behind")
-    held = wait_state(beside, "spoilt", "HELD")
+    submitted(lone_head, "spoilt")
+    wait_state(lone_head, "spoilt", "COMPLETE")
+    spoil(
+        lone_head, "update trials set state = 'PENDING' where sweep_id = (select id from sweeps where name = 'spoilt')"
+    )
+    spoil(lone_head, "update sweeps set spec = '{\"name\": 1}' where name = 'spoilt'")
+    started = lone_head.raycolab("resume", "spoilt")
+    submitted(lone_head, "behind")
+    held = wait_state(lone_head, "spoilt", "HELD")
     assert started.returncode in (0, 1, 2), started.stderr
     assert held["sentence"]
-    assert wait_state(beside, "behind", "COMPLETE")["complete"] == 4
-    assert beside.raycolab("delete", "spoilt").returncode == 0
-    assert sweep(beside, "spoilt") == {}
+    assert wait_state(lone_head, "behind", "COMPLETE")["complete"] == 4
+    assert lone_head.raycolab("delete", "spoilt").returncode == 0
+    assert sweep(lone_head, "spoilt") == {}
 
 
-def test_an_engine_that_ends_again_and_again_is_not_started_for_ever(beside: Cluster) -> None:
+def test_an_engine_that_ends_again_and_again_is_not_started_for_ever(lone_head: Cluster) -> None:
     """It is restarted three times within ten minutes; then the head says so, at once and in its status."""
-    assert beside.head is not None
+    assert lone_head.head is not None
     killed: set[int] = set()
     for _ in range(4):
-        until(lambda: new_engine(beside, killed), 60, beside.status)
-        engine = new_engine(beside, killed)
+        until(lambda: new_engine(lone_head, killed), 60, lone_head.status)
+        engine = new_engine(lone_head, killed)
         assert engine is not None
-        until(lambda: beside.raycolab("results", "behind", "--best").returncode == 0, 60, beside.status)
+        until(lambda: lone_head.raycolab("results", "behind", "--best").returncode == 0, 60, lone_head.status)
         killed.add(engine.pid)
         engine.kill()
-    until(lambda: beside.status()["nodes"][0]["warning"], 60, beside.status)
-    warning = beside.status()["nodes"][0]["warning"]
+    until(lambda: lone_head.status()["nodes"][0]["warning"], 60, lone_head.status)
+    warning = lone_head.status()["nodes"][0]["warning"]
     assert warning.startswith("The sweep engine has ended again and again and is not started any more: ")
     began = time.monotonic()
-    asked = beside.raycolab("results", "behind")
+    asked = lone_head.raycolab("results", "behind")
     assert (asked.returncode, asked.stderr.strip()) == (3, warning)
     assert time.monotonic() - began < 15
-    assert json.loads(beside.raycolab("status", "--json").stdout)["nodes"][0]["warning"] == warning
+    assert json.loads(lone_head.raycolab("status", "--json").stdout)["nodes"][0]["warning"] == warning

@@ -5,13 +5,12 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.integration.outage_stage import Sweep
-from tests.integration.sessions import Cluster, cluster, until, write_main
+from tests.integration.sessions import Cluster, until, write_main
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
 
@@ -53,13 +52,11 @@ def compute(model, dataset, x):
 """
 
 
-@pytest.fixture(scope="module")
-def stage() -> Iterator[Cluster]:
+@pytest.fixture
+def stage(lone_head: Cluster) -> Cluster:
     """A head in a session; whoever pulls is a process outside, with the same data directory."""
-    with cluster() as made:
-        made.start_head()
-        write_main(made.folder, _MAIN.replace("GO", repr(str(made.folder / "go"))))
-        yield made
+    write_main(lone_head.folder, _MAIN.replace("GO", repr(str(lone_head.folder / "go"))))
+    return lone_head
 
 
 def puller(on: Cluster, name: str, script: str) -> tuple[subprocess.Popen[bytes], Path]:
