@@ -73,13 +73,13 @@ def test_nodes_are_named_in_order_of_joining(tabs: Cluster) -> None:
 def test_submit_runs_the_sweep_on_every_node(tabs: Cluster) -> None:
     """All COMPLETE, on every node; the results are a file and a database."""
     write_main(tabs.folder, all_slots_cell(tabs.folder, len(every(tabs))), MAIN)
-    sweep = write_sweep(tabs.folder, "everywhere", SWEEP)
+    sweep = write_sweep(tabs.folder, "shared", SWEEP)
     output = tabs.folder / "out.csv"
     done = tabs.raycolab("submit", str(sweep), "--output", str(output), "--json")
     assert done.returncode == 0, done.stderr
     status = json.loads(done.stdout)
     assert (status["total"], status["complete"]) == (60, 60)
-    rows = tabs.rows("everywhere")
+    rows = tabs.rows("shared")
     assert {row["node"] for row in rows} == set(names(tabs))
     assert all(row["score"] == row["config/x"] and row["twice"] == 2 * row["config/x"] for row in rows)
     assert len(output.read_text().splitlines()) == 61
