@@ -28,6 +28,8 @@ settings.load_profile("same")
 _LARGE = "clusters"
 _CLUSTERS = ("tests/bench/", "tests/integration/", "tests/notebooks/")
 _AFTER = {
+    "tests/integration/test_cluster.py": "tests/integration/test_everywhere.py",
+    "tests/integration/test_held_sweeps.py": "tests/integration/test_refusals.py",
     "tests/integration/test_chaos.py": "tests/integration/test_failure_kinds.py",
     "tests/integration/test_grace.py": "tests/integration/test_outages.py",
 }
