@@ -198,7 +198,9 @@ class Puller:
         if self._runtime is None:
             from raycolab.main.runtime import MainRuntime, SetupFailed  # IPython takes a while to import
 
-            runtime = MainRuntime(MainNotebook.from_json(self._main), lock_dir=self._folder, in_worker=False)
+            runtime = MainRuntime(
+                MainNotebook.from_json(self._main), node_dir=self._folder, sweep=self._name, in_worker=False
+            )
             with _own_main_module(runtime):
                 try:
                     runtime.setup()

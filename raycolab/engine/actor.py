@@ -159,7 +159,7 @@ class Engine:
         rows = await self._stored(lambda store: store.trials(sweep.id))
         attempts = await self._stored(lambda store: store.attempts(sweep.id))
         studies = await self._studies(sweep, rows)
-        return SweepRun(*(self._self, self._committer, sweep, rows, attempts, studies, turn), lock_dir=self._lock_dir)
+        return SweepRun(self._self, self._committer, sweep, rows, attempts, studies, turn)
 
     async def _lay_down_if_over(self) -> None:
         """When the current sweep is over: write its state and let its slots end."""

@@ -1,7 +1,8 @@
 """The slot task: one Ray worker process that loads MAIN once and runs the trials the engine gives it.
 
-The main thread runs MAIN; two other threads talk to the engine (`ray.get` on a task's main thread would release the
-slot's CPU). A slot lives for one sweep: `max_calls=1` ends its process, so no MAIN leaks into the next.
+The main thread holds MAIN, which runs in a process of its own; two other threads talk to the engine (`ray.get` on a
+task's main thread would release the slot's CPU). A slot lives for one sweep: `max_calls=1` ends its process, so no MAIN
+leaks into the next.
 `SlotProtocol` is the slot's half of what `raycolab.engine.messages` says.
 """
 
@@ -13,15 +14,15 @@ import signal
 import threading
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import ray
 from ray import exceptions
 
 from raycolab.engine.messages import MAX_POINTS, Assignment, LossCause, Plan, Points, State
-from raycolab.main.notebook import MainNotebook
-from raycolab.main.runtime import MainRuntime, SetupFailed
+from raycolab.main.process import Load, MainDied, MainProcess
+from raycolab.main.runtime import SetupFailed
+from raycolab.main.work_folder import node_dir
 from raycolab.trials import Failure, Metric, Outcome
 
 __all__ = ["SlotProtocol", "cause_of_end", "run_slot"]
@@ -39,27 +40,23 @@ _log = logging.getLogger(__name__)
 
 
 @ray.remote(max_calls=1, max_retries=0)
-def run_slot(engine: Any, slot: str, main: str, metric: Metric, lock_dir: str) -> None:
+def run_slot(engine: Any, slot: str, main: str, sweep: str, metric: Metric) -> None:
     """Load `main` (a MainNotebook's JSON) and run trials until the engine says that the slot ends."""
     # Ray's workers answer SIGTERM, which they get when their node ends, with a SystemExit in the midst of the trial: it
     # would count as the trial's own failure.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    process = MainProcess(Load(main, sweep, metric, str(node_dir(os.environ))))
     protocol = SlotProtocol(slot)
     for number in range(_CALLS):
         threading.Thread(target=_talk, args=(engine, protocol), name=f"raycolab-talk-{number}", daemon=True).start()
-    runtime = MainRuntime(MainNotebook.from_json(main), lock_dir=Path(lock_dir))
     try:
-        setup = runtime.setup()
+        protocol.loaded(process.setup())
     except SetupFailed as error:
         protocol.setup_failed(error.failure)
-    else:
-        protocol.loaded({cell.index: cell.seconds for cell in setup.cells})
     while (trial := protocol.take()) is not None:
-        outcome = runtime.compute(
-            *(trial.model, trial.dataset, trial.config, metric), seed=trial.seed, sink=protocol.reported
-        )
-        protocol.finished(outcome)
+        protocol.finished(process.compute(trial, protocol.reported))
     protocol.close(_LAST_REPORTS_S)
+    process.end()
 
 
 def _talk(engine: Any, protocol: SlotProtocol) -> None:
@@ -268,6 +265,8 @@ def cause_of_end(error: BaseException | None, killed: bool) -> tuple[LossCause, 
         return LossCause.OOM, "its process was killed because the node ran out of memory"
     if isinstance(error, _NODE_ERRORS):
         return LossCause.NODE, f"its node was lost ({type(error).__name__})"
+    if isinstance(error, exceptions.RayTaskError) and isinstance(error.cause, MainDied):
+        return LossCause.CRASH, str(error.cause)
     if isinstance(error, exceptions.RayTaskError):
         return LossCause.CRASH, f"its slot failed: {error.cause!r}" if error.cause else "its slot failed"
     return LossCause.CRASH, f"its process died ({type(error).__name__})"

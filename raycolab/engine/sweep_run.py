@@ -103,7 +103,6 @@ class SweepRun:
         attempts: Sequence[AttemptRow],
         studies: Studies | None,
         turn: Turn,
-        lock_dir: str,
     ) -> None:
         """`engine` is the actor's own handle, which slots call; `studies` are of a sweep that proposes or prunes."""
         self.sweep = sweep
@@ -117,7 +116,6 @@ class SweepRun:
         self.benched: dict[str, str] = {}
         self._engine = engine
         self._committer = committer
-        self._lock_dir = lock_dir
         self._loop = asyncio.get_running_loop()
         self._finished: asyncio.Future[Finished] = self._loop.create_future()
         self._main: Any = None  # reference to MAIN's JSON in the object store
@@ -302,7 +300,7 @@ class SweepRun:
             num_gpus=shape.gpus,
             memory=shape.memory_bytes or None,
             scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False),
-        ).remote(self._engine, slot, self._main, self.spec.metric, self._lock_dir)
+        ).remote(self._engine, slot, self._main, self.sweep.name, self.spec.metric)
         task = self._tasks[slot] = _SlotTask(slot, node, asked, ref)
         self.scheduler.slot_starting(
             Slot(slot, node.name, models=self._models_of(asked), for_one=asked.fresh_process), now

@@ -13,12 +13,10 @@ import errno
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import nbformat
-from nbformat import NotebookNode, convert, reader
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from raycolab.errors import MainError
 from raycolab.files import read_text, typed_path
@@ -26,9 +24,12 @@ from raycolab.main.compute import ComputeSignature, read_signature
 from raycolab.main.roles import Cell, CellRole, with_roles
 from raycolab.main.source import significant_text, syntax_tree
 
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
 __all__ = ["Cell", "CellRole", "ComputeSignature", "MainNotebook", "NotebookSource"]
 
-NotebookSource = str | os.PathLike[str] | NotebookNode
+NotebookSource: TypeAlias = "str | os.PathLike[str] | NotebookNode"
 """A notebook as people give it: its path, an object, or its JSON text."""
 
 _LARGEST_FILE = 200_000_000  # bytes, pictures and all
@@ -166,15 +167,26 @@ def _parsed(text: str, name: str) -> tuple[dict[str, Any], list[dict[str, Any]]]
     if not isinstance(content, dict) or not isinstance(content.get("nbformat"), int):
         raise MainError(f"{refusal}: it has no `nbformat`. {_WANTED}")
     try:
-        # Not nbformat.reads: it logs what it does not like about outputs, which nobody runs.
-        notebook = convert(reader.reads(text), 4)  # type: ignore[no-untyped-call]
+        notebook = content if content["nbformat"] == 4 else _upgraded(text)
         return notebook.get("metadata") or {}, [_kept(index, cell) for index, cell in enumerate(notebook["cells"])]
-    # nbformat's upgrades meet malformed notebooks with whatever the missing piece raises.
-    except (nbformat.ValidationError, ValueError, KeyError, AttributeError, TypeError) as error:
+    # Malformed notebooks are met with whatever the missing piece raises.
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise MainError(f"{refusal} ({type(error).__name__}: {error}). {_WANTED}") from error
 
 
-def _kept(index: int, cell: NotebookNode) -> dict[str, Any]:
+def _upgraded(text: str) -> dict[str, Any]:
+    """A notebook of another version of the format as one of version 4; ValueError where that is not known."""
+    from nbformat import ValidationError, convert, reader  # half a second, and most notebooks need none of it
+
+    try:
+        # Not nbformat.reads: it logs what it does not like about outputs, which nobody runs.
+        upgraded: dict[str, Any] = convert(reader.reads(text), 4)  # type: ignore[no-untyped-call]
+    except ValidationError as error:
+        raise ValueError(str(error)) from error
+    return upgraded
+
+
+def _kept(index: int, cell: Mapping[str, Any]) -> dict[str, Any]:
     """Source and tags of a cell, and nothing else that could differ or grow."""
     source = "".join(cell["source"]).replace("\r\n", "\n").replace("\r", "\n")
     # Some programs write null for no tags, or one tag without its list.

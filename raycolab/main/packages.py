@@ -14,7 +14,7 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from packaging.utils import canonicalize_name
 
 from raycolab.files import write_private
 
-__all__ = ["PackageGuard", "ProtectedPackageError"]
+__all__ = ["PackageGuard", "ProtectedPackageError", "StartAgainError"]
 
 ROOTS = ("ray", "raycolab")
 VARIABLES = ("PIP_CONSTRAINT", "UV_CONSTRAINT")  # each holds paths, separated by spaces
@@ -39,6 +39,10 @@ class ProtectedPackageError(Exception):
     """A cell of MAIN changed, or tried to change, a package that this worker stands on."""
 
 
+class StartAgainError(Exception):
+    """A package was replaced of which this process has loaded the one before; the text names it."""
+
+
 class PackageGuard:
     """The packages of one node, as its workers must find them."""
 
@@ -50,6 +54,7 @@ class PackageGuard:
             lines = sorted(f"{name}{specifier}\n" for name, specifier in self._allowed().items())
             write_private(constraints, "".join(lines))  # by workers that come at once, with the same lines
         self._seen = _stamp()
+        self._installed = _installed()
 
     @contextlib.contextmanager
     def in_force(self) -> Iterator[None]:
@@ -66,15 +71,24 @@ class PackageGuard:
                 if words:
                     os.environ[name] = " ".join(words)
 
-    def check(self, *, always: bool) -> None:
+    def check(self, *, always: bool, loaded: Container[str] = ()) -> None:
         """Raise ProtectedPackageError where an installed package breaks a constraint or is gone.
 
-        Unless `always`, look only where a folder that Python imports from has changed since the last look.
+        StartAgainError where one has been installed since the last look that has modules among these, the `loaded`.
+        Unless `always`, look only where a folder that Python imports from has changed since.
         """
         stamp = _stamp()
         if not always and stamp == self._seen:
             return
         self._seen = stamp
+        before, self._installed = self._installed, _installed()
+        self._check_constraints()
+        new = [Path(path) for path, changed_at in self._installed.items() if before.get(path) != changed_at]
+        replaced = [path.name.removesuffix(".dist-info") for path in new if any(m in loaded for m in _modules(path))]
+        if replaced:
+            raise StartAgainError(f"{_listed(sorted(replaced))} was installed in the place of what is loaded")
+
+    def _check_constraints(self) -> None:
         constraints = self._constraints()
         found = {name: _version(name) for name in constraints}
         broken = {
@@ -182,6 +196,26 @@ def _version(name: str) -> str | None:
 def _listed(names: Iterable[str]) -> str:
     *first, last = names
     return f"{', '.join(first)} and {last}" if first else last
+
+
+def _installed() -> dict[str, int]:
+    """The folder of each installed distribution, and when it was written."""
+    found: dict[str, int] = {}
+    for folder in sys.path:
+        with contextlib.suppress(OSError), os.scandir(folder or ".") as entries:
+            found |= {entry.path: entry.stat().st_mtime_ns for entry in entries if entry.name.endswith(".dist-info")}
+    return found
+
+
+def _modules(info: Path) -> set[str]:
+    """The top-level modules of an installed distribution."""
+    found = set()
+    with contextlib.suppress(OSError):
+        for line in (info / "RECORD").read_text(encoding="utf-8").splitlines():
+            first, _, rest = line.partition(",")[0].partition("/")
+            if rest or first.endswith(".py"):
+                found.add(first.removesuffix(".py"))
+    return found
 
 
 def _stamp() -> tuple[int, ...]:

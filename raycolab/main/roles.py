@@ -2,9 +2,7 @@
 
 A cell is skipped when one of its tags or its first line says so, or when it belongs to the side that submits: it
 starts, joins, attaches or declares through raycolab, or uses what such a cell made (`results = sweep.run()`,
-`results.dataframe`). A cell that holds only shell and installer lines is a SHELL cell: it runs once per node, before
-anything of MAIN is imported. Where its commands depend on what earlier cells do (a Python name in the command, a
-changed directory or environment) it keeps its place, as does a cell that mixes shell lines with Python.
+`results.dataframe`). All others run, in their order.
 """
 
 from __future__ import annotations
@@ -22,7 +20,6 @@ from raycolab.main.source import (
     Magic,
     bound_names,
     executed,
-    magic_of,
     magics,
     syntax_tree,
 )
@@ -30,8 +27,6 @@ from raycolab.main.source import (
 __all__ = ["Cell", "CellRole", "asked_to_skip", "with_roles"]
 
 _SHELL_MAGICS = {"line": PACKAGE_MAGICS | {"system", "sx"}, "cell": SCRIPT_MAGICS | FILE_MAGICS}
-_PLACE_MAGICS = frozenset({"cd", "pushd", "popd", "env", "set_env"})
-_PLACE_ATTRIBUTES = frozenset({"chdir", "environ", "putenv"})
 _SKIP_TAGS = ("skip-execution", "head-only")
 _SUBMITTING = frozenset({"start_head", "join", "leave", "attach", "declare"})
 _HEAD_ONLY = re.compile(r"#\s*raycolab\s*:\s*head-only\b", re.IGNORECASE)
@@ -39,14 +34,12 @@ _COMMAND = re.compile(
     r"(?:^|[;&|(]|\s-m\s|\b(?:exec|nohup|sudo|time)\s)\s*(?:\S*/)?raycolab\s+(?:demo|head|join|submit|resume|retry|down)\b",
     re.MULTILINE,
 )
-_EXPANDED = re.compile(r"\{([^{}]+)\}|\$([A-Za-z_]\w*)")
 
 
 class CellRole(enum.StrEnum):
     """What a worker does with a code cell."""
 
     RUN = "run"
-    SHELL = "shell"  # once per node, before anything of MAIN is imported
     SKIP = "skip"
     PARAMETERS = "parameters"  # runs: its values are the defaults
 
@@ -67,9 +60,7 @@ def with_roles(code_cells: Sequence[Cell]) -> tuple[Cell, ...]:
     trees = [_tree_or_none(cell.source) for cell in code_cells]
     known = [tree for tree in trees if tree is not None]
     side = _SubmittingSide.of(known)
-    bound = frozenset(name for tree in known for name in bound_names(*ast.walk(tree)))
     cells: list[Cell] = []
-    place_changed = False
     for cell, tree in zip(code_cells, trees, strict=True):
         why = "it is empty" if not cell.source.strip() else asked_to_skip(cell.source, cell.tags)
         if tree is not None:
@@ -80,10 +71,6 @@ def with_roles(code_cells: Sequence[Cell]) -> tuple[Cell, ...]:
             role = CellRole.SKIP
         elif "parameters" in cell.tags:
             role = CellRole.PARAMETERS
-        elif tree is not None and not place_changed and _is_independent_shell(tree, bound):
-            role = CellRole.SHELL
-        elif tree is not None:
-            place_changed = place_changed or _changes_place(tree)
         cells.append(replace(cell, role=role, why_skipped=why))
     return tuple(cells)
 
@@ -196,30 +183,5 @@ def _runs_raycolab(magic: Magic) -> bool:
     return is_command and _COMMAND.search(f"{magic.line}\n{magic.body}") is not None
 
 
-# --- shell cells -----------------------------------------------------------------------------------------------------
-
-
-def _is_independent_shell(tree: ast.Module, bound: frozenset[str]) -> bool:
-    """Only shell and installer commands, none of which takes a value from MAIN's Python."""
-    found = [magic_of(item.value) if isinstance(item, ast.Expr) else None for item in tree.body]
-    return bool(found) and all(each and _is_shell(each) and not _expands(each, bound) for each in found)
-
-
 def _is_shell(magic: Magic) -> bool:
     return magic.kind in ("system", "output") or magic.name in _SHELL_MAGICS[magic.kind]
-
-
-def _expands(magic: Magic, bound: frozenset[str]) -> bool:
-    """Whether IPython would put a value of MAIN into the command: `{name}` or `$name`."""
-    text = f"{magic.line}\n" if magic.kind == "cell" else magic.line
-    names: set[str] = set()
-    for braced, plain in _EXPANDED.findall(text):
-        names |= {plain} if plain else set(re.findall(r"[A-Za-z_]\w*", braced))
-    return bool(names & bound)
-
-
-def _changes_place(tree: ast.Module) -> bool:
-    """Whether running the cell may change the directory or the environment that later commands run in."""
-    if any(magic.kind == "line" and magic.name in _PLACE_MAGICS for magic in magics(tree)):
-        return True
-    return any(isinstance(node, ast.Attribute) and node.attr in _PLACE_ATTRIBUTES for node in executed(tree))

@@ -1,12 +1,10 @@
 """MAIN at work in a worker process: its cells once, then `compute` per trial. No Ray here, and no scheduling.
 
-Setup, in this order:
-1. SHELL cells (only `!`, `%pip`, `%%bash`, `%%writefile` and their like) in order, before anything of MAIN is imported.
-   One that fails below cells of Python is tried again in its place: it may need them.
-2. All other cells that workers run, in order. Shell commands among their Python run where they stand.
-Every shell command of setup, wherever it stands, runs once per node: the first worker runs it under a lock, the others
-take its result. The same command in another directory, with other text, or repeated in a loop is another command. A
-status other than 0 fails setup; `name = !command` is the program's own business and runs in every worker.
+Setup is all cells that workers run, in their order, in a work folder of the sweep's own. On each node one process does
+it first, alone; those that come later are told what its shell commands and file-writing magics did (`node_setups`). A
+command whose status is not 0 fails setup; `name = !command` is the program's own business and runs in every worker.
+
+A cell or a trial begins where setup's last cell has left off: in the work folder, unless that changed the directory.
 
 The namespace is IPython's `__main__`, in `sys.modules` until `close`, so MAIN's classes pickle within the process, and
 by value with cloudpickle. A worker process loads one MAIN in its life. In a process that has a shell already, such as a
@@ -19,6 +17,7 @@ import contextlib
 import importlib.util
 import inspect
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -28,7 +27,6 @@ from typing import TYPE_CHECKING
 
 from raycolab.errors import MainError
 from raycolab.main.clean_start import clean_start
-from raycolab.main.commands import NodeOnce
 from raycolab.main.compute import (
     BadReturnError,
     Sink,
@@ -38,12 +36,14 @@ from raycolab.main.compute import (
     signature_of,
 )
 from raycolab.main.kernel_only import KernelOnly, needs_colab
+from raycolab.main.node_setups import Setup, SetupFailedElsewhere
 from raycolab.main.notebook import MainNotebook
 from raycolab.main.output import MainOutput
-from raycolab.main.packages import ProtectedPackageError
+from raycolab.main.packages import StartAgainError
 from raycolab.main.roles import Cell, CellRole
 from raycolab.main.source import runnable
 from raycolab.main.traceback import cell_of, describe, traceback_text
+from raycolab.main.work_folder import Place
 from raycolab.trials import Config, ErrorKind, Failure, Metric, Outcome, Scalar, TrialState
 
 if TYPE_CHECKING:
@@ -83,25 +83,31 @@ class SetupFailed(Exception):  # noqa: N818  # an event in a worker's life, caug
 
 
 class MainRuntime:
-    """One MAIN loaded in this process. `lock_dir` is a folder of this node, shared by its workers.
+    """One MAIN loaded in this process. `node_dir` is the folder of this node, shared by its workers.
 
-    `in_worker` is False in a kernel, which can answer the calls that `KernelOnly` answers in a worker.
+    `in_worker` is False in a kernel, which can answer the calls that `KernelOnly` answers in a worker. `progress` gets
+    the index of each cell that setup begins, and None while another process of the node goes first.
     """
 
     def __init__(
         self,
         main: MainNotebook,
         *,
-        lock_dir: Path,
+        node_dir: Path,
+        sweep: str = "sweep",
         in_worker: bool = True,
         clock: Callable[[], float] = time.time,
+        progress: Callable[[int | None], None] = lambda cell: None,
     ) -> None:
         self._main = main
-        self._folder = lock_dir
-        self._clock = clock
+        self._folder = node_dir
         self._in_worker = in_worker
+        self._setup = Setup(node_dir, sweep, main.code_fingerprint(), clock)
+        self._place: Place | None = None  # where setup left off
+        self._clock = clock
+        self._progress = progress
         # A worker's outlives it, should it be killed: the file of its process.
-        self._output = MainOutput(lock_dir / "output" / str(os.getpid()) if in_worker else None)
+        self._output = MainOutput(node_dir / "output" / str(os.getpid()) if in_worker else None)
         wanted = needs_colab(cell.source for cell in main.cells if cell.role is not CellRole.SKIP)
         self._kernel_only = KernelOnly(stand_in=wanted) if in_worker else None
         self._shell: MainShell | None = None
@@ -109,26 +115,33 @@ class MainRuntime:
         self._timings: list[CellTiming] = []
 
     def setup(self) -> SetupReport:
-        """Run MAIN's cells; raises SetupFailed with the first cell that fails."""
+        """Run MAIN's cells; raises SetupFailed with the first cell that fails.
+
+        StartAgainError when a package that is loaded here was replaced, so that another process has to do it.
+        """
         from raycolab.main.shell import start_shell  # IPython takes a while to import
 
         _mend_matplotlib_backend()
-        once = NodeOnce(self._folder / "commands", self._main.code_fingerprint(), self._clock)
-        self._shell = start_shell(self._folder / "ipython", once)
-        if self._kernel_only is not None:
-            self._kernel_only.install()
-        self._run_cells(self._shell)
-        compute = self._shell.user_ns.get("compute")
+        own = Place.now("/")
+        self._shell = start_shell(self._folder / "ipython")
         try:
-            if not callable(compute):
-                raise MainError(_NO_COMPUTE)
-            written = None
-            with contextlib.suppress(MainError):  # what reading MAIN cannot tell, running it may
-                written = self._main.signature()
-            signature = signature_of(compute, written)
-        except MainError as error:
-            raise SetupFailed(Failure(ErrorKind.SETUP, "MainError", str(error))) from error
-        self._compute = lambda *trial: compute(**signature.arguments(*trial))
+            folder = self._setup.begin(waits=lambda: self._progress(None))
+            self._place = Place.of(folder)
+            if self._kernel_only is not None:
+                self._kernel_only.install()
+            self._run_cells(self._shell)
+            self._compute = self._found_compute(self._shell)
+            self._setup.end()
+        except SetupFailedElsewhere as error:
+            raise SetupFailed(error.failure) from error
+        except SetupFailed as error:
+            self._setup.end(error.failure)
+            raise
+        except StartAgainError:
+            self._setup.start_again()
+            raise
+        finally:
+            own.enter()
         return SetupReport(tuple(self._timings), self._output.text())
 
     def compute(
@@ -186,47 +199,63 @@ class MainRuntime:
         if self._kernel_only is not None:
             self._kernel_only.remove()
         self._shell.end()
+        self._setup.release()
         self._shell = self._compute = None
         self._output.close()
 
     # --- setup -------------------------------------------------------------------------------------------------------
 
     def _run_cells(self, shell: MainShell) -> None:
-        cells = [cell for cell in self._main.cells if cell.role is not CellRole.SKIP]
-        done: set[int] = set()
-        python_above = False
-        for cell in cells:
-            if cell.role is not CellRole.SHELL:
-                python_above = True
-            elif self._run_cell(shell, cell, "early", may_fail=python_above):
-                done.add(cell.index)
-        for cell in cells:
-            if cell.index not in done:
-                self._run_cell(shell, cell, "in-place")
+        if self._in_worker:  # others may have installed something while this process waited
+            shell.packages.check(always=False, loaded=set(sys.modules))
+        for cell in self._main.cells:
+            if cell.role is not CellRole.SKIP:
+                self._run_cell(shell, cell)
 
-    def _run_cell(self, shell: MainShell, cell: Cell, attempt: str, *, may_fail: bool = False) -> bool:
-        """Run and time one cell; False when it failed and may. What failed early is tried again in its place."""
+    def _found_compute(self, shell: MainShell) -> Callable[[str, str, Config], object]:
+        """MAIN's `compute` as a function of model, dataset and configuration."""
+        compute = shell.user_ns.get("compute")
+        try:
+            if not callable(compute):
+                raise MainError(_NO_COMPUTE)
+            written = None
+            with contextlib.suppress(MainError):  # what reading MAIN cannot tell, running it may
+                written = self._main.signature()
+            signature = signature_of(compute, written)
+        except MainError as error:
+            raise SetupFailed(Failure(ErrorKind.SETUP, "MainError", str(error))) from error
+        return lambda *trial: compute(**signature.arguments(*trial))
+
+    def _run_cell(self, shell: MainShell, cell: Cell) -> None:
+        """Run and time one cell."""
         started = self._clock()
+        self._progress(cell.index)
         try:
             with self._at_work(shell):
-                shell.run_main_cell(cell.index, runnable(cell.source), attempt)
+                shell.run_main_cell(cell.index, runnable(cell.source), self._setup)
+        except StartAgainError as again:
+            if self._in_worker and self._setup.may_start_again:
+                raise
+            if again.__cause__ is not None:
+                raise SetupFailed(_failure(ErrorKind.SETUP, again.__cause__, cell.index)) from again
         # A cell may raise anything; what it raises is this node's failure to set MAIN up.
         except BaseException as error:
-            if may_fail and not isinstance(error, ProtectedPackageError):
-                return False
             raise SetupFailed(_failure(ErrorKind.SETUP, error, cell.index)) from error
         self._timings.append(CellTiming(cell.index, self._clock() - started, cell.role))
-        return True
 
     @contextlib.contextmanager
     def _at_work(self, shell: MainShell) -> Iterator[None]:
         """While MAIN's code runs: its output is kept, `display` and `get_ipython` are there, packages are guarded."""
-        with (
-            self._output.captured(descriptors=self._in_worker),
-            shell.builtin_trap,
-            shell.packages.in_force(),
-        ):
-            yield
+        own = Place.now("/")
+        if self._place is not None:
+            self._place.enter()
+        try:
+            with self._output.captured(descriptors=self._in_worker), shell.builtin_trap, shell.packages.in_force():
+                yield
+        finally:
+            if self._compute is None and self._place is not None:  # a cell of setup: the next goes on from there
+                self._place = Place.now(self._place.directory)
+            own.enter()
 
 
 def _mend_matplotlib_backend() -> None:

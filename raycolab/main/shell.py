@@ -1,9 +1,9 @@
 """The IPython shell that runs MAIN's cells in a worker: no kernel, no terminal, no files of its own in the home.
 
 It differs from IPython's InteractiveShell where a worker needs it: cells are compiled under their number; during setup
-a shell command runs once per node, and its failure fails setup, as does a cell that changes what the worker stands on
-(`packages`); commands find this Python first on their PATH; `%matplotlib` always means inline, and nothing where
-matplotlib is missing; errors are kept, not printed.
+a shell command runs once per node (`node_setups`), and its failure fails setup, as does a cell that changes what the
+worker stands on (`packages`); commands find this Python first on their PATH; `%matplotlib` always means inline, and
+nothing where matplotlib is missing; errors are kept, not printed.
 """
 
 # mypy: disable-error-code="no-untyped-call"
@@ -28,8 +28,9 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config as ShellConfig
 
 from raycolab.colab.environment import is_colab
-from raycolab.main.commands import CommandResult, NodeOnce, run_command
-from raycolab.main.packages import PackageGuard, ProtectedPackageError
+from raycolab.main.commands import CommandResult, run_command
+from raycolab.main.node_setups import Setup
+from raycolab.main.packages import PackageGuard, ProtectedPackageError, StartAgainError
 from raycolab.main.source import FILE_MAGICS, SCRIPT_MAGICS
 from raycolab.main.traceback import cell_code_name
 
@@ -55,41 +56,42 @@ class MainShell(InteractiveShell):
     compiler_class = _CellCompiler
     compile: _CellCompiler
 
-    def __init__(self, folder: Path, once: NodeOnce, **traits: Any) -> None:
-        self._once = once
-        self._attempt: str | None = None  # of the cell of setup that is running; None in trials, where `!` is plain
+    def __init__(self, folder: Path, **traits: Any) -> None:
+        self._setup: Setup | None = None  # while a cell of setup runs; None in trials, where `!` is plain
         self._loop: asyncio.AbstractEventLoop | None = None  # of top-level await and of an async compute
         self._depth = 0  # of nested run_cell calls
         self._nested_error: BaseException | None = None  # of a cell run by a cell, as %%capture does
-        self._commands = 0  # counts the commands of the running cell, so that a repeated one runs again
+        self._commands = 0  # that the running cell has come to
+        self._loaded: set[str] = set()  # modules loaded before the running cell, or before one of its commands
         config = ShellConfig({"HistoryManager": {"enabled": False, "hist_file": ":memory:"}})
         super().__init__(ipython_dir=str(folder), config=config, **traits)
         self.loop_runner = self.run_coroutine
         if self.display_formatter is not None:
             self.display_formatter.active_types = ["text/plain"]  # nobody looks at the pictures: draw none
-        sys.path.insert(0, "")  # as in a notebook: modules beside it, and those its cells write, can be imported
         self.packages = PackageGuard(folder / "constraints.txt")
 
     # --- running -----------------------------------------------------------------------------------------------------
 
-    def run_main_cell(self, index: int, source: str, attempt: str) -> None:
+    def run_main_cell(self, index: int, source: str, setup: Setup) -> None:
         """Run one cell of MAIN's setup; what it raises is raised, its traceback starting at IPython's frames.
 
-        Its commands run once per node and `attempt`, or once at all where they succeed.
+        StartAgainError comes before all of that but a ProtectedPackageError: what was replaced may well be the reason.
         """
         self.compile.index = index
         self._commands = 0
         self._nested_error = None
-        self._attempt = attempt
+        self._setup = setup
+        self._loaded = set(sys.modules)
+        setup.cell(index)
         try:
             result = self.run_cell(source)
         finally:
-            self._attempt = None
+            self._setup = None
         self.forget_output()
         error = result.error_before_exec or result.error_in_exec or self._nested_error
         try:
-            self.packages.check(always=self._commands > 0)
-        except ProtectedPackageError as changed:
+            self.packages.check(always=self._commands > 0, loaded=self._loaded)
+        except (ProtectedPackageError, StartAgainError) as changed:
             raise changed from error  # whatever else failed may well come of it
         if error is not None:
             raise error
@@ -124,10 +126,8 @@ class MainShell(InteractiveShell):
             outputs.clear()
 
     def end(self) -> None:
-        """Give `__main__`, the path and the place of the process's shell back, and close the event loop."""
+        """Give `__main__` and the place of the process's shell back, and close the event loop."""
         self.restore_sys_module_state()
-        if "" in sys.path:
-            sys.path.remove("")
         if self._loop is not None:
             self._loop.close()
         if get_ipython() is self:
@@ -157,9 +157,9 @@ class MainShell(InteractiveShell):
     def run_cell_magic(self, magic_name: str, line: str, cell: str) -> Any:
         """As IPython's; during setup `%%bash` and its like, and `%%writefile`, run once per node."""
         text = f"%%{magic_name} {line}\n{cell}"
-        if self._attempt is not None and magic_name in FILE_MAGICS:
+        if self._setup is not None and magic_name in FILE_MAGICS:
             return self._command(text, lambda: self._write_file(magic_name, line, cell))
-        if self._attempt is None or magic_name not in SCRIPT_MAGICS or line.lstrip().startswith("--"):
+        if self._setup is None or magic_name not in SCRIPT_MAGICS or line.lstrip().startswith("--"):
             return super().run_cell_magic("bash" if magic_name == "shell" else magic_name, line, cell)
         program = [] if magic_name == "script" else ["sh" if magic_name == "sh" else "bash"]
         self._command(text, lambda: run_command([*program, *shlex.split(line)], cell))
@@ -167,19 +167,22 @@ class MainShell(InteractiveShell):
 
     def _write_file(self, magic_name: str, line: str, cell: str) -> CommandResult:
         super().run_cell_magic(magic_name, line, cell)
+        for word in line.split():
+            if word.endswith(".py"):  # written twice within a second, Python would go on with what it compiled before
+                Path(importlib.util.cache_from_source(word)).unlink(missing_ok=True)
         return CommandResult(0)
 
     def _command(self, text: str, run: Callable[[], CommandResult]) -> CommandResult:
         """Run a command the way the phase asks for, and let Python see what it may have installed."""
-        if self._attempt is None:
+        if self._setup is None:
             result = run()
         else:
             self._commands += 1
-            key = f"{self.compile.index} {self._commands} {os.getcwd()}\n{text}"
-            result = self._once.run(key, run, self._attempt)
+            self._loaded |= sys.modules.keys()
+            result = self._setup.command(f"{os.getcwd()}\n{text}", run)
         sys.stdout.write(result.output)
         importlib.invalidate_caches()
-        if result.status != 0 and self._attempt is not None:
+        if result.status != 0 and self._setup is not None:
             first = text.strip().splitlines()[0]
             if (refused := self.packages.refused(first, result.output)) is not None:
                 raise refused
@@ -214,10 +217,10 @@ class MainShell(InteractiveShell):
                 configurables.append(InlineBackend.instance(parent=self))
 
 
-def start_shell(folder: Path, once: NodeOnce) -> MainShell:
+def start_shell(folder: Path) -> MainShell:
     """A shell whose files lie in `folder`: the current one of the process, unless a kernel has one already."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return MainShell.instance(folder, once) if get_ipython() is None else MainShell(folder, once)
+    return MainShell.instance(folder) if get_ipython() is None else MainShell(folder)
 
 
 def run_in_loop(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any]) -> Any:

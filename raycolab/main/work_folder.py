@@ -18,10 +18,11 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["NODE_DIR_VARIABLE", "Fill", "WorkFolder", "inside", "node_dir"]
+__all__ = ["NODE_DIR_VARIABLE", "Fill", "Place", "WorkFolder", "node_dir"]
 
 NODE_DIR_VARIABLE = "RAYCOLAB_NODE_DIR"
 """Names the node's folder in the environment of every process that Ray starts there."""
@@ -68,23 +69,32 @@ class WorkFolder:
             self._descriptor = None
 
 
-@contextlib.contextmanager
-def inside(folder: Path) -> Iterator[None]:
-    """Have the folder as the current directory and first on `sys.path`, and both as they were afterwards."""
-    try:
-        before: str | None = os.getcwd()
-    except FileNotFoundError:  # somebody removed it
-        before = None
-    path = list(sys.path)
-    os.chdir(folder)
-    sys.path[:] = [str(folder), *(each for each in path if each not in ("", str(folder)))]
-    try:
-        yield
-    finally:
-        sys.path[:] = path
-        if before is not None:
-            with contextlib.suppress(OSError):
-                os.chdir(before)
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where code runs: the current directory and what Python imports from."""
+
+    directory: str
+    path: tuple[str, ...]
+
+    @classmethod
+    def now(cls, otherwise: str) -> Place:
+        """Where this process is; the directory is `otherwise` when somebody has removed it."""
+        try:
+            return cls(os.getcwd(), tuple(sys.path))
+        except FileNotFoundError:
+            return cls(otherwise, tuple(sys.path))
+
+    @classmethod
+    def of(cls, folder: Path) -> Place:
+        """A work folder. As in a notebook `%cd` changes what modules are found first; those of the folder still are."""
+        rest = [each for each in sys.path if each not in ("", str(folder))]
+        return cls(str(folder), ("", str(folder), *rest))
+
+    def enter(self) -> None:
+        """Be there from now on; what is gone stays behind."""
+        with contextlib.suppress(OSError):
+            os.chdir(self.directory)
+        sys.path[:] = self.path
 
 
 def _remove_unused(work: Path) -> None:

@@ -44,9 +44,7 @@ class Stage:
         rows = [TrialRow(number, "m", "d", None if studies else {"C": number}) for number in range(3)]
         self.sweep = self.store.create_sweep("s", spec.to_json(), None, "f", None, {}, rows, 0.0)
         self.committer = Committer(self.store, lambda _: None)
-        self.run = SweepRun(
-            None, self.committer, self.sweep, rows, [], studies, Turn(pulled=True), lock_dir=str(folder)
-        )
+        self.run = SweepRun(None, self.committer, self.sweep, rows, [], studies, Turn(pulled=True))
         self.run.see_nodes([NodeView("head", "1", 1.0, 0.0)])
 
     async def pull(self) -> int | None:

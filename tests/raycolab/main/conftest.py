@@ -28,7 +28,7 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Load]:
         made = [v4.new_code_cell(cell) if isinstance(cell, str) else cell for cell in cells]
         main = MainNotebook.load(v4.new_notebook(cells=made))
         timing = {} if clock is None else {"clock": clock}
-        opened.append(MainRuntime(main, lock_dir=tmp_path / "locks", **timing))
+        opened.append(MainRuntime(main, node_dir=tmp_path / "node", **timing))
         return opened[-1]
 
     yield make

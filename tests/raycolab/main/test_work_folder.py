@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from raycolab.main.work_folder import KEPT_FOLDERS, WorkFolder, inside
+from raycolab.main.work_folder import KEPT_FOLDERS, Place, WorkFolder
 
 
 def test_a_new_folder_has_the_sweeps_files_and_is_its_owners(tmp_path: Path) -> None:
@@ -22,18 +22,21 @@ def test_a_new_folder_has_the_sweeps_files_and_is_its_owners(tmp_path: Path) -> 
         assert folder.path.name.startswith("s_rn_3-")
 
 
-def test_inside_it_is_the_current_directory_and_first_on_the_path(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The directory in which the process was started is not on the path; afterwards all is as it was."""
+def test_its_modules_are_found_first_and_a_process_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the process was started with is behind it; a place that was left is as it was left."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", ["", "/somewhere"])
+    own = Place.now("/")
     folder = WorkFolder.make(tmp_path / "work", "s").path
-    with inside(folder):
-        assert (Path.cwd(), sys.path) == (folder, [str(folder), "/somewhere"])
-        os.chdir("/")
-        sys.path.insert(0, "/elsewhere")
+    Place.of(folder).enter()
+    assert (Path.cwd(), sys.path) == (folder, ["", str(folder), "/somewhere"])
+    os.chdir("/usr")
+    sys.path.insert(0, "/elsewhere")
+    left = Place.now("/")
+    own.enter()
     assert (Path.cwd(), sys.path) == (tmp_path, ["", "/somewhere"])
+    left.enter()
+    assert (os.getcwd(), sys.path[0]) == ("/usr", "/elsewhere")
 
 
 def test_of_folders_that_nobody_uses_the_latest_stay(tmp_path: Path) -> None:
