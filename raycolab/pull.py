@@ -195,8 +195,10 @@ class Puller:
 
     def runtime(self) -> MainRuntime:
         """MAIN, loaded in this process."""
-        if self._runtime is None:
-            from raycolab.main.runtime import MainRuntime, SetupFailed  # IPython takes a while to import
+        while self._runtime is None:
+            # IPython takes a while to import.
+            from raycolab.main.packages import StartAgainError
+            from raycolab.main.runtime import MainRuntime, SetupFailed
 
             runtime = MainRuntime(
                 MainNotebook.from_json(self._main), node_dir=self._folder, sweep=self._name, in_worker=False
@@ -204,6 +206,9 @@ class Puller:
             with _own_main_module(runtime):
                 try:
                     runtime.setup()
+                except StartAgainError:  # in a work folder of its own
+                    runtime.close()
+                    continue
                 except SetupFailed as error:
                     runtime.close()
                     raise MainError(f"MAIN cannot be set up in this notebook: {error}.") from error

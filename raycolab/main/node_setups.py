@@ -1,13 +1,13 @@
 """Who of a node's processes sets a MAIN up first, and what the others are told of it: one file and one lock per node.
 
 The first process runs the whole setup alone, in a work folder that is new, and writes down what each command of it did.
-Those that come later take the folder as it is, run the cells of Python for their own memory, and are told of the
-commands. It is first again where what was written down does not hold any more: a setup that did not come to its end,
-and one whose commands were followed by those of another MAIN, for both change the same machine.
+Those that come later share its folder: they run the cells of Python for their own memory, beside each other, and are
+told of the commands. A process is first again where what was written down does not hold any more: a setup that did not
+come to its end, and one whose commands were followed by those of another MAIN, for both change the same machine.
 
-A follower sets up beside others, unless the setup changes its folder in ways that one process at a time has to repeat:
-a cell of Python that writes there, or a command whose files do not stay as it left them. Then followers go one by one,
-and a command is run again where the folder is not as that command left it.
+Sharing a folder has to mean the same as having one. It does not where a file is written twice and a cell of Python may
+have seen it in between, where a cell fails that has not failed before, or where a file has another size afterwards than
+the first process left it with. From then on each process of this MAIN runs all of its setup in a folder of its own.
 
 The lock is the kernel's (`fcntl`), held by a process for its setup and gone with it, whatever ends the process and
 whatever it forked. What is written is whole or not there.
@@ -21,7 +21,7 @@ import hashlib
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -34,19 +34,12 @@ from raycolab.trials import Failure
 __all__ = ["Setup", "SetupFailedElsewhere"]
 
 POLL_S = 0.05
+CLOCK_S = 0.01  # a little more than the clock of file systems takes from one time to the next
 MOST_FILES = 20_000
 """A folder of more is not looked at: what cells do to it is not noticed."""
 
 Stamp = tuple[int, int, int]
 """A file as it was last written: its kind, its size, and when that was (nanoseconds)."""
-
-
-class RanCommand(msgspec.Struct, frozen=True):
-    """A command of a setup, and the files in the work folder that it changed: None for one that it removed."""
-
-    key: str
-    result: CommandResult
-    left: dict[str, Stamp | None] = {}
 
 
 class SetupRecord(msgspec.Struct, frozen=True):
@@ -57,8 +50,9 @@ class SetupRecord(msgspec.Struct, frozen=True):
     is_done: bool = False
     failure: Failure | None = None
     started_again: bool = False  # because a package that was loaded had been replaced
-    commands: tuple[RanCommand, ...] = ()
-    one_by_one: bool = False  # its followers
+    commands: dict[str, CommandResult] = {}
+    is_shared: bool = True  # others may use the folder
+    sizes: dict[str, int] = {}  # of what cells of Python wrote
 
 
 class NodeRecord(msgspec.Struct, frozen=True):
@@ -79,19 +73,20 @@ class SetupFailedElsewhere(Exception):  # noqa: N818  # an event in a worker's l
 class Setup:
     """One process's part in setting one MAIN up, from `begin` to `end`."""
 
-    def __init__(self, node_dir: Path, sweep: str, fingerprint: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, node_dir: Path, sweep: str, fingerprint: str) -> None:
         """`fingerprint` is of all that workers run: the code and the files that travel with it."""
         self._work = node_dir / "work"
         self._sweep = sweep
         self._key = hashlib.sha256(f"{sweep}\n{fingerprint}".encode()).hexdigest()[:32]
-        self._clock = clock
         self._lock: int | None = None
-        self._known: SetupRecord | None = None  # of a follower
+        self._known: SetupRecord | None = None  # of one who shares
         self._mine = SetupRecord("", 0.0)  # of the first
-        self._before: dict[str, Stamp] | None = None  # the folder as it was last looked at
-        self._left: dict[str, Stamp | None] = {}  # what commands left there, the later one's word counting
-        self._times: Counter[str] = Counter()  # how often each command of the cell that runs was met
         self._cell = 0
+        self._times: Counter[str] = Counter()  # how often each command of the cell that runs was met
+        self._files: dict[str, Stamp] | None = None  # the folder as it was last looked at
+        self._by_commands: set[str] = set()  # what they wrote since a cell of Python ran last
+        self._seen: set[str] = set()  # what was written before: cells of Python may have made use of it
+        self._by_python: set[str] = set()
         self.folder: WorkFolder | None = None
 
     # ----- whose turn it is -----
@@ -101,9 +96,9 @@ class Setup:
 
         Raises SetupFailedElsewhere when the process that was first could not, while this one waited.
         """
-        arrived = self._clock()
+        arrived = time.time()
         self._work.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = os.open(self._work / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._open_lock()
         has_waited = False
         while not self._take_turn(arrived, fill):
             if not has_waited:
@@ -111,7 +106,7 @@ class Setup:
                 waits()
             time.sleep(POLL_S)
         assert self.folder is not None  # it has come to its turn
-        self._before = self._look()
+        self._files = self._look()
         return self.folder.path
 
     def _take_turn(self, arrived: float, fill: Fill | None) -> bool:
@@ -120,117 +115,122 @@ class Setup:
             if known is None:
                 self._be_first(fill)
             else:
-                self._follow(known)
-                if not known.one_by_one:
-                    self._locked(fcntl.LOCK_SH)
+                self._share(known)
+                self._locked(fcntl.LOCK_SH)
             return True
         if self._locked(fcntl.LOCK_SH):
             known = self._usable(arrived)
-            if known is not None and not known.one_by_one:
-                self._follow(known)
+            if known is not None:
+                self._share(known)
                 return True
-            self._unlock()
+            self._locked(fcntl.LOCK_UN)
         return False
 
     def _usable(self, arrived: float) -> SetupRecord | None:
-        """The setup of this MAIN, where what is known of it still holds."""
+        """The setup of this MAIN whose folder may be shared, where what is known of it still holds."""
         record = self._read()
         known = record.setups.get(self._key)
-        if known is not None and known.failure is not None and known.at >= arrived:
+        if known is None:
+            return None
+        if known.failure is not None and known.at >= arrived:
             self._unlock()
             raise SetupFailedElsewhere(known.failure)
-        holds = known is not None and known.is_done and (not known.commands or record.last == self._key)
-        return known if holds and known is not None and Path(known.folder).is_dir() else None
+        holds = known.is_done and known.is_shared and (not known.commands or record.last == self._key)
+        return known if holds and Path(known.folder).is_dir() else None
 
     def _be_first(self, fill: Fill | None) -> None:
-        earlier = self._read().setups.get(self._key)
+        earlier = self._read().setups.get(self._key, self._mine)
         self.folder = WorkFolder.make(self._work, self._sweep, fill)
-        again = earlier is not None and earlier.started_again and not earlier.is_done
-        self._mine = SetupRecord(str(self.folder.path), self._clock(), started_again=again)
+        self._mine = SetupRecord(
+            str(self.folder.path),
+            time.time(),
+            started_again=earlier.started_again and not earlier.is_done,
+            is_shared=earlier.is_shared,
+        )
         self._write(self._mine)
 
-    def _follow(self, known: SetupRecord) -> None:
+    def _share(self, known: SetupRecord) -> None:
         self.folder = WorkFolder(Path(known.folder))
         self._known = known
 
     # ----- while cells run -----
 
     @property
-    def is_first(self) -> bool:
-        """Whether this process runs everything."""
-        return self._known is None
-
-    @property
     def may_start_again(self) -> bool:
-        """Whether the process may begin anew: the first may once, and who follows runs what the first has left."""
+        """Whether the process may begin anew, because packages were replaced: once for each setup."""
         return not self._mine.started_again
 
-    def cell(self, index: int) -> None:
+    def cell(self, index: int, *, only_commands: bool) -> None:
         """This cell runs next."""
         self._cell = index
         self._times.clear()
+        if not only_commands:
+            self._seen |= self._by_commands
+            self._by_commands.clear()
 
     def command(self, text: str, run: Callable[[], CommandResult]) -> CommandResult:
         """How a command of the cell ended: run here, or known from the process that was first."""
         self._times[text] += 1
-        key = f"{self._cell} {self._times[text]} {text}"
-        if self._known is not None:
-            return self._told(self._known, key, run)
+        key = hashlib.sha256(f"{self._cell} {self._times[text]} {text}".encode()).hexdigest()[:32]
+        if self._known is not None:  # what the first process did not come by is this one's alone
+            return self._known.commands.get(key) or run()
         self._notice_python()
         if not self._mine.commands:  # before it runs, for it may end this process
             self._write(self._mine, last=True)
         result = run()
-        before, self._before = self._before, self._look()
-        left = _changes(before, self._before)
-        self._left |= left
-        self._mine = msgspec.structs.replace(self._mine, commands=(*self._mine.commands, RanCommand(key, result, left)))
+        self._by_commands |= self._changed()
+        if self._by_commands:
+            time.sleep(CLOCK_S)  # what is written next has another time
+        self._mine = msgspec.structs.replace(self._mine, commands={**self._mine.commands, key: result})
         return result
-
-    def _told(self, known: SetupRecord, key: str, run: Callable[[], CommandResult]) -> CommandResult:
-        ran = next((each for each in known.commands if each.key == key), None)
-        if ran is None:  # the process that was first did not come by here
-            return run()
-        if known.one_by_one:
-            now = self._look()
-            if now is not None and any(now.get(name) != stamp for name, stamp in ran.left.items()):
-                again = run()
-                return again if again.status == 0 else ran.result
-        return ran.result
 
     def _notice_python(self) -> None:
         """See what cells of Python did to the folder since it was last looked at."""
-        now = self._look()
-        if _changes(self._before, now):
-            self._mine = msgspec.structs.replace(self._mine, one_by_one=True)
-        self._before = now
+        changed = self._changed()
+        self._by_python |= changed
+        self._seen |= changed
+
+    def _changed(self) -> set[str]:
+        """What was written or removed since the last look; what was seen in another form cannot be shared."""
+        before, self._files = self._files, self._look()
+        if before is None or self._files is None:
+            return set()
+        changed = {name for name in before.keys() | self._files.keys() if before.get(name) != self._files.get(name)}
+        if changed & self._seen:
+            self._mine = msgspec.structs.replace(self._mine, is_shared=False)
+        return changed
 
     # ----- how it ended -----
 
-    def start_again(self) -> None:
-        """The process begins anew, which it does once for each setup."""
-        if self.is_first:
-            self._write(msgspec.structs.replace(self._mine, started_again=True, commands=()))
-        self._unlock()
+    def end(self, failure: Failure | None = None) -> bool:
+        """The setup has come to its end, or failed; False when that does not count, and the process has to begin anew.
 
-    def end(self, failure: Failure | None = None) -> None:
-        """The setup has come to its end, or failed."""
-        if self.is_first:
+        It does not where a folder was shared that cannot be.
+        """
+        if self._known is None:
             self._notice_python()
-            undone = self._before is not None and any(
-                self._before.get(name) != stamp
-                for command in self._mine.commands
-                for name, stamp in command.left.items()
-            )
+            files = self._files or {}
             self._write(
                 msgspec.structs.replace(
                     self._mine,
-                    at=self._clock(),
+                    at=time.time(),
                     is_done=failure is None,
                     failure=failure,
-                    one_by_one=self._mine.one_by_one or undone,
+                    sizes={name: files[name][1] for name in self._by_python if name in files},
                 ),
                 last=bool(self._mine.commands),
             )
+        elif failure is not None or self._differs(self._known):
+            self._unlock()
+            self._stop_sharing(self._known)
+            return False
+        self._unlock()
+        return True
+
+    def start_again(self) -> None:
+        """The process begins anew because packages were replaced."""
+        if self._known is None:
+            self._write(msgspec.structs.replace(self._mine, started_again=True))
         self._unlock()
 
     def release(self) -> None:
@@ -238,6 +238,17 @@ class Setup:
         self._unlock()
         if self.folder is not None:
             self.folder.release()
+
+    def _differs(self, known: SetupRecord) -> bool:
+        files = self._look() or {}
+        return any(name in files and files[name][1] != size for name, size in known.sizes.items())
+
+    def _stop_sharing(self, known: SetupRecord) -> None:
+        self._open_lock()
+        while not self._locked(fcntl.LOCK_EX):
+            time.sleep(POLL_S)
+        self._write(msgspec.structs.replace(self._read().setups.get(self._key, known), is_shared=False))
+        self._unlock()
 
     # ----- the file, the lock, the folder -----
 
@@ -253,6 +264,9 @@ class Setup:
         setups = {key: each for key, each in record.setups.items() if Path(each.folder).is_dir()}
         changed = NodeRecord(self._key if last else record.last, setups | {self._key: mine})
         write_private(self._work / "setups.json", msgspec.json.encode(changed).decode())
+
+    def _open_lock(self) -> None:
+        self._lock = os.open(self._work / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def _locked(self, how: int) -> bool:
         assert self._lock is not None  # `begin` has opened it
@@ -287,11 +301,3 @@ class Setup:
             if len(found) > MOST_FILES:
                 return None
         return {name: stamp for name, stamp in found.items() if "__pycache__" not in name}
-
-
-def _changes(before: Mapping[str, Stamp] | None, now: Mapping[str, Stamp] | None) -> dict[str, Stamp | None]:
-    """What was written, and None for what was removed, between two looks."""
-    if before is None or now is None:
-        return {}
-    changed = {name: stamp for name, stamp in now.items() if before.get(name) != stamp}
-    return {**changed, **dict.fromkeys(before.keys() - now.keys())}

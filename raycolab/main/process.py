@@ -157,7 +157,9 @@ class MainProcess:
                     return outcome
 
     def end(self) -> None:
-        """End the process."""
+        """End the process; once more is fine."""
+        if self._line.fileno() < 0:
+            return
         self._line.close()
         os.close(self._ended)
         try:

@@ -15,18 +15,16 @@ from dataclasses import dataclass, field, replace
 
 from raycolab.main.source import (
     FILE_MAGICS,
-    PACKAGE_MAGICS,
-    SCRIPT_MAGICS,
     Magic,
     bound_names,
     executed,
+    is_command,
     magics,
     syntax_tree,
 )
 
 __all__ = ["Cell", "CellRole", "asked_to_skip", "with_roles"]
 
-_SHELL_MAGICS = {"line": PACKAGE_MAGICS | {"system", "sx"}, "cell": SCRIPT_MAGICS | FILE_MAGICS}
 _SKIP_TAGS = ("skip-execution", "head-only")
 _SUBMITTING = frozenset({"start_head", "join", "leave", "attach", "declare"})
 _HEAD_ONLY = re.compile(r"#\s*raycolab\s*:\s*head-only\b", re.IGNORECASE)
@@ -179,9 +177,8 @@ def _binding(node: ast.AST) -> tuple[list[ast.expr], ast.expr] | None:
 
 
 def _runs_raycolab(magic: Magic) -> bool:
-    is_command = _is_shell(magic) and magic.name not in FILE_MAGICS
-    return is_command and _COMMAND.search(f"{magic.line}\n{magic.body}") is not None
-
-
-def _is_shell(magic: Magic) -> bool:
-    return magic.kind in ("system", "output") or magic.name in _SHELL_MAGICS[magic.kind]
+    return (
+        is_command(magic)
+        and magic.name not in FILE_MAGICS
+        and _COMMAND.search(f"{magic.line}\n{magic.body}") is not None
+    )

@@ -102,7 +102,7 @@ class MainRuntime:
         self._main = main
         self._folder = node_dir
         self._in_worker = in_worker
-        self._setup = Setup(node_dir, sweep, main.code_fingerprint(), clock)
+        self._setup = Setup(node_dir, sweep, main.code_fingerprint())
         self._place: Place | None = None  # where setup left off
         self._clock = clock
         self._progress = progress
@@ -130,12 +130,15 @@ class MainRuntime:
             if self._kernel_only is not None:
                 self._kernel_only.install()
             self._run_cells(self._shell)
-            self._compute = self._found_compute(self._shell)
-            self._setup.end()
+            compute = self._found_compute(self._shell)
+            if not self._setup.end():
+                raise StartAgainError("the work folder cannot be shared")
+            self._compute = compute
         except SetupFailedElsewhere as error:
             raise SetupFailed(error.failure) from error
         except SetupFailed as error:
-            self._setup.end(error.failure)
+            if not self._setup.end(error.failure):
+                raise StartAgainError("the work folder cannot be shared") from error
             raise
         except StartAgainError:
             self._setup.start_again()

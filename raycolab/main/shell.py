@@ -31,7 +31,7 @@ from raycolab.colab.environment import is_colab
 from raycolab.main.commands import CommandResult, run_command
 from raycolab.main.node_setups import Setup
 from raycolab.main.packages import PackageGuard, ProtectedPackageError, StartAgainError
-from raycolab.main.source import FILE_MAGICS, SCRIPT_MAGICS
+from raycolab.main.source import FILE_MAGICS, SCRIPT_MAGICS, holds_only_commands
 from raycolab.main.traceback import cell_code_name
 
 __all__ = ["MainShell", "ShellCommandError", "run_in_loop", "start_shell"]
@@ -82,7 +82,7 @@ class MainShell(InteractiveShell):
         self._nested_error = None
         self._setup = setup
         self._loaded = set(sys.modules)
-        setup.cell(index)
+        setup.cell(index, only_commands=holds_only_commands(source))
         try:
             result = self.run_cell(source)
         finally:

@@ -22,6 +22,8 @@ __all__ = [
     "Magic",
     "bound_names",
     "executed",
+    "holds_only_commands",
+    "is_command",
     "is_timed",
     "magic_of",
     "magics",
@@ -40,6 +42,7 @@ SCRIPT_MAGICS = frozenset({"bash", "sh", "script", "shell"})
 FILE_MAGICS = frozenset({"writefile", "file"})
 """Cell magics that write their body to a file."""
 
+_COMMANDS = {"line": PACKAGE_MAGICS | {"system", "sx"}, "cell": SCRIPT_MAGICS | FILE_MAGICS}
 _TIMING = re.compile(r"\A\s*%%time\b[^\n]*")
 _CAPTURE = re.compile(r"\A\s*%%capture\b[^\n]*\n")
 _AROUND_PYTHON = re.compile(r"\A\s*%%(?:time|capture)\b[^\n]*")
@@ -147,6 +150,20 @@ def magic_of(node: ast.AST) -> Magic | None:
                 case "run_cell_magic", [str(name), str(line), str(body)]:
                     return Magic("cell", name, line, body)
     return None
+
+
+def is_command(magic: Magic) -> bool:
+    """Whether it runs a program or writes a file, and does nothing in Python."""
+    return magic.kind in ("system", "output") or magic.name in _COMMANDS[magic.kind]
+
+
+def holds_only_commands(source: str) -> bool:
+    """Whether a cell is nothing but commands."""
+    try:
+        found = [magic_of(item.value) if isinstance(item, ast.Expr) else None for item in syntax_tree(source).body]
+    except SyntaxError:
+        return False
+    return bool(found) and all(each is not None and is_command(each) for each in found)
 
 
 def significant_text(source: str) -> str:

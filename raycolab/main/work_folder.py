@@ -91,8 +91,9 @@ class Place:
         return cls(str(folder), ("", str(folder), *rest))
 
     def enter(self) -> None:
-        """Be there from now on; what is gone stays behind."""
+        """Be there from now on; a directory that somebody has removed is made anew."""
         with contextlib.suppress(OSError):
+            os.makedirs(self.directory, exist_ok=True)
             os.chdir(self.directory)
         sys.path[:] = self.path
 

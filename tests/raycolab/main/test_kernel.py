@@ -192,7 +192,7 @@ from raycolab.main.notebook import MainNotebook
 from raycolab.main.runtime import MainRuntime
 from raycolab.trials import Metric
 
-runtime = MainRuntime(MainNotebook.load('MAIN.ipynb'), lock_dir=Path('locks'), in_worker=False)
+runtime = MainRuntime(MainNotebook.load('MAIN.ipynb'), node_dir=Path('node'), in_worker=False)
 runtime.setup()
 print('computed', runtime.compute('m', 'd', {}, Metric('accuracy')).metrics)
 runtime.close()

@@ -106,48 +106,6 @@ def test_imports_beside_a_submission_stay_usable() -> None:
     assert roles("import raycolab\nimport math\nraycolab.declare('x')", "math.pi") == [CellRole.SKIP, CellRole.RUN]
 
 
-@pytest.mark.parametrize(
-    "source",
-    [
-        "!pip install x",
-        "# tools\n%pip install x\n\n!apt-get install -y y",
-        "pip install x",
-        "%%bash\necho hi",
-        "%%sh\necho hi",
-        "%%shell\necho hi",
-        "%%capture\n!pip install x",
-        "%%writefile requirements.txt\nnumpy",
-        "%conda install x",
-        "!echo $HOME {print $1}",
-    ],
-)
-def test_nothing_but_commands_is_a_shell_cell(source: str) -> None:
-    """Shell, installer and file-writing cells run once per node, before everything else."""
-    assert roles(source) == [CellRole.SHELL]
-
-
-@pytest.mark.parametrize(
-    "source", ["import os\n!ls", "x = !ls", "%matplotlib inline", "%cd data", "if True:\n    !ls", "%%html\n<b>"]
-)
-def test_commands_among_python_stay_in_place(source: str) -> None:
-    """A cell that mixes shell lines with Python, or only sets up the notebook, keeps its place."""
-    assert roles(source) == [CellRole.RUN]
-
-
-@pytest.mark.parametrize("command", ["!pip install {package}", "!ls $package", "!ls {package[0]}"])
-def test_a_command_with_a_value_of_the_notebook_stays_in_place(command: str) -> None:
-    """What takes a Python value can run only after the cell that makes it."""
-    assert roles("package = 'x'", command) == [CellRole.RUN, CellRole.RUN]
-
-
-@pytest.mark.parametrize(
-    "before", ["%cd data", "import os\nos.chdir('data')", "%env A=1", "import os\nos.environ['A'] = '1'"]
-)
-def test_commands_after_a_change_of_place_stay_in_place(before: str) -> None:
-    """Once a cell changes the directory or the environment, later commands need it to have run."""
-    assert roles("!pip install x", before, "!pip install y") == [CellRole.SHELL, CellRole.RUN, CellRole.RUN]
-
-
 def test_empty_cells_are_skipped_and_broken_ones_run() -> None:
     """A cell without code is nothing to run; one that is not Python has to fail where it runs."""
     assert roles("  \n", "x = = 1") == [CellRole.SKIP, CellRole.RUN]

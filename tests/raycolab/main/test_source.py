@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from raycolab.main.source import executed, magics, runnable, significant_text, syntax_tree
+from raycolab.main.source import executed, holds_only_commands, magics, runnable, significant_text, syntax_tree
 
 
 def test_magics_and_shell_lines_are_found_wherever_they_stand() -> None:
@@ -100,3 +100,25 @@ def test_code_strings_and_commands_count(one: str, other: str) -> None:
 def test_any_text_has_a_significant_text(source: str) -> None:
     """No text of a cell makes reading it fail."""
     assert isinstance(significant_text(source), str)
+
+
+@pytest.mark.parametrize(
+    ("source", "only"),
+    [
+        ("!pip install x", True),
+        ("# tools\n%pip install x\n\n!apt-get install -y y", True),
+        ("pip install x", True),
+        ("%%bash\necho hi", True),
+        ("%%shell\necho hi", True),
+        ("%%capture\n!pip install x", True),
+        ("%%writefile requirements.txt\nnumpy", True),
+        ("import os\n!ls", False),
+        ("x = !ls", False),
+        ("%matplotlib inline", False),
+        ("if True:\n    !ls", False),
+        ("x = = 1", False),
+    ],
+)
+def test_cells_of_nothing_but_commands_are_known(source: str, only: bool) -> None:
+    """Between two of them no Python has looked at what the first one wrote."""
+    assert holds_only_commands(source) is only
