@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -26,6 +27,7 @@ __all__ = [
     "ClusterStatus",
     "NodeStatus",
     "PairTally",
+    "SetupStatus",
     "SnapshotStatus",
     "SweepStatus",
     "Tally",
@@ -96,6 +98,7 @@ class SweepStatus(msgspec.Struct, frozen=True, kw_only=True):
     eta_s: float | None = None
     best: Best | None = None
     sentence: str | None = None  # what a person should read
+    hints: list[str] = []  # what would make it faster
     slots: dict[str, str] = {}  # what a trial takes on each node, in words
     metric: Metric | None = None
     pairs: list[PairTally] = []
@@ -117,6 +120,7 @@ class SweepStatus(msgspec.Struct, frozen=True, kw_only=True):
         sentence: str | None = None,
         tally: Tally | None = None,
         slots: Mapping[str, str] | None = None,
+        hints: Sequence[str] = (),
     ) -> SweepStatus:
         """The status of a sweep with these trials; `tally` has the same trials by pair, node and cause."""
         tally = tally or Tally(metric)
@@ -130,6 +134,7 @@ class SweepStatus(msgspec.Struct, frozen=True, kw_only=True):
             eta_s=None if eta_s is None else math.ceil(eta_s),
             best=None if best is None else Best.of(best, metric),
             sentence=sentence,
+            hints=list(hints),
             slots=dict(slots or {}),
             metric=metric,
             pairs=list(tally.pairs.values()),
@@ -160,6 +165,19 @@ class SweepStatus(msgspec.Struct, frozen=True, kw_only=True):
         return status
 
 
+class SetupStatus(msgspec.Struct, frozen=True):
+    """The cell of MAIN that a node's first slot runs while it loads MAIN."""
+
+    cell: int  # counted among the code cells from 1
+    line: str  # its first
+    since: str  # UTC, ISO 8601
+
+    def __str__(self) -> str:
+        """`loads MAIN: cell 3 (import torch) since 14:55:02`, in this machine's time."""
+        since = datetime.fromisoformat(self.since).astimezone()
+        return f"loads MAIN: cell {self.cell} ({self.line}) since {since:%H:%M:%S}"
+
+
 class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Where one node stands. Its bytes are those of its WebSockets since it joined, seen from the node."""
 
@@ -168,6 +186,7 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     cpus: float | None = None
     gpus: float | None = None
     trial: str | None = None  # what runs there: `#12 svc x iris`
+    setup: SetupStatus | None = None  # while MAIN is loaded there
     rtt_ms: float | None = None  # 0 for the head itself
     bytes_sent: int = 0
     bytes_received: int = 0
@@ -175,6 +194,11 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     control_received: int = 0
     shares_cores: bool = False  # with other nodes of its machine, as they have more CPUs together than it
     warning: str | None = None  # what a person should read
+
+    @property
+    def at_work(self) -> str:
+        """What runs there, in words: the trial, or how far MAIN is loaded."""
+        return self.trial or ("" if self.setup is None else str(self.setup))
 
 
 class TrafficStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -271,7 +271,7 @@ class Engine:
         resting = list(self._resting.values())
         if (run := self._current) is not None:
             try:
-                return api.Progress(sweeps_json([*resting, run.status(self._outage)]), run.trials())
+                return api.Progress(sweeps_json([*resting, run.status(self._outage)]), run.trials(), run.setups())
             except Exception as error:
                 run.give_up(self._as_its_own(run.sweep.name, error))
         return api.Progress(sweeps_json(resting), {})

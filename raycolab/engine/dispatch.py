@@ -23,7 +23,7 @@ from itertools import chain, islice
 
 from raycolab.engine.book import TrialBook
 from raycolab.engine.guards import ModelGuards, NodeGuards
-from raycolab.engine.messages import NOTHING, Assignment, Plan, State, StudiesLike
+from raycolab.engine.messages import NOTHING, Assignment, Plan, SetupStep, State, StudiesLike
 from raycolab.engine.pace import MAX_AHEAD, Pace
 from raycolab.trials import trial_seed
 
@@ -68,6 +68,8 @@ class Slot:
     one_at_a_time: bool = False  # nothing may lie ahead of it
     for_one: bool = False  # it leaves with its first trial
     main_version: int = 1  # of the MAIN that it loads
+    setup: SetupStep | None = None  # where it is in loading MAIN, as far as is known, ...
+    setup_since: float = 0.0  # ... and since when
     held: dict[int, Held] = field(default_factory=dict)  # by ticket
     plan: int = 0  # the number of its plan, one more with each change
     heard: int = 0  # the number of the newest state heard

@@ -42,6 +42,7 @@ __all__ = [
     "Plan",
     "Points",
     "ScheduleOptions",
+    "SetupStep",
     "State",
     "StudiesLike",
     "Write",
@@ -72,6 +73,12 @@ class Assignment(msgspec.Struct, frozen=True):
     attempt: int = 1
 
 
+class SetupStep(msgspec.Struct, frozen=True):
+    """How far a slot has loaded MAIN: the index of the cell that runs; None while another slot of its node is first."""
+
+    cell: int | None
+
+
 class State(msgspec.Struct, frozen=True, omit_defaults=True):
     """All there is to know of a slot; see the module's text."""
 
@@ -83,6 +90,7 @@ class State(msgspec.Struct, frozen=True, omit_defaults=True):
     # The seconds that each cell of MAIN took, by its index, or why MAIN could not be loaded: said once.
     loaded: Mapping[int, float] | None = None
     setup_failure: Failure | None = None
+    setup: SetupStep | None = None  # while it loads MAIN
     # What it runs, and what it holds and has not started, as tickets in order.
     running: int | None = None
     unstarted: tuple[int, ...] = ()

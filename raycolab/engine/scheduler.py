@@ -148,6 +148,7 @@ class Scheduler:
         slot.heard = state.number
         if state.round_trip_s is not None:
             slot.round_trip_s = state.round_trip_s
+        self._note_setup(slot, state, now)
         if state.setup_failure is not None:
             self.setup_failed(slot.id, state.setup_failure, now)
             return
@@ -166,6 +167,13 @@ class Scheduler:
         for held in slot.given_back(state):
             del slot.held[held.trial.ticket]
             self._give_back(held, now)
+
+    def _note_setup(self, slot: Slot, state: State, now: float) -> None:
+        """The slot is at this cell of MAIN, or waits for another slot of its node; its own time begins after that."""
+        if state.setup != slot.setup:
+            if slot.setup is None or slot.setup.cell is None:
+                slot.moved_at = now
+            slot.setup, slot.setup_since = state.setup, now
 
     def plan(self, state: State) -> Plan:
         """What the slot that says this should do."""

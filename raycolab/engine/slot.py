@@ -19,7 +19,7 @@ from typing import Any
 import ray
 from ray import exceptions
 
-from raycolab.engine.messages import MAX_POINTS, Assignment, LossCause, Plan, Points, State
+from raycolab.engine.messages import MAX_POINTS, Assignment, LossCause, Plan, Points, SetupStep, State
 from raycolab.main.process import Load, MainDied, MainProcess
 from raycolab.main.runtime import SetupFailed
 from raycolab.main.work_folder import node_dir
@@ -45,8 +45,8 @@ def run_slot(engine: Any, slot: str, main: str, sweep: str, metric: Metric) -> N
     # Ray's workers answer SIGTERM, which they get when their node ends, with a SystemExit in the midst of the trial: it
     # would count as the trial's own failure.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    process = MainProcess(Load(main, sweep, metric, str(node_dir(os.environ))))
     protocol = SlotProtocol(slot)
+    process = MainProcess(Load(main, sweep, metric, str(node_dir(os.environ))), protocol.sets_up)
     for number in range(_CALLS):
         threading.Thread(target=_talk, args=(engine, protocol), name=f"raycolab-talk-{number}", daemon=True).start()
     try:
@@ -92,6 +92,7 @@ class SlotProtocol:
         self._closed = False
         # What no call has carried yet. While one with news is under way, that state alone has what it carries.
         self._has_news = False
+        self._setup: SetupStep | None = None
         self._loaded: Mapping[int, float] | None = None
         self._setup_failure: Failure | None = None
         self._finished: list[tuple[int, Outcome]] = []
@@ -104,16 +105,22 @@ class SlotProtocol:
 
     # ----- the thread that runs trials -----
 
+    def sets_up(self, cell: int | None) -> None:
+        """This cell of MAIN begins; None while another slot of the node goes first."""
+        with self._changed:
+            self._setup = SetupStep(cell)
+            self._say()
+
     def loaded(self, cell_seconds: Mapping[int, float]) -> None:
         """MAIN is loaded, its cells took this long."""
         with self._changed:
-            self._loaded = cell_seconds
+            self._setup, self._loaded = None, cell_seconds
             self._say()
 
     def setup_failed(self, failure: Failure) -> None:
         """MAIN cannot be loaded, so the slot ends."""
         with self._changed:
-            self._setup_failure = failure
+            self._setup, self._setup_failure = None, failure
             self._ends = True
             self._say()
 
@@ -183,6 +190,7 @@ class SlotProtocol:
                 plan=self._plan,
                 may_wait=not self._has_news,
                 round_trip_s=self._round_trip_s,
+                setup=self._setup,
                 loaded=self._loaded,
                 setup_failure=self._setup_failure,
                 running=self._running,

@@ -14,6 +14,7 @@ import traceback
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -22,7 +23,7 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raycolab.engine.commit import Committer
-from raycolab.engine.dispatch import Slot
+from raycolab.engine.dispatch import Slot, SlotPhase
 from raycolab.engine.fleet import Fleet, NodeView, fits, shape_on
 from raycolab.engine.messages import (
     ENDING,
@@ -43,9 +44,13 @@ from raycolab.engine.scheduler import Scheduler
 from raycolab.engine.slot import cause_of_end, run_slot
 from raycolab.engine.sweep_queue import Turn
 from raycolab.errors import RaycolabError
+from raycolab.main.notebook import MainNotebook
+from raycolab.main.roles import cell_label
+from raycolab.main.source import holds_only_commands
 from raycolab.spec.resources import Resources
 from raycolab.spec.spec import SweepSpec
-from raycolab.summary import SweepStatus
+from raycolab.summary import SetupStatus, SweepStatus
+from raycolab.text import duration_text
 from raycolab.trials import AttemptRow, SweepRow, SweepState, TrialRow, TrialState
 
 if TYPE_CHECKING:  # Optuna takes a second to import, and most sweeps need none
@@ -56,6 +61,10 @@ __all__ = ["SweepRun", "live_nodes"]
 _log = logging.getLogger(__name__)
 
 _TICK_S = 0.25
+# A cell of MAIN that takes longer is pointed out; also a shorter one that takes longer than trials do, but not for less
+# than a few seconds.
+_SLOW_CELL_S = 20.0
+_NOTABLE_CELL_S = 5.0
 # Slots that are told to end are killed after this long.
 _END_WITHIN_S = 5.0
 
@@ -123,6 +132,9 @@ class SweepRun:
         self._tasks: dict[str, _SlotTask] = {}
         self._watches: set[asyncio.Task[None]] = set()
         self._ends = False
+        # MAIN, and the most seconds that each cell of it took.
+        self._cells = MainNotebook.from_json(sweep.main).cells if sweep.main else ()
+        self._cell_seconds: dict[int, float] = {}
 
     # ----- its life -----
 
@@ -248,6 +260,8 @@ class SweepRun:
     def _hear(self, task: _SlotTask, state: State) -> None:
         if state.loaded is not None:
             _log.info("slot %s has loaded MAIN in %.1f s", task.id, sum(state.loaded.values()))
+            for cell, seconds in state.loaded.items():
+                self._cell_seconds[cell] = max(seconds, self._cell_seconds.get(cell, 0.0))
         if state.setup_failure is not None:
             _log.warning("slot %s could not load MAIN: %s", task.id, state.setup_failure.summary)
         task.worked = task.worked or bool(state.finished)
@@ -429,7 +443,34 @@ class SweepRun:
             sentence=sentence or "; ".join(told) or None,
             tally=book.tally,
             slots=self.fleet.slots_on(self._taken()),
+            hints=self._slow_cell(),
         )
+
+    def setups(self) -> dict[str, SetupStatus]:
+        """The cell that runs on each node where MAIN is being loaded."""
+        found: dict[str, SetupStatus] = {}
+        for slot in self.scheduler.slots.values():
+            if slot.phase is SlotPhase.STARTING and slot.setup is not None and slot.setup.cell is not None:
+                number, line = cell_label(self._cells, slot.setup.cell)
+                since = datetime.fromtimestamp(slot.setup_since, UTC).isoformat(timespec="seconds")
+                found.setdefault(slot.node, SetupStatus(number, line, since))
+        return found
+
+    def _slow_cell(self) -> list[str]:
+        """What to do about the slowest cell of MAIN, where each slot spends long on it."""
+        seconds, index = max(((seconds, cell) for cell, seconds in self._cell_seconds.items()), default=(0.0, 0))
+        means = [mean_s for model in self.spec.models if (mean_s := self.scheduler.pace.mean_s(model)) is not None]
+        is_slow = seconds > _SLOW_CELL_S or (seconds > _NOTABLE_CELL_S and bool(means) and seconds > max(means))
+        if not is_slow:
+            return []
+        number, line = cell_label(self._cells, index)
+        if holds_only_commands(next(cell.source for cell in self._cells if cell.index == index)):
+            return []  # once for each node
+        return [
+            f"cell {number} of MAIN ({line}) took {duration_text(seconds)}, in every slot: have it keep what it makes"
+            " in a file, and make that only where it is not there yet; or start it with `# raycolab: head-only`, if"
+            " workers do not need it"
+        ]
 
     def _unmet(self) -> list[str]:
         """What no node has that trials wait for."""

@@ -23,8 +23,9 @@ from raycolab.main.source import (
     syntax_tree,
 )
 
-__all__ = ["Cell", "CellRole", "asked_to_skip", "with_roles"]
+__all__ = ["Cell", "CellRole", "asked_to_skip", "cell_label", "with_roles"]
 
+_LONGEST_LABEL = 60  # characters of a cell's first line
 _SKIP_TAGS = ("skip-execution", "head-only")
 _SUBMITTING = frozenset({"start_head", "join", "leave", "attach", "declare"})
 _HEAD_ONLY = re.compile(r"#\s*raycolab\s*:\s*head-only\b", re.IGNORECASE)
@@ -71,6 +72,13 @@ def with_roles(code_cells: Sequence[Cell]) -> tuple[Cell, ...]:
             role = CellRole.PARAMETERS
         cells.append(replace(cell, role=role, why_skipped=why))
     return tuple(cells)
+
+
+def cell_label(cells: Sequence[Cell], index: int) -> tuple[int, str]:
+    """How people find a cell: its number among the code cells, from 1, and its first line."""
+    number, cell = next((number, cell) for number, cell in enumerate(cells, 1) if cell.index == index)
+    line = next((line.strip() for line in cell.source.splitlines() if line.strip()), "")
+    return number, line if len(line) <= _LONGEST_LABEL else f"{line[: _LONGEST_LABEL - 2]} …"
 
 
 def _tree_or_none(source: str) -> ast.Module | None:

@@ -19,6 +19,7 @@ import msgspec
 from raycolab import errors
 from raycolab.engine.messages import Assignment
 from raycolab.errors import ClusterError, RaycolabError, UsageError
+from raycolab.summary import SetupStatus
 from raycolab.trials import AttemptRow, Outcome, ReportRow, SweepRow, SweepState, TrialRow, TrialState
 
 __all__ = [
@@ -303,10 +304,11 @@ EngineRequest = (
 
 
 class Progress(msgspec.Struct, frozen=True, tag=True):
-    """From the engine: the sweeps as `status --json` has them, and the trial that runs on each node."""
+    """From the engine: the sweeps as `status --json` has them, and what runs on each node: a trial, a cell of MAIN."""
 
     sweeps: list[dict[str, Any]]
     trials: dict[str, str]
+    setups: dict[str, SetupStatus] = {}
 
 
 class NodeLost(msgspec.Struct, frozen=True, tag=True):

@@ -288,7 +288,7 @@ class HeadSupervisor:
     def _hear(self, body: bytes, channel: Channel) -> None:
         if self._engine.is_heard(channel):
             told: api.Progress = api.decode(body, api.Progress)
-            self._on_progress({"sweeps": told.sweeps, "trials": told.trials})
+            self._on_progress({"sweeps": told.sweeps, "trials": told.trials, "setups": told.setups})
 
     def _why_no_engine(self) -> str | None:
         """What is said once the engine has ended so often that it is not started again."""
@@ -382,9 +382,11 @@ def cluster_status(
     snapshots: SnapshotStatus | None,
 ) -> dict[str, Any]:
     """A ClusterStatus as `status --json` prints it: the mesh's nodes, each with its trial, and the engine's sweeps."""
-    trials = progress.get("trials", {})
+    trials, setups = progress.get("trials", {}), progress.get("setups", {})
     status = ClusterStatus(
-        nodes=[msgspec.structs.replace(node, trial=trials.get(node.name)) for node in nodes],
+        nodes=[
+            msgspec.structs.replace(node, trial=trials.get(node.name), setup=setups.get(node.name)) for node in nodes
+        ],
         traffic=traffic,
         snapshots=snapshots,
     )

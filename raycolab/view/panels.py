@@ -284,7 +284,7 @@ def sweep_panel(
     return render(
         "sweep.html.j2",
         sweep=seen,
-        warnings=[*([sentence] if sentence else []), *warning_lines([], present)],
+        warnings=[*([sentence] if sentence else []), *seen.hints, *warning_lines([], present)],
         facts=_sweep_facts(seen, present, elapsed_s),
         map=PairsMap.of(seen.pairs, metric.mode),
         map_note=f"{_map_note(metric)}{shown}",

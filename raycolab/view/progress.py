@@ -101,7 +101,7 @@ class _Watch:
         if self.sweep is None:
             return None
         sweep = msgspec.structs.replace(self.sweep, eta_s=None)
-        return sweep, len(self.nodes), warning_lines([sweep], self.nodes)
+        return sweep, len(self.nodes), _loading(sweep, self.nodes), warning_lines([sweep], self.nodes)
 
 
 def sweep_line(sweep: SweepStatus, nodes: Sequence[NodeStatus], elapsed_s: float) -> str:
@@ -115,7 +115,16 @@ def sweep_line(sweep: SweepStatus, nodes: Sequence[NodeStatus], elapsed_s: float
     parts.append(elapsed if sweep.eta_s is None else f"{elapsed}, {duration_text(sweep.eta_s)} left")
     if sweep.best is not None:
         parts.append(f"best {best_text(sweep.best)}")
-    return "  ".join(parts)
+    return "  ".join([*parts, *_loading(sweep, nodes)])
+
+
+def _loading(sweep: SweepStatus, nodes: Sequence[NodeStatus]) -> list[str]:
+    """Where MAIN is being loaded for the longest time, while that is what everybody waits for."""
+    loading = sorted((node.setup.since, node.name, str(node.setup)) for node in nodes if node.setup is not None)
+    if sweep.running or not loading:
+        return []
+    _, name, text = loading[0]
+    return [f"{name} {text}" + (f", and {counted(len(loading) - 1, 'more node')}" if loading[1:] else "")]
 
 
 class _Surface:

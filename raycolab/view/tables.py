@@ -39,7 +39,7 @@ def nodes_table(nodes: Sequence[NodeStatus] | Sequence[Mapping[str, Any]]) -> Gr
             node.state,
             amount(node.cpus),
             amount(node.gpus),
-            node.trial or "-",
+            node.at_work or "-",
             "-" if node.rtt_ms is None else f"{node.rtt_ms:.0f} ms",
             bytes_text(node.bytes_sent),
             bytes_text(node.bytes_received),
@@ -120,8 +120,8 @@ def snapshot_lines(snapshots: SnapshotStatus | Mapping[str, Any] | None) -> list
 
 
 def warning_lines(sweeps: Sequence[SweepStatus], nodes: Sequence[NodeStatus]) -> list[str]:
-    """The sentences of a status that a person should read: a sweep's `sentence`, a node's `warning`."""
-    found = [f"{sweep.name}: {sweep.sentence}" for sweep in sweeps if sweep.sentence]
+    """The sentences of a status that a person should read: a sweep's `sentence` and hints, a node's `warning`."""
+    found = [f"{sweep.name}: {text}" for sweep in sweeps for text in (sweep.sentence, *sweep.hints) if text]
     return found + [f"{node.name}: {node.warning}" for node in nodes if node.warning]
 
 
