@@ -78,7 +78,7 @@ def test_every_error_crosses_as_itself(kind: str) -> None:
     [
         (StoreOutageError("its disk is full"), ClusterError),
         (ClaimLostError("another head runs it"), ClusterError),
-        (ArgumentError(("name",), "no name"), UsageError),
+        (ArgumentError("no name", ("name",)), UsageError),
     ],
 )
 def test_an_error_made_elsewhere_keeps_its_exit_code(error: RaycolabError, met: type[RaycolabError]) -> None:
