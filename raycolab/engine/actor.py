@@ -24,7 +24,7 @@ from raycolab.engine import Starts, stored_sweeps
 from raycolab.engine.commit import Committer
 from raycolab.engine.messages import ENDING, Finished, Plan, State
 from raycolab.engine.sweep_queue import Turn, Turns
-from raycolab.engine.sweep_run import SweepRun, live_nodes
+from raycolab.engine.sweep_run import SweepRun, live_nodes, other_work
 from raycolab.errors import ClusterError, RaycolabError, UnknownSweepError, UsageError
 from raycolab.node import api
 from raycolab.node.rpc import OTHER_VERSION, Channel, SupervisorLine
@@ -253,6 +253,7 @@ class Engine:
             nodes = await asyncio.to_thread(live_nodes)
             if self._current is not None:
                 self._current.see_nodes(nodes)
+                self._current.see_other_work(await asyncio.to_thread(other_work))
             await asyncio.sleep(_LOOK_AT_NODES_S if self._current is None or nodes else 0.1)
 
     async def _tell(self) -> None:

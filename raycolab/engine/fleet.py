@@ -4,21 +4,35 @@ A node gets one slot per CPU, or one per GPU where it has GPUs, unless the model
 ask for the same share their slots. Where they ask for different things, each kind that has trials waiting gets a slot
 first, the largest before the others, then they get them in proportion to what waits; nodes without a GPU are filled
 first, so that what needs none leaves GPUs to those who do. A slot that died before it ended a trial makes its node
-wait, longer each time; one that had worked is replaced at once.
+wait, longer each time; one that had worked is replaced at once. `Sharing` is about the CPUs that other Ray programs
+have, or want.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from raycolab.spec.resources import Resources
+from raycolab.text import counted
 
-__all__ = ["Fleet", "NodeSlots", "NodeView", "SlotShape", "fits", "shape_on"]
+__all__ = [
+    "Fleet",
+    "NodeSlots",
+    "NodeView",
+    "OtherWork",
+    "Sharing",
+    "SlotCpus",
+    "SlotShape",
+    "fits",
+    "shape_on",
+]
 
 _FIRST_WAIT_S = 1.0
 _LONGEST_WAIT_S = 30.0
+_WAITS_S = 5.0  # a slot that has not called by then, or other work that has not begun, waits for a CPU
+_MOST_DRIVERS = 3  # that are named
 _ROUNDING = 1e-9  # three slots of a third of a GPU fit on one
 
 
@@ -154,6 +168,66 @@ class Fleet:
                 slots.deaths = 0 if worked else slots.deaths + 1
                 if slots.deaths:
                     slots.wait_until = now + min(_FIRST_WAIT_S * 2 ** (slots.deaths - 1), _LONGEST_WAIT_S)
+
+
+@dataclass(frozen=True, slots=True)
+class OtherWork:
+    """What Ray says of the CPUs, and of those who want them beside the sweep; nodes by Ray's id."""
+
+    free_cpus: Mapping[str, float]
+    queued: Mapping[str, int]  # tasks and actors that wait for CPUs alone; no slots, which are bound to their node
+    drivers: tuple[str, ...]  # the programs that are connected, in words
+
+
+@dataclass(frozen=True, slots=True)
+class SlotCpus:
+    """A slot as one of those who share the CPUs."""
+
+    id: str
+    node: NodeView
+    cpus: float
+    started_at: float
+    runs: bool  # it has a CPU; another one may still wait for it
+
+
+class Sharing:
+    """Who has the CPUs, the sweep or other Ray programs, and who makes room for whom.
+
+    Other work that has waited for some seconds gets a CPU of the sweep between two trials, from one slot at a time. The
+    slot in that one's place waits in Ray's queue behind the work, and no other makes room meanwhile: so one program
+    does not take everything.
+    """
+
+    def __init__(self) -> None:
+        # What a person should read: the slots that wait for CPUs.
+        self.sentences: list[str] = []
+        self._queued_since: float | None = None
+        self._giver: str | None = None  # it has been told to end
+
+    def giver(self, now: float, seen: OtherWork, slots: Collection[SlotCpus]) -> str | None:
+        """The slot that is to end after the trial it runs, if one is."""
+        starting = [slot for slot in slots if not slot.runs]
+        late = [slot for slot in starting if now - slot.started_at >= _WAITS_S]
+        late = [slot for slot in late if seen.free_cpus.get(slot.node.id, 0.0) + _ROUNDING < slot.cpus]
+        self.sentences = [_kept_out(late, seen.drivers)] if late and seen.drivers else []
+        if not any(seen.queued.values()):
+            self._queued_since = None
+            return None
+        self._queued_since = now if self._queued_since is None else self._queued_since
+        able = [slot for slot in slots if slot.runs and slot.cpus]
+        if starting or not able or now - self._queued_since < _WAITS_S or self._giver in {slot.id for slot in slots}:
+            return None
+        self._giver = max(able, key=lambda slot: seen.queued.get(slot.node.id, 0)).id
+        return self._giver
+
+
+def _kept_out(slots: Collection[SlotCpus], drivers: Sequence[str]) -> str:
+    """The sentence for slots whose CPUs others have; drivers that are connected are all that Ray tells of who."""
+    nodes = ", ".join(sorted({slot.node.name for slot in slots}))
+    return (
+        f"other Ray work has the CPUs on {nodes} for which {counted(len(slots), 'slot')} of this sweep would start;"
+        f" connected {'is' if len(drivers) == 1 else 'are'} {', '.join(drivers[:_MOST_DRIVERS])}"
+    )
 
 
 def fits(node: NodeView, asked: Resources, beside: Iterable[Resources] = ()) -> bool:

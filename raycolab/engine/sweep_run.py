@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import textwrap
 import time
 import traceback
 import uuid
@@ -19,12 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 from msgspec.structs import replace
+from ray._private import worker
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raycolab.engine.commit import Committer
 from raycolab.engine.dispatch import Slot, SlotPhase
-from raycolab.engine.fleet import Fleet, NodeView, fits, shape_on
+from raycolab.engine.fleet import Fleet, NodeView, OtherWork, Sharing, SlotCpus, fits, shape_on
 from raycolab.engine.messages import (
     ENDING,
     HOLD_S,
@@ -56,7 +58,7 @@ from raycolab.trials import AttemptRow, SweepRow, SweepState, TrialRow, TrialSta
 if TYPE_CHECKING:  # Optuna takes a second to import, and most sweeps need none
     from raycolab.search.studies import Studies
 
-__all__ = ["SweepRun", "live_nodes"]
+__all__ = ["SweepRun", "live_nodes", "other_work"]
 
 _log = logging.getLogger(__name__)
 
@@ -67,6 +69,7 @@ _SLOW_CELL_S = 20.0
 _NOTABLE_CELL_S = 5.0
 # Slots that are told to end are killed after this long.
 _END_WITHIN_S = 5.0
+_LONGEST_PROGRAM = 80  # characters of a driver's command line
 
 
 def live_nodes() -> list[NodeView]:
@@ -85,6 +88,25 @@ def live_nodes() -> list[NodeView]:
     ]
 
 
+def other_work() -> OtherWork:
+    """What there is beside the sweep; asks the GCS, so not for an event loop."""
+    own: Any = worker.global_worker
+    free, queued = {}, {}
+    for node in own.gcs_client.get_all_resource_usage().resource_usage_data.batch:
+        free[node.node_id.hex()] = node.resources_available.get("CPU", 0.0)
+        waiting = node.resource_load_by_shape.resource_demands
+        queued[node.node_id.hex()] = sum(
+            each.num_ready_requests_queued for each in waiting if set(each.shape) == {"CPU"}
+        )
+    jobs = own.gcs_client.get_all_job_info(skip_submission_job_info_field=True, skip_is_running_tasks_field=True)
+    drivers = [
+        f"`{textwrap.shorten(job.entrypoint, _LONGEST_PROGRAM)}` (process {job.driver_pid}, {job.driver_ip_address})"
+        for job in jobs.values()
+        if not job.is_dead
+    ]
+    return OtherWork(free, queued, tuple(drivers))
+
+
 @dataclass(slots=True, eq=False)
 class _SlotTask:
     """A slot's process, from its start to its end."""
@@ -93,6 +115,7 @@ class _SlotTask:
     node: NodeView
     asked: Resources  # by the trials it is for
     ref: Any
+    started_at: float
     worked: bool = False  # it ended a trial, or was told to end
     killed: bool = False
     newest: int = 0  # the number of its newest state
@@ -132,6 +155,7 @@ class SweepRun:
         self._tasks: dict[str, _SlotTask] = {}
         self._watches: set[asyncio.Task[None]] = set()
         self._ends = False
+        self._sharing = Sharing()
         # MAIN, and the most seconds that each cell of it took.
         self._cells = MainNotebook.from_json(sweep.main).cells if sweep.main else ()
         self._cell_seconds: dict[int, float] = {}
@@ -224,6 +248,18 @@ class SweepRun:
                 if node.name in new and any(fits(node, asked) for asked in self.spec.resources.values()):
                     self.scheduler.node_up(node.name, now, node.memory_bytes)
 
+    def see_other_work(self, seen: OtherWork) -> None:
+        """This is what other Ray programs have of the CPUs, and wait for: a slot may have to make room."""
+        with self._acting():
+            now = time.time()
+            slots = [
+                SlotCpus(slot, task.node, shape_on(task.node, task.asked).cpus, task.started_at, bool(task.newest))
+                for slot, task in self._tasks.items()
+            ]
+            if (giver := self._sharing.giver(now, seen, slots)) is not None:
+                _log.info("slot %s leaves after its trial: other Ray work waits for a CPU", giver)
+                self.scheduler.slot_serves(giver, frozenset(), now)
+
     def lose_node(self, name: str) -> None:
         """The node's link is gone for good; Ray will notice later."""
         with self._acting():
@@ -315,7 +351,7 @@ class SweepRun:
             memory=shape.memory_bytes or None,
             scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False),
         ).remote(self._engine, slot, self._main, self.sweep.name, self.spec.metric)
-        task = self._tasks[slot] = _SlotTask(slot, node, asked, ref)
+        task = self._tasks[slot] = _SlotTask(slot, node, asked, ref, now)
         self.scheduler.slot_starting(
             Slot(slot, node.name, models=self._models_of(asked), for_one=asked.fresh_process), now
         )
@@ -432,7 +468,7 @@ class SweepRun:
         """Where the sweep stands."""
         book = self.scheduler.book
         state = SweepState.PAUSED if self.scheduler.is_paused else SweepState.RUNNING
-        told = [*self.benched.values(), *self.scheduler.models.held.values(), *self._unmet()]
+        told = [*self.benched.values(), *self.scheduler.models.held.values(), *self._unmet(), *self._sharing.sentences]
         return SweepStatus.of(
             self.sweep.name,
             state,

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
-from raycolab.engine.fleet import Fleet, NodeView, SlotShape, fits, shape_on
+from raycolab.engine.fleet import (
+    Fleet,
+    NodeView,
+    OtherWork,
+    Sharing,
+    SlotCpus,
+    SlotShape,
+    fits,
+    shape_on,
+)
 from raycolab.spec.resources import Resources
 
 ANY = Resources()
@@ -160,3 +170,51 @@ def test_a_barred_node_gets_no_slots() -> None:
     assert fleet.start(WORK) == []
     fleet.fleet.update([node(cpus=1, life=2)])
     assert len(fleet.start(WORK)) == 1
+
+
+def sharing_slot(name: str, *, runs: bool, started_at: float = 0.0) -> SlotCpus:
+    """A slot of one CPU on the node of that name."""
+    return SlotCpus(f"{name}.1", NodeView(name, name, 1.0, 0.0), 1.0, started_at, runs)
+
+
+def other(*, free: float = 0.0, queued: Mapping[str, int] | None = None, drivers: int = 1) -> OtherWork:
+    """What Ray says of the nodes head and j-1."""
+    words = tuple(f"`python {number}.py`" for number in range(drivers))
+    return OtherWork({"head": free, "j-1": free}, queued or {}, words)
+
+
+def test_slots_that_wait_for_other_programs_are_told_of() -> None:
+    """After some seconds, where no CPU is free and somebody else is connected; no more once they run."""
+    sharing = Sharing()
+    slots = [sharing_slot("head", runs=False), sharing_slot("j-1", runs=False)]
+    for now, seen in ((4.9, other()), (6.0, other(free=1.0)), (6.0, other(drivers=0))):
+        assert sharing.giver(now, seen, slots) is None
+        assert sharing.sentences == []
+    sharing.giver(6.0, other(drivers=2), slots)
+    assert sharing.sentences == [
+        "other Ray work has the CPUs on head, j-1 for which 2 slots of this sweep would start; connected are"
+        " `python 0.py`, `python 1.py`"
+    ]
+    sharing.giver(7.0, other(), [sharing_slot("head", runs=True)])
+    assert sharing.sentences == []
+
+
+def test_work_that_waits_gets_one_cpu_of_the_sweep() -> None:
+    """From the node where most waits, after some seconds; the next when that slot and its successor have settled."""
+    sharing = Sharing()
+    slots = [sharing_slot("head", runs=True), sharing_slot("j-1", runs=True)]
+    waiting = other(queued={"j-1": 3, "head": 1})
+    assert [sharing.giver(now, waiting, slots) for now in (10.0, 14.9, 15.0, 16.0)] == [None, None, "j-1.1", None]
+    successor = replace(sharing_slot("j-1", runs=False, started_at=17.0), id="j-1.2")
+    assert sharing.giver(30.0, waiting, [slots[0], successor]) is None
+    assert sharing.giver(40.0, waiting, [slots[0], replace(successor, runs=True)]) == "j-1.2"
+
+
+def test_work_that_waits_for_a_moment_gets_nothing() -> None:
+    """Nor does any from slots that hold no CPU."""
+    sharing = Sharing()
+    slots = [sharing_slot("head", runs=True)]
+    waiting = other(queued={"head": 1})
+    for now, seen in ((10.0, waiting), (14.0, other()), (16.0, waiting), (20.0, waiting)):
+        assert sharing.giver(now, seen, slots) is None
+    assert sharing.giver(30.0, waiting, [replace(slots[0], cpus=0.0)]) is None
