@@ -82,6 +82,7 @@ class JoinedRecord(msgspec.Struct, frozen=True):
     control: str  # path of the socket that leads to its head
     node: str  # its name
     address: str  # 127.77.0.k
+    grace_s: float = 0.0  # for how long its link may be interrupted
 
 
 Record = TypeVar("Record", HeadRecord, Identity, MonthTraffic, Heads, JoinedRecord)

@@ -429,6 +429,7 @@ class Place(NamedTuple):
 
     path: str  # of a unix socket
     ended: str  # the sentence for a connection that ends before the answer
+    away_s: float = 0.0  # for how long the way to it may be interrupted
 
 
 class Client:
@@ -444,15 +445,21 @@ class Client:
         self._kept: list[_Connection] = []
 
     def ask(self, request: Request[A], *, timeout_s: float | None = None) -> A:
-        """The answer. Raises the head's error as its own class, NoHeadError when nobody listens, ClusterError."""
-        patience_s = request.timeout_s if timeout_s is None else timeout_s
-        deadline = time.monotonic() + patience_s
+        """The answer. Raises the head's error as its own class, NoHeadError when nobody listens, ClusterError.
+
+        Unless `timeout_s` is given it waits for as long as the request may take, and the way be interrupted.
+        """
+        began = time.monotonic()
+
+        def deadline(place: Place) -> float:
+            return began + (request.timeout_s + place.away_s if timeout_s is None else timeout_s)
+
         message = _framed(_Kind.REQUEST, _ONLY, encode(request))
         try:
             connection, frame = self._exchange(message, deadline)
         except TimeoutError:
-            sentence = f"The head did not answer within {patience_s:g} s: it is busy or stalled; try again."
-            raise ClusterError(sentence) from None
+            waited = f"{round(time.monotonic() - began, 1):g} s"
+            raise ClusterError(f"The head did not answer within {waited}: it is busy or stalled; try again.") from None
         self._keep(connection)
         try:
             if frame.kind is _Kind.PROBLEM:
@@ -469,14 +476,15 @@ class Client:
         for connection in kept:
             connection.close()
 
-    def _exchange(self, message: bytes, deadline: float) -> tuple[_Connection, _Frame]:
+    def _exchange(self, message: bytes, deadline: Callable[[Place], float]) -> tuple[_Connection, _Frame]:
         """The answer, on a connection that was kept where there is one; what that one took with it is asked again."""
         if (kept := self._take()) is not None:
             with contextlib.suppress(_LostError):
-                return kept, kept.exchange(message, deadline)
-        new = _Connection(self._locate(), deadline)
+                return kept, kept.exchange(message, deadline(kept.place))
+        place = self._locate()
+        new = _Connection(place, deadline(place))
         try:
-            return new, new.exchange(message, deadline)
+            return new, new.exchange(message, deadline(place))
         except _LostError as error:
             raise ClusterError(new.place.ended) from error
 

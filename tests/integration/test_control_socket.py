@@ -12,7 +12,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import pytest
 
@@ -71,6 +71,12 @@ class Head:
         return api.encode({"requests": self.requests})
 
 
+class Brief(api.Request[dict[str, int]], frozen=True):
+    """A question that is answered at once or not at all."""
+
+    timeout_s: ClassVar[float] = 0.1
+
+
 async def stall(body: bytes, channel: Channel) -> bytes:
     """No answer."""
     await asyncio.sleep(60)
@@ -110,6 +116,27 @@ async def test_a_request_that_is_held_blocks_no_other_thread(path: Path, client:
             released.set()
             assert await pulling == api.Pulled()
     assert len(channels) == 2
+
+
+@in_loop
+async def test_a_request_from_a_joined_tab_outlasts_an_outage_of_its_link(path: Path) -> None:
+    """It waits for as long as the link may be away, beside what the head may take; beside the head it does not."""
+    back = asyncio.Event()
+
+    async def away(body: bytes, channel: Channel) -> bytes:
+        await back.wait()
+        return api.encode({"requests": 1})
+
+    joined, beside = (Client(lambda away_s=away_s: Place(str(path), "ended", away_s)) for away_s in (1000.0, 0.0))
+    async with serving(path, away):
+        with pytest.raises(ClusterError, match=r"did not answer within 0\.1 s"):
+            await asyncio.to_thread(beside.ask, Brief())
+        asking = asyncio.create_task(asyncio.to_thread(joined.ask, Brief()))
+        await asyncio.wait([asking], timeout=2 * Brief.timeout_s)
+        back.set()
+        assert await asking == {"requests": 1}
+    joined.close()
+    beside.close()
 
 
 @in_loop
