@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import select
 import shlex
+import sys
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,19 +23,19 @@ import msgspec
 from raycolab import colab
 from raycolab.errors import ClusterError, Detached, NoHeadError, RaycolabError, UsageError
 from raycolab.examples import installed_source, joiner_cell
-from raycolab.files import read_text, typed_path
+from raycolab.files import read_text, typed_path, write_line, write_private
 from raycolab.joining import Joiner
 from raycolab.node.api import Facts, Problem, Remove, Request, Shutdown, Status
 from raycolab.node.data_dir import DataDir
 from raycolab.node.launch import ADDRESS_VARIABLE, Task, cpu_count, gpu_count, start_detached
-from raycolab.node.ray_command import ray_environment
+from raycolab.node.ray_command import check_labels, check_resources
 from raycolab.node.rpc import Client, Place
 from tunnel.address import JoinAddress
 from tunnel.errors import AddressError
 from tunnel.messages import MAX_NAME
 from tunnel.nodes import HUB, address_of
 
-__all__ = ["Head", "Way", "attach", "check_capacity", "check_name", "join", "leave", "read_address", "start_head"]
+__all__ = ["Head", "Way", "attach", "check_capacity", "join", "joiner_options", "leave", "read_address", "start_head"]
 
 A = TypeVar("A")
 
@@ -53,9 +52,12 @@ HEAD_AWAY = (
     "The head was not reached through the mesh: it has ended, or the link of this machine is down, which comes back by"
     " itself; try again in a few seconds."
 )
+QUIET = (
+    "Connected to Ray. What tasks print stays on their nodes; connect_ray(log_to_driver=True) shows it here, by way of"
+    " the tunnel."
+)
 
 _WAYS: dict[Path, Way] = {}  # of this process
-_CONNECTED: set[Path] = set()  # data directories of clusters that this process is a driver of
 
 
 class Way:
@@ -64,6 +66,7 @@ class Way:
     def __init__(self, data_dir: DataDir) -> None:
         self.data_dir = data_dir
         self.client = Client(lambda: self.look().place)
+        self.is_driver = False  # this process, of the cluster's Ray
 
     @classmethod
     def of(cls, data_dir: DataDir) -> Way:
@@ -75,7 +78,7 @@ class Way:
         if (head := self.data_dir.read_head()) is not None:
             return Here(Place(head.control, HEAD_ENDED), "head", address_of(HUB))
         if (joined := self.data_dir.read_joined()) is not None:
-            return Here(Place(joined.control, HEAD_AWAY), joined.node, joined.address)
+            return Here(Place(joined.control, HEAD_AWAY, joined.grace_s), joined.node, joined.address)
         raise NoHeadError(
             f"No head is running with the data directory {self.data_dir.path}: start one with `raycolab head` or "
             f"raycolab.start_head(), or give the --data-dir of the one that runs."
@@ -127,36 +130,53 @@ class Head:
         """Send a joiner away; what it was computing goes back in the queue. UnknownNodeError names the mistake."""
         self.ask(Remove(name))
 
-    def connect_ray(self) -> Any:
-        """Make plain Ray work in this process: `@ray.remote` then runs on every node. Returns Ray's context."""
-        facts = self.ask(Facts())
-        os.environ.update(ray_environment(facts.ray_token, {}))
-        # In a notebook without ipywidgets Ray says so twice; its progress bars are not for us.
-        logging.getLogger("ray.widgets.util").setLevel(logging.WARNING)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            import ray
+    def connect_ray(
+        self,
+        *,
+        runtime_env: Mapping[str, Any] | None = None,
+        namespace: str = "raycolab",
+        log_to_driver: bool = False,
+    ) -> Any:
+        """Make plain Ray work in this process: `@ray.remote` then runs on every node. Returns Ray's context.
 
-        _CONNECTED.add(self.data_dir.path)
-        return ray.init(
-            address=facts.ray_address,
-            _node_ip_address=self._way.look().address,
-            namespace="raycolab",
-            ignore_reinit_error=True,
-            log_to_driver=False,
-            logging_level=logging.WARNING,
+        Programs started from here join in by `ray.init()` alone. A module that lies beside the program is found on
+        other nodes with `runtime_env={"working_dir": "."}`. What tasks print stays where they run, unless
+        `log_to_driver` brings it here, through the tunnel. Raises UsageError, ClusterError.
+        """
+        from raycolab import plain_ray
+
+        node_ip = self._way.look().address
+        context = plain_ray.connect(
+            self.ask(Facts()), node_ip, runtime_env=runtime_env, namespace=namespace, log_to_driver=log_to_driver
         )
+        if not (log_to_driver or self._way.is_driver):
+            write_line(sys.stderr, QUIET)
+        self._way.is_driver = True
+        return context
+
+    def write_environment(self) -> Path:
+        """Write the variables with which a bare `ray.init()` joins in, for a shell; returns the file, of mode 0600."""
+        from raycolab.plain_ray import shell_exports
+
+        path = self.data_dir.path / "ray.env"
+        try:
+            write_private(path, shell_exports(self.ask(Facts())))
+        except OSError as error:
+            raise ClusterError(
+                f"{path} cannot be written ({error.strerror}): make room for it, and try again."
+            ) from error
+        return path
 
     def shutdown(self) -> None:
         """End the cluster: every joiner, Ray, the tunnel. The database stays."""
         from raycolab.view.live import head_view
         from raycolab.view.output import in_notebook
 
-        if self.data_dir.path in _CONNECTED:  # Ray ends a process that has lost its cluster, a kernel too
-            import ray
+        if self._way.is_driver:  # Ray ends a process that has lost its cluster, a kernel too
+            from raycolab import plain_ray
 
-            ray.shutdown()
-            _CONNECTED.discard(self.data_dir.path)
+            plain_ray.disconnect()
+            self._way.is_driver = False
         with contextlib.suppress(NoHeadError):
             self.ask(Shutdown())
         head_view(str(self.data_dir.path)).end()
@@ -258,6 +278,8 @@ def join(
     name: str | None = None,
     num_cpus: int | None = None,
     num_gpus: int | None = None,
+    resources: Mapping[str, float] | None = None,
+    labels: Mapping[str, str] | None = None,
     secrets: Sequence[str] = (),
     release_runtime: bool = False,
     block: bool = True,
@@ -267,7 +289,8 @@ def join(
 
     Interrupting only detaches: the joiner goes on, `raycolab.leave()` ends it, and running this again shows it again.
     With `block=False` it returns as soon as this machine is a node; with `num_cpus=0` no trial is sent here, which is
-    for a notebook that pulls its trials by itself.
+    for a notebook that pulls its trials by itself. `resources` and `labels` are this node's own, for plain Ray:
+    `@ray.remote(resources={"disk": 1})` then runs where somebody joined with `resources={"disk": 4}`.
     `address` is what the head printed, or RAYCOLAB_JOIN_ADDRESS; `secrets` are names of environment variables or of
     Colab's secrets, read once, that trials on this machine get; with `release_runtime` Colab gets its VM back once
     this call or `leave` has seen the joiner end. Raises UsageError, JoinError, ClusterError.
@@ -281,11 +304,9 @@ def join(
     notebook = colab.this_notebook(os.environ)
     if joiner is None:
         parsed = read_address(address or os.environ.get(ADDRESS_VARIABLE, ""))
-        cpus, gpus = check_capacity(num_cpus, num_gpus, fewest=0)
-        check_name(name)
+        options = joiner_options(name, num_cpus, num_gpus, resources or {}, labels or {})
         environ = {**os.environ, **colab.take_secrets(secrets, os.environ)}
-        options = {"name": name, "num_cpus": cpus, "num_gpus": gpus, "secrets": list(secrets)}
-        joiner = Joiner.start(chosen, options, parsed, environ)
+        joiner = Joiner.start(chosen, {**options, "secrets": list(secrets)}, parsed, environ)
         notes = []
     elif colab.is_colab(os.environ) and not colab.same_notebook(joiner.record.notebook, notebook):
         raise UsageError(colab.ONE_VM_PER_FILE)
@@ -325,10 +346,21 @@ def read_address(text: str) -> JoinAddress:
         raise UsageError(str(error)) from error
 
 
-def check_name(name: str | None) -> None:
-    """UsageError for a name that no node can have."""
+def joiner_options(
+    name: str | None,
+    num_cpus: int | None,
+    num_gpus: int | None,
+    resources: Mapping[str, float],
+    labels: Mapping[str, str],
+) -> dict[str, Any]:
+    """What a person said of a node, as its joiner takes it; UsageError for what no node can be."""
     if name is not None and not (name.isprintable() and name.strip() and len(name) <= MAX_NAME):
         raise UsageError(f"A node cannot be called {name!r}: give one printable line of at most {MAX_NAME} characters.")
+    check_resources(resources)
+    check_labels(labels)
+    cpus, gpus = check_capacity(num_cpus, num_gpus, fewest=0)
+    own = {"resources": dict(resources), "labels": dict(labels)}
+    return {"name": name, "num_cpus": cpus, "num_gpus": gpus, **own}
 
 
 def check_capacity(num_cpus: int | None, num_gpus: int | None, *, fewest: int = 1) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from raycolab.main.kernel import current_main
 from raycolab.main.notebook import MainNotebook
 from raycolab.node import api
 from raycolab.node.data_dir import DataDir
-from raycolab.node.versions import versions
+from raycolab.node.messages import versions
 from raycolab.spec.keys import keys_help
 from raycolab.spec.spec import SweepSpec, check_fits
 from raycolab.text import tally_text

@@ -1,10 +1,11 @@
-"""The commands for a cluster: `raycolab head join status down`."""
+"""The commands for a cluster: `raycolab head join status env down`."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
+import shlex
 import tempfile
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -15,7 +16,7 @@ from raycolab.cli.common import data_dir_option, json_option, say, show
 from raycolab.errors import UsageError
 from raycolab.files import check_writable, open_closed_streams, typed_path
 
-__all__ = ["down", "head", "join", "status"]
+__all__ = ["down", "env", "head", "join", "status"]
 
 
 @click.command()
@@ -94,6 +95,8 @@ def head(
 @click.option("--name", metavar="NAME", help="What this node is called (default: joiner-1, joiner-2, ...).")
 @click.option("--num-cpus", metavar="N", type=click.IntRange(0, 256), help="CPUs for trials (default: all).")
 @click.option("--num-gpus", metavar="N", type=click.IntRange(0, 64), help="GPUs for trials (default: all).")
+@click.option("--resources", metavar="JSON", help="Of this node's own, for plain Ray: '{\"disk\": 4}'.")
+@click.option("--labels", metavar="KEY=VALUE,...", help="By which plain Ray can choose this node.")
 @click.option(
     "--give-up",
     metavar="S",
@@ -109,6 +112,8 @@ def join(
     name: str | None,
     num_cpus: int | None,
     num_gpus: int | None,
+    resources: str | None,
+    labels: str | None,
     give_up: float,
     as_json: bool,
     data_dir: str | None,
@@ -127,17 +132,16 @@ def join(
     Exit codes: 0 the head shut down or removed this node; 2 a damaged address; 3 refused (secret, certificate,
     versions), a taken port, nothing reached within 60 s, or no head for --give-up seconds; 130 Ctrl-C.
     """
-    from raycolab.cluster import check_capacity, check_name, read_address
+    from raycolab.cluster import joiner_options, read_address
     from raycolab.node.data_dir import DataDir
     from raycolab.node.launch import ADDRESS_VARIABLE
 
     text = os.environ.get(ADDRESS_VARIABLE, "") if address is None else address
     os.environ[ADDRESS_VARIABLE] = read_address(text).text
-    check_name(name)
     if math.isnan(give_up):
         raise UsageError("--give-up nan: give a number of seconds; inf is for ever.")
-    cpus, gpus = check_capacity(num_cpus, num_gpus, fewest=0)
-    options = {"name": name, "num_cpus": cpus, "num_gpus": gpus, "give_up_s": give_up}
+    pairs = dict(each.partition("=")[::2] for each in labels.split(",")) if labels else {}
+    options = {**joiner_options(name, num_cpus, num_gpus, _resources(resources), pairs), "give_up_s": give_up}
     _become_supervisor("joiner", str(DataDir.chosen(data_dir, os.environ).path), options, as_json)
 
 
@@ -167,6 +171,26 @@ def status(as_json: bool, data_dir: str | None) -> None:
 
 @click.command()
 @data_dir_option
+def env(data_dir: str | None) -> None:
+    """Let what a shell starts use the cluster by `ray.init()`.
+
+    Writes the variables that Ray needs, its token among them, to a file of this user alone, and prints the line that
+    reads them, on any node of the cluster. Whoever has the token can run code on every node.
+
+    \b
+    Examples:
+      raycolab env                                       prints `. FILE`
+      eval "$(raycolab env)"; python train.py
+
+    Exit codes: 0; 3 no head is running with this data directory.
+    """
+    from raycolab.cluster import attach
+
+    click.echo(f". {shlex.quote(str(attach(data_dir).write_environment()))}")
+
+
+@click.command()
+@data_dir_option
 def down(data_dir: str | None) -> None:
     """End the cluster: every joiner, the head, Ray. The database stays.
 
@@ -184,6 +208,16 @@ def down(data_dir: str | None) -> None:
     head = attach(data_dir)
     head.shutdown()
     say(f"The cluster has ended. What its sweeps found stays in {head.data_dir.path}: `raycolab results NAME`.")
+
+
+def _resources(text: str | None) -> dict[str, Any]:
+    try:
+        found = json.loads(text or "{}")
+    except ValueError as error:
+        raise UsageError(f"--resources {text}: this is not JSON ({error}): give it as '{{\"disk\": 4}}'.") from error
+    if not isinstance(found, dict):
+        raise UsageError(f"--resources {text}: give names with their amounts, as '{{\"disk\": 4}}'.")
+    return found
 
 
 def _become_supervisor(

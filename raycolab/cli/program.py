@@ -14,7 +14,7 @@ from typing import NoReturn
 
 import click
 
-from raycolab.cli.cluster import down, head, join, status
+from raycolab.cli.cluster import down, env, head, join, status
 from raycolab.cli.common import say
 from raycolab.cli.local import demo, doctor, init
 from raycolab.cli.sweep import (
@@ -66,7 +66,7 @@ class GroupedCommands(click.Group):
 cli = GroupedCommands(
     {
         "Commands here, on one machine": (demo, init, doctor),
-        "Commands for a cluster": (head, join, status, down),
+        "Commands for a cluster": (head, join, status, env, down),
         "Commands for a sweep": (
             submit,
             results,

@@ -20,9 +20,9 @@ from raycolab.diagnostics.check import Finding, bad, good, note
 from raycolab.errors import UsageError
 from raycolab.node.data_dir import DATA_DIR_VARIABLE, DataDir, Identity, MonthTraffic, make_run_dir
 from raycolab.node.launch import cpu_count
+from raycolab.node.messages import versions
 from raycolab.node.ray_command import RayPorts, ports_needed
 from raycolab.node.ray_process import check_ports_free
-from raycolab.node.versions import versions
 from raycolab.text import bytes_text, counted
 from tunnel.errors import Refused
 from tunnel.nodes import LAST_PORT, Roster, address_of

@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping
 
 from raycolab.diagnostics.check import Finding, Verdict, bad, good, note
-from raycolab.node.versions import versions
+from raycolab.node.messages import versions
 from raycolab.providers import AGENT_PATH_VARIABLE, TOKEN_PAGE, TOKEN_VARIABLE, ngrok_sentence
 from tunnel.address import JoinAddress
 from tunnel.dial import Transient, dial

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import re
 import secrets
@@ -40,6 +41,7 @@ from tunnel.address import JoinAddress
 from tunnel.errors import IdentityError, PortTaken
 from tunnel.hub import GRACE_S, Hub
 from tunnel.listen import Listen
+from tunnel.messages import MAX_GRACE_S
 from tunnel.secure import HubIdentity
 
 __all__ = ["HeadOptions", "HeadSupervisor", "cluster_status", "engine_failure", "write_address_file"]
@@ -106,7 +108,7 @@ class HeadSupervisor:
             ports=ports_needed(options.num_cpus),
             name="head",
             prefix="joiner",
-            grace_s=float(environ.get(GRACE_VARIABLE, GRACE_S)),
+            grace_s=_grace_s(environ),
             services={api.API_PORT: run_dir / "control"},
         )
         self._watch.hub = self._hub
@@ -207,7 +209,7 @@ class HeadSupervisor:
 
     @property
     def _ray_environment(self) -> dict[str, str]:
-        return ray_environment(self._token, self._environ)
+        return ray_environment(self._token, self._environ, self._ports)
 
     async def _start_engine(self) -> None:
         """Have the engine's actor made; it then dials the control socket by itself."""
@@ -356,6 +358,18 @@ class HeadSupervisor:
             stack.push_async_callback(self._hub.close, "the head shut down", final=self.stopping.is_set())
             stack.push_async_callback(self._watch.close)
             stack.push_async_callback(self._control.close)
+
+
+def _grace_s(environ: Mapping[str, str]) -> float:
+    """The grace period that was asked for; UsageError for what is none."""
+    given = environ.get(GRACE_VARIABLE, "")
+    try:
+        grace_s = float(given or GRACE_S)
+    except ValueError:
+        grace_s = math.nan
+    if not 0 <= grace_s <= MAX_GRACE_S:
+        raise UsageError(f"{GRACE_VARIABLE} is {given!r}: give a number of seconds, or leave it out for {GRACE_S:g}.")
+    return grace_s
 
 
 def engine_failure(log_path: Path) -> str:

@@ -32,11 +32,11 @@ from raycolab.node.messages import (
     StartRay,
     ToJoiner,
     read_message,
+    versions,
     written,
 )
 from raycolab.node.ray_command import RayPorts, ports_needed, ray_environment, start_command
 from raycolab.node.ray_process import RayProcess
-from raycolab.node.versions import versions
 from raycolab.providers import edge_sentence
 from raycolab.text import counted
 from tunnel.address import JoinAddress
@@ -64,6 +64,8 @@ class JoinerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     give_up_s: float = GIVE_UP_S
     reach_s: float = 60.0
     secrets: tuple[str, ...] = ()  # names of environment variables for trials on this node
+    resources: Mapping[str, float] = {}  # of its own, as Ray counts them
+    labels: Mapping[str, str] = {}  # by which Ray's scheduling can choose it
 
 
 async def _leads_nowhere(url: str) -> bool:
@@ -98,6 +100,7 @@ class JoinerSupervisor:
         self.state = "connecting"  # connecting, joining, starting, up, away, rejoining
         self.node: Node | None = None
         self.trial: str | None = None  # what runs here, as the head last said
+        self.grace_s = 0.0  # for how long the head keeps the link of a node that is away
         # A socket on this machine that leads to the head's API.
         self.head_path = run_dir / "head"
         self._address = address
@@ -158,7 +161,7 @@ class JoinerSupervisor:
 
     def joined(self, welcome: Welcome) -> None:
         """This machine is a node; Ray starts when the head says so."""
-        self.node = welcome.node
+        self.node, self.grace_s = welcome.node, welcome.grace_s
         self._cut_off = False
         wanted = self._options.name
         taken = "" if wanted in (None, welcome.node.name) else f": another node is called {wanted!r}"
@@ -234,8 +237,10 @@ class JoinerSupervisor:
             # Ray counts the GPUs itself, but on a node that only pulls.
             num_gpus=self._options.num_gpus or (None if self._options.num_cpus else 0),
             temp_dir=str(folder),
+            resources=self._options.resources,
+            labels=self._options.labels,
         )
-        environment = ray_environment(start.token, self._environ) | start.secrets
+        environment = ray_environment(start.token, self._environ, RayPorts.of(node.block)) | start.secrets
         # What this machine's owner chose for it takes precedence over what the head sent.
         environment |= {name: self._environ[name] for name in self._options.secrets}
         return RayProcess(command, environment, ports=RayPorts.of(node.block), temp_dir=folder)

@@ -24,11 +24,12 @@ from raycolab.node.messages import (
     RayIsUp,
     RunsTrial,
     StartRay,
+    mismatch,
     read_message,
+    versions,
     written,
 )
 from raycolab.node.ray_command import RayPorts, required_ports
-from raycolab.node.versions import mismatch, versions
 from raycolab.summary import NodeStatus
 from tunnel.errors import Refused, RemoteProtocolError
 from tunnel.hub import Hub

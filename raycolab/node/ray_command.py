@@ -13,14 +13,20 @@ experiment: with them a tunnel that stalls for 90 s costs no task.
 
 from __future__ import annotations
 
+import json
+import math
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from raycolab.errors import UsageError
 from tunnel.nodes import PortBlock, block_size
 
 __all__ = [
     "RayPorts",
+    "check_labels",
+    "check_resources",
     "ports_needed",
     "ray_environment",
     "required_ports",
@@ -39,10 +45,12 @@ _ENVIRONMENT: Mapping[str, str] = {
     "RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL": "minor",
     # On SIGTERM `ray start` would wait up to 30 s for its node to drain, which the engine has seen to by then.
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+    # A check waits for longer than the grace period, in which the tunnel only stalls. It fails at once when the tunnel
+    # has given the node up and resets its connections; the second that fails, 10 s later, ends the node.
     "RAY_health_check_initial_delay_ms": "10000",
     "RAY_health_check_period_ms": "10000",
-    "RAY_health_check_timeout_ms": "60000",
-    "RAY_health_check_failure_threshold": "5",
+    "RAY_health_check_timeout_ms": "150000",
+    "RAY_health_check_failure_threshold": "2",
     "RAY_grpc_keepalive_time_ms": "60000",
     "RAY_grpc_keepalive_timeout_ms": "180000",
     "RAY_grpc_client_keepalive_time_ms": "300000",
@@ -65,6 +73,10 @@ _NOT_INHERITED = frozenset(
         "NGROK_AUTHTOKEN",
     }
 )
+_PORTS_VARIABLE = "RAYCOLAB_PORTS"
+_COUNTED = frozenset({"CPU", "GPU", "memory", "object_store_memory"})  # by Ray, as it calls them
+_WORD = r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
+_LABEL = re.compile(rf"(?:[a-z0-9][a-z0-9.-]{{0,252}}/)?{_WORD}=(?:{_WORD})?")  # as in Kubernetes
 _INLINE_BACKEND = "module://"  # how a kernel's MPLBACKEND starts: it names a module that a worker may not have
 
 
@@ -122,11 +134,13 @@ def start_command(
     num_cpus: int,
     num_gpus: int | None,
     temp_dir: str,
+    resources: Mapping[str, float] | None = None,
+    labels: Mapping[str, str] | None = None,
 ) -> list[str]:
     """The arguments that start Ray on a node in the foreground.
 
     `head_address` is where the head's GCS listens (`127.77.0.1:port`), None for the head itself; `num_gpus=None` lets
-    Ray count them.
+    Ray count them. `resources` and `labels` are those of a person's own.
     """
     # -P: a file of the user's called random.py beside the notebook must not become Ray's.
     command = [
@@ -135,6 +149,8 @@ def start_command(
         f"--node-name={node_name}",
         f"--num-cpus={num_cpus}",
         *([] if num_gpus is None else [f"--num-gpus={num_gpus}"]),
+        *([f"--resources={json.dumps(dict(resources))}"] if resources else []),
+        *([f"--labels={','.join(f'{key}={value}' for key, value in labels.items())}"] if labels else []),
         f"--temp-dir={temp_dir}",
         f"--node-manager-port={ports.node_manager}",
         f"--object-manager-port={ports.object_manager}",
@@ -144,8 +160,8 @@ def start_command(
         f"--runtime-env-agent-port={ports.runtime_env_agent}",
         f"--min-worker-port={ports.min_worker}",
         f"--max-worker-port={ports.max_worker}",
-        # The monitor sends all that workers print through the tunnel to the GCS, for drivers that show it, which ours
-        # do not. It costs half a second of CPU and 46 MB on each node.
+        # The monitor sends all that workers print through the tunnel to the GCS, whether or not a driver shows it, and
+        # costs half a second of CPU and 46 MB on each node. `plain_ray` has what drivers ask for sent.
         "--include-log-monitor=false",
     ]
     if head_address is not None:
@@ -161,10 +177,31 @@ def start_command(
     ]
 
 
-def ray_environment(token: str, base: Mapping[str, str]) -> dict[str, str]:
+def check_resources(resources: Mapping[str, object]) -> None:
+    """UsageError for what Ray would not take as a node's own resources."""
+    for name, amount in resources.items():
+        if name in _COUNTED or not name:
+            raise UsageError(f"resources has {name!r}, which is counted already: num_cpus and num_gpus say otherwise.")
+        is_number = isinstance(amount, int | float) and not isinstance(amount, bool)
+        if not is_number or not 0 <= amount < math.inf or (amount > 1 and amount % 1):  # type: ignore[operator]
+            raise UsageError(f"resources has {amount!r} of {name!r}: give a whole number, or a part of 1.")
+
+
+def check_labels(labels: Mapping[str, object]) -> None:
+    """UsageError for what Ray would not take as a node's labels."""
+    for key, value in labels.items():
+        if not (isinstance(value, str) and _LABEL.fullmatch(f"{key}={value}")) or key.startswith("ray.io/"):
+            raise UsageError(
+                f"labels has {key!r} with {value!r}: both are words of at most 63 letters, digits and _ . - that begin"
+                " and end with a letter or a digit; ray.io/ is Ray's own."
+            )
+
+
+def ray_environment(token: str, base: Mapping[str, str], ports: RayPorts | None = None) -> dict[str, str]:
     """The environment of every Ray process of a cluster, drivers included, made from `base`.
 
     With `token` (32 characters or more) Ray's processes prove themselves to each other; it must never be in an argv.
+    Of a node's `ports` its processes are told which ones they may use themselves, and others still reach.
     """
     if len(token) < _SHORTEST_TOKEN:
         raise ValueError(f"Ray's token must have {_SHORTEST_TOKEN} characters or more")
@@ -173,4 +210,5 @@ def ray_environment(token: str, base: Mapping[str, str]) -> dict[str, str]:
         for name, value in base.items()
         if name not in _NOT_INHERITED and not (name == "MPLBACKEND" and value.startswith(_INLINE_BACKEND))
     }
-    return {**inherited, **_ENVIRONMENT, "RAY_AUTH_TOKEN": token}
+    own = {} if ports is None else {_PORTS_VARIABLE: f"{ports.min_worker}-{ports.max_worker}"}
+    return {**inherited, **_ENVIRONMENT, **own, "RAY_AUTH_TOKEN": token}

@@ -94,7 +94,7 @@ async def _joiner(task: Task, run_dir: Path) -> None:
     def on_change(state: str, text: str) -> None:
         announce(task, state, text=text, at=time.time())
         if joiner.node is not None:
-            _save_joined(DataDir(task.data_dir), joiner.head_path, joiner.node)
+            _save_joined(DataDir(task.data_dir), joiner, joiner.node)
 
     address = JoinAddress.parse(os.environ.pop(ADDRESS_VARIABLE, ""))
     joiner = JoinerSupervisor(
@@ -122,10 +122,10 @@ async def _joiner(task: Task, run_dir: Path) -> None:
         await control.close()
 
 
-def _save_joined(data_dir: DataDir, head_path: Path, node: Node) -> None:
+def _save_joined(data_dir: DataDir, joiner: JoinerSupervisor, node: Node) -> None:
     """Let whoever works on this machine find the way to the head."""
     try:
-        data_dir.save(JoinedRecord(str(head_path), node.name, node.address))
+        data_dir.save(JoinedRecord(str(joiner.head_path), node.name, node.address, joiner.grace_s))
     except RaycolabError as error:  # a machine without room for it can still compute
         log.warning("clients here will not find the head: %s", error)
 

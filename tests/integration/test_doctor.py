@@ -14,7 +14,7 @@ from typing import Any
 
 from raycolab.diagnostics.check import Finding, Verdict
 from raycolab.diagnostics.network import join_address
-from raycolab.node.versions import mismatch, versions
+from raycolab.node.messages import mismatch, versions
 from tests.in_loop import in_loop
 from tests.integration.sessions import RAYCOLAB
 from tests.tunnel.mesh import NOW, HubLog

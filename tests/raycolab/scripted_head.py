@@ -13,8 +13,8 @@ from raycolab.engine import stored_sweeps
 from raycolab.main.notebook import MainNotebook
 from raycolab.node import api
 from raycolab.node.data_dir import DataDir, HeadRecord, make_run_dir
+from raycolab.node.messages import versions
 from raycolab.node.rpc import Channel, Server
-from raycolab.node.versions import versions
 from raycolab.spec.spec import SweepSpec
 from raycolab.store import Store, open_store, sqlite_url
 from tests.in_loop import LoopThread

@@ -23,7 +23,7 @@ from raycolab.errors import (
 )
 from raycolab.main.notebook import MainNotebook
 from raycolab.node import api
-from raycolab.node.versions import versions
+from raycolab.node.messages import versions
 from raycolab.spec.spec import SweepSpec
 from raycolab.store import open_store, sqlite_url
 from raycolab.sweep import Sweep, declare, find, list_sweeps

@@ -68,6 +68,13 @@ def test_what_a_head_needs_is_looked_at_first(
     assert (type(refused.value), str(refused.value)) == (kind, sentence.format(tmp_path))
 
 
+@pytest.mark.parametrize("grace", ["soon", "-1", "nan", "inf"])
+def test_a_grace_period_that_is_none_is_told(tmp_path: Path, grace: str) -> None:
+    """As what was typed, not as a bug."""
+    with pytest.raises(UsageError, match=f"RAYCOLAB_GRACE_S is '{grace}': give a number of seconds, or leave it out"):
+        HeadSupervisor(HeadOptions(provider="unix"), DataDir(tmp_path), tmp_path, {"RAYCOLAB_GRACE_S": grace})
+
+
 def test_a_damaged_identity_can_be_replaced(tmp_path: Path) -> None:
     """As the sentence says, whatever is in the file; a good one is kept."""
     data_dir = DataDir(tmp_path)

@@ -12,8 +12,8 @@ import pytest
 
 from raycolab.node import mesh_watch
 from raycolab.node.mesh_watch import LONGEST_REASON, MeshWatch, Reachable
+from raycolab.node.messages import versions
 from raycolab.node.ray_command import RayPorts, ports_needed, required_ports
-from raycolab.node.versions import versions
 from raycolab.summary import NodeStatus
 from tests.in_loop import in_loop
 from tunnel.errors import Refused, RemoteProtocolError

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import sys
+from collections.abc import Mapping
 from dataclasses import astuple
 
 import pytest
 
+from raycolab.errors import UsageError
 from raycolab.node.ray_command import (
     RayPorts,
+    check_labels,
+    check_resources,
     ports_needed,
     ray_environment,
     required_ports,
@@ -33,7 +38,7 @@ def _head(num_gpus: int | None = None) -> list[str]:
     )
 
 
-def _joiner() -> list[str]:
+def _joiner(resources: Mapping[str, float] | None = None, labels: Mapping[str, str] | None = None) -> list[str]:
     return start_command(
         PORTS,
         node_ip="127.77.0.2",
@@ -42,6 +47,8 @@ def _joiner() -> list[str]:
         num_cpus=2,
         num_gpus=1,
         temp_dir="/tmp/x/r",
+        resources=resources,
+        labels=labels,
     )
 
 
@@ -87,8 +94,33 @@ def test_a_joiners_command_names_the_head_and_no_head_only_port() -> None:
     assert not {"--head", "--include-dashboard=false", "--no-monitor"} & set(command)
 
 
+def test_a_nodes_own_resources_and_labels_reach_ray() -> None:
+    """As `ray start` takes them; a node without any says nothing of them."""
+    command = _joiner(resources={"disk": 2, "tpu": 0.5}, labels={"zone": "eu", "disk": "ssd"})
+    assert {'--resources={"disk": 2, "tpu": 0.5}', "--labels=zone=eu,disk=ssd"} <= set(command)
+    assert not any(word.startswith(("--resources", "--labels")) for word in _joiner())
+
+
+@pytest.mark.parametrize(
+    "resources", [{"CPU": 1}, {"memory": 1}, {"": 1}, {"disk": -1}, {"disk": 1.5}, {"disk": "2"}, {"disk": math.inf}]
+)
+def test_resources_that_ray_would_not_take_are_refused(resources: dict[str, object]) -> None:
+    """Before anything is started; whole numbers and parts of one are taken."""
+    check_resources({"disk": 4, "tpu": 0.5, "no": 0})
+    with pytest.raises(UsageError, match="resources has"):
+        check_resources(resources)
+
+
+@pytest.mark.parametrize("labels", [{"ray.io/x": "y"}, {"": "y"}, {"zone": "a b"}, {"zone": 1}, {"zone": "a" * 64}])
+def test_labels_that_ray_would_not_take_are_refused(labels: dict[str, object]) -> None:
+    """Before anything is started; Ray's own would only be in its log."""
+    check_labels({"zone": "eu-1", "example.com/disk": "ssd", "empty": ""})
+    with pytest.raises(UsageError, match="labels has"):
+        check_labels(labels)
+
+
 def test_nothing_sends_what_workers_print_through_the_tunnel() -> None:
-    """No driver of ours shows it, and a chatty training would use up an allowance."""
+    """Unless a driver asks for it: a chatty training would use up an allowance."""
     assert all("--include-log-monitor=false" in command for command in (_head(), _joiner()))
 
 
@@ -117,6 +149,7 @@ def test_environment_turns_token_auth_on_and_stays_quiet() -> None:
     assert environment["RAY_USAGE_STATS_ENABLED"] == "0"
     assert environment["RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL"] == "minor"
     assert environment["PATH"] == "/bin"
+    assert ray_environment(TOKEN, {}, PORTS)["RAYCOLAB_PORTS"] == "20008-20031"
 
 
 def test_environment_drops_what_would_bend_ray_and_our_secrets() -> None:

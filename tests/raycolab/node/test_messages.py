@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from raycolab.node.versions import mismatch, versions
+from raycolab.node.messages import mismatch, versions
 
 HEAD = {"raycolab": "0.1.0", "ray": "2.60.0", "python": "3.11.7"}
 
