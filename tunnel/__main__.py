@@ -2,7 +2,9 @@
 
 Each prints one JSON line per event on stdout: the join address, the node it became and its ports, who came and went.
 A service on a node listens at the node's address (127.77.0.k) on a port of its block; every other node reaches it
-under the same address and port. SIGINT and SIGTERM end either of them in order.
+under the same address and port, and is seen there by its own. A connection is accepted before the far node is asked,
+and reset where nothing listens: a program that waits for a service must wait for its answer.
+SIGINT and SIGTERM end either of them in order.
 
 Exit codes: 0 ended in order, 2 the arguments are wrong, 3 refused, the hub was not reached, or a port is taken.
 """

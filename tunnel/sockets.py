@@ -356,7 +356,8 @@ class LocalEndpoint:
                 with contextlib.ExitStack() as unless_connected:
                     caller = unless_connected.enter_context(tcp_socket())
                     if source is not None:
-                        caller.setsockopt(socket.IPPROTO_IP, _BIND_ADDRESS_NO_PORT, 1)
+                        with contextlib.suppress(OSError):  # a kernel that does not know it, gVisor's for one
+                            caller.setsockopt(socket.IPPROTO_IP, _BIND_ADDRESS_NO_PORT, 1)
                         caller.bind((self._address_of(source), 0))
                     await loop.sock_connect(caller, (self._address_of(node), port))
                     await loop.create_connection(lambda: relay, sock=caller)

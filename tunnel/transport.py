@@ -327,6 +327,7 @@ async def _read(link: Link, carrier: Carrier, timer: _Timer, act: Callable[[list
 
 
 async def _write(link: Link, carrier: Carrier, timer: _Timer) -> str:
+    timer.arm()
     while True:
         timer.wake.clear()
         if link.lost is not None:
@@ -336,5 +337,4 @@ async def _write(link: Link, carrier: Carrier, timer: _Timer) -> str:
             timer.arm()
             await carrier.send(batch, link.data_sent - before)
             before = link.data_sent
-        timer.arm()
         await timer.wake.wait()
