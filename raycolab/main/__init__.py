@@ -6,8 +6,10 @@ source       a cell's Python, as IPython would read it
 compute      the arguments, reports and metrics of `compute`
 runtime      MAIN in a worker process: setup once, then one trial after another
 shell        the IPython shell it runs in
+process      the process that MAIN runs in, beside the worker that holds its slot
 work_folder  where it runs on a node
-commands     shell commands, which run once per node, under a lock
+node_setups  which of a node's processes sets MAIN up first, and what the others are told
+commands     shell commands
 packages     what an install may not change
 kernel_only  what only a notebook's kernel can do, answered in a worker
 traceback    tracebacks that name cells by number

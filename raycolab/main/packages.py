@@ -13,11 +13,14 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
+import subprocess
 import sys
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
+import msgspec
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
@@ -27,6 +30,7 @@ from raycolab.files import write_private
 __all__ = ["PackageGuard", "ProtectedPackageError", "StartAgainError"]
 
 ROOTS = ("ray", "raycolab")
+_ASK_S = 120.0  # for what an install that was refused would have changed
 VARIABLES = ("PIP_CONSTRAINT", "UV_CONSTRAINT")  # each holds paths, separated by spaces
 
 # `numpy<2,>=1.26`, or `numpy 2.1` for a file of that version, as resolvers print it.
@@ -105,7 +109,10 @@ class PackageGuard:
             )
 
     def refused(self, command: str, output: str) -> ProtectedPackageError | None:
-        """The error of an installer that failed with this output because of a constraint; None for other reasons."""
+        """The error of an installer that failed with this output because of a constraint; None for other reasons.
+
+        pip names the first package that it cannot have; what else the command would have changed is asked of it.
+        """
         constraints = self._constraints()
         asked: dict[str, SpecifierSet] = {}
         for word, specifier, version in _REQUIREMENT.findall(output):
@@ -116,6 +123,9 @@ class PackageGuard:
                     asked.setdefault(name, need)
         if not asked:
             return None
+        for name, version in _would_install(command).items():
+            if name in constraints and not _fits(version, constraints[name]):
+                asked.setdefault(name, SpecifierSet(f"=={version}"))
         wanted = ", ".join(f"{name}{specifier} (here it is {_version(name)})" for name, specifier in asked.items())
         return ProtectedPackageError(
             f"`{command}` was refused before it changed anything, because it needs {wanted}, but"
@@ -196,6 +206,24 @@ def _version(name: str) -> str | None:
 def _listed(names: Iterable[str]) -> str:
     *first, last = names
     return f"{', '.join(first)} and {last}" if first else last
+
+
+def _would_install(command: str) -> dict[str, str]:
+    """What a command of pip would install if nothing were constrained; {} where that cannot be told."""
+    try:
+        words = shlex.split(command, comments=True)
+        arguments = words[words.index("install") + 1 :]
+    except ValueError:  # it is no install, or no shell's words
+        return {}
+    end = next((at for at, word in enumerate(arguments) if word in ("&&", "||", ";", "|")), len(arguments))
+    pip = [sys.executable, "-m", "pip", "install", *arguments[:end], "--dry-run", "--quiet", "--report", "-"]
+    own = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    try:
+        asked = subprocess.run(pip, capture_output=True, env=own, check=True, timeout=_ASK_S)
+        found = msgspec.json.decode(asked.stdout)["install"]
+    except (subprocess.SubprocessError, msgspec.DecodeError):
+        return {}
+    return {canonicalize_name(each["metadata"]["name"]): each["metadata"]["version"] for each in found}
 
 
 def _installed() -> dict[str, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from raycolab.engine.dispatch import Slot
-from raycolab.engine.messages import Bench, Kill, LossCause
+from raycolab.engine.messages import Bench, Kill, LossCause, SetupStep, State
 from raycolab.trials import ErrorKind, SweepState, TrialState
 from tests.raycolab.engine.script import Script, proven, trials
 
@@ -48,6 +48,22 @@ def test_a_setup_that_hangs_is_killed_and_its_node_blamed() -> None:
     assert script.finish is None
     assert script.attempts == {}
     assert script.core.next_deadline() is None
+
+
+def test_the_time_of_a_setup_begins_when_its_slot_has_its_turn() -> None:
+    """A node's second slot waits for the first one; what that took is not held against it."""
+    script = proven(4, setup_timeout_s=600.0)
+    script.core.slot_starting(Slot("a.2", "a"), script.now)
+    waits = State(slot="a.2", number=1, plan=0, may_wait=False, setup=SetupStep(None))
+    script.core.hear(waits, script.now)
+    script.now += 500.0
+    begins = State(slot="a.2", number=2, plan=0, may_wait=False, setup=SetupStep(0))
+    script.core.hear(begins, script.now)
+    assert script.core.next_deadline() == script.now + 600.0
+    script.now += 100.0
+    script.core.hear(State(slot="a.2", number=3, plan=0, may_wait=False, setup=SetupStep(1)), script.now)
+    assert script.core.next_deadline() == script.now + 500.0
+    assert script.core.slots["a.2"].setup_since == script.now
 
 
 def test_a_setup_that_hangs_everywhere_ends_the_sweep() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule, run_state_machine_as_test
 
 from raycolab.engine.dispatch import Held, Slot
-from raycolab.engine.messages import ENDING, MAX_POINTS, NOTHING, Assignment, Plan, ScheduleOptions, State
+from raycolab.engine.messages import ENDING, MAX_POINTS, NOTHING, Assignment, Plan, ScheduleOptions, SetupStep, State
 from raycolab.engine.slot import SlotProtocol
 from raycolab.trials import ErrorKind, Failure, Metric, Outcome, TrialRow, TrialState
 from tests.raycolab.engine.driven import Driven
@@ -76,6 +76,19 @@ def test_thousands_of_networks() -> None:
 
 
 # ----- the slot's half -----
+
+
+def test_a_slot_that_loads_main_says_how_far_it_is() -> None:
+    """In each of its states until it has loaded MAIN, so that a lost call costs nothing."""
+    slot = SlotProtocol("a.1")
+    said = []
+    for step in (lambda: slot.sets_up(None), lambda: slot.sets_up(4), lambda: slot.loaded({4: 1.0})):
+        step()
+        state = slot.next_state()
+        assert state is not None
+        slot.failed(state)
+        said.append((state.setup, state.loaded))
+    assert said == [(SetupStep(None), None), (SetupStep(4), None), (None, {4: 1.0})]
 
 
 def trial(ticket: int) -> Assignment:

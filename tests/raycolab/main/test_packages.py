@@ -114,6 +114,23 @@ def test_an_install_that_would_break_one_fails_before_it_changes_anything(
     assert told in str(refused)
 
 
+def test_all_that_an_install_would_have_changed_is_named(
+    guard: PackageGuard, install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pip stops at the first; a person who leaves that one out would meet the next."""
+    monkeypatch.chdir(tmp_path)
+    wheel(tmp_path, "number_lib", "1.0")
+    wheel(tmp_path, "wheelbarrow", "1.0")
+    wheel(tmp_path, "book_of_models", "1.0", "number-lib==1.0", "wheelbarrow==1.0")
+    command = "pip install -q --no-index --find-links . --target installed book-of-models && echo done"
+    with guard.in_force():
+        done = subprocess.run([*PIP, "book-of-models"], capture_output=True, text=True, check=False)
+        refused = str(guard.refused(command, done.stdout + done.stderr))
+    assert "number-lib==1.0 (here it is 2.1)" in refused
+    assert "wheelbarrow==1.0 (here it is 1.8)" in refused
+    assert not (tmp_path / "installed").exists()
+
+
 def test_an_install_that_breaks_none_goes_on(
     guard: PackageGuard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

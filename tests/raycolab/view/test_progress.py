@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -12,7 +13,7 @@ from IPython.utils.capture import CapturedIO
 from rich.console import Console
 
 from raycolab.errors import Detached
-from raycolab.summary import Best, NodeStatus, SweepStatus
+from raycolab.summary import Best, NodeStatus, SetupStatus, SweepStatus
 from raycolab.trials import SweepState
 from raycolab.view.progress import SweepProgress, sweep_line
 from tests.raycolab.view.conftest import Clock
@@ -50,6 +51,25 @@ def test_the_line_has_everything_in_reading_order() -> None:
 def test_what_is_not_known_is_not_shown() -> None:
     """No node, no ETA, no best."""
     assert sweep_line(status(), [], 0.5) == "digits  9/480  ok 0  failed 9  running 5  0.5 s"
+
+
+def test_while_main_loads_the_line_says_where_and_since_when() -> None:
+    """150 s of `running 0` looked like a hang; once a trial runs the line is about trials."""
+    setups = [SetupStatus(3, "import torch", f"2026-11-29T12:00:0{second}+00:00") for second in (5, 2)]
+    loading = [NodeStatus(name=f"joiner-{number}", setup=setup) for number, setup in enumerate(setups, 1)]
+    line = sweep_line(status(running=0), [*NODES[:1], *loading], 64.0)
+    since = datetime(2026, 11, 29, 12, 0, 2, tzinfo=UTC).astimezone()
+    assert line.endswith(f"  joiner-2 loads MAIN: cell 3 (import torch) since {since:%H:%M:%S}, and 1 more node")
+    assert "loads MAIN" not in sweep_line(status(), loading, 64.0)
+
+
+def test_a_slow_cell_is_pointed_out_once() -> None:
+    """With what to do about it."""
+    console = piped()
+    with SweepProgress(console) as progress:
+        for complete in (0, 1):
+            progress.update(status(complete, hints=["cell 3 of MAIN took 84 s"]), NODES)
+    assert written(console).count("digits: cell 3 of MAIN took 84 s") == 1
 
 
 def test_a_sweep_that_rests_says_so() -> None:
