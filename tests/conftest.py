@@ -28,7 +28,8 @@ settings.load_profile("same")
 _LARGE = "clusters"
 _CLUSTERS = ("tests/bench/", "tests/integration/", "tests/notebooks/")
 _AFTER = {
-    "tests/integration/test_cluster.py": "tests/integration/test_everywhere.py",
+    "tests/integration/test_main_means.py": "tests/integration/test_everywhere.py",
+    "tests/integration/test_cluster.py": "tests/integration/test_main_means.py",
     "tests/integration/test_held_sweeps.py": "tests/integration/test_refusals.py",
     "tests/integration/test_chaos.py": "tests/integration/test_failure_kinds.py",
     "tests/integration/test_grace.py": "tests/integration/test_outages.py",
@@ -36,7 +37,7 @@ _AFTER = {
 # Those that take longest come first, so that the processes end together.
 _SHARED = {
     "behind edges": ("grace", "outages"),
-    "of tabs": ("everywhere", "cluster"),
+    "of tabs": ("everywhere", "main_means", "cluster"),
     "of one head": ("pull", "refusals", "held_sweeps"),
     "of the engine": ("engine", "resources", "search_engine"),
 }
@@ -44,7 +45,7 @@ _SMALL = {
     f"tests/integration/test_{name}.py": f"small cluster {which}"
     for which, names in {
         **_SHARED,
-        **{name: (name,) for name in ("ngrok_provider", "plain_ray", "ray_process", "tunnel", "two_machines")},
+        **{name: (name,) for name in ("ngrok_provider", "ray_process", "tunnel", "two_machines")},
     }.items()
     for name in names
 }

@@ -23,7 +23,7 @@ from pathlib import Path
 import msgspec
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.utils import canonicalize_name
+from packaging.utils import NormalizedName, canonicalize_name
 
 from raycolab.files import write_private
 
@@ -123,9 +123,9 @@ class PackageGuard:
                     asked.setdefault(name, need)
         if not asked:
             return None
-        for name, version in _would_install(command).items():
-            if name in constraints and not _fits(version, constraints[name]):
-                asked.setdefault(name, SpecifierSet(f"=={version}"))
+        for package, would_be in _would_install(command).items():
+            if package in constraints and not _fits(would_be, constraints[package]):
+                asked.setdefault(package, SpecifierSet(f"=={would_be}"))
         wanted = ", ".join(f"{name}{specifier} (here it is {_version(name)})" for name, specifier in asked.items())
         return ProtectedPackageError(
             f"`{command}` was refused before it changed anything, because it needs {wanted}, but"
@@ -208,7 +208,7 @@ def _listed(names: Iterable[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def _would_install(command: str) -> dict[str, str]:
+def _would_install(command: str) -> dict[NormalizedName, str]:
     """What a command of pip would install if nothing were constrained; {} where that cannot be told."""
     try:
         words = shlex.split(command, comments=True)

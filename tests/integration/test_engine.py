@@ -44,6 +44,25 @@ def test_a_sweep_runs_to_its_end(engine_cluster: Cluster) -> None:
     assert engine_cluster.store.existing_sweep("squares").state is SweepState.COMPLETE
 
 
+def test_two_slots_of_a_node_do_not_race_for_a_file(engine_cluster: Cluster) -> None:
+    """`if not os.path.exists("d.csv")`: all jobs were COMPLETE, with 4 to 20 of its 20 rows."""
+    write = (
+        "import os, time\n"
+        "if not os.path.exists('d.csv'):\n"
+        "    with open('d.csv', 'w') as file:\n"
+        "        for number in range(20):\n"
+        "            print(number, file=file, flush=True)\n"
+        "            time.sleep(0.02)"
+    )
+    compute = "rows = len(open('d.csv').readlines())\ndef compute(model, dataset, x): return rows"
+    sweep_id = engine_cluster.declare(
+        "race", notebook(write, compute), models={"m": {"x": list(range(8))}}, datasets=["d"], method="grid"
+    )
+    engine_cluster.supervisor.ask(api.Start("race", expect_slots=2))
+    engine_cluster.supervisor.wait_state("race", SweepState.COMPLETE)
+    assert [row.metrics for row in engine_cluster.store.trials(sweep_id)] == [{"metric": 20}] * 8
+
+
 def test_the_end_is_told_once_it_is_stored(engine_cluster: Cluster) -> None:
     """A store that takes a second over the sweep's last state: nobody hears of the end before it is there."""
     sweep_id = engine_cluster.declare("late", notebook(SQUARE), models={"m": {"x": [1]}}, datasets=["d"], method="grid")
