@@ -94,7 +94,8 @@ class Setup:
     def begin(self, fill: Fill | None = None, waits: Callable[[], None] = lambda: None) -> Path:
         """Wait for this process's turn, calling `waits` once if that takes a while; the work folder.
 
-        Raises SetupFailedElsewhere when the process that was first could not, while this one waited.
+        Raises SetupFailedElsewhere when the process that was first could not, while this one waited. It waits for as
+        long as that takes: the engine ends a slot whose setup does not come to its end.
         """
         arrived = time.time()
         self._work.mkdir(mode=0o700, parents=True, exist_ok=True)

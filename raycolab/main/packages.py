@@ -4,8 +4,8 @@ Another ray or raycolab is never allowed: every node has the same. Another versi
 everything that stands on it can use it, so an older numpy may be installed on purpose. This is written down as a
 constraints file, in pip's and uv's own format, before MAIN's first cell runs on the node. While MAIN runs, the
 environment names that file, so pip and uv hold to it whoever calls them: an install that would break a constraint fails
-before it changes anything. What constraints cannot stop, such as `pip uninstall`, is found by a look at the packages
-after each cell. pip before 25.3 holds to constraints also where it builds packages from source.
+before it changes anything. `pip uninstall` is read before it runs. What is done in other ways is found by a look
+at the packages after each cell. pip before 25.3 holds to constraints also where it builds packages from source.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ VARIABLES = ("PIP_CONSTRAINT", "UV_CONSTRAINT")  # each holds paths, separated b
 _REQUIREMENT = re.compile(
     r"([A-Za-z0-9][\w.-]*)(?:\[[^\]]*\])?(?:\s*((?:(?:[<>=!~]=|[<>])\s*[\w.*+!-]+\s*,?\s*)+)|\s(\d[\w.+!]*))"
 )
+
+_REMOVAL = re.compile(r"\bpip[\d.]*\s+uninstall\b")
 
 
 class ProtectedPackageError(Exception):
@@ -106,6 +108,19 @@ class PackageGuard:
             raise ProtectedPackageError(
                 f"on this node {what} after what a cell of MAIN ran, but {self._reasons(broken)}: leave"
                 f" {_listed(broken)} out of what MAIN installs and removes, and mend this node with: pip install {cure}"
+            )
+
+    def refuse_removal(self, command: str) -> None:
+        """Raise ProtectedPackageError for a command that would uninstall one of them, which no constraint stops."""
+        removal = _REMOVAL.search(command)
+        if removal is None:
+            return
+        words = {canonicalize_name(word) for word in re.split(r"[\s;&|'\"]+", command[removal.end() :])}
+        kept = sorted(words & self._constraints().keys())
+        if kept:
+            why = self._reasons(dict.fromkeys(kept, SpecifierSet()))
+            raise ProtectedPackageError(
+                f"`{command.strip()}` was not run, because {why}: leave {_listed(kept)} out of what MAIN removes"
             )
 
     def refused(self, command: str, output: str) -> ProtectedPackageError | None:

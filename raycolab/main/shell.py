@@ -178,6 +178,7 @@ class MainShell(InteractiveShell):
             result = run()
         else:
             self._commands += 1
+            self.packages.refuse_removal(text)
             self._loaded |= sys.modules.keys()
             result = self._setup.command(f"{os.getcwd()}\n{text}", run)
         sys.stdout.write(result.output)

@@ -131,6 +131,27 @@ def test_all_that_an_install_would_have_changed_is_named(
     assert not (tmp_path / "installed").exists()
 
 
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("pip uninstall -y number-lib wheelbarrow", "cluster-lib 2.0 needs wheelbarrow>=1.5 and frame-lib 5.0 needs"),
+        ("/usr/bin/python -m pip uninstall -y Number.Lib", "frame-lib 5.0 needs number-lib<3,>=1.20: leave number-lib"),
+        ("uv pip uninstall cluster-lib && echo gone", "every node of the cluster must have the same cluster-lib"),
+        ("pip uninstall -y never unrelated", None),
+        ("pip install wheelbarrow", None),
+    ],
+)
+def test_a_removal_that_would_break_one_is_not_run(guard: PackageGuard, command: str, told: str | None) -> None:
+    """pip asks no constraint before it uninstalls; the node was broken then, for every sweep after."""
+    if told is None:
+        guard.refuse_removal(command)
+        return
+    with pytest.raises(ProtectedPackageError) as caught:
+        guard.refuse_removal(command)
+    assert told in str(caught.value)
+    assert " was not run, because " in str(caught.value)
+
+
 def test_an_install_that_breaks_none_goes_on(
     guard: PackageGuard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
