@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from raycolab.main.clean_start import set_seed
     from raycolab.main.compute import TrialPruned, report
     from raycolab.main.kernel import run_main
+    from raycolab.main.trial import trial
     from raycolab.spec.spaces import (
         choice,
         constant,
@@ -60,6 +61,7 @@ __all__ = [
     "run_main",
     "set_seed",
     "start_head",
+    "trial",
     "uniform",
 ]
 
@@ -80,6 +82,7 @@ _HOMES = {
     "run_main": "main.kernel",
     "set_seed": "main.clean_start",
     "start_head": "cluster",
+    "trial": "main.trial",
 }
 
 

@@ -28,7 +28,7 @@ from raycolab.engine.messages import MAX_POINTS, Assignment
 from raycolab.errors import ClusterError, MainError, UsageError
 from raycolab.main.compute import BadReturnError, metrics_of
 from raycolab.main.notebook import MainNotebook
-from raycolab.node.api import Heartbeat, Pull, Push, PutDown, Request
+from raycolab.node.api import Heartbeat, Pull, Push, PutDown, ReadFiles, Request
 from raycolab.trials import Config, Metric, Outcome, Scalar, SweepState, TrialState, trial_title
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ class Task:
         self.dataset = assignment.dataset
         self.config: Config = assignment.config
         self.seed = assignment.seed
+        self._attempt = assignment.attempt
         self._puller = puller
         self._ticket = assignment.ticket
         self._began = time.time()
@@ -81,6 +82,8 @@ class Task:
             outcome = runtime.compute(
                 *(self.model, self.dataset, self.config, self._puller.metric),
                 seed=self.seed,
+                number=self.number,
+                attempt=self._attempt,
                 sink=self._puller.reported,
             )
         failure = outcome.failure
@@ -133,6 +136,7 @@ class Puller:
         metric: Metric,
         folder: Path,
         *,
+        main_version: int = 1,
         give_up_s: float = GIVE_UP_S,
     ) -> None:
         """`main` is a MainNotebook's JSON; in `folder` its shell commands leave what they did on this machine, `node`.
@@ -145,6 +149,7 @@ class Puller:
         self._head = head
         self._node = node
         self._main = main
+        self._main_version = main_version
         self._folder = folder
         self._id = f"{os.getpid()}-{secrets.token_hex(6)}"
         self._runtime: MainRuntime | None = None
@@ -162,7 +167,7 @@ class Puller:
         `begin` lets a sweep that is held go on, and has one at work look for what was added to it.
         """
         while True:
-            pulled = self._ask(Pull(self._name, self._id, self._node, begin))
+            pulled = self._ask(Pull(self._name, self._id, self._node, begin, self._main_version))
             begin = False
             if pulled.trial is not None:
                 self._hold(pulled.trial)
@@ -200,8 +205,15 @@ class Puller:
             from raycolab.main.packages import StartAgainError
             from raycolab.main.runtime import MainRuntime, SetupFailed
 
+            main = MainNotebook.from_json(self._main)
+            files = main.origin.files
             runtime = MainRuntime(
-                MainNotebook.from_json(self._main), node_dir=self._folder, sweep=self._name, in_worker=False
+                main,
+                node_dir=self._folder,
+                sweep=self._name,
+                archive=None if files is None else self._fetched(files.digest),
+                node=self._node,
+                in_worker=False,
             )
             with _own_main_module(runtime):
                 try:
@@ -227,6 +239,18 @@ class Puller:
             self._runtime = None
 
     # ----- inside -----
+
+    def _fetched(self, digest: str) -> Path:
+        """The archive of MAIN's files, from the head; verified as it is unpacked."""
+        path = self._folder / "files" / digest
+        if not path.exists():
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            part = path.with_name(f"{digest}.{self._id}")
+            with part.open("wb") as file:
+                while piece := self._ask(ReadFiles(digest, file.tell())):
+                    file.write(piece)
+            part.rename(path)
+        return path
 
     def _hold(self, assignment: Assignment) -> None:
         with self._changed:

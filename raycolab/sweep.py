@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, get_args
 
 from raycolab.cluster import Way
 from raycolab.errors import ClusterError, Detached, NoHeadError, UnknownSweepError, UsageError
@@ -22,10 +22,12 @@ from raycolab.node.data_dir import DataDir
 from raycolab.node.messages import versions
 from raycolab.spec.keys import keys_help
 from raycolab.spec.spec import SweepSpec, check_fits
-from raycolab.text import tally_text
+from raycolab.text import bytes_text, tally_text
 from raycolab.trials import AT_REST, FINAL_STATES, SweepState, TrialState
 
 if TYPE_CHECKING:  # pandas and SQLAlchemy take a second to import
+    from raycolab.main.files import FrozenFiles
+    from raycolab.node.rpc import Client
     from raycolab.pull import Puller, Task
     from raycolab.results.table import Results
     from raycolab.store import Store
@@ -167,7 +169,8 @@ class Sweep:
         if key not in _PULLERS:
             node = self._way.look().node
             metric = SweepSpec.from_json(row.spec).metric
-            _PULLERS[key] = Puller(self.name, self._way.client, node, row.main or "", metric, data_dir / "pull")
+            main = (row.main or "", metric, data_dir / "pull")
+            _PULLERS[key] = Puller(self.name, self._way.client, node, *main, main_version=row.main_version)
         return _PULLERS[key]
 
     @property
@@ -346,23 +349,25 @@ def declare(
     name: str,
     *,
     main: Any = None,
+    main_changed: api.MainChanged | None = None,
     data_dir: str | os.PathLike[str] | None = None,
     announce: Callable[[str], None] = print,
     **arguments: Any,
 ) -> Sweep:
     """Create the sweep of this name, or get the one there is and extend it by what is new.
 
-    `main` is the path of a notebook or a notebook object; in a notebook that `run_main` runs it is that one, and
-    elsewhere an existing sweep keeps its own. Raises
-    MainError, SpaceError and other UsageErrors before anything is reached, NoHeadError, and SweepChangedError for what
-    contradicts the sweep there is. The other arguments are the keys of a sweep file, of one of W&B's too:
+    `main` is the path of a notebook or a Python file, a notebook object or a function; in a notebook that `run_main`
+    runs it is that one, and elsewhere an existing sweep keeps its own. Where finished rows ran another MAIN or other
+    files of it, `main_changed` says what becomes of them: with "keep" they stay, with "rerun" all rows run again.
+    Raises MainError, SpaceError and other UsageErrors before anything is reached, NoHeadError, and SweepChangedError
+    for what contradicts the sweep there is. The other arguments are the keys of a sweep file, of one of W&B's too:
 
     """
     declared = SweepSpec.declared({"main": main, **arguments, "name": name})
     for note in declared.notes:
         announce(f"{name}: {note}")
     main = current_main() if declared.main is None else declared.main
-    return declare_spec(declared.spec, main=main, data_dir=data_dir, announce=announce)
+    return declare_spec(declared.spec, main=main, main_changed=main_changed, data_dir=data_dir, announce=announce)
 
 
 declare.__doc__ = f"{declare.__doc__}{keys_help(SweepSpec)}\n"
@@ -372,18 +377,51 @@ def declare_spec(
     spec: SweepSpec,
     *,
     main: Any = None,
+    main_changed: api.MainChanged | None = None,
     data_dir: str | os.PathLike[str] | None = None,
     announce: Callable[[str], None] = print,
 ) -> Sweep:
     """`declare` for a spec that exists already, as a sweep file gives one."""
+    if main_changed not in (None, *get_args(api.MainChanged)):
+        raise UsageError(f"main_changed is {main_changed!r}: give 'keep' or 'rerun'.")
     notebook = None if main is None else MainNotebook.load(main)
+    archive = b""
     if notebook is not None:
         check_fits(spec, notebook.signature(), main=notebook.name)
+        if spec.files:
+            notebook, archive = notebook.with_files(spec.files)
+    elif spec.files:
+        raise UsageError("files lie in MAIN's folder: give main too.")
     chosen = DataDir.chosen(data_dir, os.environ)
+    client = Way.of(chosen).client
+    files = None if notebook is None else notebook.origin.files
+    if files is not None:
+        announce(f"{spec.name}: {_cost_of(files, client)}")
+        _send(files, archive, client)
     code = None if notebook is None else notebook.to_json()
-    for line in Way.of(chosen).client.ask(api.Declare(spec.to_json(), code, versions())):
+    for line in client.ask(api.Declare(spec.to_json(), code, versions(), main_changed)):
         announce(line)
     return Sweep(spec.name, chosen)
+
+
+def _cost_of(files: FrozenFiles, client: Client) -> str:
+    """What travels with MAIN, and what that takes of the tunnel's allowance."""
+    traffic = client.ask(api.Status()).get("traffic") or {}
+    limit = traffic.get("limit_bytes")
+    of = f" of the {bytes_text(limit)} a month of {traffic['provider']}'s free plan" if limit else ""
+    return (
+        f"{files} travel with MAIN, once to each node: {bytes_text(files.packed_size)} packed, for each joiner through "
+        f"the tunnel{of}."
+    )
+
+
+def _send(files: FrozenFiles, archive: bytes, client: Client) -> None:
+    """Send the head what it lacks of the archive."""
+    size = len(archive)
+    there = client.ask(api.PutFiles(files.digest, size, 0, b""))
+    while there < size:
+        piece = archive[there : there + api.PIECE_BYTES]
+        there = client.ask(api.PutFiles(files.digest, size, there, piece))
 
 
 def list_sweeps(*, data_dir: str | os.PathLike[str] | None = None) -> list[api.FoundSweep]:

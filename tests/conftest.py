@@ -45,7 +45,7 @@ _SMALL = {
     f"tests/integration/test_{name}.py": f"small cluster {which}"
     for which, names in {
         **_SHARED,
-        **{name: (name,) for name in ("ngrok_provider", "ray_process", "tunnel", "two_machines")},
+        **{name: (name,) for name in ("ngrok_provider", "project", "ray_process", "tunnel", "two_machines")},
     }.items()
     for name in names
 }

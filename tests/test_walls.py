@@ -89,7 +89,7 @@ WALLS = (
 DOORS = (
     Door(
         "ray",
-        ("raycolab.engine", "raycolab.engine.slot", "raycolab.plain_ray"),
+        ("raycolab.engine", "raycolab.engine.slot", "raycolab.plain_ray", "raycolab.main.program"),
         "Ray is slow to import and must see its environment first",
     ),
     Door(

@@ -41,10 +41,21 @@ _SUFFIXES = (".csv", ".parquet", ".json")
 @click.option("--output", metavar="FILE", help="Save the results here: .csv, .parquet or .json.")
 @click.option("--no-wait", is_flag=True, help="Return as soon as the head has the sweep.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Replace a value of the sweep file.")
+@click.option(
+    "--main-changed",
+    type=click.Choice(["keep", "rerun"]),
+    help="MAIN or its files have changed: finished trials stay, or all run again.",
+)
 @json_option
 @data_dir_option
 def submit(
-    sweep_file: str, output: str | None, no_wait: bool, overrides: tuple[str, ...], as_json: bool, data_dir: str | None
+    sweep_file: str,
+    output: str | None,
+    no_wait: bool,
+    overrides: tuple[str, ...],
+    main_changed: Any,
+    as_json: bool,
+    data_dir: str | None,
 ) -> int:
     """Run the sweep of SWEEP_FILE on the running head.
 
@@ -71,7 +82,7 @@ def submit(
     file = load_sweep_file(sweep_file, list(overrides))
     for note in file.notes:
         say(f"{file.spec.name}: {note}")
-    sweep = declare_spec(file.spec, main=file.main_path, data_dir=data_dir, announce=say)
+    sweep = declare_spec(file.spec, main=file.main_path, main_changed=main_changed, data_dir=data_dir, announce=say)
     sweep.start()
     if no_wait:
         if as_json:

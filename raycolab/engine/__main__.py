@@ -25,7 +25,7 @@ _ANSWER_WITHIN_S = 60.0
 _log = logging.getLogger("raycolab.engine")
 
 
-def start_engine(store_url: str, control: str, lock_dir: str, owner: str) -> Any:
+def start_engine(store_url: str, control: str, lock_dir: str, owner: str, data_dir: str) -> Any:
     """The cluster's engine, started on this driver's node unless it runs already; returns once it answers.
 
     The driver must be attached to Ray on the head node. Raises a RayError when it does not answer within a minute.
@@ -41,7 +41,7 @@ def start_engine(store_url: str, control: str, lock_dir: str, owner: str) -> Any
         max_concurrency=_CALLS,
         scheduling_strategy=here,
     )
-    engine: Any = actor.remote(store_url, control, lock_dir, owner)
+    engine: Any = actor.remote(store_url, control, lock_dir, owner, data_dir)
     ray.get(engine.ping.remote(), timeout=_ANSWER_WITHIN_S)
     return engine
 
@@ -54,6 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--control", required=True, help="the supervisor's unix socket")
     parser.add_argument("--lock-dir", required=True, help="a folder of each node, shared by its slots")
     parser.add_argument("--owner", required=True, help="who this head is to other heads of the same database")
+    parser.add_argument("--data-dir", required=True, help="the head's data directory")
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
     try:
@@ -64,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
             log_to_driver=False,
             configure_logging=False,
         )
-        start_engine(os.environ[STORE_VARIABLE], given.control, given.lock_dir, given.owner)
+        start_engine(os.environ[STORE_VARIABLE], given.control, given.lock_dir, given.owner, given.data_dir)
     except (RayError, ConnectionError, TimeoutError) as error:
         _log.error("the engine did not start on Ray at %s: %s", given.ray_address, error)
         return 3

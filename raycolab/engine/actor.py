@@ -30,6 +30,7 @@ from raycolab.node import api
 from raycolab.node.rpc import OTHER_VERSION, Channel, SupervisorLine
 from raycolab.spec.spec import Method, SweepSpec
 from raycolab.store import Store, open_store
+from raycolab.store.archives import Archives
 from raycolab.summary import SweepStatus, sweeps_json
 from raycolab.trials import AT_REST, SweepRow, SweepState, TrialRow, TrialState
 
@@ -54,7 +55,7 @@ R = TypeVar("R")
 class Engine:
     """One per cluster; see the module's text."""
 
-    def __init__(self, store_url: str, control: str, lock_dir: str, owner: str) -> None:
+    def __init__(self, store_url: str, control: str, lock_dir: str, owner: str, data_dir: str) -> None:
         """Open the store and begin; runs on the actor's event loop. RuntimeError when it was started too often."""
         _log_to(Path(lock_dir) / "engine.log")
         if Starts(lock_dir).note(time.time()):
@@ -65,6 +66,7 @@ class Engine:
         self._self = ray.get_runtime_context().current_actor
         self._loop = asyncio.get_running_loop()
         self._store = open_store(store_url)
+        self._archives = Archives.of(data_dir)
         self._committer = Committer(self._store, self._outage_in_thread)
         self._line = SupervisorLine(control, self._answer, self._hear)
         # Held while a sweep is taken up or laid down, and while an order is carried out.
@@ -159,7 +161,7 @@ class Engine:
         rows = await self._stored(lambda store: store.trials(sweep.id))
         attempts = await self._stored(lambda store: store.attempts(sweep.id))
         studies = await self._studies(sweep, rows)
-        return SweepRun(self._self, self._committer, sweep, rows, attempts, studies, turn)
+        return SweepRun(self._self, self._committer, sweep, rows, attempts, studies, turn, self._archives)
 
     async def _lay_down_if_over(self) -> None:
         """When the current sweep is over: write its state and let its slots end."""
@@ -313,6 +315,10 @@ class Engine:
                 return self._hear_puller(request)
             case api.Declare():
                 return await self._declare(request)
+            case api.PutFiles(digest, size, offset, piece):
+                return await asyncio.to_thread(self._archives.add, digest, size, offset, piece)
+            case api.ReadFiles(digest, offset):
+                return await asyncio.to_thread(self._archives.read, digest, offset)
         async with self._changing:
             await self._order(request)
         self._line.tell(self._progress())  # before the answer, so that who asked sees what it changed
@@ -320,19 +326,28 @@ class Engine:
 
     async def _declare(self, request: api.Declare) -> list[str]:
         async with self._changing:
-            lines, write = await self._read(stored_sweeps.declaration, request)
-            await self._stored(write)
+            declared = await self._read(stored_sweeps.declaration, request)
+            await self._stored(declared.write)
             await self._lay_down_if_over()
-            await self._see_declared(SweepSpec.from_json(request.spec).name)
+            await self._see_declared(SweepSpec.from_json(request.spec).name, declared.again)
         self._line.tell(self._progress())
-        return lines
+        return declared.lines
 
-    async def _see_declared(self, name: str) -> None:
-        """What was added to a sweep is told at once: one at work takes it in, of one at rest the new size is shown."""
+    async def _see_declared(self, name: str, again: Collection[TrialState]) -> None:
+        """What was added to a sweep is told at once: one at work takes it in, of one at rest the new size is shown.
+
+        Where MAIN has changed, the trials in these final states wait again.
+        """
         if self._current is not None and self._current.sweep.name == name:
             await self._extend(self._current)
-        elif name in self._resting:
-            sweep = await self._stored(lambda store: store.existing_sweep(name))
+            if again:
+                self._current.change_main(again)
+            return
+        sweep = await self._stored(lambda store: store.existing_sweep(name))
+        if again:
+            await self._stored(lambda store: stored_sweeps.retry_rows(store, sweep, again))
+            await self._read(stored_sweeps.drop_archives, self._archives)
+        if name in self._resting:
             await self._rest(sweep, sweep.state, self._resting[name].sentence)
 
     async def _order(self, request: api.Order) -> None:
@@ -380,6 +395,7 @@ class Engine:
             )
         await self._stored(lambda store: store.delete_sweep(sweep.name))
         self._resting.pop(sweep.name, None)
+        await self._read(stored_sweeps.drop_archives, self._archives)
 
     async def _start(self, sweep: SweepRow, expect_slots: int | None) -> None:
         """Put the sweep in the queue, unless it has nothing to do."""
@@ -479,7 +495,12 @@ class Engine:
                 return api.Pulled(sentence=self._waits_for())
             if request.begin:  # it may just have been extended
                 await self._extend(run)
-        trial = await run.pullers.pull(request.puller, request.node)
+        if request.main_version != run.sweep.main_version:
+            raise UsageError(
+                f"MAIN of the sweep {name!r} has changed since this notebook declared it: run the cell with `declare` "
+                "again."
+            )
+        trial = await run.pullers.pull(request.puller, request.node, request.main_version)
         return api.Pulled(trial, sentence="it is paused" if trial is None and run.scheduler.is_paused else None)
 
     # ----- inside -----

@@ -201,6 +201,12 @@ class TrialBook:
         waiting = replace(self.rows[number], state=TrialState.PENDING, node=None, started_at=None, ended_at=None)
         self._put(replace(waiting, error_kind=ErrorKind.OOM, error=reason))
 
+    def put_down(self, number: int, reason: str, now: float) -> None:
+        """The running trial is to run again, and nobody is to blame: PENDING, with what it was charged before."""
+        self._put_attempt(replace(self._open[number], outcome=TrialState.CANCELLED, ended_at=now, reason=reason))
+        row = self.rows[number]
+        self._put(replace(row, state=TrialState.PENDING, node=None, started_at=None, ended_at=None))
+
     def cancel(self, number: int, now: float) -> None:
         """Nobody wants the trial any more, whether it waits or runs."""
         attempt = self._open.get(number)

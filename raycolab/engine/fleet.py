@@ -124,6 +124,11 @@ class Fleet:
         if name in self._nodes:
             self._nodes[name].is_barred = True
 
+    def forgive(self) -> None:
+        """Start slots again on every node that is there."""
+        for slots in self._nodes.values():
+            slots.deaths, slots.wait_until, slots.is_barred = 0, 0.0, False
+
     def fit_nowhere(self, asked: Resources) -> bool:
         """Whether no node that is there has room for such a trial; while none is there nobody knows."""
         return bool(self._nodes) and not any(fits(node, asked) for node in self.nodes)

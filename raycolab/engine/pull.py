@@ -68,11 +68,11 @@ class Pullers:
 
     # ----- what pullers say -----
 
-    async def pull(self, puller: str, node: str) -> Assignment | None:
+    async def pull(self, puller: str, node: str, main_version: int = 1) -> Assignment | None:
         """The trial that the puller holds, or the next one; None when there was none for too long."""
         pull = self._pulls.get(puller)
         if pull is None:
-            pull = self._enlist(puller, node)
+            pull = self._enlist(puller, node, main_version)
         self._hear(pull)
         try:
             async with asyncio.timeout(self._hold_s):
@@ -153,11 +153,11 @@ class Pullers:
 
     # ----- inside -----
 
-    def _enlist(self, puller: str, node: str) -> _Pull:
+    def _enlist(self, puller: str, node: str, main_version: int) -> _Pull:
         now = time.time()
         pull = self._pulls[puller] = _Pull(f"pull.{uuid.uuid4().hex[:12]}", now)
         with self._acting():
-            self._scheduler.slot_starting(Slot(pull.slot, node, one_at_a_time=True), now)
+            self._scheduler.slot_starting(Slot(pull.slot, node, one_at_a_time=True, main_version=main_version), now)
             self._scheduler.slot_up(pull.slot, now)
         return pull
 

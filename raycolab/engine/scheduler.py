@@ -39,6 +39,8 @@ from raycolab.trials import AttemptRow, ErrorKind, Failure, Outcome, SweepState,
 
 __all__ = ["Scheduler"]
 
+_MAIN_CHANGED = "MAIN has changed"
+
 
 class Scheduler:
     """One sweep on changing slots; see the module's text."""
@@ -260,6 +262,26 @@ class Scheduler:
         self.budget.renew()
         self.dispatch.all_need_work()
         return len(numbers)
+
+    def change_main(self, states: Iterable[TrialState], now: float) -> None:
+        """MAIN has changed: trials in these final states run again; slots end what they run, for new ones to follow.
+
+        Where COMPLETE is among the states, what runs is put back too.
+        """
+        states = frozenset(states)
+        for slot in self.slots.values():
+            running, loads = slot.running, slot.phase is SlotPhase.STARTING
+            self.dispatch.retire(slot, now)
+            if loads:
+                self._kill(slot, _MAIN_CHANGED, None)
+            elif running is not None and TrialState.COMPLETE in states:
+                del slot.held[running.trial.ticket]
+                self.book.put_down(running.trial.number, _MAIN_CHANGED, now)
+                self._give_back(running, now)
+                self._kill(slot, _MAIN_CHANGED, running.trial.number)
+        self.nodes.forgive()
+        self.nodes.setup_failed.clear()
+        self.retry(states, now)
 
     def change(self, options: ScheduleOptions) -> None:
         """These hold from now on."""

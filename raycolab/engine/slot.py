@@ -8,12 +8,14 @@ leaks into the next.
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import signal
 import threading
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -35,18 +37,27 @@ _RETRY_S = 1.0
 _CALLS = 2
 # Weight of the newest round trip.
 _SMOOTHING = 0.3
+# Of a node: those of the last sweeps that had files.
+_KEPT_ARCHIVES = 4
 
 _log = logging.getLogger(__name__)
 
 
 @ray.remote(max_calls=1, max_retries=0)
-def run_slot(engine: Any, slot: str, main: str, sweep: str, metric: Metric) -> None:
-    """Load `main` (a MainNotebook's JSON) and run trials until the engine says that the slot ends."""
+def run_slot(
+    engine: Any, slot: str, main: str, files: tuple[str, list[Any]] | None, sweep: str, metric: Metric
+) -> None:
+    """Load `main` (a MainNotebook's JSON) and run trials until the engine says that the slot ends.
+
+    `files` has the digest of what travels with it, and the reference to its archive.
+    """
     # Ray's workers answer SIGTERM, which they get when their node ends, with a SystemExit in the midst of the trial: it
     # would count as the trial's own failure.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    here, node = node_dir(os.environ), slot.rpartition(".")[0]
+    archive = None if files is None else str(_fetched(files[0], files[1][0], here / "files"))
     protocol = SlotProtocol(slot)
-    process = MainProcess(Load(main, sweep, metric, str(node_dir(os.environ))), protocol.sets_up)
+    process = MainProcess(Load(main, sweep, metric, str(here), node, archive), protocol.sets_up)
     for number in range(_CALLS):
         threading.Thread(target=_talk, args=(engine, protocol), name=f"raycolab-talk-{number}", daemon=True).start()
     try:
@@ -57,6 +68,26 @@ def run_slot(engine: Any, slot: str, main: str, sweep: str, metric: Metric) -> N
         protocol.finished(process.compute(trial, protocol.reported))
     protocol.close(_LAST_REPORTS_S)
     process.end()
+
+
+def _fetched(digest: str, reference: Any, folder: Path) -> Path:
+    """An archive on this node's disk, fetched by the first slot that wants it."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = folder / digest
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if path.exists():
+            os.utime(path)
+        else:
+            part = folder / "part"
+            part.write_bytes(ray.get(reference))
+            part.rename(path)
+            others = sorted(
+                (each for each in folder.iterdir() if each.name != "lock"), key=lambda each: each.stat().st_mtime
+            )
+            for each in others[:-_KEPT_ARCHIVES]:
+                each.unlink()
+    return path
 
 
 def _talk(engine: Any, protocol: SlotProtocol) -> None:

@@ -5,29 +5,42 @@ Functions of the store alone, called in threads; the engine's actor says in whic
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from raycolab.engine.book import TrialBook
 from raycolab.errors import SweepChangedError, UsageError
-from raycolab.node.api import Declare, Find, FoundSweep, ListSweeps, Page, ReadOutput, ReadRows, page_of
+from raycolab.node.api import (
+    Declare,
+    Find,
+    FoundSweep,
+    ListSweeps,
+    MainChanged,
+    Page,
+    ReadOutput,
+    ReadRows,
+    page_of,
+)
 from raycolab.search import enumerate_trials
 from raycolab.spec.change import compare, refuse_contradictions
 from raycolab.spec.spec import SweepSpec, check_fits
 from raycolab.store import Store
+from raycolab.store.archives import Archives
 from raycolab.summary import SweepStatus
+from raycolab.text import counted
 from raycolab.trials import FINAL_STATES, AttemptRow, Metric, SweepRow, SweepState, TrialRow, TrialState
 
 __all__ = [
     "RETRIED",
+    "Declared",
     "Question",
     "answer",
     "cancel_rows",
     "declaration",
+    "drop_archives",
     "has_work",
     "plain_status",
     "queued_sweeps",
@@ -46,16 +59,28 @@ RETRIED: dict[str | None, Collection[TrialState]] = {
 _PAGE_ROWS = 5_000
 _WITHOUT_OUTPUT = frozenset({TrialState.COMPLETE, TrialState.PRUNED})
 
+_FINISHED = frozenset({TrialState.COMPLETE, TrialState.PRUNED})
+
 Question = Find | ListSweeps | ReadRows | ReadOutput
 Write = Callable[[Store], object]
 
 
-def declaration(store: Store, request: Declare) -> tuple[list[str], Write]:
-    """What the declaration changes, a line for each point, and what writes it; raises UsageError where it cannot be."""
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What a declaration changes: a line for each point, what writes it, and what it has run again."""
+
+    lines: list[str]
+    write: Write
+    # Trials in these final states run again, since MAIN has changed; none where it has not.
+    again: Collection[TrialState] = ()
+
+
+def declaration(store: Store, request: Declare) -> Declared:
+    """What the declaration changes; raises UsageError where it cannot be."""
     spec = SweepSpec.from_json(request.spec)
     row = store.sweep(spec.name)
     if row is not None:
-        return _extension(store, row, spec, request.main)
+        return _extension(store, row, spec, request.main, request.main_changed)
     if request.main is None:
         raise UsageError(
             f"The sweep {spec.name!r} is new, so it needs `main`: the path of the notebook with `compute`."
@@ -71,27 +96,21 @@ def declaration(store: Store, request: Declare) -> tuple[list[str], Write]:
         trials=enumerate_trials(spec),
         now=time.time(),
     )
-    return [], create
+    return Declared([], create)
 
 
-def _extension(store: Store, row: SweepRow, spec: SweepSpec, main: str | None) -> tuple[list[str], Write]:
+def _extension(
+    store: Store, row: SweepRow, spec: SweepSpec, main: str | None, main_changed: MainChanged | None
+) -> Declared:
     """What makes a sweep that exists mean what is declared now, as far as that only adds; raises where it does not."""
     change = compare(SweepSpec.from_json(row.spec), spec)
     refuse_contradictions(row.name, change)
     trials = store.trials(row.id)
     code = row.code_fingerprint if main is None else _code_fingerprint(main)
     code_changed = code != row.code_fingerprint
-    name = shlex.quote(row.name)
-    if code_changed and any(trial.state is TrialState.COMPLETE for trial in trials):
-        raise SweepChangedError(
-            f"The sweep {row.name!r} exists and the code of MAIN has changed since its finished trials ran: declare it "
-            f"under another name, or `raycolab delete {name}` first."
-        )
-    if code_changed and row.state in (SweepState.RUNNING, SweepState.PAUSED):
-        raise SweepChangedError(
-            f"The sweep {row.name!r} is at work with the code that MAIN had before: declare it under another name, or "
-            f"`raycolab cancel {name}` and `raycolab delete {name}` first."
-        )
+    finished = sum(trial.state in _FINISHED for trial in trials)
+    if code_changed and finished and main_changed is None:
+        raise SweepChangedError(_which_way(row.name, finished))
     if main is None:
         _check_fits(spec, row.main or "")
     added = enumerate_trials(spec, trials)
@@ -108,9 +127,30 @@ def _extension(store: Store, row: SweepRow, spec: SweepSpec, main: str | None) -
                 spec_fingerprint=spec.fingerprint(),
                 main=row.main if main is None else main,
                 code_fingerprint=code,
+                main_version=row.main_version + code_changed,
             )
 
-    return [f"{row.name}: {line}" for line in change.extends], write
+    lines = [f"{row.name}: {line}" for line in change.extends]
+    again: Collection[TrialState] = ()
+    if code_changed:
+        again = FINAL_STATES if main_changed == "rerun" else RETRIED[None]
+        count = sum(trial.state in again for trial in trials)
+        lines.append(
+            f"{row.name}: MAIN has changed, its version {row.main_version + 1} runs from now on; "
+            f"{counted(len(trials) - count, 'row')} as they are, {count} run again"
+        )
+    return Declared(lines, write, again)
+
+
+def _which_way(name: str, finished: int) -> str:
+    """The sentence for a changed MAIN beside finished rows, with the ways to go on, ready to paste."""
+    return (
+        f"The sweep {name!r} has {counted(finished, 'finished row')}, and the code or the files of MAIN have changed "
+        "since. Say what becomes of them:\n"
+        '  they stay, all others run the new MAIN: declare(..., main_changed="keep"), or submit --main-changed keep\n'
+        '  all rows run again: declare(..., main_changed="rerun"), or submit --main-changed rerun\n'
+        "  the new MAIN is another sweep: declare it under another name, or submit --set name=ANOTHER"
+    )
 
 
 def _code_fingerprint(main: str) -> str:
@@ -168,6 +208,14 @@ def _output(store: Store, request: ReadOutput) -> str:
             return row.output or ""
     total = sum(store.counts(sweep.id).values())
     raise UsageError(f"The sweep {sweep.name!r} has no trial {request.number}: give a number from 0 to {total - 1}.")
+
+
+def drop_archives(store: Store, archives: Archives) -> None:
+    """Remove the files of sweeps that are no more."""
+    from raycolab.main.notebook import MainNotebook
+
+    origins = [MainNotebook.from_json(sweep.main).origin for sweep in store.sweeps() if sweep.main]
+    archives.keep_only({origin.files.digest for origin in origins if origin.files is not None})
 
 
 def retry_rows(store: Store, sweep: SweepRow, states: Iterable[TrialState]) -> int:

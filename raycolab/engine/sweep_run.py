@@ -45,12 +45,13 @@ from raycolab.engine.pull import LEASE_S, Pullers
 from raycolab.engine.scheduler import Scheduler
 from raycolab.engine.slot import cause_of_end, run_slot
 from raycolab.engine.sweep_queue import Turn
-from raycolab.errors import RaycolabError
+from raycolab.errors import ClusterError, RaycolabError
 from raycolab.main.notebook import MainNotebook
 from raycolab.main.roles import cell_label
 from raycolab.main.source import holds_only_commands
 from raycolab.spec.resources import Resources
 from raycolab.spec.spec import SweepSpec
+from raycolab.store.archives import Archives
 from raycolab.summary import SetupStatus, SweepStatus
 from raycolab.text import duration_text
 from raycolab.trials import AttemptRow, SweepRow, SweepState, TrialRow, TrialState
@@ -123,6 +124,29 @@ class _SlotTask:
     waiting_after: int = 0  # ... that has carried out the plan of this number
 
 
+@dataclass(frozen=True, slots=True)
+class _SentMain:
+    """One version of MAIN, in Ray's object store."""
+
+    version: int
+    ref: Any  # of its JSON
+    # The digest of its files and the reference to their archive: in a list, so that Ray does not hand each slot the
+    # archive itself.
+    files: tuple[str, list[Any]] | None
+
+
+def _put(sweep: SweepRow, archives: Archives) -> _SentMain:
+    """Put MAIN, and the archive of its files, into the object store; ClusterError when that is not here."""
+    text = sweep.main or ""
+    files = MainNotebook.from_json(text).origin.files
+    if files is None:
+        return _SentMain(sweep.main_version, ray.put(text), None)
+    path = archives.path(files.digest)
+    if path is None:
+        raise ClusterError(archives.lost())
+    return _SentMain(sweep.main_version, ray.put(text), (files.digest, [ray.put(path.read_bytes())]))
+
+
 class SweepRun:
     """A sweep from its turn to its `Finished`."""
 
@@ -135,6 +159,7 @@ class SweepRun:
         attempts: Sequence[AttemptRow],
         studies: Studies | None,
         turn: Turn,
+        archives: Archives,
     ) -> None:
         """`engine` is the actor's own handle, which slots call; `studies` are of a sweep that proposes or prunes."""
         self.sweep = sweep
@@ -148,9 +173,10 @@ class SweepRun:
         self.benched: dict[str, str] = {}
         self._engine = engine
         self._committer = committer
+        self._archives = archives
         self._loop = asyncio.get_running_loop()
         self._finished: asyncio.Future[Finished] = self._loop.create_future()
-        self._main: Any = None  # reference to MAIN's JSON in the object store
+        self._main: _SentMain | None = None
         # Every slot's process until it has ended, whether or not the scheduler still counts it.
         self._tasks: dict[str, _SlotTask] = {}
         self._watches: set[asyncio.Task[None]] = set()
@@ -172,7 +198,6 @@ class SweepRun:
         ticker: asyncio.Task[None] | None = None
         try:
             with self._own_errors():
-                self._main = await asyncio.to_thread(ray.put, self.sweep.main or "")
                 ticker = asyncio.create_task(self._tick())
             with self._acting():
                 pass  # there may be nothing to do at all
@@ -222,18 +247,30 @@ class SweepRun:
     async def _tick(self) -> None:
         while self.finished is None:
             rest = _TICK_S
+            main = None if self.pulled else await self._sent()
             with self._acting():
                 now = time.time()
                 self.scheduler.tick(now)
                 self.pullers.tick(now)
-                for node, asked in () if self.pulled else self.fleet.due(now, self._work(), self._taken()):
-                    self._start_slot(node, asked, now)
+                if main is not None:
+                    for node, asked in self.fleet.due(now, self._work(), self._taken()):
+                        self._start_slot(node, asked, main, now)
             with self._own_errors():
                 if self.pulled and self.pullers.silent_s(now) > LEASE_S and self.scheduler.book.all_committed:
                     self._finish(Finished(SweepState.DECLARED, "no notebook pulls it"))
                 deadline = self.scheduler.next_deadline()
                 rest = rest if deadline is None else min(rest, max(deadline - time.time(), 0.01))
             await asyncio.sleep(rest)
+
+    async def _sent(self) -> _SentMain | None:
+        """MAIN in the object store, each version once; None when there is none to be had, which ends the sweep."""
+        if self._main is None or self._main.version != self.sweep.main_version:
+            with self._own_errors():
+                try:
+                    self._main = await asyncio.to_thread(_put, self.sweep, self._archives)
+                except RaycolabError as error:
+                    self.give_up(error)
+        return self._main if self.finished is None else None
 
     # ----- nodes -----
 
@@ -341,7 +378,7 @@ class SweepRun:
         models = frozenset(model for model, each in self.spec.resources.items() if each == asked)
         return None if len(models) == len(self.spec.models) else models
 
-    def _start_slot(self, node: NodeView, asked: Resources, now: float) -> None:
+    def _start_slot(self, node: NodeView, asked: Resources, main: _SentMain, now: float) -> None:
         slot = f"{node.name}.{uuid.uuid4().hex[:12]}"
         shape = shape_on(node, asked)
         ref = run_slot.options(
@@ -350,10 +387,17 @@ class SweepRun:
             num_gpus=shape.gpus,
             memory=shape.memory_bytes or None,
             scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False),
-        ).remote(self._engine, slot, self._main, self.sweep.name, self.spec.metric)
+        ).remote(self._engine, slot, main.ref, main.files, self.sweep.name, self.spec.metric)
         task = self._tasks[slot] = _SlotTask(slot, node, asked, ref, now)
         self.scheduler.slot_starting(
-            Slot(slot, node.name, models=self._models_of(asked), for_one=asked.fresh_process), now
+            Slot(
+                slot,
+                node.name,
+                models=self._models_of(asked),
+                for_one=asked.fresh_process,
+                main_version=main.version,
+            ),
+            now,
         )
         watch = asyncio.create_task(self._watch(task))
         self._watches.add(watch)
@@ -450,6 +494,15 @@ class SweepRun:
         with self._acting():
             return self.scheduler.retry(states, time.time())
         return 0  # an error of its own has ended it
+
+    def change_main(self, states: Iterable[TrialState]) -> None:
+        """MAIN has changed, as `extend` has told: trials in these final states, and all that wait, run the new one."""
+        with self._acting():
+            self._cells = MainNotebook.from_json(self.sweep.main or "").cells
+            self._cell_seconds.clear()
+            self.benched.clear()
+            self.fleet.forgive()
+            self.scheduler.change_main(states, time.time())
 
     def extend(self, sweep: SweepRow, rows: Sequence[TrialRow], reports: Mapping[int, Mapping[int, float]]) -> None:
         """It may have been declared larger: take in what is new, as the store has it."""

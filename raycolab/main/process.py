@@ -58,6 +58,8 @@ class Load(msgspec.Struct, frozen=True, tag=True):
     sweep: str
     metric: Metric
     node_dir: str
+    node: str  # its name
+    archive: str | None = None  # the path of that of MAIN's files
 
 
 class Run(msgspec.Struct, frozen=True, tag=True):
@@ -260,6 +262,8 @@ def _serve(line: socket.socket) -> None:
         MainNotebook.from_json(load.main),
         node_dir=Path(load.node_dir),
         sweep=load.sweep,
+        archive=None if load.archive is None else Path(load.archive),
+        node=load.node,
         progress=lambda cell: _send(line, Setting(cell)),
     )
     try:
@@ -274,7 +278,11 @@ def _serve(line: socket.socket) -> None:
     while (order := _receive(line, Run)) is not None:
         trial: Assignment = order.trial
         outcome = runtime.compute(
-            *(trial.model, trial.dataset, trial.config, load.metric), seed=trial.seed, sink=reported
+            *(trial.model, trial.dataset, trial.config, load.metric),
+            seed=trial.seed,
+            number=trial.number,
+            attempt=trial.attempt,
+            sink=reported,
         )
         _send(line, Ended(outcome))
 

@@ -35,6 +35,7 @@ from raycolab.main.compute import (
     reporting,
     signature_of,
 )
+from raycolab.main.files import cure_for_missing, unpack
 from raycolab.main.kernel_only import KernelOnly, needs_colab
 from raycolab.main.node_setups import Setup, SetupFailedElsewhere
 from raycolab.main.notebook import MainNotebook
@@ -43,6 +44,7 @@ from raycolab.main.packages import StartAgainError
 from raycolab.main.roles import Cell, CellRole
 from raycolab.main.source import runnable
 from raycolab.main.traceback import cell_of, describe, traceback_text
+from raycolab.main.trial import CurrentTrial, running
 from raycolab.main.work_folder import Place
 from raycolab.trials import Config, ErrorKind, Failure, Metric, Outcome, Scalar, TrialState
 
@@ -85,6 +87,7 @@ class SetupFailed(Exception):  # noqa: N818  # an event in a worker's life, caug
 class MainRuntime:
     """One MAIN loaded in this process. `node_dir` is the folder of this node, shared by its workers.
 
+    `archive` has the files that travel with MAIN, where it has any; `node` is the node's name.
     `in_worker` is False in a kernel, which can answer the calls that `KernelOnly` answers in a worker. `progress` gets
     the index of each cell that setup begins, and None while another process of the node goes first.
     """
@@ -95,12 +98,16 @@ class MainRuntime:
         *,
         node_dir: Path,
         sweep: str = "sweep",
+        archive: Path | None = None,
+        node: str = "head",
         in_worker: bool = True,
         clock: Callable[[], float] = time.time,
         progress: Callable[[int | None], None] = lambda cell: None,
     ) -> None:
         self._main = main
         self._folder = node_dir
+        self._archive = archive
+        self._node = node
         self._in_worker = in_worker
         self._setup = Setup(node_dir, sweep, main.code_fingerprint())
         self._place: Place | None = None  # where setup left off
@@ -125,8 +132,10 @@ class MainRuntime:
         own = Place.now("/")
         self._shell = start_shell(self._folder / "ipython")
         try:
-            folder = self._setup.begin(waits=lambda: self._progress(None))
+            folder = self._setup.begin(self._fill, waits=lambda: self._progress(None))
             self._place = Place.of(folder)
+            if self._main.is_python_file:
+                self._shell.user_ns["__file__"] = str(folder / self._main.name)
             if self._kernel_only is not None:
                 self._kernel_only.install()
             self._run_cells(self._shell)
@@ -155,6 +164,8 @@ class MainRuntime:
         metric: Metric,
         *,
         seed: int | None = None,
+        number: int = 0,
+        attempt: int = 1,
         sink: Sink | None = None,
     ) -> Outcome:
         """Run one trial. Whatever MAIN's code raises, KeyboardInterrupt and SystemExit included, is an Outcome.
@@ -169,7 +180,8 @@ class MainRuntime:
         failure: Failure | None = None
         state = TrialState.COMPLETE
         started_at = self._clock()
-        with clean_start(seed), self._at_work(self._shell), reporting(sink) as last_reported:
+        current = CurrentTrial(number, model, dataset, config, seed, attempt, self._node, self._work_folder)
+        with clean_start(seed), self._at_work(self._shell), running(current), reporting(sink) as last_reported:
             try:
                 value = self._compute(model, dataset, config)
                 if inspect.isawaitable(value):
@@ -184,7 +196,7 @@ class MainRuntime:
                     state, metrics = TrialState.PRUNED, {} if last is None else {metric.name: last}
                 else:
                     kind = ErrorKind.OOM if isinstance(error, MemoryError) else ErrorKind.EXCEPTION
-                    state, failure = TrialState.FAILED, _failure(kind, error)
+                    state, failure = TrialState.FAILED, self._failure(kind, error)
             ended_at = self._clock()
             self._shell.events.trigger("post_execute")  # closes the trial's figures
             self._shell.forget_output()
@@ -240,11 +252,28 @@ class MainRuntime:
             if self._in_worker and self._setup.may_start_again:
                 raise
             if again.__cause__ is not None:
-                raise SetupFailed(_failure(ErrorKind.SETUP, again.__cause__, cell.index)) from again
+                raise SetupFailed(self._failure(ErrorKind.SETUP, again.__cause__, cell.index)) from again
         # A cell may raise anything; what it raises is this node's failure to set MAIN up.
         except BaseException as error:
-            raise SetupFailed(_failure(ErrorKind.SETUP, error, cell.index)) from error
+            raise SetupFailed(self._failure(ErrorKind.SETUP, error, cell.index)) from error
         self._timings.append(CellTiming(cell.index, self._clock() - started, cell.role))
+
+    def _fill(self, folder: Path) -> None:
+        """Put what travels with MAIN into its work folder, and MAIN itself where it may ask for its own path."""
+        files = self._main.origin.files
+        if files is not None and self._archive is not None:
+            with self._archive.open("rb") as archive:
+                unpack(archive, files.digest, folder)
+        if self._main.is_python_file:
+            (folder / self._main.name).write_text("\n".join(cell.source for cell in self._main.cells))
+
+    @property
+    def _work_folder(self) -> Path:
+        return Path.cwd() if self._setup.folder is None else self._setup.folder.path
+
+    def _failure(self, kind: ErrorKind, error: BaseException, cell_index: int | None = None) -> Failure:
+        origin = self._main.origin
+        return _failure(kind, error, cell_index, cure_for_missing(error, origin.folder, origin.beside))
 
     @contextlib.contextmanager
     def _at_work(self, shell: MainShell) -> Iterator[None]:
@@ -274,10 +303,13 @@ def _mend_matplotlib_backend() -> None:
         os.environ["MPLBACKEND"] = "agg"
 
 
-def _failure(kind: ErrorKind, error: BaseException, cell_index: int | None = None) -> Failure:
+def _failure(kind: ErrorKind, error: BaseException, cell_index: int | None, files: str | None) -> Failure:
+    """What went wrong; `files` is the cure where MAIN lacks what lies beside it."""
     name, message = describe(error)
     text = traceback_text(error)
-    if kind is ErrorKind.SETUP and isinstance(error, ModuleNotFoundError) and error.name:
+    if files is not None:
+        message, text = f"{message}: {files}", f"{text}\n{files}\n"
+    elif kind is ErrorKind.SETUP and isinstance(error, ModuleNotFoundError) and error.name:
         package = error.name.split(".")[0]
         cure = f"This node has no module `{package}`: install it in a cell of MAIN (`%pip install ...`)."
         if (error.name + ".").startswith("google.colab."):

@@ -25,6 +25,7 @@ from raycolab.trials import AttemptRow, Outcome, ReportRow, SweepRow, SweepState
 __all__ = [
     "API_PORT",
     "PAGE_BYTES",
+    "PIECE_BYTES",
     "Cancel",
     "Declare",
     "Delete",
@@ -40,6 +41,7 @@ __all__ = [
     "JoinerFacts",
     "JoinerState",
     "ListSweeps",
+    "MainChanged",
     "NodeLost",
     "Order",
     "Page",
@@ -50,6 +52,8 @@ __all__ = [
     "Pulled",
     "Push",
     "PutDown",
+    "PutFiles",
+    "ReadFiles",
     "ReadOutput",
     "ReadRows",
     "Remove",
@@ -74,6 +78,9 @@ API_PORT = 1
 
 PAGE_BYTES = 4 * 1024 * 1024
 """A page of rows ends with the one that goes beyond."""
+
+PIECE_BYTES = 8 * 1024 * 1024
+"""Of an archive that is longer, this much travels in one message."""
 
 A = TypeVar("A")
 
@@ -163,6 +170,10 @@ class ListSweeps(Request[list[FoundSweep]], frozen=True):
     """Every sweep of the database, without its MAIN, in the order in which they were declared."""
 
 
+MainChanged = Literal["keep", "rerun"]
+"""What becomes of the finished rows when MAIN has changed: they stay, or run again."""
+
+
 class Declare(Request[list[str]], frozen=True):
     """Create a sweep, or extend the one of its name; the answer says what changed, a line for each point.
 
@@ -171,8 +182,30 @@ class Declare(Request[list[str]], frozen=True):
 
     timeout_s: ClassVar[float] = 600.0  # a million trials are written
     spec: str  # canonical JSON of the SweepSpec
-    main: str | None  # a MainNotebook's JSON; None: the sweep keeps its own
+    main: str | None  # a MainNotebook's JSON; None: the sweep keeps its own. Its files came before, by `PutFiles`
     versions: dict[str, str]  # of the one who declares
+    main_changed: MainChanged | None = None
+
+
+class PutFiles(Request[int], frozen=True):
+    """A piece of the archive of a MAIN's files; the answer is how many of its bytes are here now, none of them twice.
+
+    So an empty piece asks how much is missing, and what was cut off goes on where it ended.
+    """
+
+    timeout_s: ClassVar[float] = 600.0  # on a slow line
+    digest: str  # of what the archive holds
+    size: int  # of the whole archive, in bytes
+    offset: int  # where the piece begins
+    piece: bytes
+
+
+class ReadFiles(Request[bytes], frozen=True):
+    """The piece of such an archive that begins at `offset`, empty at its end."""
+
+    timeout_s: ClassVar[float] = 600.0
+    digest: str
+    offset: int
 
 
 class Order(Request[None], frozen=True):
@@ -261,6 +294,7 @@ class Pull(Request[Pulled], frozen=True):
     puller: str
     node: str
     begin: bool = False  # it begins to pull: a sweep at rest goes on, one at work looks for what was added to it
+    main_version: int = 1  # of the MAIN that it runs
 
 
 class Push(Request[bool], frozen=True):
@@ -297,7 +331,7 @@ class PutDown(Request[None], frozen=True):
 
 EngineRequest = (
     Find | ListSweeps | Declare | Start | Pause | Resume | Stop | Cancel | Retry | Delete | ReadRows | ReadOutput
-) | (Pull | Push | Heartbeat | PutDown)
+) | (Pull | Push | Heartbeat | PutDown | PutFiles | ReadFiles)
 
 
 # What is told unasked.

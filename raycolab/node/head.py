@@ -218,7 +218,7 @@ class HeadSupervisor:
                 *(sys.executable, "-P", "-m", "raycolab.engine"),
                 *("--ray-address", self._ray_address, "--node-ip", self._hub.node.address),
                 *("--control", str(self._control_path), "--lock-dir", str(self._run_dir)),
-                *("--owner", self._identity.pin.hex()[:16]),
+                *("--owner", self._identity.pin.hex()[:16], "--data-dir", str(self._data_dir.path)),
             ]
         )
         environment = {**self._ray_environment, "RAYCOLAB_STORE_URL": self._store_url}

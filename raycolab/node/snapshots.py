@@ -2,6 +2,7 @@
 
     join-address.txt          0600 where the folder has modes: what joiners read with `@FILE`
     raycolab-000012.*         snapshots of the store and the identity (see `raycolab.store.snapshots`)
+    raycolab-files/           the files that travel with MAINs, each archive once (see `raycolab.store.archives`)
 
 The folder may be slow, full, gone, or hang for minutes, and a process that waits in a hanging folder cannot even be
 killed. So one child process, `python -m raycolab.node.snapshots`, does all that touches it: restores what is there
@@ -44,6 +45,7 @@ from raycolab.files import read_text, typed_path, write_private
 from raycolab.node.data_dir import DataDir, Heads, Identity
 from raycolab.node.lifeline import exec_with_lifeline
 from raycolab.store import snapshots as stored
+from raycolab.store.archives import Archives
 from raycolab.summary import SnapshotStatus
 from raycolab.text import duration_text, utc_seconds
 from raycolab.trials import AT_REST, SweepState
@@ -66,6 +68,7 @@ __all__ = [
 FOLDER_VARIABLE = "RAYCOLAB_SNAPSHOTS"
 EVERY_VARIABLE = "RAYCOLAB_SNAPSHOT_S"  # the shortest time between two snapshots, in seconds
 ADDRESS_FILE = "join-address.txt"
+ARCHIVES = "raycolab-files"
 LONGEST_ADDRESS_FILE = 100_000  # bytes
 HEADS_REMEMBERED = 100
 LOOK_S = 1.0  # between two looks at whether the database changed
@@ -295,7 +298,9 @@ class FolderWork:
         self._now = now
         self._clock = clock
         self._identity = data_dir.path / Identity.FILE
-        self._watched = (self._identity,) if database is None else (database, Path(f"{database}-wal"), self._identity)
+        self._archives = Archives.of(data_dir.path)
+        base = () if database is None else (database, Path(f"{database}-wal"))
+        self._watched = (*base, self._identity, self._archives.folder)
         self._address = ""
         self._signature: object = None  # of the files, at the last look
         self._changed_at: float | None = None
@@ -379,6 +384,7 @@ class FolderWork:
             identity = _digest(self._identity.read_bytes())
             content = f"{stored.worth_keeping(self._database) if self._database else ''} {identity}"
             made: dict[str, Any] = {}
+            self._archives.copy_missing(folder / ARCHIVES)  # first: a snapshot names those of its sweeps
             if self._kept != (folder, content):
                 # Restored, an older identity would bring back a join address that was made worthless: none may stay.
                 is_new = any(snapshot.digests.get(Identity.FILE) != identity for snapshot in there)
@@ -409,6 +415,7 @@ class FolderWork:
         if self._database is not None:
             places[stored.DATABASE] = self._database
         stored.restore(snapshot, places)
+        self._archives.take_back(Path(snapshot.folder) / ARCHIVES)
         if self._database is not None and self._database.exists():
             stored.drop_claims(self._database)
         # Last: a directory that is not all of that snapshot must not take up its place in the folder.

@@ -32,6 +32,7 @@ __all__ = [
     "check_names",
     "grid_search_size",
     "points_of",
+    "read_files",
     "read_jobs",
     "read_main",
     "read_method",
@@ -71,19 +72,39 @@ def read_tags(key: str, value: object, sweep: Mapping[str, object]) -> tuple[str
     return () if value in ((), []) else read_names(key, value, sweep)
 
 
+def read_files(key: str, value: object, _: Mapping[str, object]) -> tuple[str, ...]:
+    """Patterns of files and folders, each relative to MAIN's folder and within it."""
+    patterns = [value] if isinstance(value, str) else value
+    if not isinstance(patterns, Sequence) or not all(isinstance(each, str) for each in patterns):
+        raise ArgumentError(
+            f"{key} is a list of file names and patterns, such as [data/*.csv, helpers.py], not {value!r}"
+        )
+    for pattern in patterns:
+        if not pattern.strip() or not pattern.isprintable():
+            raise ArgumentError(f"{key}: {pattern!r} is no file's name; remove it")
+        if pattern.startswith(("/", "~")) or ".." in pattern.split("/"):
+            raise ArgumentError(
+                f"{key}: {pattern!r} leads out of MAIN's folder, and what travels lies in it: give a path relative to "
+                "that folder, or move the file there"
+            )
+    return tuple(dict.fromkeys(patterns))
+
+
 def read_name(_: str, value: object, _sweep: Mapping[str, object]) -> str:
     """The sweep's name."""
     return as_name("a sweep's name", value)
 
 
 def read_main(key: str, value: object, _: Mapping[str, object]) -> object:
-    """MAIN as it is given; ArgumentError for a path that is none of a notebook."""
+    """MAIN as it is given; ArgumentError for a path that is neither a notebook's nor a Python file's."""
     if isinstance(value, str):
         if not value.strip():
-            raise ArgumentError(f"{key} is the path of a notebook, not {value!r}")
-        if not value.endswith(".ipynb"):
+            raise ArgumentError(f"{key} is the path of a notebook or a Python file, not {value!r}")
+        if not value.endswith((".ipynb", ".py")) and not value.lstrip().startswith("{"):  # a notebook's own text
             cure = "put the training into compute of a MAIN.ipynb and name that, or pass --set main=MAIN.ipynb"
-            raise ArgumentError(f"main {value!r} is not a notebook; raycolab calls a notebook's compute, so {cure}")
+            raise ArgumentError(
+                f"main {value!r} is neither a notebook nor a Python file; raycolab calls its compute, so {cure}"
+            )
     return value
 
 

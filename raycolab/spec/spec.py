@@ -76,11 +76,11 @@ class _UnreadError(Exception):
 
 _ANOTHER_SWEEP = OnChange("another sweep")
 # What a change of the code means is decided where the code is.
-_CODE = OnChange("refused once a trial is COMPLETE")
+_CODE = OnChange("asked, once rows are finished: `main_changed`")
 # Compared as a part of the models that have it.
 _SPACE = OnChange("more values at the end of a list")
 _MAIN = Key(
-    "the notebook that defines `compute`; in a file, a path relative to it",
+    "the notebook or Python file that defines `compute`; in a file, a path relative to it",
     _CODE,
     readers.read_main,
     name="main",
@@ -124,6 +124,17 @@ class SweepSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             only_in_file=True,
         ),
     ]
+    # What they match is frozen with MAIN, and compared with it.
+    files: Annotated[
+        tuple[str, ...],
+        Key(
+            "patterns of files and folders in MAIN's folder that travel with it",
+            _CODE,
+            readers.read_files,
+            default=(),
+            unless_given="none",
+        ),
+    ] = ()
     method: Annotated[
         Method, Key("`random`, `grid` or `bayes`", CONTRADICTS, readers.read_method, default="random", wandb="method")
     ]
@@ -347,7 +358,8 @@ class SweepSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     def _fields(self) -> dict[str, Any]:
         fields = {field: msgspec.to_builtins(getattr(self, field)) for field in self.__struct_fields__}
-        for name, unused in (("reseed", True), ("notes", None), ("tags", ())):  # databases of before do not have them
+        # Databases of before do not have these.
+        for name, unused in (("files", ()), ("reseed", True), ("notes", None), ("tags", ())):
             if getattr(self, name) == unused:
                 del fields[name]
         # Lists of pairs, so that sorting the keys of the JSON leaves the declared order alone.

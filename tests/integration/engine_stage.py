@@ -217,6 +217,7 @@ class Cluster:
             *(sys.executable, "-m", "raycolab.engine"),
             *("--ray-address", self._address, "--node-ip", "127.77.0.1"),
             *("--control", str(self.folder / "control.sock"), "--lock-dir", str(self.folder / "locks")),
+            *("--data-dir", str(self.folder)),
             *("--owner", "the stage"),
         ]
         environment = {**self.environment, STORE_VARIABLE: self.url}

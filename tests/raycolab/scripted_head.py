@@ -17,6 +17,7 @@ from raycolab.node.messages import versions
 from raycolab.node.rpc import Channel, Server
 from raycolab.spec.spec import SweepSpec
 from raycolab.store import Store, open_store, sqlite_url
+from raycolab.store.archives import Archives
 from tests.in_loop import LoopThread
 
 __all__ = ["IDLE", "ScriptedHead", "declare_stored", "scripted_head"]
@@ -33,6 +34,7 @@ class ScriptedHead:
         self.asked: list[Any] = []
         self.connections: set[Channel] = set()
         self._data = DataDir(data_dir)
+        self._archives = Archives.of(data_dir)
         self._answer = answer
 
     async def answer(self, body: bytes, channel: Channel) -> bytes:
@@ -51,6 +53,8 @@ class ScriptedHead:
                 return api.HeadFacts("tunnel+x", "127.77.0.1:1", "t" * 43)
             case api.Status():
                 return IDLE
+            case api.PutFiles():
+                return self._archives.add(request.digest, request.size, request.offset, request.piece)
         with open_store(sqlite_url(self._data.database_path)) as store:
             match request:
                 case api.Declare():
@@ -71,9 +75,12 @@ def declare_stored(data_dir: Path, name: str, *, main: Any, **arguments: Any) ->
 
 
 def _declared(store: Store, request: api.Declare) -> list[str]:
-    lines, write = stored_sweeps.declaration(store, request)
-    write(store)
-    return lines
+    declared = stored_sweeps.declaration(store, request)
+    declared.write(store)
+    if declared.again:
+        sweep = store.existing_sweep(SweepSpec.from_json(request.spec).name)
+        stored_sweeps.retry_rows(store, sweep, declared.again)
+    return declared.lines
 
 
 @contextlib.contextmanager

@@ -24,9 +24,10 @@ JOIN = ("join", ADDRESS)
     [
         (
             SWEEP.replace("datasets:", "datsets:"),
-            "sweep.yaml line 5: unknown key 'datsets' (did you mean 'datasets'?); allowed are name, main, method, "
-            "models, parameters, datasets, run_cap, jobs_per_pair, metric, mode, seed, timeout_s, resources, "
-            "points_to_evaluate, early_terminate, max_failures, max_concurrent_trials, time_budget_s\n",
+            "sweep.yaml line 5: unknown key 'datsets' (did you mean 'datasets'?); allowed are name, main, files, "
+            "method, models, parameters, datasets, run_cap, jobs_per_pair, metric, mode, seed, timeout_s, resources, "
+            "points_to_evaluate, early_terminate, max_failures, max_concurrent_trials, time_budget_s, notes, tags, "
+            "reseed\n",
         ),
         (
             SWEEP.replace("{x:", "{y:"),

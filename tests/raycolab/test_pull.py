@@ -16,7 +16,7 @@ from msgspec import structs
 from raycolab.engine.messages import MAX_POINTS, Assignment
 from raycolab.errors import ClusterError, MainError, NoHeadError, UsageError
 from raycolab.main.notebook import MainNotebook
-from raycolab.node.api import Heartbeat, HeartbeatAnswer, Pull, Pulled, Push, PutDown
+from raycolab.node.api import Heartbeat, HeartbeatAnswer, Pull, Pulled, Push, PutDown, ReadFiles
 from raycolab.pull import Puller, Task
 from raycolab.trials import Metric, SweepState, TrialState
 
@@ -43,6 +43,7 @@ class Head:
         self.is_away = False
         self.refused = threading.Event()
         self.over = False
+        self.archive = b""
 
     def ask(self, request: Any, *, timeout_s: float | None = None) -> Any:
         """Answer as the head does."""
@@ -56,6 +57,8 @@ class Head:
             case Heartbeat(points=points):
                 self.pulses.put(points)
                 return HeartbeatAnswer(held=True)
+            case ReadFiles(offset=offset):
+                return self.archive[offset : offset + 100]
         return True
 
     def sent(self, kind: type[T]) -> list[T]:
@@ -97,6 +100,23 @@ def test_a_task_is_computed_and_sent(head: Head, puller: Puller) -> None:
     assert (sent.ticket, sent.outcome.metrics) == (7, {"acc": 2})
     assert [point for pulse in head.sent(Heartbeat) for point in pulse.points] == [(1, 1.0)]
     assert {pull.node for pull in head.sent(Pull)} == {"joiner-1"}
+
+
+def test_the_files_of_main_come_from_the_head(head: Head, tmp_path: Path) -> None:
+    """Piece by piece, into MAIN's folder on this machine; the notebook's own directory stays as it is."""
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    (folder / "data.csv").write_text("\n".join(map(str, range(200))))
+    (folder / "MAIN.py").write_text("def compute(x):\n    return x + len(open('data.csv').readlines())\n")
+    main, head.archive = MainNotebook.load(folder / "MAIN.py").with_files(["data.csv"])
+    here = Path.cwd()
+    puller = Puller("s", head, "joiner-1", main.to_json(), Metric("acc"), tmp_path, main_version=2, give_up_s=0.0)
+    try:
+        assert got(puller).compute() == {"acc": 202}
+    finally:
+        puller.close()
+    assert Path.cwd() == here
+    assert {pull.main_version for pull in head.sent(Pull)} == {2}
 
 
 def test_a_task_that_fails_is_sent_too(head: Head, puller: Puller, capsys: pytest.CaptureFixture[str]) -> None:

@@ -73,12 +73,12 @@ def stored(folder: Path, name: str = "s") -> tuple[SweepRow, list[TrialRow]]:
         return row, store.trials(row.id)
 
 
-def finish(folder: Path, number: int = 0) -> None:
-    """Let a trial of `s` be complete."""
+def finish(folder: Path, state: TrialState = TrialState.COMPLETE) -> None:
+    """Let the first trial of `s` have ended."""
     with open_store(sqlite_url(folder / "raycolab.db")) as store:
         row = store.existing_sweep("s")
-        trial = store.trials(row.id)[number]
-        store.write(row.id, [replace(trial, state=TrialState.COMPLETE, metrics={"metric": 0.5}, output="epoch 1")])
+        trial = store.trials(row.id)[0]
+        store.write(row.id, [replace(trial, state=state, metrics={"metric": 0.5}, output="epoch 1")])
 
 
 class TestANewSweep:
@@ -182,34 +182,58 @@ class TestASweepThatExists:
         with pytest.raises(SpaceError, match="has no parameter 'y' that the space of model 'knn' gives"):
             make(main=None, models={**MODELS, "knn": {"x": 1.0, "y": 1.0}})
 
-    def test_other_code_goes_on_while_nothing_is_finished(self, make: Declare, folder: Path) -> None:
-        """A MAIN that was mended is taken."""
+    def test_other_code_goes_on_while_nothing_is_finished(self, make: Declare, folder: Path, said: list[str]) -> None:
+        """A MAIN that was mended is taken, and what failed with the one before runs again."""
         make()
+        finish(folder, TrialState.FAILED)
         make(main=main(COMPUTE.replace("return x", "return 2 * x")))
-        assert "2 * x" in str(stored(folder)[0].main)
+        row, trials = stored(folder)
+        assert "2 * x" in str(row.main)
+        assert row.main_version == 2
+        assert [trial.state for trial in trials] == [TrialState.PENDING] * 2
+        assert said == ["s: MAIN has changed, its version 2 runs from now on; 1 row as they are, 1 run again"]
 
-    def test_other_code_after_a_finished_trial_is_refused(self, make: Declare, folder: Path) -> None:
-        """Two results of different code in one table would be a lie."""
+    def test_a_mended_main_beside_finished_rows_is_refused_with_three_ways(self, make: Declare, folder: Path) -> None:
+        """Two results of different code in one table are what somebody chose; each way can be pasted."""
         make()
         finish(folder)
+        before = stored(folder)
         with pytest.raises(SweepChangedError) as refused:
             make(main=main(COMPUTE.replace("return x", "return 2 * x")))
         assert str(refused.value) == (
-            "The sweep 's' exists and the code of MAIN has changed since its finished trials ran: declare it under "
-            "another name, or `raycolab delete s` first."
+            "The sweep 's' has 1 finished row, and the code or the files of MAIN have changed since. Say what becomes "
+            "of them:\n"
+            '  they stay, all others run the new MAIN: declare(..., main_changed="keep"), or submit --main-changed '
+            "keep\n"
+            '  all rows run again: declare(..., main_changed="rerun"), or submit --main-changed rerun\n'
+            "  the new MAIN is another sweep: declare it under another name, or submit --set name=ANOTHER"
         )
+        assert stored(folder) == before
 
-    def test_other_code_for_a_sweep_at_work_is_refused(self, make: Declare, folder: Path) -> None:
-        """Its slots have loaded the code that it had, and would go on with that."""
-        make()
-        with open_store(sqlite_url(folder / "raycolab.db")) as store:
-            store.update_sweep(store.existing_sweep("s").id, state=SweepState.RUNNING)
-        with pytest.raises(SweepChangedError) as refused:
-            make(main=main(COMPUTE.replace("return x", "return 2 * x")))
-        assert str(refused.value) == (
-            "The sweep 's' is at work with the code that MAIN had before: declare it under another name, or "
-            "`raycolab cancel s` and `raycolab delete s` first."
-        )
+    @pytest.mark.parametrize(
+        ("way", "states"),
+        [
+            ("keep", [TrialState.COMPLETE, TrialState.PENDING]),
+            ("rerun", [TrialState.PENDING, TrialState.PENDING]),
+        ],
+    )
+    def test_a_mended_main_is_taken_the_way_that_was_chosen(
+        self, make: Declare, folder: Path, way: str, states: list[TrialState]
+    ) -> None:
+        """Finished rows stay, or all run again; the choice does nothing where the code is the same."""
+        make(main_changed="rerun")
+        finish(folder)
+        make(main_changed="rerun")
+        assert stored(folder)[1][0].state is TrialState.COMPLETE
+        make(main=main(COMPUTE.replace("return x", "return 2 * x")), main_changed=way)
+        row, trials = stored(folder)
+        assert row.main_version == 2
+        assert [trial.state for trial in trials] == states
+
+    def test_another_word_for_main_changed_is_refused(self, make: Declare) -> None:
+        """Before anything is reached."""
+        with pytest.raises(UsageError, match="main_changed is 'yes': give 'keep' or 'rerun'"):
+            make(main_changed="yes")
 
     def test_comments_and_text_are_no_other_code(self, make: Declare, folder: Path) -> None:
         """What workers do not run does not count."""

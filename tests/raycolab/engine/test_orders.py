@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from raycolab.engine.messages import Kill
-from raycolab.trials import ErrorKind, SweepState, TrialState
+from raycolab.engine.dispatch import Slot
+from raycolab.engine.messages import Finished, Kill, LossCause
+from raycolab.trials import FINAL_STATES, ErrorKind, SweepState, TrialState
 from tests.raycolab.engine.script import Script, done, proven, trials
 
 
@@ -66,3 +67,51 @@ def test_retry_runs_final_trials_again_with_a_full_budget() -> None:
     assert script.stored[1].state is TrialState.LOST
     script.start("a.1")
     assert script.attempts[0, 2].outcome == TrialState.RUNNING
+
+
+def test_a_changed_main_is_run_by_new_slots_while_old_ones_end_what_they_run() -> None:
+    """Keep: what failed waits again, what is finished stays, and each row says which version it ran."""
+    failed = replace(trials(1)[0], state=TrialState.FAILED, attempts=1, error="bad", error_kind=ErrorKind.EXCEPTION)
+    script = Script([failed, done(trials(1, first=1)[0]), *trials(3, first=2)])
+    script.up("a.1")
+    running = script.start("a.1").number
+    script.core.slot_starting(Slot("b.1", "b"), script.now)
+    script.core.change_main({TrialState.FAILED}, script.now)
+    script.pump()
+    assert script.last(Kill) == Kill("b.1", "MAIN has changed", None)
+    if script.asked_back("a.1"):
+        script.give_back("a.1")
+    assert script.numbers("a.1") == [running]
+    script.end("a.1")
+    assert "a.1" in script.retired
+    script.core.slot_down("a.1", LossCause.ENDED, script.now)
+    script.core.slot_down("b.1", LossCause.KILLED, script.now)
+    script.core.slot_starting(Slot("a.2", "a", main_version=2), script.now)
+    script.up("a.2")
+    while script.numbers("a.2"):
+        script.end("a.2")
+    assert {row.number: row.main_version for row in script.stored.values()} == {
+        1: None,
+        running: 1,
+        **dict.fromkeys({0, 2, 3, 4} - {running}, 2),
+    }
+    assert script.finish == Finished(SweepState.COMPLETE)
+
+
+def test_a_changed_main_may_have_all_rows_run_again() -> None:
+    """Rerun: what runs is put back too, and nobody is charged for it."""
+    script = Script([done(trials(1)[0]), *trials(1, first=1)])
+    script.up("a.1")
+    assert script.start("a.1").number == 1
+    script.core.change_main(FINAL_STATES, script.now)
+    script.pump()
+    assert script.last(Kill) == Kill("a.1", "MAIN has changed", 1)
+    assert {row.state for row in script.stored.values()} == {TrialState.PENDING}
+    assert script.attempts[1, 1].outcome == TrialState.CANCELLED
+    script.core.slot_down("a.1", LossCause.KILLED, script.now)
+    script.core.slot_starting(Slot("a.2", "a", main_version=2), script.now)
+    script.up("a.2")
+    for _ in range(2):
+        script.end("a.2")
+    assert [row.main_version for row in script.stored.values()] == [2, 2]
+    assert script.finish == Finished(SweepState.COMPLETE)

@@ -16,6 +16,7 @@ from raycolab.engine.sweep_queue import Turn
 from raycolab.engine.sweep_run import SweepRun
 from raycolab.spec.spec import SweepSpec
 from raycolab.store import open_store, sqlite_url
+from raycolab.store.archives import Archives
 from raycolab.trials import Config, Outcome, SweepState, TrialRow, TrialState
 from tests.in_loop import in_loop
 from tests.raycolab.engine.script import Search
@@ -44,7 +45,7 @@ class Stage:
         rows = [TrialRow(number, "m", "d", None if studies else {"C": number}) for number in range(3)]
         self.sweep = self.store.create_sweep("s", spec.to_json(), None, "f", None, {}, rows, 0.0)
         self.committer = Committer(self.store, lambda _: None)
-        self.run = SweepRun(None, self.committer, self.sweep, rows, [], studies, Turn(pulled=True))
+        self.run = SweepRun(None, self.committer, self.sweep, rows, [], studies, Turn(pulled=True), Archives.of(folder))
         self.run.see_nodes([NodeView("head", "1", 1.0, 0.0)])
 
     async def pull(self) -> int | None:

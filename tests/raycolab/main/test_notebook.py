@@ -88,7 +88,7 @@ def test_missing_main_names_the_notebooks_nearby(tmp_path: Path, monkeypatch: py
         MainNotebook.load(tmp_path / "MIAN.ipynb")
     assert str(caught.value) == (
         f"There is no notebook '{tmp_path}/MIAN.ipynb'; nearby: {tmp_path}/MAIN.ipynb, other.ipynb. "
-        "Give the path of an .ipynb file that defines `compute`."
+        "Give the path of an .ipynb or .py file that defines `compute`."
     )
     assert caught.value.exit_code == 2
 
@@ -105,7 +105,7 @@ def test_missing_main_says_when_nothing_is_nearby(tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("train.py", b"def compute(): pass", "train.py is a Python program; MAIN is a notebook"),
+        ("train.py", b"\xff\xfe\x00", "is not a Python file: it is not text"),
         ("a.ipynb", b"hello", "a.ipynb is not a Jupyter notebook"),
         ("a.ipynb", b"[" * 100_000, "a.ipynb is not a Jupyter notebook"),
         ("a.ipynb", b"", "a.ipynb is not a Jupyter notebook"),

@@ -14,10 +14,12 @@ import msgspec
 import pytest
 
 from raycolab.errors import ClusterError, UsageError
+from raycolab.main.files import freeze
 from raycolab.node import snapshots
 from raycolab.node.data_dir import DataDir, Heads, Identity
 from raycolab.node.snapshots import ADDRESS_FILE, FolderWork, Snapshots, Status, chosen_folder, head_answers
 from raycolab.store import Store, StoreOutageError, open_store, sqlite_url
+from raycolab.store.archives import Archives
 from raycolab.store.snapshots import KEPT, newest
 from raycolab.trials import SweepState, TrialRow, TrialState
 from tests.in_loop import in_loop
@@ -142,6 +144,21 @@ def test_a_fresh_machine_takes_up_what_another_one_left(first: Machine, second: 
     assert (second.work.status.number, round(second.work.status.begun_at or 0)) == (1, NOW)
     assert (second.finished(), second.secret()) == (1, "first")
     assert second.keep() == 2
+
+
+@pytest.mark.parametrize("in_sqlite", [True, False])
+def test_the_files_of_a_sweep_are_restored_with_it(tmp_path: Path, drive: Path, in_sqlite: bool) -> None:
+    """Each is copied to the folder once, also where the database is elsewhere."""
+    (tmp_path / "data.csv").write_text("1")
+    files, archive = freeze(tmp_path, ["data.csv"], None)
+    first, second = (Machine(tmp_path, name, drive, in_sqlite=in_sqlite) for name in ("first", "second"))
+    with first.begin():
+        first.keep()
+        Archives.of(first.data_dir.path).add(files.digest, len(archive), 0, archive)
+        first.step(31.0)
+    assert [path.name for path in (drive / "raycolab-files").iterdir()] == [f"{files.digest}.tar.zst"]
+    second.restore()
+    assert Archives.of(second.data_dir.path).read(files.digest, 0) == archive
 
 
 @pytest.mark.parametrize("what", ["db", "identity.json", "manifest.json"])

@@ -110,12 +110,13 @@ def test_the_later_keys_in_a_file_of_ours(load: Load) -> None:
 
 
 def test_a_script_is_refused_and_main_replaces_it(load: Load, tmp_path: Path) -> None:
-    """The sentence says how to go on, and what it says works."""
-    script = _WANDB.replace("train.ipynb", "train.py")
+    """The sentence says how to go on, and what it says works; a Python file may be MAIN."""
+    assert load(_WANDB.replace("train.ipynb", "train.py")).main_path == tmp_path / "train.py"
+    script = _WANDB.replace("train.ipynb", "train.sh")
     with pytest.raises(SweepFileError) as caught:
         load(script)
     assert str(caught.value) == (
-        "sweep.yaml line 1: main 'train.py' is not a notebook; raycolab calls a notebook's compute, so "
+        "sweep.yaml line 1: main 'train.sh' is neither a notebook nor a Python file; raycolab calls its compute, so "
         "put the training into compute of a MAIN.ipynb and name that, or pass --set main=MAIN.ipynb"
     )
     replaced = load(script, "main=MAIN.ipynb")
