@@ -47,13 +47,11 @@ from raycolab.engine.slot import cause_of_end, run_slot
 from raycolab.engine.sweep_queue import Turn
 from raycolab.errors import ClusterError, RaycolabError
 from raycolab.main.notebook import MainNotebook
-from raycolab.main.roles import cell_label
-from raycolab.main.source import holds_only_commands
+from raycolab.main.roles import cell_label, slow_cell_hint
 from raycolab.spec.resources import Resources
 from raycolab.spec.spec import SweepSpec
 from raycolab.store.archives import Archives
 from raycolab.summary import SetupStatus, SweepStatus
-from raycolab.text import duration_text
 from raycolab.trials import AttemptRow, SweepRow, SweepState, TrialRow, TrialState
 
 if TYPE_CHECKING:  # Optuna takes a second to import, and most sweeps need none
@@ -64,10 +62,6 @@ __all__ = ["SweepRun", "live_nodes", "other_work"]
 _log = logging.getLogger(__name__)
 
 _TICK_S = 0.25
-# A cell of MAIN that takes longer is pointed out; also a shorter one that takes longer than trials do, but not for less
-# than a few seconds.
-_SLOW_CELL_S = 20.0
-_NOTABLE_CELL_S = 5.0
 # Slots that are told to end are killed after this long.
 _END_WITHIN_S = 5.0
 _LONGEST_PROGRAM = 80  # characters of a driver's command line
@@ -532,7 +526,7 @@ class SweepRun:
             sentence=sentence or "; ".join(told) or None,
             tally=book.tally,
             slots=self.fleet.slots_on(self._taken()),
-            hints=self._slow_cell(),
+            hints=self._hints(),
         )
 
     def setups(self) -> dict[str, SetupStatus]:
@@ -545,21 +539,11 @@ class SweepRun:
                 found.setdefault(slot.node, SetupStatus(number, line, since))
         return found
 
-    def _slow_cell(self) -> list[str]:
-        """What to do about the slowest cell of MAIN, where each slot spends long on it."""
-        seconds, index = max(((seconds, cell) for cell, seconds in self._cell_seconds.items()), default=(0.0, 0))
+    def _hints(self) -> list[str]:
+        """What would make the sweep faster."""
         means = [mean_s for model in self.spec.models if (mean_s := self.scheduler.pace.mean_s(model)) is not None]
-        is_slow = seconds > _SLOW_CELL_S or (seconds > _NOTABLE_CELL_S and bool(means) and seconds > max(means))
-        if not is_slow:
-            return []
-        number, line = cell_label(self._cells, index)
-        if holds_only_commands(next(cell.source for cell in self._cells if cell.index == index)):
-            return []  # once for each node
-        return [
-            f"cell {number} of MAIN ({line}) took {duration_text(seconds)}, in every slot: have it keep what it makes"
-            " in a file, and make that only where it is not there yet; or start it with `# raycolab: head-only`, if"
-            " workers do not need it"
-        ]
+        hint = slow_cell_hint(self._cells, self._cell_seconds, max(means, default=None))
+        return [] if hint is None else [hint]
 
     def _unmet(self) -> list[str]:
         """What no node has that trials wait for."""

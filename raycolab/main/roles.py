@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import enum
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from raycolab.main.source import (
@@ -18,13 +18,19 @@ from raycolab.main.source import (
     Magic,
     bound_names,
     executed,
+    holds_only_commands,
     is_command,
     magics,
     syntax_tree,
 )
+from raycolab.text import duration_text
 
-__all__ = ["Cell", "CellRole", "asked_to_skip", "cell_label", "with_roles"]
+__all__ = ["Cell", "CellRole", "asked_to_skip", "cell_label", "slow_cell_hint", "with_roles"]
 
+# A cell that takes longer is pointed out; also a shorter one that takes longer than trials do, but not for less than a
+# few seconds.
+SLOW_CELL_S = 20.0
+NOTABLE_CELL_S = 5.0
 _LONGEST_LABEL = 60  # characters of a cell's first line
 _SKIP_TAGS = ("skip-execution", "head-only")
 _SUBMITTING = frozenset({"start_head", "join", "leave", "attach", "declare"})
@@ -79,6 +85,27 @@ def cell_label(cells: Sequence[Cell], index: int) -> tuple[int, str]:
     number, cell = next((number, cell) for number, cell in enumerate(cells, 1) if cell.index == index)
     line = next((line.strip() for line in cell.source.splitlines() if line.strip()), "")
     return number, line if len(line) <= _LONGEST_LABEL else f"{line[: _LONGEST_LABEL - 2]} …"
+
+
+def slow_cell_hint(cells: Sequence[Cell], seconds: Mapping[int, float], trial_s: float | None) -> str | None:
+    """What to do about the slowest cell of MAIN, where each slot spends long on it; None where none does.
+
+    `seconds` are those of each cell, by its index, and `trial_s` those of a trial, where that is known. A cell of
+    nothing but commands, which run once for each node, may take its time.
+    """
+    in_each_slot = {cell.index for cell in cells if not holds_only_commands(cell.source)}
+    slowest = max((index for index in seconds if index in in_each_slot), key=seconds.__getitem__, default=None)
+    if slowest is None:
+        return None
+    took_s = seconds[slowest]
+    if took_s <= (SLOW_CELL_S if trial_s is None else min(max(trial_s, NOTABLE_CELL_S), SLOW_CELL_S)):
+        return None
+    number, line = cell_label(cells, slowest)
+    return (
+        f"cell {number} of MAIN ({line}) took {duration_text(took_s)}, in every slot: have it keep what it makes in a"
+        " file, and make that only where it is not there yet; or start it with `# raycolab: head-only`, if workers do"
+        " not need it"
+    )
 
 
 def _tree_or_none(source: str) -> ast.Module | None:

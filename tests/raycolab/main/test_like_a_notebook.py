@@ -123,13 +123,6 @@ TABLE = (
     row("exit-code", "!exit 0", probe="_exit_code", value=0),
     row("bash", "%%bash\necho two > b.txt", "found = open('b.txt').read()", value="two\n", files=("b.txt",)),
     row("sh", "%%sh\nmkdir d && touch d/x", "import os\nfound = os.listdir('d')", value=["x"], files=("d",)),
-    row(
-        "python",
-        "!python -c 'import sys; print(sys.prefix)' > p.txt",
-        "import sys\nfound = open('p.txt').read().strip() == sys.prefix",
-        value=True,
-        files=("p.txt",),
-    ),
     row("pip", "%pip --version", "found = 1", value=1),
     # files
     row(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from raycolab.main.roles import Cell, CellRole, with_roles
+from raycolab.main.roles import Cell, CellRole, slow_cell_hint, with_roles
 
 
 def roles(*sources: str) -> list[CellRole]:
@@ -109,3 +109,24 @@ def test_imports_beside_a_submission_stay_usable() -> None:
 def test_empty_cells_are_skipped_and_broken_ones_run() -> None:
     """A cell without code is nothing to run; one that is not Python has to fail where it runs."""
     assert roles("  \n", "x = = 1") == [CellRole.SKIP, CellRole.RUN]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "trial_s", "pointed_out"),
+    [
+        ({0: 84.0, 1: 0.1}, 0.001, "cell 1 of MAIN (import torch) took 1 min 24 s, in every slot: "),
+        ({0: 84.0, 1: 0.1}, 600.0, "cell 1 of MAIN (import torch) took 1 min 24 s, in every slot: "),
+        ({0: 6.0, 1: 0.1}, 1.0, "cell 1 of MAIN (import torch) took 6.0 s, in every slot: "),
+        ({0: 6.0, 1: 0.1}, 10.0, None),
+        ({0: 6.0, 1: 0.1}, None, None),
+        ({0: 2.0, 1: 84.0}, 0.001, None),
+        ({}, 1.0, None),
+    ],
+)
+def test_a_cell_that_each_slot_spends_long_on_is_pointed_out(
+    seconds: dict[int, float], trial_s: float | None, pointed_out: str | None
+) -> None:
+    """Longer than 20 s, or than a trial; not one of commands, which run once for each node, and not for little."""
+    hint = slow_cell_hint(with_roles([Cell(0, "import torch"), Cell(1, "!wget x")]), seconds, trial_s)
+    assert (hint or "").startswith(pointed_out or "") is True
+    assert (hint is None) is (pointed_out is None)
