@@ -113,6 +113,7 @@ class Engine:
             for sweep in await self._stored(stored_sweeps.queued_sweeps):
                 await self._rest(sweep, sweep.state, None)
                 self._turns.add(sweep.name, Turn(goes_on=sweep.state is SweepState.RUNNING))
+            await self._read(stored_sweeps.drop_archives, self._archives)
         self._taken_over.set()
         while True:
             await self._turns.wait()

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from raycolab.engine.book import TrialBook
-from raycolab.errors import SweepChangedError, UsageError
+from raycolab.errors import RaycolabError, SweepChangedError, UsageError
 from raycolab.node.api import (
     Declare,
     Find,
@@ -214,7 +214,10 @@ def drop_archives(store: Store, archives: Archives) -> None:
     """Remove the files of sweeps that are no more."""
     from raycolab.main.notebook import MainNotebook
 
-    origins = [MainNotebook.from_json(sweep.main).origin for sweep in store.sweeps() if sweep.main]
+    try:
+        origins = [MainNotebook.from_json(sweep.main).origin for sweep in store.sweeps() if sweep.main]
+    except RaycolabError:  # a row is damaged: what it needs is not known
+        return
     archives.keep_only({origin.files.digest for origin in origins if origin.files is not None})
 
 

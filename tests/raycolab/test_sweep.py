@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 import raycolab
+from raycolab.engine.stored_sweeps import drop_archives
 from raycolab.errors import (
     ClusterError,
     MainError,
@@ -26,6 +28,7 @@ from raycolab.node import api
 from raycolab.node.messages import versions
 from raycolab.spec.spec import SweepSpec
 from raycolab.store import open_store, sqlite_url
+from raycolab.store.archives import Archives
 from raycolab.sweep import Sweep, declare, find, list_sweeps
 from raycolab.trials import AttemptRow, ReportRow, SweepRow, SweepState, TrialRow, TrialState
 from tests.raycolab.scripted_head import scripted_head
@@ -242,6 +245,74 @@ class TestASweepThatExists:
         notebook = main(COMPUTE + "  # as agreed")
         notebook.cells.insert(0, new_markdown_cell("# Notes"))
         make(main=notebook)
+
+
+class TestFiles:
+    """What travels with MAIN."""
+
+    @pytest.fixture
+    def project(self, tmp_path: Path) -> Path:
+        """A folder with MAIN and its data."""
+        (tmp_path / "project").mkdir()
+        (tmp_path / "project" / "MAIN.py").write_text(COMPUTE)
+        (tmp_path / "project" / "data.csv").write_text("1")
+        return tmp_path / "project"
+
+    def test_they_are_frozen_sent_and_told_with_what_they_cost(
+        self, make: Declare, folder: Path, said: list[str], project: Path
+    ) -> None:
+        """The head has them before the sweep, which names them by what they hold."""
+        make(main=project / "MAIN.py", files=["*.csv"])
+        files = MainNotebook.from_json(stored(folder)[0].main or "").origin.files
+        assert files is not None
+        archive = Archives.of(folder).read(files.digest, 0)
+        assert (files.count, files.size, files.packed_size) == (1, 1, len(archive))
+        assert said == [
+            f"s: 1 file, 1 B travel with MAIN, once to each node: {len(archive)} B packed, for each joiner through the "
+            "tunnel."
+        ]
+        with open_store(sqlite_url(folder / "raycolab.db")) as store:
+            os.utime(folder / "files" / f"{files.digest}.tar.zst", (1, 1))
+            drop_archives(store, Archives.of(folder))
+            assert Archives.of(folder).path(files.digest) is not None
+            store.delete_sweep("s")
+            drop_archives(store, Archives.of(folder))
+            assert Archives.of(folder).path(files.digest) is None
+
+    def test_another_content_of_a_file_is_another_main(self, make: Declare, folder: Path, project: Path) -> None:
+        """As is a file less; touching one is not."""
+        make(main=project / "MAIN.py", files=["*.csv"])
+        finish(folder)
+        (project / "data.csv").touch()
+        make(main=project / "MAIN.py", files=["data.csv"])
+        make(main=None)
+        with pytest.raises(SweepChangedError, match="the code or the files of MAIN have changed"):
+            make(main=project / "MAIN.py")
+        (project / "data.csv").write_text("2")
+        with pytest.raises(SweepChangedError, match="the code or the files of MAIN have changed"):
+            make(main=project / "MAIN.py", files=["*.csv"])
+        make(main=project / "MAIN.py", files=["*.csv"], main_changed="keep")
+        assert stored(folder)[0].main_version == 2
+
+    @pytest.mark.parametrize(
+        ("arguments", "sentence"),
+        [
+            ({"main": None, "files": ["data.csv"]}, "files lie in MAIN's folder: give main too"),
+            ({"files": ["/etc/passwd"]}, "files: '/etc/passwd' leads out of MAIN's folder"),
+            ({"files": ["a/../../b"]}, "files: 'a/../../b' leads out of MAIN's folder"),
+            ({"files": ["none.csv"]}, "files: nothing in MAIN's folder .* is called 'none.csv'"),
+            (
+                {"files": [3]},
+                r"files is a list of file names and patterns, such as \[data/\*.csv, helpers.py\], not \[3\]",
+            ),
+        ],
+    )
+    def test_what_cannot_travel_is_refused_before_anything_is_reached(
+        self, make: Declare, arguments: dict[str, Any], sentence: str
+    ) -> None:
+        """With the way out."""
+        with pytest.raises(UsageError, match=sentence):
+            make(**arguments)
 
 
 class TestAtAHead:
