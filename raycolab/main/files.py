@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
+import re
 import tarfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -128,23 +130,28 @@ def listing(folder: Path) -> tuple[str, ...]:
     return tuple(name for name in found if name.isprintable())[:_MOST_BESIDE]
 
 
-def cure_for_missing(error: BaseException, folder: str, beside: Iterable[str]) -> str | None:
-    """The sentence for a file or module that MAIN misses and that lies beside it, in `folder`; None for any other."""
+def cure_for_missing(error: BaseException, folder: str, beside: Sequence[str], work_folder: Path) -> str | None:
+    """The sentence for a file or module that MAIN misses and that lies beside it, in `folder`.
+
+    None for any other, and for what is in the work folder.
+    """
     while error.__cause__ is not None and not isinstance(error, (FileNotFoundError, ModuleNotFoundError)):
         error = error.__cause__
     if isinstance(error, ModuleNotFoundError) and error.name:
         top = error.name.split(".")[0]
-        wanted = (f"{top}.py", f"{top}/")
-    elif isinstance(error, FileNotFoundError) and isinstance(error.filename, str):
-        path = PurePosixPath(error.filename)
-        if path.is_absolute() and not path.is_relative_to(folder):
-            return None
-        top = next(iter((path.relative_to(folder) if path.is_absolute() else path).parts), "")
-        wanted = (top, f"{top}/")
+        wanted: tuple[str, ...] = (f"{top}.py", f"{top}/")
+    elif isinstance(error, FileNotFoundError) and error.filename is not None:
+        path = PurePosixPath(os.fsdecode(error.filename))
+        for here in (folder, work_folder):
+            path = path.relative_to(here) if path.is_relative_to(here) else path
+        wanted = (path.parts[0], f"{path.parts[0]}/") if path.parts else ()
+    elif isinstance(error, FileNotFoundError):  # as numpy raises it: with the name in its text alone
+        words = set(re.split(r"[\s'\"/]", str(error)))
+        wanted = tuple(name for name in beside if name.rstrip("/") in words)
     else:
         return None
-    found = next((name for name in wanted if name in set(beside)), None)
-    if found is None:
+    found = next((name for name in wanted if name in beside), None)
+    if found is None or (work_folder / found).exists():
         return None
     name = found.rstrip("/")
     return f"`{found}` lies beside MAIN and did not travel with it: declare the sweep with files: [{name}]."

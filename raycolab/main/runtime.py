@@ -273,7 +273,9 @@ class MainRuntime:
 
     def _failure(self, kind: ErrorKind, error: BaseException, cell_index: int | None = None) -> Failure:
         origin = self._main.origin
-        return _failure(kind, error, cell_index, cure_for_missing(error, origin.folder, origin.beside))
+        return _failure(
+            kind, error, cell_index, cure_for_missing(error, origin.folder, origin.beside, self._work_folder)
+        )
 
     @contextlib.contextmanager
     def _at_work(self, shell: MainShell) -> Iterator[None]:

@@ -157,6 +157,10 @@ def test_another_archive_is_told(project: Path, tmp_path: Path) -> None:
         ("import helpers", "files: [helpers.py]"),
         ("import pkg.deep", "files: [pkg]"),
         ("open('/etc/none')", None),
+        ("open(WORK / 'data.csv')", "files: [data.csv]"),
+        ("raise FileNotFoundError('data.csv not found.')", "files: [data.csv]"),
+        ("raise FileNotFoundError('mydata.csv not found.')", None),
+        ("open(WORK / 'run.sh' / 'x')", None),
         ("open('')", None),
         ("1 / 0", None),
     ],
@@ -165,7 +169,10 @@ def test_what_is_missing_and_lies_beside_main_is_named(project: Path, code: str,
     """With the key that brings it."""
     beside = ("MAIN.ipynb", "data.csv", "helpers.py", "pkg/", "run.sh")
     assert listing(project) == beside
+    work = project.parent / "work"  # where one of them is
+    work.mkdir()
+    (work / "run.sh").mkdir()
     with pytest.raises(Exception) as caught:  # noqa: PT011 - whatever the code raises
-        exec(code, {})
-    said = cure_for_missing(caught.value, "/home/me/project", beside)
+        exec(code, {"WORK": work})
+    said = cure_for_missing(caught.value, "/home/me/project", beside, work)
     assert (said is None) if cure is None else (said is not None and cure in said)
