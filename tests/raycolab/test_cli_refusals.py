@@ -68,6 +68,10 @@ def test_a_broken_sweep_file(run: Run, here: Path, text: str, sentence: str) -> 
         ((*JOIN, "--name", ""), "A node cannot be called '': give one printable line of at most 40 characters."),
         ((*JOIN, "--name", "a\nb"), r"A node cannot be called 'a\nb': give one printable line"),
         ((*JOIN, "--name", "x" * 41), "give one printable line of at most 40 characters."),
+        ((*JOIN, "--resources", "disk"), "--resources disk: this is not JSON"),
+        ((*JOIN, "--resources", "4"), "--resources 4: give names with their amounts, as '{\"disk\": 4}'."),
+        ((*JOIN, "--resources", '{"CPU": 4}'), "resources has 'CPU', which is counted already: num_cpus and num_gpus"),
+        ((*JOIN, "--labels", "zone=a b"), "labels has 'zone' with 'a b': both are words of at most 63 letters"),
         ((*JOIN, "--give-up", "nan"), "--give-up nan: give a number of seconds; inf is for ever."),
         ((*JOIN, "--num-cpus", "-1"), "Invalid value for '--num-cpus': -1 is not in the range 0<=x<=256."),
         (("head", "--join-address-file", "none/file"), "--join-address-file none/file: there is no folder none; make"),
@@ -97,7 +101,7 @@ def test_what_is_typed_wrong(
 class TestNoHead:
     """What needs a running head says that there is none."""
 
-    @pytest.mark.parametrize("command", [("status",), ("status", "--json"), ("down",), SUBMIT])
+    @pytest.mark.parametrize("command", [("status",), ("status", "--json"), ("env",), ("down",), SUBMIT])
     def test_exit_code_3(self, run: Run, here: Path, command: tuple[str, ...]) -> None:
         """And what to do; no sweep is written, so that the file may be changed and submitted again."""
         ended = run(*command)
