@@ -29,7 +29,7 @@ _LARGE = "clusters"
 _CLUSTERS = ("tests/bench/", "tests/integration/", "tests/notebooks/")
 _AFTER = {
     "tests/integration/test_main_means.py": "tests/integration/test_everywhere.py",
-    "tests/integration/test_cluster.py": "tests/integration/test_main_means.py",
+    "tests/integration/test_cluster.py": "tests/integration/test_plain_ray.py",
     "tests/integration/test_held_sweeps.py": "tests/integration/test_refusals.py",
     "tests/integration/test_chaos.py": "tests/integration/test_failure_kinds.py",
     "tests/integration/test_grace.py": "tests/integration/test_outages.py",
@@ -37,7 +37,7 @@ _AFTER = {
 # Those that take longest come first, so that the processes end together.
 _SHARED = {
     "behind edges": ("grace", "outages"),
-    "of tabs": ("everywhere", "main_means", "cluster"),
+    "of tabs": ("everywhere", "main_means", "plain_ray", "cluster"),
     "of one head": ("pull", "refusals", "held_sweeps"),
     "of the engine": ("engine", "resources", "search_engine"),
 }

@@ -56,7 +56,10 @@ def lone_head() -> Iterator[Sessions]:
 
 @pytest.fixture(scope="session", params=[2, pytest.param(5, marks=pytest.mark.slow)], ids=["three tabs", "six tabs"])
 def tabs(request: pytest.FixtureRequest) -> Iterator[Sessions]:
-    """A head and joiners of one CPU each, with data directories of their own; the tests of `test_cluster` end them."""
+    """A head and joiners of one CPU each, with data directories of their own; the tests of `test_cluster` end them.
+
+    The second joiner has a disk and a zone, for plain Ray.
+    """
     with cluster() as made:
         (made.folder / "site").mkdir()
         (made.folder / "site" / "sitecustomize.py").write_text(SHORT_LEASE)
@@ -65,7 +68,8 @@ def tabs(request: pytest.FixtureRequest) -> Iterator[Sessions]:
         for number in range(1, request.param + 1):
             name = f"tab-{number}"
             tab = made.joiners[name] = Tab(made.folder, name)
-            own = ("--data-dir", str(made.folder / name))
+            own = ["--data-dir", str(made.folder / name)]
+            own += ["--resources", '{"disk": 2}', "--labels", "zone=far"] if number == 2 else []
             tab.start("join", f"@{made.address_file}", "--num-cpus", "1", *own)
             if number % 2 == 0:  # Ray gives a node 30 s to start, and these share their cores
                 made.wait_up(number + 1)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from raycolab.node.data_dir import DataDir
 from tests.integration.sessions import RAYCOLAB, Cluster, Tab, cluster, until, write_main, write_sweep
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(280)]
@@ -102,8 +103,8 @@ def wait_for(name):
     while not (marks / name).exists():
         time.sleep(0.05)
 hold = ray.remote(lambda: (marks.joinpath(str(time.time_ns())).touch(), wait_for("release"))[0])
-held = [hold.remote() for _ in range(3)]
-while len(list(marks.iterdir())) < 3:
+held = [hold.remote() for _ in ray.nodes()]
+while len(list(marks.iterdir())) < len(held):
     time.sleep(0.05)
 (marks / "held").touch()
 ray.get(held)
@@ -143,30 +144,13 @@ print("data agrees", flush=True)
 """
 
 
-@pytest.fixture(scope="module")
-def mesh() -> Iterator[Cluster]:
-    """A head and two joiners with a CPU each, a data directory of their own each; the second has a disk and a zone."""
-    with cluster() as made:
-        made.start_head()
-        for name in TABS:
-            tab = Tab(made.folder, name)
-            own = ("--resources", '{"disk": 2}', "--labels", "zone=far") if name == "tab-2" else ()
-            tab.start(
-                *("join", f"@{made.address_file}", "--num-cpus", "1", "--data-dir", str(made.folder / name)), *own
-            )
-            made.joiners[name] = tab
-            until(lambda name=name: len(made.status()["nodes"]) == 2 + TABS.index(name), 60, tab.said)
-        made.wait_up(3)
-        yield made
-
-
 def python(
-    mesh: Cluster, tab: Tab, name: str, script: str, *arguments: str, cwd: Path | None = None
+    tabs: Cluster, tab: Tab, name: str, script: str, *arguments: str, cwd: Path | None = None
 ) -> tuple[subprocess.Popen[bytes], Path]:
     """A program in a session, and what it says."""
-    log = mesh.folder / f"{name}.said"
+    log = tabs.folder / f"{name}.said"
     with log.open("wb") as output:
-        command = tab.command("env", "-C", str(cwd or mesh.folder), sys.executable, "-P", "-c", script, *arguments)
+        command = tab.command("env", "-C", str(cwd or tabs.folder), sys.executable, "-P", "-c", script, *arguments)
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output), log
 
 
@@ -177,81 +161,92 @@ def ended(program: tuple[subprocess.Popen[bytes], Path]) -> str:
     return log.read_text()
 
 
-def head_of(mesh: Cluster) -> Tab:
+def head_of(tabs: Cluster) -> Tab:
     """The head's session."""
-    assert mesh.head is not None
-    return mesh.head
+    assert tabs.head is not None
+    return tabs.head
 
 
-def test_import_ray_before_connect_ray_breaks_nothing(mesh: Cluster) -> None:
+def far_of(tabs: Cluster) -> str:
+    """The address of the node with the disk."""
+    joined = DataDir(tabs.folder / "tab-2").read_joined()
+    assert joined is not None
+    return joined.address
+
+
+def test_import_ray_before_connect_ray_breaks_nothing(tabs: Cluster) -> None:
     """In eight orders: each is a driver at once, and has the time limits that an outage needs."""
     drivers = [
-        python(mesh, head_of(mesh), f"order-{number}", CONNECT.replace("BEFORE", before), str(mesh.data_dir))
+        python(tabs, head_of(tabs), f"order-{number}", CONNECT.replace("BEFORE", before), str(tabs.data_dir))
         for number, before in enumerate(BEFORE.values())
     ]
     for driver in drivers:
-        assert ended(driver).splitlines()[-1] == "127.77.0.3 150000 180000"
+        assert ended(driver).splitlines()[-1] == f"{far_of(tabs)} 150000 180000"
 
 
-def test_two_drivers_at_once_find_their_module_and_show_what_tasks_print(mesh: Cluster) -> None:
+def test_two_drivers_at_once_find_their_module_and_show_what_tasks_print(tabs: Cluster) -> None:
     """A kernel and the script that it starts, which has only `ray.init()`: no private Ray, and no CPU counted twice."""
-    project = mesh.folder / "project"
+    project = tabs.folder / "project"
     project.mkdir()
     (project / "beside.py").write_text("WORD = 'found'")
     (project / "train.py").write_text(TRAIN)
-    process, log = kernel = python(mesh, head_of(mesh), "kernel", KERNEL, str(mesh.data_dir), cwd=project)
+    far, nodes = far_of(tabs), 1 + len(tabs.joiners)
+    process, log = kernel = python(tabs, head_of(tabs), "kernel", KERNEL, str(tabs.data_dir), cwd=project)
 
     def is_shown() -> bool:
-        lines = [line for line in log.read_text().splitlines() if "ip=127.77.0.3" in line]
+        lines = [line for line in log.read_text().splitlines() if f"ip={far}" in line]
         return all(any(f"a task of the {who} prints" in line for line in lines) for who in ("kernel", "script"))
 
     until(lambda: process.poll() is not None or is_shown(), 100, log.read_text)
     (project / "seen").touch()
     said = ended(kernel)
-    assert {"script: 3 nodes, found on 127.77.0.3", "kernel: 3 nodes, found on 127.77.0.3, alone in mine"} <= set(
+    assert {f"script: {nodes} nodes, found on {far}", f"kernel: {nodes} nodes, found on {far}, alone in mine"} <= set(
         said.splitlines()
     ), said
     assert "stays on their nodes" not in said
 
 
-def test_a_shell_in_a_joined_tab_is_told_what_a_driver_needs(mesh: Cluster) -> None:
+def test_a_shell_in_a_joined_tab_is_told_what_a_driver_needs(tabs: Cluster) -> None:
     """By a file of its owner alone; labels and resources choose the node, and a server in it has a port for others."""
-    tab, own = mesh.joiners["tab-1"], mesh.folder / "tab-1"
+    tab, own = tabs.joiners["tab-1"], tabs.folder / "tab-1"
     told = tab.run(*RAYCOLAB, "env", "--data-dir", str(own))
     assert (told.returncode, told.stdout) == (0, f". {own}/ray.env\n"), told.stderr
     assert (own / "ray.env").stat().st_mode & 0o777 == 0o600
     done = tab.run("sh", "-c", f'{told.stdout} exec "$0" -P -c "$1"', sys.executable, DRIVER)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-2:] == ["127.77.0.2 127.77.0.3 127.77.0.3", "greeted"]
+    joined = DataDir(own).read_joined()
+    assert joined is not None
+    assert done.stdout.splitlines()[-2:] == [f"{joined.address} {far_of(tabs)} {far_of(tabs)}", "greeted"]
 
 
-def test_a_sweep_and_other_ray_work_share_the_cpus(mesh: Cluster) -> None:
+def test_a_sweep_and_other_ray_work_share_the_cpus(tabs: Cluster) -> None:
     """Who holds what is said; a task that waits while the sweep has every CPU gets one between two trials."""
-    write_main(mesh.folder, "import time\ndef compute(x):\n    time.sleep(0.05)\n    return x")
+    write_main(tabs.folder, "import time\ndef compute(x):\n    time.sleep(0.05)\n    return x")
     lines = ["parameters: {x: {min: 0.0, max: 1.0}}", "jobs_per_pair: 20000", "metric: {name: x, goal: maximize}"]
-    file = write_sweep(mesh.folder, "shared", lines)
-    marks = mesh.folder / "marks"
+    file = write_sweep(tabs.folder, "shared", lines)
+    marks = tabs.folder / "held"
     marks.mkdir()
-    holder = python(mesh, head_of(mesh), "holder", HOLDER, str(mesh.data_dir), str(marks))
+    holder = python(tabs, head_of(tabs), "holder", HOLDER, str(tabs.data_dir), str(marks))
     until(lambda: (marks / "held").exists(), 100, holder[1].read_text)
-    assert mesh.raycolab("submit", str(file), "--no-wait").returncode == 0
+    assert tabs.raycolab("submit", str(file), "--no-wait").returncode == 0
 
     def sweep() -> dict[str, Any]:
-        found: dict[str, Any] = next(each for each in mesh.status()["sweeps"] if each["name"] == "shared")
+        found: dict[str, Any] = next(each for each in tabs.status()["sweeps"] if each["name"] == "shared")
         return found
 
+    names = sorted(node["name"] for node in tabs.status()["nodes"])
     said = (
-        "other Ray work has the CPUs on head, joiner-1, joiner-2 for which 3 slots of this sweep would start;"
+        f"other Ray work has the CPUs on {', '.join(names)} for which {len(names)} slots of this sweep would start;"
         " connected is `"
     )
-    until(lambda: (sweep()["sentence"] or "").startswith(said), 60, mesh.status)
+    until(lambda: (sweep()["sentence"] or "").startswith(said), 60, tabs.status)
     (marks / "release").touch()
-    until(lambda: len(sweep()["done_on"]) == 3, 100, mesh.status)
-    until(lambda: sweep()["sentence"] is None, 60, mesh.status)
+    until(lambda: len(sweep()["done_on"]) == len(names), 100, tabs.status)
+    until(lambda: sweep()["sentence"] is None, 60, tabs.status)
     (marks / "again").touch()
     assert "a task ran beside the sweep" in ended(holder)
     assert sweep()["state"] == "RUNNING"
-    assert mesh.raycolab("cancel", "shared").returncode == 0
+    assert tabs.raycolab("cancel", "shared").returncode == 0
 
 
 @pytest.fixture
