@@ -5,10 +5,12 @@ Not how the engine uses Ray, and not how a node's Ray is started (that is `node.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shlex
 import threading
+import time
 import warnings
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -128,14 +130,16 @@ class OutputWatch:
         task = ray.remote(num_cpus=0, max_retries=0)(send_output)
         senders: dict[Any, str] = {}  # each by its reference, with Ray's id of its node
         while True:
-            for node in ray.nodes():  # type: ignore[no-untyped-call]  # Ray's
-                if node["Alive"] and node["NodeID"] not in senders.values():
-                    there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-                    sender = task.options(name=OUTPUT_WATCH, scheduling_strategy=there).remote(engine_job)
-                    senders[sender] = node["NodeID"]
-            ended, _ = ray.wait(list(senders), num_returns=len(senders), timeout=LOOK_FOR_NODES_S)
-            for sender in ended:
-                del senders[sender]
+            with contextlib.suppress(ray.exceptions.RayError):  # the GCS does not answer: try again
+                for node in ray.nodes():  # type: ignore[no-untyped-call]  # Ray's
+                    if node["Alive"] and node["NodeID"] not in senders.values():
+                        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+                        sender = task.options(name=OUTPUT_WATCH, scheduling_strategy=there).remote(engine_job)
+                        senders[sender] = node["NodeID"]
+            time.sleep(LOOK_FOR_NODES_S)
+            for sender in list(senders):
+                if ray.wait([sender], timeout=0)[0]:
+                    del senders[sender]
 
 
 def send_output(engine_job: str) -> None:
