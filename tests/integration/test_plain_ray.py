@@ -82,9 +82,13 @@ print(ray.util.get_node_ip_address(), *ray.get([each.remote() for each in far]),
 class Server:
     def listen(self):
         import os, socket
-        last = int(os.environ["RAYCOLAB_PORTS"].partition("-")[2])
-        self.socket = socket.create_server((ray.util.get_node_ip_address(), last))
-        return self.socket.getsockname()
+        first, last = map(int, os.environ["RAYCOLAB_PORTS"].split("-"))
+        for port in range(last, first, -1):
+            try:
+                self.socket = socket.create_server((ray.util.get_node_ip_address(), port))
+            except OSError:  # a worker of Ray's has it
+                continue
+            return self.socket.getsockname()
     def greet(self):
         self.socket.accept()[0].sendall(b"greeted")
 server = Server.remote()
@@ -220,7 +224,7 @@ def test_a_sweep_and_other_ray_work_share_the_cpus(tabs: Cluster) -> None:
     """Who holds what is said; a task that waits while the sweep has every CPU gets one between two trials."""
     write_main(tabs.folder, "import time\ndef compute(x):\n    time.sleep(0.05)\n    return x")
     lines = ["parameters: {x: {min: 0.0, max: 1.0}}", "jobs_per_pair: 20000", "metric: {name: x, goal: maximize}"]
-    file = write_sweep(tabs.folder, "shared", lines)
+    file = write_sweep(tabs.folder, "beside", lines)
     marks = tabs.folder / "held"
     marks.mkdir()
     holder = python(tabs, head_of(tabs), "holder", HOLDER, str(tabs.data_dir), str(marks))
@@ -228,7 +232,7 @@ def test_a_sweep_and_other_ray_work_share_the_cpus(tabs: Cluster) -> None:
     assert tabs.raycolab("submit", str(file), "--no-wait").returncode == 0
 
     def sweep() -> dict[str, Any]:
-        found: dict[str, Any] = next(each for each in tabs.status()["sweeps"] if each["name"] == "shared")
+        found: dict[str, Any] = next(each for each in tabs.status()["sweeps"] if each["name"] == "beside")
         return found
 
     names = sorted(node["name"] for node in tabs.status()["nodes"])
@@ -243,7 +247,7 @@ def test_a_sweep_and_other_ray_work_share_the_cpus(tabs: Cluster) -> None:
     (marks / "again").touch()
     assert "a task ran beside the sweep" in ended(holder)
     assert sweep()["state"] == "RUNNING"
-    assert tabs.raycolab("cancel", "shared").returncode == 0
+    assert tabs.raycolab("cancel", "beside").returncode == 0
 
 
 @pytest.fixture
