@@ -25,6 +25,8 @@ __all__ = [
     "CauseCount",
     "Causes",
     "ClusterStatus",
+    "CurveStatus",
+    "Curves",
     "NodeStatus",
     "PairTally",
     "SetupStatus",
@@ -43,6 +45,9 @@ MOST_PAIRS_IN_ALL = 1000
 """The most pairs of all sweeps together; the latest sweeps come first."""
 
 _MOST_CAUSES = 12
+_MOST_CURVES = 16
+_MOST_STEPS = 32  # of one curve
+_MOST_WITH_CURVES = 3  # sweeps, the latest
 _MOST_NODES = 200  # a sweep of days sees many nodes come and go
 _LONGEST_NAME = 60  # characters of a model's or a dataset's name
 _LONGEST_MESSAGE = 160  # characters
@@ -82,6 +87,15 @@ class CauseCount(msgspec.Struct, frozen=True):
     count: int
 
 
+class CurveStatus(msgspec.Struct, frozen=True):
+    """What one trial reported on its way, some of it."""
+
+    number: int
+    state: TrialState
+    steps: list[int]
+    values: list[float]  # finite
+
+
 class SweepStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Where one sweep stands. The keys up to `best` are the contract of `status --json`; the others are for panels."""
 
@@ -106,6 +120,7 @@ class SweepStatus(msgspec.Struct, frozen=True, kw_only=True):
     causes: list[CauseCount] = []
     causes_left_out: int = 0
     done_on: dict[str, int] = {}  # how many trials ended on each node
+    curves: list[CurveStatus] = []  # of the trials that reported last, and of the best
     repeats: int = 0  # how many of those that ended ran nowhere: they have an earlier trial's configuration and result
 
     @classmethod
@@ -121,6 +136,7 @@ class SweepStatus(msgspec.Struct, frozen=True, kw_only=True):
         tally: Tally | None = None,
         slots: Mapping[str, str] | None = None,
         hints: Sequence[str] = (),
+        curves: Sequence[CurveStatus] = (),
     ) -> SweepStatus:
         """The status of a sweep with these trials; `tally` has the same trials by pair, node and cause."""
         tally = tally or Tally(metric)
@@ -141,6 +157,7 @@ class SweepStatus(msgspec.Struct, frozen=True, kw_only=True):
             causes=[CauseCount(cause.description, cause.count) for cause in found[:_MOST_CAUSES]],
             causes_left_out=max(len(found) - _MOST_CAUSES, 0),
             done_on={node: count for node, count in tally.done_on.most_common(_MOST_NODES) if count},
+            curves=list(curves),
             repeats=tally.repeats,
         )
         return everything.with_pairs(MOST_PAIRS)
@@ -236,8 +253,10 @@ def sweeps_json(sweeps: Sequence[SweepStatus]) -> list[dict[str, Any]]:
     """The objects of several sweeps, the latest last. The latest keeps its pairs first; they share one bound."""
     objects: list[dict[str, Any]] = []
     left = MOST_PAIRS_IN_ALL
-    for sweep in reversed(sweeps):
+    for age, sweep in enumerate(reversed(sweeps)):
         shown = sweep.with_pairs(left)
+        if age >= _MOST_WITH_CURVES:
+            shown = msgspec.structs.replace(shown, curves=[])
         objects.append(shown.to_json())
         left -= len(shown.pairs)
     return objects[::-1]
@@ -292,6 +311,39 @@ class Tally:
         self.repeats += by if row.is_repeat else 0
         if row.node is not None and row.attempts:
             self.done_on[row.node] += by
+
+
+class Curves:
+    """What the trials that reported last have reported, within bounds."""
+
+    def __init__(self) -> None:
+        self._points: dict[int, dict[int, float]] = {}  # by trial and step, who reported last at the end
+
+    def report(self, number: int, step: int, value: float, best: int | None) -> None:
+        """A trial has this value at this step; `best` is the trial whose curve stays."""
+        if not math.isfinite(value):
+            return
+        points = self._points.pop(number, {})
+        points[step] = value
+        if len(points) > 2 * _MOST_STEPS:
+            points = dict(list(points.items())[::2])
+        self._points[number] = points
+        if len(self._points) > _MOST_CURVES:
+            del self._points[next(each for each in self._points if each != best)]
+
+    def forget(self, number: int) -> None:
+        """The trial is to run again."""
+        self._points.pop(number, None)
+
+    def found(self, rows: Mapping[int, TrialRow]) -> list[CurveStatus]:
+        """The curves of these trials, some steps of each and always its last."""
+        curves = []
+        for number, points in sorted(self._points.items()):
+            steps = sorted(points)
+            some = steps[:: math.ceil(len(steps) / _MOST_STEPS)]
+            some += [] if some[-1] == steps[-1] else steps[-1:]
+            curves.append(CurveStatus(number, rows[number].state, some, [points[step] for step in some]))
+        return curves
 
 
 @dataclass(frozen=True, slots=True)

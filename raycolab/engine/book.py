@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from raycolab.engine.messages import Assignment, StudiesLike, Write
-from raycolab.summary import Tally
+from raycolab.summary import Curves, Tally
 from raycolab.trials import (
     FINAL_STATES,
     AttemptRow,
@@ -54,6 +54,8 @@ class TrialBook:
         self.best: TrialRow | None = None
         # Committed trials by pair, node and cause.
         self.tally = Tally(metric)
+        # What trials reported last.
+        self.curves = Curves()
         # Whether configurations are proposed: some row came without one.
         self.is_proposed = any(row.config is None for row in rows)
         self._best_value = 0.0
@@ -148,6 +150,7 @@ class TrialBook:
     def report(self, number: int, step: int, value: float) -> None:
         """The running trial has this value at this step."""
         self._dirty_reports[number, step] = ReportRow(number, step, value)
+        self.curves.report(number, step, value, None if self.best is None else self.best.number)
 
     def finish(self, number: int, node: str, outcome: Outcome, now: float) -> None:
         """The running trial ended by itself, or was ended for its own fault."""
@@ -291,6 +294,7 @@ class TrialBook:
     def _tell(self, row: TrialRow) -> None:
         """Let the search know when a trial that ran has ended, or is to run again."""
         if row.state is TrialState.PENDING:
+            self.curves.forget(row.number)
             for key in [key for key in self._dirty_reports if key[0] == row.number]:
                 del self._dirty_reports[key]
             if self._studies is not None:

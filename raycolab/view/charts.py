@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TypeGuard
@@ -28,6 +28,7 @@ __all__ = [
     "history",
     "learning_curves",
     "number_label",
+    "number_labels",
     "parallel_coordinates",
     "parallel_width",
     "timeline",
@@ -47,8 +48,11 @@ MOST_STEPS = 60
 
 _WIDTH, _HEIGHT = 360, 220
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 10, 28
+_CHARACTER = 6.2  # the width of one in a label
 _AXIS = 92  # between two axes of parallel coordinates
 _SIDE = 40  # beside the first and the last
+_SHORT = 13  # characters of a label between two axes
+_LINE = 13  # the height of a line of labels
 _TOP_SHARE = 0.1  # of the trials are drawn as the best
 _TIMELINE = 1000  # its width in units; it is stretched to the page
 _LANE = 10
@@ -77,9 +81,7 @@ def history(values: Sequence[float], metric: Metric, label: str) -> str:
     for index, value in enumerate(values):
         if not best or (value > best[-1][1] if metric.mode == "max" else value < best[-1][1]):
             best.append((index, value))
-    across = Scale(0, max(len(values) - 1, 1), _LEFT, _WIDTH - _RIGHT)
-    low, high = _robust(values, metric)
-    up = Scale(low, high, _HEIGHT - _BOTTOM, _TOP)
+    across, up = _scales((0, max(len(values) - 1, 1)), _robust(values, metric))
     every = max(math.ceil(len(values) / MOST_POINTS), 1)
     drawn = sorted({*range(0, len(values), every), *(index for index, _ in best)})
     points = "".join(f"M{across(index):.1f} {up(values[index]):.1f}h0" for index in drawn)
@@ -96,8 +98,8 @@ def learning_curves(curves: Sequence[Curve], first: Curve | None, metric: Metric
     some = curves[:: max(math.ceil(len(curves) / MOST_CURVES), 1)]
     drawn = [*some, first] if first is not None else some
     steps = [step for curve in drawn for step in curve.values]
-    across = Scale(min(steps), max(steps), _LEFT, _WIDTH - _RIGHT)
-    up = Scale(*_robust([value for curve in drawn for value in curve.values.values()], metric), _HEIGHT - _BOTTOM, _TOP)
+    values = _robust([value for curve in drawn for value in curve.values.values()], metric)
+    across, up = _scales((min(steps), max(steps)), values)
     paths: dict[str, list[str]] = {"pruned": []}  # below the others, which are longer
     cuts: list[str] = []
     for curve in some:
@@ -115,14 +117,23 @@ def parallel_width(names: int) -> int:
 
 
 def parallel_coordinates(
-    rows: Sequence[tuple[TrialRow, float]], names: Sequence[str], metric: Metric, label: str
+    rows: Sequence[tuple[TrialRow, float]],
+    names: Sequence[str],
+    metric: Metric,
+    label: str,
+    logarithmic: Collection[str] = (),
 ) -> str:
-    """One line per trial through its parameters to its metric; the best tenth stands out. `rows` are best first."""
+    """One line per trial through its parameters to its metric; the best tenth stands out. `rows` are best first.
+
+    `logarithmic` are the parameters that are searched by their logarithm.
+    """
     some = max(math.ceil(len(rows) * _TOP_SHARE), 1)
     rest = rows[some:]
     rest = rest[:: max(math.ceil(len(rest) / MOST_LINES), 1)]
     top = rows[: min(some, MOST_LINES)]
-    axes = [_parameter_axis([(row.config or {}).get(name) for row, _ in rows], name) for name in names]
+    axes = [
+        _parameter_axis([(row.config or {}).get(name) for row, _ in rows], name, name in logarithmic) for name in names
+    ]
     axes.append(_number_axis([value for _, value in rows], metric.name))
     width = parallel_width(len(names))
     step = (width - 2 * _SIDE) / max(len(axes) - 1, 1)
@@ -131,16 +142,20 @@ def parallel_coordinates(
         f'<path class="{kind}" d="{_lines(drawn, names, axes, places)}"/>'
         for kind, drawn in (("faint", rest), ("strong", top), ("first", rows[:1]))
     ]
-    for place, axis in zip(places, axes, strict=True):
+    # Long names take turns in two lines, so that each has the room of two axes.
+    is_long = any(len(axis.name) > _SHORT for axis in axes)
+    for index, (place, axis) in enumerate(zip(places, axes, strict=True)):
         parts.append(f'<path class="axis" d="M{place:.1f} {_TOP + 12}V{_HEIGHT - _BOTTOM}"/>')
         parts += [
-            f'<text class="halo" x="{place:.1f}" y="{up + 3.5:.1f}" text-anchor="middle">{_short(text, 12)}</text>'
+            f'<text class="halo" x="{place:.1f}" y="{up + 3.5:.1f}" text-anchor="middle">{_short(text, _SHORT)}</text>'
             for text, up in axis.labels
         ]
-        parts.append(
-            f'<text class="name" x="{place:.1f}" y="{_TOP + 2}" text-anchor="middle">{_short(axis.name, 12)}</text>'
-        )
-    return _svg(width, _HEIGHT, label, parts)
+        anchor = "start" if is_long and index == 0 else "end" if is_long and index == len(axes) - 1 else "middle"
+        x = {"start": 2.0, "end": width - 2.0, "middle": place}[anchor]
+        y = _TOP + 2 - (_LINE if is_long and index % 2 == 0 else 0)
+        name = _short(axis.name, 2 * _SHORT if is_long else _SHORT)
+        parts.append(f'<text class="name" x="{x:.1f}" y="{y}" text-anchor="{anchor}">{name}</text>')
+    return _svg(width, _HEIGHT, label, parts, above=_LINE if is_long else 0)
 
 
 def timeline(bars: Sequence[Bar], start: float, end: float) -> tuple[str, int]:
@@ -191,18 +206,23 @@ def _steps(points: Sequence[tuple[float, float]], end: float) -> str:
     return f"{path}H{end:.1f}"
 
 
+def _scales(steps: tuple[float, float], values: tuple[float, float]) -> tuple[Scale, Scale]:
+    """The places of steps and of values, which leave their labels the room that they need."""
+    up = Scale(*values, _HEIGHT - _BOTTOM, _TOP)
+    longest = max(len(label) for label in number_labels(up.ticks(4)))
+    return Scale(*steps, max(_LEFT, longest * _CHARACTER + 10), _WIDTH - _RIGHT), up
+
+
 def _axes(across: Scale, up: Scale) -> str:
     parts = []
-    for value in up.ticks(4):
+    values, steps = up.ticks(4), [step for step in across.ticks(4) if step == int(step)]
+    for value, label in zip(values, number_labels(values), strict=True):
         y = up(value)
-        parts.append(f'<path class="grid" d="M{_LEFT} {y:.1f}H{_WIDTH - _RIGHT}"/>')
-        parts.append(f'<text x="{_LEFT - 5}" y="{y + 3.5:.1f}" text-anchor="end">{number_label(value)}</text>')
-    for value in across.ticks(4):
-        if value == int(value):
-            anchor = "start" if across(value) < _LEFT + 9 else "middle"
-            parts.append(
-                f'<text x="{across(value):.1f}" y="{_HEIGHT - 10}" text-anchor="{anchor}">{number_label(value)}</text>'
-            )
+        parts.append(f'<path class="grid" d="M{across.begin:.0f} {y:.1f}H{_WIDTH - _RIGHT}"/>')
+        parts.append(f'<text x="{across.begin - 5:.0f}" y="{y + 3.5:.1f}" text-anchor="end">{label}</text>')
+    for step, label in zip(steps, number_labels(steps), strict=True):
+        anchor = "start" if across(step) < across.begin + 9 else "middle"
+        parts.append(f'<text x="{across(step):.1f}" y="{_HEIGHT - 10}" text-anchor="{anchor}">{label}</text>')
     return "".join(parts)
 
 
@@ -215,16 +235,16 @@ class _Axis:
     labels: Sequence[tuple[str, float]]
 
 
-def _parameter_axis(values: Sequence[Value], name: str) -> _Axis:
+def _parameter_axis(values: Sequence[Value], name: str, is_log: bool) -> _Axis:
     is_numeric = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
-    return _number_axis(values, name) if is_numeric else _choice_axis(values, name)
+    return _number_axis(values, name, is_log) if is_numeric else _choice_axis(values, name)
 
 
-def _number_axis(values: Sequence[Value], name: str) -> _Axis:
-    """Numbers, by their logarithm where they span three powers of ten; the ends are labelled."""
+def _number_axis(values: Sequence[Value], name: str, is_log: bool = False) -> _Axis:
+    """Numbers, by their logarithm where they are searched so or span three powers of ten; the ends are labelled."""
     numbers = [float(value) for value in values if _is_finite(value)]
     low, high = min(numbers, default=0.0), max(numbers, default=1.0)
-    is_log = low > 0 and high / low >= 1000
+    is_log = 0 < low < high and (is_log or high / low >= 1000)
     if low == high:
         low, high = low - 0.5, high + 0.5
     unit = math.log10 if is_log else float
@@ -288,11 +308,14 @@ def _merged(lane: Sequence[Bar], shortest: float) -> list[Bar]:
 
 
 def _short(text: str, longest: int) -> str:
-    return html.escape(text if len(text) <= longest else f"{text[: longest - 1]}…")
+    """The text as a label; one that is too long is cut, and shown whole where it is pointed at."""
+    if len(text) <= longest:
+        return html.escape(text)
+    return f"<title>{html.escape(text)}</title>{html.escape(text[: longest - 1])}…"
 
 
-def _svg(width: int, height: int, label: str, parts: Iterable[str], kind: str = "") -> str:
-    box = f'viewBox="0 0 {width} {height}"' + (f' style="min-width:{width}px"' if width > _WIDTH else "")
+def _svg(width: int, height: int, label: str, parts: Iterable[str], kind: str = "", above: int = 0) -> str:
+    box = f'viewBox="0 {-above} {width} {height + above}"' + (f' style="min-width:{width}px"' if width > _WIDTH else "")
     box += f' class="{kind}"' if kind else ""
     return f'<svg {box} role="img" aria-label="{html.escape(label)}">{"".join(parts)}</svg>'
 
@@ -322,9 +345,19 @@ class Scale:
         return [index * step for index in range(first, min(last, first + 4 * count) + 1)]
 
 
-def number_label(value: float) -> str:
+def number_labels(values: Sequence[float]) -> list[str]:
+    """A short number for each, with as many digits as it takes to tell them apart."""
+    labels: list[str] = []
+    for digits in range(4, 16):
+        labels = [number_label(value, digits) for value in values]
+        if len(set(labels)) == len(set(values)):
+            break
+    return labels
+
+
+def number_label(value: float, digits: int = 4) -> str:
     """A short number: `0.25`, `1e-05`, `12k`, `3M`, without the rounding errors of binary fractions."""
     for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if unit <= abs(value) < 1e12 and abs(value) >= 10_000:
-            return f"{value / unit:.3g}{name}"
-    return f"{round(value, 12):.4g}"
+            return f"{value / unit:.{digits - 1}g}{name}"
+    return f"{round(value, 12):.{digits}g}"

@@ -24,6 +24,7 @@ from raycolab.summary import (
 )
 from raycolab.text import config_text, counted, duration_text, number_text
 from raycolab.trials import AttemptRow, Metric, SweepRow, TrialRow
+from raycolab.view.charts import Curve, learning_curves
 from raycolab.view.pages import HTML, PLAIN, Bundle, render
 from raycolab.view.tables import snapshot_lines, traffic_lines, warning_lines
 
@@ -291,6 +292,9 @@ def sweep_panel(
         nodes=lanes[:_MOST_NODES],
         nodes_left_out=len(lanes) - _MOST_NODES,
         slots=_slots(seen),
+        curves=_curves(seen, metric),
+        curve_kinds=list(dict.fromkeys(curve.state.lower() for curve in seen.curves)),
+        best=seen.best,
         notes=notes,
     )
 
@@ -320,10 +324,25 @@ def _lanes(sweep: SweepStatus, nodes: Sequence[NodeStatus]) -> list[NodeStatus]:
 
 
 def _slots(sweep: SweepStatus) -> str:
-    """What a trial takes: `slots: 2 x 1 CPU on 3 nodes; 1 x 1 CPU, 1 GPU on 1 node`."""
-    shapes = Counter(sweep.slots.values()).most_common(_MOST_SHAPES)
-    said = "; ".join(f"{shape} on {counted(count, 'node')}" for shape, count in shapes)
+    """What a trial takes, and on how many nodes: `slots: 5 x 1 CPU on 3 nodes; 1 x 1 CPU, 1 GPU on 1 node`."""
+    slots, nodes = Counter[str](), Counter[str]()
+    for said in sweep.slots.values():
+        for part in said.split(" + "):
+            count, _, shape = part.partition(" x ")
+            slots[shape] += int(count)
+            nodes[shape] += 1
+    most = slots.most_common(_MOST_SHAPES)
+    said = "; ".join(f"{count} x {shape} on {counted(nodes[shape], 'node')}" for shape, count in most)
     return f"slots: {said}" if said else ""
+
+
+def _curves(sweep: SweepStatus, metric: Metric) -> str:
+    """What the trials that reported last have reported, as a picture; "" where that is no curve."""
+    curves = {each.number: Curve(dict(zip(each.steps, each.values, strict=True)), each.state) for each in sweep.curves}
+    if len({step for curve in curves.values() for step in curve.values}) < 2:
+        return ""
+    first = curves.pop(sweep.best.number, None) if sweep.best is not None else None
+    return learning_curves(list(curves.values()), first, metric, "what trials reported, by step")
 
 
 def _map_note(metric: Metric) -> str:

@@ -73,7 +73,7 @@ def page(found: Findings) -> str:
         histories=_histories(found, drawn),
         curves=curves,
         curve_kinds=curve_kinds,
-        parallel=_parallel(found, drawn),
+        parallel=_parallel(found, spec, drawn),
         **_timelines(found),
         causes=grouped[:_MOST_CAUSES],
         causes_left_out=len(grouped) - _MOST_CAUSES,
@@ -173,7 +173,7 @@ def _curves_note(curves: Mapping[int, Curve], best: int) -> str:
     return " ".join(notes)
 
 
-def _parallel(found: Findings, drawn: Mapping[_Pair, list[TrialRow]]) -> dict[int, list[Card]]:
+def _parallel(found: Findings, spec: SweepSpec | None, drawn: Mapping[_Pair, list[TrialRow]]) -> dict[int, list[Card]]:
     """Pictures by their width in CSS pixels."""
     cards: dict[int, list[Card]] = {}
     for pair, rows in drawn.items():
@@ -184,7 +184,9 @@ def _parallel(found: Findings, drawn: Mapping[_Pair, list[TrialRow]]) -> dict[in
             ranked.sort(key=lambda item: item[1], reverse=found.metric.mode == "max")
             label = f"parameters of {title} and their {found.metric.name}"
             some = f"About {MOST_LINES} of {len(rows)} drawn." if len(rows) > MOST_LINES else ""
-            card = Card(title, parallel_coordinates(ranked, names, found.metric, label), some)
+            space = {} if spec is None else spec.models.get(pair[0], {})
+            by_logarithm = [name for name in names if getattr(space.get(name), "log", False)]
+            card = Card(title, parallel_coordinates(ranked, names, found.metric, label, by_logarithm), some)
             cards.setdefault(parallel_width(len(names)), []).append(card)
     return cards
 

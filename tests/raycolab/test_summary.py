@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from raycolab.main.compute import BadReturnError, metrics_of
 from raycolab.main.traceback import cell_code_name, traceback_text
-from raycolab.summary import MOST_PAIRS, Causes, PairTally, SweepStatus, Tally, causes, sweeps_json
+from raycolab.summary import MOST_PAIRS, Causes, Curves, PairTally, SweepStatus, Tally, causes, sweeps_json
 from raycolab.trials import ErrorKind, Failure, Metric, SweepState, TrialRow, TrialState
 from tests.raycolab.view import cluster_of_six as six
 
@@ -38,7 +38,8 @@ def test_the_contract_is_kept() -> None:
     contract = "name state total pending running complete pruned failed lost cancelled eta_s best"
     assert list(told)[:12] == contract.split()
     assert list(told)[12:] == [
-        *("sentence", "slots", "metric", "pairs", "pairs_left_out", "causes", "causes_left_out", "done_on", "repeats"),
+        *("sentence", "hints", "slots", "metric", "pairs", "pairs_left_out", "causes", "causes_left_out", "done_on"),
+        *("curves", "repeats"),
     ]
     assert msgspec.convert(json.loads(json.dumps(told)), SweepStatus).to_json() == told
 
@@ -111,6 +112,22 @@ def ended(row: TrialRow, state: TrialState, node: str) -> TrialRow:
     kind = ErrorKind.EXCEPTION if error else None
     worth = {"m": float(row.number)} if state is TrialState.COMPLETE else {}
     return replace(row, state=state, node=node, attempts=1, metrics=worth, error=error, error_kind=kind)
+
+
+def test_curves_of_the_trials_that_reported_last_are_told_within_bounds() -> None:
+    """The best one's stays, long ones are thinned but for their ends; one that runs again has none."""
+    curves, rows = Curves(), {number: TrialRow(number, "a", "x", {}, TrialState.RUNNING) for number in range(40)}
+    for number in rows:
+        for step in range(500 if number == 30 else 3):
+            curves.report(number, step, float(step), best=0)
+    curves.report(39, 3, float("nan"), best=0)
+    found = {curve.number: curve for curve in curves.found(rows)}
+    assert sorted(found) == [0, *range(25, 40)]
+    assert found[39].steps == [0, 1, 2]
+    assert len(found[30].steps) <= 34
+    assert (found[30].steps[-1], found[30].values[-1]) == (499, 499.0)
+    curves.forget(39)
+    assert 39 not in {curve.number for curve in curves.found(rows)}
 
 
 @given(st.lists(st.tuples(st.integers(0, 7), ENDS, st.sampled_from(["head", "joiner-1"])), max_size=40))

@@ -24,6 +24,7 @@ from raycolab.view.charts import (
     history,
     learning_curves,
     number_label,
+    number_labels,
     parallel_coordinates,
     parallel_width,
     timeline,
@@ -225,3 +226,36 @@ def test_labels_have_no_binary_dust() -> None:
     assert number_label(12_345.0) == "12.3k"
     assert number_label(3_000_000.0) == "3M"
     assert number_label(math.inf) == "inf"
+
+
+def test_three_gridlines_had_one_label() -> None:
+    """Labels have as many digits as tell them apart, and the room for them."""
+    assert number_labels([0.999981, 0.999982, 0.999983]) == ["0.999981", "0.999982", "0.999983"]
+    assert number_labels([12_001.0, 12_002.0]) == ["12.001k", "12.002k"]
+    assert number_labels([0.25, 0.25]) == ["0.25", "0.25"]
+    picture = history([0.9999811 + at / 1e7 for at in range(9)], MAX, "h")
+    labels = re.findall(r'<text x="([0-9.]+)"[^>]*text-anchor="end">([^<]*)', picture)
+    assert len({label for _, label in labels}) == len(labels) > 2
+    assert all(len(label) * 6 < float(x) for x, label in labels)
+
+
+def test_log_uniform_parameters_had_linear_axes() -> None:
+    """What is searched by its logarithm is shown so, however small its range."""
+    rows = [(TrialRow(at, "m", "d", {"x": x}), 1.0) for at, x in enumerate((1.0, 10.0, 100.0))]
+
+    def middle(logarithmic: tuple[str, ...]) -> float:
+        line = path(parallel_coordinates(rows, ["x"], MAX, "p", logarithmic), "faint")
+        return float(line.partition("M")[2].split("L")[0].split()[1])
+
+    ends = (28.0, 192.0)
+    assert middle(("x",)) == pytest.approx(sum(ends) / 2, abs=1)
+    assert middle(()) > middle(("x",)) + 50
+
+
+def test_labels_were_cut() -> None:
+    """Long names have the room of two axes, and what is cut all the same is whole where it is pointed at."""
+    name = "optimizer/learning_rate"
+    rows = [(TrialRow(at, "m", "d", {name: at, "y": "a-very-long-alternative"}), 1.0) for at in range(3)]
+    picture = parallel_coordinates(rows, [name, "y"], MAX, "p")
+    assert f">{name}</text>" in picture
+    assert "<title>a-very-long-alternative</title>a-very-long-…" in picture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from raycolab.summary import PairTally
@@ -29,8 +31,8 @@ def test_it_says_how_far_the_sweep_is() -> None:
 
 def test_it_says_what_a_trial_takes() -> None:
     """The slots of the nodes, the most frequent first."""
-    slots = {"head": "2 x 1 CPU", "joiner-1": "1 x 1 CPU, 1 GPU", "joiner-2": "2 x 1 CPU"}
-    assert "slots: 2 x 1 CPU on 2 nodes; 1 x 1 CPU, 1 GPU on 1 node" in page(slots=slots).text
+    slots = {"head": "2 x 1 CPU", "joiner-1": "1 x 1 CPU, 1 GPU", "joiner-2": "1 x 1 CPU + 1 x 2 CPUs"}
+    assert "slots: 3 x 1 CPU on 2 nodes; 1 x 1 CPU, 1 GPU on 1 node; 1 x 2 CPUs on 1 node" in page(slots=slots).text
     assert "slots:" not in page(slots={}).text
 
 
@@ -95,8 +97,8 @@ def test_a_sweep_that_rests_says_so_and_why(state: SweepState) -> None:
 
 def test_a_sweep_that_a_person_stopped_says_how_to_go_on() -> None:
     """The engine has no sentence for what somebody asked for."""
-    for state in (SweepState.PAUSED, SweepState.STOPPED):
-        assert "raycolab resume sample_experiment" in Page(sweep_panel(six.sweep(state=state))).text
+    for state, verb in ((SweepState.PAUSED, "resume"), (SweepState.STOPPED, "retry")):
+        assert f"raycolab {verb} sample_experiment" in Page(sweep_panel(six.sweep(state=state))).text
 
 
 def test_before_the_first_trial_has_ended_nothing_is_claimed() -> None:
@@ -195,3 +197,15 @@ def test_a_pair_says_how_far_it_is_while_it_is_not_done() -> None:
     assert "1/4" not in seen.texts
     assert ("table", {"class": "map dense"}) in seen.tags
     assert sum("1 of 4 done" in (attributes.get("title") or "") for _, attributes in seen.tags) == 12
+
+
+def test_learning_curves_are_live() -> None:
+    """Of the trials that reported last; a single step is no curve."""
+    curves = [
+        {"number": 4, "state": "RUNNING", "steps": [1, 2], "values": [0.5, 0.6]},
+        {"number": 5, "state": "PRUNED", "steps": [1], "values": [0.4]},
+    ]
+    shown = sweep_panel(six.sweep() | {"curves": curves})
+    assert "Learning curves" in Page(shown).text
+    assert {'class="running"', 'class="pruned"', 'class="cut"'} <= set(re.findall(r'class="[a-z]+"', shown))
+    assert "Learning curves" not in Page(sweep_panel(six.sweep() | {"curves": curves[1:]})).text

@@ -83,8 +83,8 @@ def test_learning_curves_say_the_best_the_pruned_and_what_is_left_out(tmp_path: 
     page, best = curves_of(tmp_path, reports)
     some = "45 pruned, half of them by step 22. About 60 of 90 drawn. 60 of up to 70 steps drawn."
     assert f"Best: trial {best.number}. {some}" in page.texts
-    legend = [text for text in page.texts if text in ("complete", "pruned", "best of the pair")]
-    assert legend == ["complete", "pruned", "best of the pair"]
+    legend = [text for text in page.texts if text in ("complete", "pruned", "best")]
+    assert legend == ["complete", "pruned", "best"]
 
 
 def test_there_are_no_learning_curves_of_nothing(tmp_path: Path) -> None:
