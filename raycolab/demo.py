@@ -71,15 +71,23 @@ def run_demo(
             say(stage.note)
         where = "" if stage.note else ", each in a session without a network"
         say(f"starting a head and {counted(joiners, 'joiner')}{where}")
+        say("Ray starts on the head ...")
         head = stage.head(data_dir)
+        say(f"after {time.monotonic() - began:.0f} s the head is up; the joiners join it and start Ray ...")
         sweep = declare_spec(file.spec, main=file.main_path, data_dir=data_dir.path, announce=say)
         for _ in range(joiners):
             stage.joiner(head.join_address)
         deadline = time.monotonic() + START_S
+        up: list[str] = []
         while len(present := head.wait_for_joiners(joiners, timeout=POLL_S)) < joiners:
+            for name in present:
+                if name not in up:
+                    up.append(name)
+                    say(f"{name} is up")
             if stage.has_lost_one() or time.monotonic() > deadline:
                 raise ClusterError(f"Only {len(present)} of {joiners} joiners came up: {stage.last_words()}")
         say(f"after {time.monotonic() - began:.0f} s these nodes are up: {', '.join(['head', *present])}")
+        say("each loads MAIN.ipynb once, then trials are given out ...")
         sweep.start(expect_slots=joiners + 1)
         sweep.wait(progress=progress)
         return DemoResult(sweep, head.nodes(), time.monotonic() - began, stage.note)

@@ -21,6 +21,9 @@ _PLACES = (_HERE / "example_files", _HERE.parent / "examples")  # in a wheel; in
 _NAME = "raycolab"
 _ON_DISK = "# This tab must have that path too, on its Drive or on a disk it shares with the head.\n"
 
+# As head.ipynb and joiner.ipynb have it.
+_SOURCE = 'SOURCE = "git+https://github.com/raycolab/raycolab"'
+
 _COPIED = ("head.ipynb", "joiner.ipynb", "MAIN.ipynb", "sweep.yaml")
 
 
@@ -34,7 +37,9 @@ def example_path(name: str) -> Path:
 
 
 def write_examples(folder: str | os.PathLike[str]) -> list[Path]:
-    """Copy the three notebooks and the sweep file to a folder, made where it is missing; returns their paths.
+    """Write the three notebooks and the sweep file to a folder, made where it is missing; returns their paths.
+
+    The notebooks install the very raycolab that wrote them.
 
     All or none: UsageError, with nothing written, when one of them is there already or the folder cannot be used.
     """
@@ -49,7 +54,7 @@ def write_examples(folder: str | os.PathLike[str]) -> list[Path]:
             for path in paths:
                 with path.open("xb") as file:
                     undo.callback(path.unlink, missing_ok=True)
-                    file.write(example_path(path.name).read_bytes())
+                    file.write(_fitted(example_path(path.name).read_text("utf-8")).encode())
         except FileExistsError as error:  # it came since it was looked for
             raise _refusal(target, [Path(error.filename).name]) from error
         except OSError as error:
@@ -58,6 +63,11 @@ def write_examples(folder: str | os.PathLike[str]) -> list[Path]:
             ) from error
         undo.pop_all()
     return paths
+
+
+def _fitted(text: str) -> str:
+    """An example that installs what is installed here."""
+    return text.replace(_SOURCE.replace('"', '\\"'), f'SOURCE = \\"{installed_source()}\\"')
 
 
 def next_steps(folder: Path) -> str:

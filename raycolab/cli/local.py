@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import tempfile
 from typing import TYPE_CHECKING
@@ -67,6 +68,8 @@ def demo(joiners: int, jobs_per_pair: int, as_json: bool, data_dir: str | None) 
         say("\n".join(results.closing_lines()))
     else:
         print_results(done.sweep, done.nodes)
+        typed = f"raycolab report {done.sweep.name} --data-dir {shlex.quote(str(folder.path))}"
+        click.echo(f"A page about it, with pictures: {typed}")
         if done.note:
             click.echo(done.note)
     return 1 if failed or counts["complete"] < len(results) else 0

@@ -175,7 +175,8 @@ def next_steps(join_address: str, cell: str = "") -> str:
         "This line is the join address. Keep it to yourself: whoever has it can join and run code here.\n"
         "In other tabs: give it to joiner.ipynb, or run  raycolab.join('THE LINE ABOVE')\n"
         "In this one:   raycolab.declare(...).run()  starts at once, with or without them;\n"
-        "               head shows who has joined, head.shutdown() ends them all."
+        "               head shows who has joined, head.shutdown() ends them all. The head goes on when this\n"
+        "               program ends: `raycolab down` ends it too."
         f"{blank}"
     )
 

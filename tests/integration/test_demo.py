@@ -69,7 +69,8 @@ def test_without_namespaces_it_says_so_and_completes(tmp_path: Path) -> None:
     assert ended.stderr.splitlines()[:2] == [note, "starting a head and 1 joiner"]
     lines = ended.stdout.splitlines()
     assert lines[0] == f"sample_experiment: {PAIRS}/{PAIRS}  ok {PAIRS}  failed 0  running 0"
-    assert lines[-2:] == [f"database: {tmp_path / 'raycolab.db'}", note]
+    report = f"A page about it, with pictures: raycolab report sample_experiment --data-dir {tmp_path}"
+    assert lines[-3:] == [f"database: {tmp_path / 'raycolab.db'}", report, note]
     assert {row.node for row in find("sample_experiment", data_dir=tmp_path).results.rows if row.attempts} <= {
         "head",
         "joiner-1",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import random
+import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -13,8 +14,10 @@ import nbformat
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 
+from raycolab.examples import example_path
 from raycolab.main.notebook import CellRole, MainNotebook
 from raycolab.spec.file import load_sweep_file
+from raycolab.spec.keys import keys_of
 from raycolab.spec.spec import SweepSpec, check_fits
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -158,3 +161,10 @@ def test_computes_the_same_again() -> None:
     compute = main_namespace()["compute"]
     first, second = (compute("forest", "wine", n_estimators=5)["accuracy"] for _ in range(2))
     assert first == second
+
+
+def test_the_sweep_file_missed_six_keys() -> None:
+    """Each key that a sweep can have stands in it, in use or behind a comment's mark."""
+    text = example_path("sweep.yaml").read_text("utf-8")
+    own = {key.name for key in keys_of(SweepSpec)} - {"mode"}  # in a file it is the metric's goal
+    assert {key for key in own if not re.search(rf"^(# )?{key}:", text, re.MULTILINE)} == set()

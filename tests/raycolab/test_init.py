@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from raycolab.errors import UsageError
-from raycolab.examples import example_path, write_examples
+from raycolab.examples import example_path, installed_source, write_examples
 from raycolab.main.notebook import MainNotebook
 from raycolab.spec.file import load_sweep_file
 from raycolab.spec.spec import check_fits
@@ -21,12 +21,17 @@ class TestWhatIsWritten:
     """In an empty place."""
 
     def test_the_notebooks_and_the_sweep_file_are_those_of_the_package(self, run: Run, here: Path) -> None:
-        """Byte for byte, in a folder that is made; their paths are printed, and what to do next."""
+        """In a folder that is made; their paths are printed, and what to do next."""
         ended = run("init", "work/my sweep")
         assert ended.code == 0
         assert ended.out.splitlines() == [f"work/my sweep/{name}" for name in NAMES]
         for name in NAMES:
-            assert (here / "work" / "my sweep" / name).read_bytes() == example_path(name).read_bytes()
+            written = (here / "work" / "my sweep" / name).read_text("utf-8")
+            source = "git+https://github.com/raycolab/raycolab"
+            assert written == example_path(name).read_text("utf-8").replace(
+                f'SOURCE = \\"{source}\\"', f'SOURCE = \\"{installed_source()}\\"'
+            )
+            assert (f'SOURCE = \\"{installed_source()}\\"' in written) == (name in ("head.ipynb", "joiner.ipynb"))
         assert "open work/my sweep/head.ipynb" in ended.err
         assert "raycolab submit 'work/my sweep'/sweep.yaml" in ended.err
 
