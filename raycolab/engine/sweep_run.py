@@ -527,7 +527,6 @@ class SweepRun:
             tally=book.tally,
             slots=self.fleet.slots_on(self._taken()),
             hints=self._hints(),
-            hints=self._slow_cell(),
             curves=book.curves.found(book.rows),
         )
 
