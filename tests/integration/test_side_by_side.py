@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from raycolab.providers.direct import own_address
 from tests.integration.sessions import RAYCOLAB, all_slots_cell, processes_with, until, write_main, write_sweep
 from tunnel.address import JoinAddress
 
@@ -90,7 +91,7 @@ def test_a_head_and_a_joiner_side_by_side(machine: Machine) -> None:
     """Both run trials; `down` ends both with 0 and leaves nothing; a new head has the old one's address."""
     head, address = machine.start_head()
     url = JoinAddress.parse(address).url
-    assert url.startswith("ws://127.0.0.1:")
+    assert url.startswith(f"ws://{own_address()}:")
     (machine.folder / "address").write_text(address)
     joiner = machine.start("join", f"@{machine.folder / 'address'}", "--num-cpus", "1")
 

@@ -103,7 +103,8 @@ def test_the_head_notebook_shows_who_joined_and_how_far_the_sweep_is(ran: Ran) -
     assert f"{JOBS}/{JOBS}  ok {JOBS}  failed 0  running 0  2 nodes" in progress.data["text/plain"]
     assert f"{JOBS} / {JOBS}" in progress.data["text/html"]
     assert re.match(
-        rf"{JOBS - PAIRS * ALONE} trials, 2 tabs, .*; this tab alone about .*\nTo run .*:\ncompute\(.*model=.*\)\n",
+        rf"{JOBS - PAIRS * ALONE} trials( \(\d+ repeats?, not run again\))?, 2 tabs, .*; (this tab alone about"
+        r"|the tabs share the cores) .*\nTo run .*:\ncompute\(.*model=.*\)\n",
         worth.text,
     )
 
