@@ -136,7 +136,7 @@ def read_metric(_: str, metric: object, sweep: Mapping[str, Any]) -> Metric:
     allowed = ("name", "goal", "mode")
     refusals = Refusals()
     for key in metric:
-        if key in SHORT_OF_METRIC and not (key == "target" or sweep["method"] is Method.BAYES):
+        if key in SHORT_OF_METRIC and not (key == "target" or sweep.get("method") is Method.BAYES):
             # What failed trials count for is a question of the search alone.
             continue
         if key in SHORT_OF_METRIC:
@@ -167,7 +167,7 @@ def read_parameters(_: str, parameters: object, sweep: Mapping[str, Any]) -> dic
         return {}
     if not isinstance(parameters, Mapping):
         raise SpaceArgumentError(f"parameters are a mapping of names to values, not {parameters!r}")
-    return as_space(parameters, sweep["method"])
+    return as_space(parameters, sweep.get("method", Method.RANDOM))
 
 
 def read_models(key: str, models: object, sweep: Mapping[str, Any]) -> dict[str, dict[str, Domain]]:
@@ -197,17 +197,17 @@ def check_grid(models: Spaces, shared: Mapping[str, Domain]) -> None:
     refusals.raise_all()
 
 
-def check_names(models: Spaces, given: Collection[str]) -> None:
+def check_names(models: Spaces, shared: Mapping[str, Domain], given: Collection[str]) -> None:
     """SpaceArgumentError for a parameter called `model` or `dataset` where the sweep has such of its own."""
     refusals = Refusals()
-    for space in models.values():
-        for name in space:
+    owners = [(("models", model), space.keys() - shared.keys()) for model, space in models.items()]
+    for way, names in [(("parameters",), shared), *owners]:
+        for name in names:
             first, *rest = name.split("/")
             if first in GIVEN_BY_US and f"{first}s" in given:
                 cure = f"list the alternatives under {first}s, or rename it"
-                problem = f"parameter {name!r}: raycolab itself passes {first!r} to compute; {cure}"
-                with refusals.at("parameters", first, *rest, space=True):
-                    raise ArgumentError(problem)
+                with refusals.at(*way, first, *rest, space=True):
+                    raise ArgumentError(f"parameter {name!r}: raycolab itself passes {first!r} to compute; {cure}")
     refusals.raise_all()
 
 

@@ -281,7 +281,7 @@ class SweepSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
                     read[field if each is key else each.name] = value
         with contextlib.suppress(_UnreadError):
             with refusals.at():
-                readers.check_names(read["models"], given.keys())
+                readers.check_names(read["models"], read["parameters"], given.keys())
             with refusals.at():
                 if read["method"] is Method.GRID:
                     readers.check_grid(read["models"], read["parameters"])

@@ -3,8 +3,9 @@
 The forms of a parameter (`{values: [...]}`, `{min: 0, max: 1}`, `{distribution: ..., ...}`) are those of its published
 schema (wandb/sweeps, src/sweeps/config/schema.json), with its defaults: `q` is 1.0, `mu` 0, `sigma` 1, `a` and `b` 1;
 without a distribution whole bounds mean int_uniform and others uniform; a whole `q` gives whole values. Steps are its
-`round(X / q) * q` of the law without steps. Nested parameters (`{parameters: ...}`) are not one parameter. Two
-distributions more, `float` and `integer`, say what W&B has no word for: steps from `min`, logarithms of whole numbers.
+`round(X / q) * q` of the law without steps. Nested parameters (`{parameters: ...}`) are not one parameter. Three
+distributions more say what W&B has no word for: `float` and `integer` have steps from `min` and logarithms of whole
+numbers, `grid_search` is Ray Tune's.
 
 A key of its that cannot change a result is accepted and named; one that can, and cannot be had here, is refused.
 """
@@ -17,7 +18,18 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from raycolab.spec.domains import MAX_GRID_VALUES, Beta, Choice, Constant, Domain, Float, Integer, Normal, tidy
+from raycolab.spec.domains import (
+    MAX_GRID_VALUES,
+    Beta,
+    Choice,
+    Constant,
+    Domain,
+    Float,
+    GridSearch,
+    Integer,
+    Normal,
+    tidy,
+)
 from raycolab.spec.values import ArgumentError, Refusals, as_number, as_scalar, as_value, as_whole, within
 from raycolab.text import did_you_mean, listed
 
@@ -37,6 +49,7 @@ _WITH_STEPS: Mapping[str, Mapping[str, object]] = {
 _OURS: Mapping[str, Mapping[str, object]] = {
     "float": {**_BOUNDS, "log": False, "step": None, "law": None},
     "integer": {**_BOUNDS, "log": False, "step": 1, "law": None},
+    "grid_search": {"values": ...},
 }
 _KEYS_OF: Mapping[str, Mapping[str, object]] = {
     "constant": {"value": ...},
@@ -92,7 +105,7 @@ def wandb_domain(fields: Fields, *, grid: bool = False) -> Domain:
         if default is ... and key not in fields:
             refusals.add(f"distribution {name} needs the key {key!r}; add it", "distribution")
     refusals.raise_all()
-    if name in _OURS:
+    if name in _OURS and "min" in known:
         return _our_domain(name, {**known, **fields})
     if "value" in known:
         with within("value"):
@@ -139,6 +152,8 @@ def _categorical(fields: Fields) -> Domain:
         if not isinstance(fields.get(key, []), list | tuple):
             raise ArgumentError(f"{key} is a list, such as [1, 2, 3], not {fields[key]!r}", (key,))
     values: list[Any] = as_value(fields["values"])  # type: ignore[assignment]  # of a list
+    if fields.get("distribution") == "grid_search":
+        return GridSearch(tuple(values))
     if "probabilities" not in fields:
         return Choice(tuple(values))
     with within("probabilities"):

@@ -203,6 +203,24 @@ def test_arguments_are_bound_by_name(source: str, expected: dict[str, object]) -
     assert signature.arguments("m", "d", {"C": 1, "opt/lr": 2}) == expected
 
 
+def test_a_parameter_named_model_is_the_configurations() -> None:
+    """Where a sweep has no models it may have a parameter of that name."""
+    for source in ("def compute(model, x): ...", "def compute(**anything): ...", "def compute(config): ..."):
+        signature = read_signature([ast.parse(source)])
+        assert signature is not None
+        given = signature.arguments("default", "d", {"model": "vit", "x": 1})
+        assert given.get("config", given)["model"] == "vit"  # type: ignore[index]
+
+
+def test_a_list_is_the_trials_own() -> None:
+    """What compute does to it is nothing to the next trial, nor to the row."""
+    signature = read_signature([ast.parse("def compute(h): ...")])
+    assert signature is not None
+    config: dict[str, Any] = {"h": [1, {"a": 2}]}
+    signature.arguments("m", "d", config)["h"].append(3)  # type: ignore[attr-defined]
+    assert config == {"h": [1, {"a": 2}]}
+
+
 def test_a_parameter_named_config_is_bound_as_any_other() -> None:
     """Where the space has a `config` of its own, `compute` gets that one."""
     signature = read("def compute(config): pass")

@@ -14,6 +14,7 @@ from raycolab.errors import UsageError
 from raycolab.results.study import importances, optuna_study
 from raycolab.results.table import Results
 from raycolab.search import enumerate_trials
+from raycolab.spec.spaces import as_space
 from raycolab.trials import ErrorKind, Metric, TrialRow, TrialState
 from tests.raycolab.results.sweeps import NOW, declared, ended, finished_sweep, sweep_row
 
@@ -120,6 +121,13 @@ def test_a_configuration_outside_the_space_costs_no_row() -> None:
     trial = one(dataclasses.replace(DONE, config={"C": 1e9, "kernel": "linear"}))
     assert (trial.state, trial.params, trial.value) == (Theirs.COMPLETE, {}, 0.75)
     assert trial.user_attrs["config"] == {"C": 1e9, "kernel": "linear"}
+
+
+def test_a_list_or_dict_is_its_json_there() -> None:
+    """Which Optuna's storages and plots take."""
+    space = as_space({"h": [[64, 32], {"a": 1}, 5], "k": {"value": [1]}})
+    row = dataclasses.replace(DONE, config={"h": [64, 32], "k": [1]})
+    assert optuna_study("s", [row], {}, space, METRIC).trials[0].params == {"h": "[64, 32]", "k": "[1]"}
 
 
 def test_a_trial_without_a_configuration_waits() -> None:

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from raycolab.errors import UsageError
+from raycolab.results.speedup import compute_line
 from raycolab.results.table import Results
 from raycolab.trials import AttemptRow, ErrorKind, Metric, Scalar, TrialRow, TrialState
 
@@ -308,6 +309,26 @@ def test_parquet_takes_mixed_parameters_as_text(tmp_path: Path) -> None:
     assert data["config/m"].tolist() == ["sqrt", "0.5"]
     assert str(data["config/depth"].dtype) == "Int64"
     assert str(data["datetime_start"].dt.tz) == "UTC"
+
+
+def test_lists_and_dicts_are_shown_and_kept_as_json(tmp_path: Path) -> None:
+    """Grouped by in a data frame, JSON text in CSV and Parquet, what they are in JSON and in `best`; read aloud too."""
+    rows = [
+        trial(0, 0.9, config={"h": [64, {"a": None}]}),
+        trial(1, config={"h": [64, math.inf]}),
+        trial(2, config={"h": 3}),
+    ]
+    found = results(*rows)
+    assert found.dataframe["config/h"].tolist()[:2] == ['[64, {"a": null}]', "[64, Infinity]"]
+    assert len(found.dataframe.groupby("config/h")) == 3
+    assert found.best is not None
+    assert found.best["config/h"] == [64, {"a": None}]
+    assert 'h=[64, {"a": null}]' in found.summary()
+    assert pd.read_csv(found.save(tmp_path / "r.csv"))["config/h"][0] == '[64, {"a": null}]'
+    assert pd.read_parquet(found.save(tmp_path / "r.parquet"))["config/h"][0] == '[64, {"a": null}]'
+    kept = json.loads(found.save(tmp_path / "r.json").read_text())
+    assert [row["config/h"] for row in kept] == [[64, {"a": None}], [64, None], 3]
+    assert compute_line({"h": [math.inf, {"a": "b"}]}) == 'compute(h=[float("inf"), {"a": "b"}])'
 
 
 ODD: list[Scalar] = [

@@ -238,6 +238,21 @@ def test_rungs_prune_the_worse_and_are_known_after_a_restart(method: str, early:
     assert not any(again.reported(number, 1, -1.0) for number in range(70, 80))
 
 
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_wandbs_hyperband_counts_reports_and_knows_them_after_a_restart(mode: str) -> None:
+    """At the band of two reports the better half goes on; what is no number is none; steps may be any."""
+    early = {"type": "hyperband", "min_iter": 2, "eta": 2}
+    spec, rows, studies = _studies(method="random", mode=mode, early_terminate=early, jobs_per_pair=5)
+    sign = 1 if mode == "min" else -1
+    values = {number: {3: math.nan, 7: 0.0, 8: float(sign * number)} for number in range(4)}
+    for number, reports in values.items():
+        ends = [studies.reported(number, step, value) for step, value in reports.items()]
+        assert ends == [False, False, number > 1]
+    assert not studies.reported(4, 0, 99.0 * sign)
+    again = Studies(spec, [replace(row, state=TrialState.RUNNING) for row in rows], values)
+    assert [again.reported(number, 9, 0.0) for number in range(4)] == [False, False, False, True]
+
+
 def test_every_pruner_works_through_the_studies() -> None:
     """None of Optuna's fails on what a schedule tells it, NaN included."""
     options: dict[str, dict[str, object]] = {

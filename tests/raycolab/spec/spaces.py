@@ -51,7 +51,8 @@ def _log_integer(low: int, width: int) -> Domain:
 
 
 def _weighted(values: list[tuple[Scalar, float]]) -> Domain:
-    return Choice(tuple(value for value, _ in values), tuple(weight for _, weight in values))
+    whole = sum(weight for _, weight in values)
+    return Choice(tuple(value for value, _ in values), tuple(weight / whole for _, weight in values))
 
 
 domains: st.SearchStrategy[Domain] = st.one_of(

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import math
 import subprocess
 import sys
 import warnings
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
+from statistics import NormalDist
 from types import ModuleType
 
+import numpy as np
 import pytest
 from optuna import distributions
+from optuna._transform import _SearchSpaceTransform
 
 from raycolab.errors import SpaceError
+from raycolab.search import enumerate_trials
 from raycolab.spec.domains import Beta, Choice, Constant, Domain, Float, Integer, Normal
 from raycolab.spec.foreign import foreign_domain
-from raycolab.spec.spaces import as_domain
+from raycolab.spec.spaces import as_domain, as_space, constant
+from raycolab.spec.spec import SweepSpec
 from raycolab.spec.values import ArgumentError
 from raycolab.spec.wandb import is_wandb_parameter, wandb_domain
 
@@ -142,31 +150,126 @@ def test_a_ray_tune_object(tune: ModuleType, function: str, arguments: tuple[obj
     assert foreign_domain(getattr(tune, function)(*arguments)) == domain
 
 
+_UNITS = np.array([(index + 0.5) / 20_001 for index in range(20_001)])
+
+
 @pytest.mark.parametrize(
     ("function", "arguments"),
     [
         ("uniform", (-1, 1)),
+        ("loguniform", (1e-4, 1)),
         ("quniform", (0, 1, 0.25)),
+        ("quniform", (-3, 9, 1)),
         ("qloguniform", (1, 9, 1)),
+        ("qloguniform", (0.1, 0.9, 0.1)),
         ("randint", (0, 5)),
         ("lograndint", (1, 5)),
         ("qrandint", (0, 10, 5)),
+        ("qrandint", (1, 11, 5)),
         ("qlograndint", (1, 40, 10)),
-        ("choice", (["a", "b", "c"],)),
+        ("randn", (1, 2)),
+        ("qrandn", (1, 2, 0.5)),
+        ("choice", (["a", [1, 2], {"b": None}],)),
     ],
 )
-def test_draws_are_distributed_as_ray_tunes(tune: ModuleType, function: str, arguments: tuple[object, ...]) -> None:
-    """The same values in the same shares, up to the noise of 2,000 draws."""
+def test_the_values_are_ray_tunes(tune: ModuleType, function: str, arguments: tuple[object, ...]) -> None:
+    """At each of 20,001 quantiles, but for ties."""
+
+    class Quantiles(tune._BackwardsCompatibleNumpyRng):  # type: ignore[misc, name-defined]  # of another module
+        """Draws every quantile in turn, where Ray Tune asks for as many numbers by chance."""
+
+        def __init__(self) -> None: ...
+
+        def uniform(self, low: float, high: float, size: int) -> object:
+            return low + (high - low) * _UNITS
+
+        def integers(self, low: int, high: int, size: int) -> object:
+            return low + np.floor((high - low) * _UNITS).astype(int)
+
+        def normal(self, mean: float, sd: float, size: int) -> object:
+            return np.array([NormalDist(mean, sd).inv_cdf(unit) for unit in _UNITS])
+
+        def choice(self, indices: list[int], size: int) -> object:
+            return [int(unit * len(indices)) for unit in _UNITS]
+
     written = getattr(tune, function)(*arguments)
-    theirs = written.sample(size=2000, random_state=0)
+    theirs = written.sample(size=len(_UNITS), random_state=Quantiles())
     domain = as_domain(written)
-    ours = [domain.at((k + 0.5) / 2000) for k in range(2000)]
-    middle = [sorted(values)[len(values) // 2] for values in (theirs, ours)]
-    for bound in {*sorted(set(theirs))[:12], *middle}:  # shares up to some values: a distribution function, compared
-        shares = [sum(value <= bound for value in values) / 2000 for values in (theirs, ours)]
-        assert shares[0] == pytest.approx(shares[1], abs=0.05)
-    if function != "uniform":
-        assert set(theirs) == set(ours)
+    assert _different(theirs, [domain.at(unit) for unit in _UNITS.tolist()]) <= 2
+
+
+def _different(theirs: Iterable[object], ours: Iterable[object]) -> int:
+    def same(their: object, our: object) -> bool:
+        is_number = isinstance(our, int | float)
+        return their == pytest.approx(our, rel=1e-9, abs=1e-12) if is_number else their == our
+
+    return sum(not same(their, our) for their, our in zip(theirs, ours, strict=True))
+
+
+@pytest.mark.parametrize(
+    "distribution",
+    [
+        distributions.FloatDistribution(0, 1),
+        distributions.FloatDistribution(1e-3, 1, log=True),
+        distributions.FloatDistribution(0.1, 0.85, step=0.25),
+        distributions.FloatDistribution(-1, 1, step=0.1),
+        distributions.IntDistribution(1, 9),
+        distributions.IntDistribution(1, 9, step=4),
+        distributions.IntDistribution(1, 64, log=True),
+        distributions.IntDistribution(3, 5, log=True),
+    ],
+    ids=str,
+)
+def test_the_values_are_optunas(distribution: distributions.BaseDistribution) -> None:
+    """At 2,001 quantiles of what its random sampler draws uniformly, but for ties."""
+    transform = _SearchSpaceTransform({"x": distribution})
+    ((low, high),) = transform.bounds
+    units = _UNITS[::10].tolist()
+    theirs = [transform.untransform(np.array([low + unit * (high - low)]))["x"] for unit in units]
+    domain = as_domain(distribution)
+    assert _different(theirs, [domain.at(unit) for unit in units]) <= 2
+
+
+def test_beside_ray_tunes_objects_a_bare_list_is_refused(tune: ModuleType) -> None:
+    """It is one value there; so is a mapping that looks like W&B's. A tuple is one value in both."""
+    space = {
+        "eta": tune.loguniform(1e-4, 1e-1),
+        "eval_metric": ["logloss", "error"],
+        "clip": {"min": -1, "max": 1},
+        "betas": (0.9, 0.999),
+        "nested": {"deep": [1]},
+    }
+    with pytest.raises(SpaceError) as caught:
+        as_space(space)
+    assert str(caught.value).splitlines() == [
+        "parameter 'eval_metric': a list beside Ray Tune's objects is one value there and alternatives here; write "
+        "raycolab.constant([...]) for the one, raycolab.choice([...]) for the others",
+        "parameter 'clip': a mapping beside Ray Tune's objects is one value there and W&B's form of a parameter here; "
+        "write raycolab.constant({...}) for the one, a function such as raycolab.uniform for the other",
+        "parameter 'nested/deep': a list beside Ray Tune's objects is one value there and alternatives here; write "
+        "raycolab.constant([...]) for the one, raycolab.choice([...]) for the others",
+    ]
+    cured = space | {"eval_metric": constant(["logloss", "error"]), "clip": constant({"min": -1, "max": 1})}
+    found = as_space(cured | {"nested": 3})
+    assert found["eval_metric"] == Constant(["logloss", "error"])
+    assert found["clip"] == Constant({"min": -1, "max": 1})
+    assert found["betas"] == Constant([0.9, 0.999])
+
+
+def test_grid_search_tries_all_for_each_sample(tune: ModuleType) -> None:
+    """Two samples of two grid_searches are twice all of their combinations, each with its own draw of the rest."""
+    space = {"a": {"grid_search": [1, 2]}, "b": {"grid_search": ["x", "y", "z"]}, "lr": tune.uniform(0, 1)}
+    spec = SweepSpec.from_arguments("s", parameters=space, num_samples=2)
+    configs = [row.config or {} for row in enumerate_trials(spec)]
+    assert spec.size == len(configs) == 12
+    assert Counter((config["a"], config["b"]) for config in configs) == dict.fromkeys(
+        itertools.product([1, 2], ["x", "y", "z"]), 2
+    )
+    assert len({config["lr"] for config in configs}) == 12
+    assert SweepSpec.from_arguments("s", parameters=space).size == 6
+    assert SweepSpec.from_arguments("s", parameters={"a": {"grid_search": [1, 2]}}, method="grid").size == 2
+    grown = enumerate_trials(SweepSpec.from_arguments("s", parameters=space, num_samples=3), enumerate_trials(spec))
+    assert [row.number for row in grown] == list(range(12, 18))
 
 
 def test_sample_from_is_refused_with_the_cure(tune: ModuleType) -> None:

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from raycolab.store.rows import values_from_texts, values_to_text
-from raycolab.trials import Scalar
+from raycolab.trials import Scalar, Value
 
 scalars: st.SearchStrategy[Scalar] = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+
+
+values: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.integers(-3, 3) | st.floats(allow_nan=False) | st.sampled_from(["nan", "x"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["float", "b"]), inner, max_size=2),
+)
 
 
 def same(left: Scalar, right: Scalar) -> bool:
@@ -28,6 +35,15 @@ def test_scalars_round_trip_in_order(values: dict[str, Scalar]) -> None:
     found = values_from_texts([values_to_text(values)])[0]
     assert list(found) == list(values)
     assert all(same(values[name], found[name]) for name in values)
+
+
+@given(st.dictionaries(st.sampled_from(["a", "float"]), values))
+@example({"float": 0.5})
+@example({"a": {"float": "nan"}, "float": [{"float": {"float": math.inf}}]})
+def test_lists_and_dicts_round_trip(written: dict[str, Value]) -> None:
+    """As JSON, also what looks like the form of a number that is not finite."""
+    assert values_from_texts([values_to_text(written), None]) == [written, None]
+    assert list(map(repr, values_from_texts([values_to_text(written)]))) == [repr(written)]
 
 
 @given(st.lists(st.dictionaries(st.text(), scalars)))
