@@ -48,7 +48,16 @@ RAYCOLAB_CORE = tuple(
     f"raycolab.{name}"
     for name in (
         *("errors", "trials", "text", "summary"),
-        *("spec.values", "spec.beta", "spec.domains", "spec.foreign", "spec.spaces", "spec.keys", "spec.readers"),
+        *(
+            "spec.values",
+            "spec.beta",
+            "spec.domains",
+            "spec.foreign",
+            "spec.wandb",
+            "spec.spaces",
+            "spec.keys",
+            "spec.readers",
+        ),
         *("spec.resources", "spec.spec", "spec.change"),
         *("engine.book", "engine.dispatch", "engine.fleet", "engine.guards", "engine.messages"),
         *("engine.pace", "engine.scheduler"),

@@ -22,6 +22,7 @@ _DEEPEST = 20
 _MOST_VALUES = 200_000
 _TAG = "tag:yaml.org,2002:"
 _SCALAR_TAGS = frozenset(f"{_TAG}{name}" for name in ("null", "bool", "int", "float", "str"))
+_NUMBER_TAGS = frozenset(f"{_TAG}{name}" for name in ("bool", "int", "float"))
 _LEADING_ZERO = re.compile(r"[-+]?0[0-9_]+")
 
 
@@ -133,6 +134,18 @@ def _size(node: yaml.Node, depth: int, known: dict[int, int]) -> int:
     return known[id(node)]
 
 
+def _by_yaml_1_1(text: str) -> bool | int | float | None:
+    """The boolean or number that PyYAML makes of a plain scalar; None where it makes no such."""
+    for tag, pattern in yaml.SafeLoader.yaml_implicit_resolvers.get(text[:1], []):
+        if tag in _NUMBER_TAGS and pattern.match(text):
+            try:
+                found: bool | int | float = yaml.safe_load(text)
+            except (yaml.YAMLError, ValueError):
+                return None
+            return found
+    return None
+
+
 class _Reader:
     """Makes values of nodes, and keeps where they stand."""
 
@@ -176,14 +189,11 @@ class _Reader:
 
     def _check_plain(self, text: str, value: object, line: int) -> None:
         """YamlError where W&B's reader, PyYAML, makes another boolean or number of a plain scalar than YAML 1.2."""
-        try:
-            theirs = yaml.safe_load(text) if text and not text.startswith(("<", "=", "!", "&", "*")) else value
-        except (yaml.YAMLError, ValueError):
-            return
+        theirs = _by_yaml_1_1(text)
         if _LEADING_ZERO.fullmatch(text):
             ways = dict.fromkeys(str(way) for way in (theirs, value) if isinstance(way, int))
             raise YamlError(f"{text} begins with 0; write {' or '.join(ways)} for the number, '{text}' for text", line)
-        if isinstance(theirs, bool | int | float) and repr(theirs) != repr(value):
+        if theirs is not None and repr(theirs) != repr(value):
             number = json.dumps(theirs)
             ours = f"'{text}'" if isinstance(value, str) else json.dumps(value)
             raise YamlError(
