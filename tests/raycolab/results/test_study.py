@@ -127,7 +127,7 @@ def test_a_list_or_dict_is_its_json_there() -> None:
     """Which Optuna's storages and plots take."""
     space = as_space({"h": [[64, 32], {"a": 1}, 5], "k": {"value": [1]}})
     row = dataclasses.replace(DONE, config={"h": [64, 32], "k": [1]})
-    assert optuna_study("s", [row], {}, space, METRIC).trials[0].params == {"h": "[64, 32]", "k": "[1]"}
+    assert optuna_study("s", [row], {}, {"svc": space}, METRIC).trials[0].params == {"h": "[64, 32]", "k": "[1]"}
 
 
 def test_a_trial_without_a_configuration_waits() -> None:
