@@ -249,7 +249,10 @@ _REFUSED: dict[str, tuple[str, list[tuple[int, str]]]] = {
             )
         ],
     ),
-    "a script": ("program: train.py\nmethod: grid\n", [(1, "main 'train.py' is not a notebook")]),
+    "a shell script": (
+        "program: train.sh\nmethod: grid\n",
+        [(1, "main 'train.sh' is neither a notebook nor a Python file")],
+    ),
     "bounds that look like values": (
         f"{_W}parameters:\n  lr: {{distribution: log_uniform, min: 1e-5, max: 1e-1}}\n",
         [(4, "parameter 'lr': W&B's log_uniform takes exponents")],
