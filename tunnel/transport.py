@@ -318,7 +318,7 @@ async def _read(link: Link, carrier: Carrier, timer: _Timer, act: Callable[[list
                 await asyncio.sleep(0)
             events = link.receive(frames[start : start + FRAMES_AT_ONCE], time.monotonic())
             act(events)
-            if link.has_data_to_send or link.lost is not None:
+            if link.has_data_to_send:
                 timer.wake.set()
             timer.arm()
             for event in events:

@@ -29,6 +29,7 @@ from tests.tunnel.mesh import (
     machine,
     nothing_left,
 )
+from tunnel.agent import Agent
 from tunnel.dial import Backoff
 from tunnel.errors import HubUnreachable, PortTaken, RemoteProtocolError
 from tunnel.gate import Gate, Visitor
@@ -156,6 +157,13 @@ class TestLeaving:
                 await mesh.log.saw("left")
                 mesh._servers.pop().close()
             mesh.members.clear()
+
+    @in_loop
+    async def test_before_it_ran(self, tmp_path: Path) -> None:
+        """`run` returns at once and dials nobody."""
+        agent = Agent(Mesh(tmp_path).address, AgentLog(), ports=8, machine=machine(1))
+        agent.leave()
+        assert await agent.run() == "it left"
 
 
 @in_loop

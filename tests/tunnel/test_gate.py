@@ -16,7 +16,7 @@ import pytest
 from msgspec.structs import replace
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
-from websockets.exceptions import ConnectionClosed, InvalidMessage
+from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 
 from tests.in_loop import in_loop
 from tests.tunnel.door import HELLO, WELCOME, Door, address_of_hub, get_in, hail, open_door
@@ -72,6 +72,16 @@ class TestWhoGetsIn:
             await eventually(lambda: door.visitors)
         assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []
 
+    @in_loop
+    async def test_anything_but_a_hello_is_cut_off(self) -> None:
+        """A frame of another kind where the HELLO should be ends the connection."""
+        async with open_door(TcpListen("127.0.0.1", 0)) as (door, at):
+            carrier, _ = await hail(at)
+            await carrier.send(encode_header(FrameType.FINISH, 0, 1, 1))
+            with pytest.raises(ConnectionClosed):
+                await carrier.receive()
+            assert door.visitors == []
+
 
 class TestWhatIsNoTunnel:
     """Whoever finds the URL with something else."""
@@ -119,6 +129,14 @@ class TestWhatIsNoTunnel:
             at = TcpListen("127.0.0.1", next(iter(server.sockets)).getsockname()[1])
             with pytest.raises(Transient, match="what answers there is not a hub"):
                 await get_in(at)
+
+    @in_loop
+    async def test_a_websocket_on_another_path_gets_404(self) -> None:
+        """Only PATH is a tunnel's."""
+        async with open_door(TcpListen("127.0.0.1", 0)) as (_, at):
+            with pytest.raises(InvalidStatus) as caught:
+                await connect(f"ws://{at}/other")
+            assert caught.value.response.status_code == 404
 
 
 class TestOpening:

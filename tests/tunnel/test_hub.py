@@ -83,6 +83,13 @@ class TestJoining:
             await mesh.echoes(second, target)
             assert second.log.count("left") == far.log.count("left") == 0
 
+    @in_loop
+    async def test_what_admit_says_reaches_the_agent(self, tmp_path: Path) -> None:
+        """The newcomer's own object goes to `admit`, and its answer into the WELCOME."""
+        async with Mesh(tmp_path) as mesh:
+            member = await mesh.join(hello={"versions": "1"})
+            assert member.log.events[0][2].application == {"seen": {"versions": "1"}}
+
 
 class TestSwitching:
     """Streams between any two nodes."""
@@ -341,6 +348,21 @@ class TestBrokenAgents:
                 await newcomer.running
             assert newcomer.log.count("ready") == member.log.count("left") == 0
             taken.pop().close()
+
+    @in_loop
+    async def test_a_newcomer_nobody_can_listen_for_is_sent_away(self, tmp_path: Path) -> None:
+        """The sentence names port and place; an agent that does not go by itself is let go of."""
+        async with _two_and(tmp_path) as (mesh, one, _):
+            scripted = Scripted(mesh)
+            welcome = await scripted.join()
+            one.agent._link.roster(Taken(NodePort(welcome.node.id, 10_777)).to_json())  # type: ignore[union-attr]
+            one.agent._wake.set()
+            reason = await scripted.end()
+            assert reason == (
+                "node-3 cannot join: port 10777 is in use by another program where node-1 runs; "
+                "end that program, then join again"
+            )
+            await mesh.log.saw("left", "node-3", reason)
 
 
 class TestTakingOver:

@@ -123,3 +123,10 @@ class TestResumption:
         ledger.repeat()
         assert ledger.acknowledged(2, NOW) == {1: 2}
         assert [each.payload for each in replayed(ledger)] == [bytes(3)]
+
+    def test_a_resumption_owes_no_ack(self) -> None:
+        """It told the count itself."""
+        ledger = Ledger()
+        ledger.count(Frame(FrameType.FINISH, 1, 1), 5.0)
+        ledger.resume(0)
+        assert (ledger.ack_useful, ledger.ack_at) == (False, None)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.tunnel.joined import End, Joined, data_in, frames_of, opened, quiet
+from tests.tunnel.joined import End, Joined, data_in, deliver_all, frames_of, opened, quiet
 from tunnel.congestion import START_FLIGHT, START_FRAME
 from tunnel.errors import RemoteProtocolError
 from tunnel.frames import (
@@ -220,6 +220,20 @@ class TestCredit:
         joined.agent.link.delivered(stream_id, held)
         assert budget.reserved == 0
         assert joined.agent.link.streams == {}
+
+    def test_a_half_closed_stream_gives_its_budget_back(self) -> None:
+        """After the peer's FINISH no credit is announced, and what is held is all that counts."""
+        joined = quiet()
+        stream_id = opened(joined)
+        budget = Budget()
+        joined.agent.link.assign(stream_id, budget)
+        joined.hub.link.send(stream_id, bytes(64 * INITIAL_WINDOW))
+        joined.hub.link.finish(stream_id)
+        joined.settle()
+        deliver_all(joined, joined.agent, stream_id)
+        assert stream_id in joined.agent.link.streams
+        assert budget.reserved == 0
+        assert "CREDIT" not in frames_of(joined.agent.link.data_to_send(joined.now))
 
 
 class TestResumption:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -111,6 +112,22 @@ def test_a_wrong_secret_exits_with_3(tmp_path: Path, programs: list[Program]) ->
     code, out, err = Program("agent", wrong.text).ended()
     assert (code, out) == (3, "")
     assert err == "The secret in this join address is not the head's. Ask the head for its current join address.\n"
+
+
+def test_an_identity_file_keeps_the_address(tmp_path: Path, programs: list[Program]) -> None:
+    """The same file, the same join address; only its owner can read it, and --url says what agents dial."""
+    file = tmp_path / "identity"
+    told = []
+    for _ in range(2):
+        hub = Program(
+            *("hub", "--listen", str(tmp_path / "hub.sock"), "--identity", str(file), "--url", "https://example.test")
+        )
+        programs.append(hub)
+        told.append(hub.told("hub")["join_address"])
+        assert hub.end(signal.SIGTERM)[0] == 0
+    assert told[0] == told[1]
+    assert JoinAddress.parse(told[0]).url == "wss://example.test"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
 def complaint(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:

@@ -100,6 +100,12 @@ class TestNames:
         roster.leave(node.id)
         assert join(roster, "a", name="gpu").name == "gpu"
 
+    def test_a_name_of_ours_that_somebody_took_is_passed_over(self) -> None:
+        """Names differ, always."""
+        roster = with_hub()
+        names = [join(roster, "a", name="joiner-1").name, join(roster, "b").name, join(roster, "c").name]
+        assert names == ["joiner-1", "joiner-2", "joiner-3"]
+
 
 class TestPorts:
     """Port blocks."""
@@ -243,3 +249,21 @@ class TestReady:
         assert roster.newly_ready() == []
         roster.listening(a.id, HUB)
         assert roster.newly_ready() == [a]
+
+    def test_what_was_said_of_a_number_before_does_not_count_for_its_next_bearer(self) -> None:
+        """Its block is another one, and everybody has to listen again."""
+        roster = with_hub()
+        for number in range(2, MAX_NODE + 1):
+            join(roster, "hub" if number != 9 else "a")
+        listen(roster)
+        roster.newly_ready()
+        roster.leave(NodeId(9))
+        newcomer = join(roster, "a")
+        assert newcomer.id == 9
+        roster.orders()
+        roster.listening(newcomer.id, HUB)
+        for number in range(2, MAX_NODE + 1):
+            roster.listening(newcomer.id, number)
+        assert roster.newly_ready() == []
+        roster.listening(HUB, newcomer.id)
+        assert roster.newly_ready() == [newcomer]

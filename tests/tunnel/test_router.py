@@ -236,3 +236,25 @@ def test_a_link_that_takes_no_more_streams_means_limit() -> None:
     here.settle()
     assert here.agent.take() == [StreamReset(StreamId(stream or 0), ResetCode.LIMIT)]
     assert router.stream_count == 0
+
+
+def test_the_budget_of_a_node_is_free_again_when_another_node_is_lost() -> None:
+    """Windows of the lost node's streams were charged to the node they led to."""
+    here, there = Joined(), Joined()
+    router = Router(lambda entry, node, port: there.hub.link)
+    stream = here.agent.link.open(3, 80)
+    assert stream is not None
+    here.agent.link.send(stream, bytes(64 * INITIAL_WINDOW))
+    for _ in range(50):
+        for joined in (here, there):
+            joined.settle()
+            for event in joined.hub.take():
+                assert isinstance(event, StreamEvent)
+                router.receive(joined.hub.link, event)
+        for came in there.agent.take():
+            if isinstance(came, StreamData):
+                there.agent.link.delivered(came.stream, len(came.data))
+    assert there.hub.link.budget.reserved > 0
+    router.remove(here.hub.link)
+    assert there.hub.link.budget.reserved == 0
+    assert (here.hub.link.streams, there.hub.link.streams) == ({}, {})

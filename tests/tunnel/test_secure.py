@@ -146,6 +146,14 @@ class TestHandshake:
         with pytest.raises(RemoteProtocolError, match=str(HANDSHAKE_LIMIT)):
             hub.receive(more + more)
 
+    def test_node_may_send_with_the_end_of_its_handshake(self) -> None:
+        """Established one half round trip earlier, the node's first bytes travel with its Finished."""
+        node, hub = SecureSession.client(IDENTITY.pin), SecureSession.server(CONTEXT)
+        hub.receive(node.data_to_send())
+        node.receive(hub.data_to_send())
+        node.send(b"x" * 100_000)
+        assert hub.receive(node.data_to_send()) == b"x" * 100_000
+
 
 class TestGarbage:
     """A peer that does not speak TLS, or stops speaking it."""

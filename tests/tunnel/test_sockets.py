@@ -303,10 +303,10 @@ class TestProbing:
         """Nobody waits out a probe's time on a port that is closed."""
         events: list[StreamEvent] = []
         port = LocalEndpoint(events.append)
-        probing = asyncio.create_task(port.probe(TARGET, 20000, 60.0))
+        probing = asyncio.create_task(port.probe(TARGET, 20000, 600.0))
         await eventually(lambda: events)
         await port.close()
-        assert await probing is ResetCode.LOST
+        assert await asyncio.wait_for(probing, 30) is ResetCode.LOST
 
 
 def test_a_stream_nobody_knows_is_ignored() -> None:

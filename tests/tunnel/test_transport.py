@@ -121,6 +121,12 @@ class TestMeter:
         meter.received(94, 0, 0)
         assert meter.traffic == Traffic(25, 75, 100, 100)
 
+    def test_the_http_exchange_is_control(self) -> None:
+        """It carries no stream."""
+        meter = Meter(client=True)
+        meter.began(sent=300, received=120)
+        assert meter.traffic == Traffic(0, 300, 0, 120)
+
 
 class TestAgainstAnEdge:
     """The hub's count beside what passed at the edge."""

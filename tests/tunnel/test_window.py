@@ -80,6 +80,14 @@ class TestGrowth:
         assert max(sizes) < 3 * min(sizes)
         assert sum(sizes) > BUDGET // 2
 
+    def test_a_burst_long_ago_does_not_make_a_trickle_grow(self) -> None:
+        """Each growth needs a sender that waited since the last one."""
+        window = large(Budget(), INITIAL_WINDOW * GROWTH)
+        for _ in range(2000):
+            window.received(1000)
+            window.delivered(1000)
+        assert window.size == INITIAL_WINDOW * GROWTH
+
 
 class TestGivingBack:
     """How budgets come to zero again."""
@@ -105,6 +113,15 @@ class TestGivingBack:
         run(window, 64 * INITIAL_WINDOW)
         assert small.free >= 0
         run(window, 1024 * INITIAL_WINDOW)
+
+    def test_a_window_that_was_assigned_charges_its_new_budget_alone(self) -> None:
+        """What it has beyond the initial window moves along."""
+        first, second = Budget(), Budget()
+        window = large(first, INITIAL_WINDOW * GROWTH)
+        window.assign(second)
+        assert (first.reserved, second.reserved) == (0, INITIAL_WINDOW * (GROWTH - 1))
+        window.close()
+        assert second.reserved == 0
 
 
 @settings(max_examples=80, deadline=None)
