@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from raycolab.text import counted
-from raycolab.trials import FINAL_STATES, ErrorIdentity, Metric, SweepState, TrialRow, TrialState
+from raycolab.trials import FINAL_STATES, ErrorIdentity, Metric, SetupFailure, SweepState, TrialRow, TrialState
 
 __all__ = [
     "MOST_PAIRS",
@@ -48,6 +48,8 @@ _MOST_CAUSES = 12
 _MOST_CURVES = 16
 _MOST_STEPS = 32  # of one curve
 _MOST_WITH_CURVES = 3  # sweeps, the latest
+_MOST_SETUP_FAILURES = 3  # of one sweep, each as long as a traceback
+_SETUP_FAILURES_SHOWN = 6  # whole, of all sweeps together; the latest come first
 _MOST_NODES = 200  # a sweep of days sees many nodes come and go
 _LONGEST_NAME = 60  # characters of a model's or a dataset's name
 _LONGEST_MESSAGE = 160  # characters
@@ -122,6 +124,7 @@ class SweepStatus(msgspec.Struct, frozen=True, kw_only=True):
     done_on: dict[str, int] = {}  # how many trials ended on each node
     curves: list[CurveStatus] = []  # of the trials that reported last, and of the best
     repeats: int = 0  # how many of those that ended ran nowhere: they have an earlier trial's configuration and result
+    setup_failures: list[SetupFailure] = []  # why nodes could not set MAIN up
 
     @classmethod
     def of(
@@ -137,6 +140,7 @@ class SweepStatus(msgspec.Struct, frozen=True, kw_only=True):
         slots: Mapping[str, str] | None = None,
         hints: Sequence[str] = (),
         curves: Sequence[CurveStatus] = (),
+        setup_failures: Sequence[SetupFailure] = (),
     ) -> SweepStatus:
         """The status of a sweep with these trials; `tally` has the same trials by pair, node and cause."""
         tally = tally or Tally(metric)
@@ -159,6 +163,7 @@ class SweepStatus(msgspec.Struct, frozen=True, kw_only=True):
             done_on={node: count for node, count in tally.done_on.most_common(_MOST_NODES) if count},
             curves=list(curves),
             repeats=tally.repeats,
+            setup_failures=list(setup_failures[:_MOST_SETUP_FAILURES]),
         )
         return everything.with_pairs(MOST_PAIRS)
 
@@ -250,15 +255,22 @@ class ClusterStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def sweeps_json(sweeps: Sequence[SweepStatus]) -> list[dict[str, Any]]:
-    """The objects of several sweeps, the latest last. The latest keeps its pairs first; they share one bound."""
+    """The objects of several sweeps, the latest last. The latest keeps its pairs first; they share one bound.
+
+    So do the tracebacks of setups that failed: without theirs the earlier ones have the line alone.
+    """
     objects: list[dict[str, Any]] = []
-    left = MOST_PAIRS_IN_ALL
+    left, failures_left = MOST_PAIRS_IN_ALL, _SETUP_FAILURES_SHOWN
     for age, sweep in enumerate(reversed(sweeps)):
         shown = sweep.with_pairs(left)
         if age >= _MOST_WITH_CURVES:
             shown = msgspec.structs.replace(shown, curves=[])
+        if len(shown.setup_failures) > failures_left:
+            short = [each.without_texts() for each in shown.setup_failures]
+            shown = msgspec.structs.replace(shown, setup_failures=short)
         objects.append(shown.to_json())
         left -= len(shown.pairs)
+        failures_left -= len(shown.setup_failures)
     return objects[::-1]
 
 

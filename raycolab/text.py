@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import textwrap
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
@@ -19,6 +20,7 @@ __all__ = [
     "counted",
     "did_you_mean",
     "duration_text",
+    "failure_text",
     "listed",
     "number_text",
     "tally_text",
@@ -96,6 +98,14 @@ def config_text(config: Config) -> str:
         f"{name}={number_text(value) if isinstance(value, float) else value_text(value)}"
         for name, value in config.items()
     )
+
+
+def failure_text(headline: str, traceback: str, output: str) -> str:
+    """A failure as a terminal shows it: its line, and below it, set in, traceback and last output."""
+    parts = [headline, textwrap.indent(traceback.rstrip(), "  ")]
+    if output.strip():
+        parts += ["  its last output:", textwrap.indent(output.rstrip(), "    ")]
+    return "\n".join(part for part in parts if part)
 
 
 def value_text(value: object) -> str:

@@ -13,7 +13,7 @@ import hashlib
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "Outcome",
     "ReportRow",
     "Scalar",
+    "SetupFailure",
     "SweepRow",
     "SweepState",
     "TrialRow",
@@ -149,7 +150,8 @@ class Failure:
     ename: str
     evalue: str
     traceback: str = ""  # plain text, cells named by number
-    cell_index: int | None = None  # counted over all cells of MAIN, from 0, as nbformat does
+    cell_index: int | None = None  # counted over the code cells of MAIN, from 1, as a notebook shows them
+    output: str = ""  # of a setup, the last lines it printed; those of a trial are in its Outcome
 
     @property
     def summary(self) -> str:
@@ -162,6 +164,34 @@ class Failure:
     def identity(self) -> ErrorIdentity:
         """What tells this error from others."""
         return ErrorIdentity.of(self.kind, self.summary, self.cell_index, self.traceback)
+
+
+@dataclass(frozen=True, slots=True)
+class SetupFailure:
+    """MAIN could not be set up, in the same way on each of these nodes."""
+
+    nodes: tuple[str, ...]
+    failure: Failure
+
+    @property
+    def headline(self) -> str:
+        """`MAIN's setup failed on head, joiner-1: OSError: no such file (cell 2)`."""
+        return f"MAIN's setup failed on {', '.join(self.nodes)}: {self.failure.summary}"
+
+    def without_texts(self) -> SetupFailure:
+        """The same without traceback and output."""
+        return replace(self, failure=replace(self.failure, traceback="", output=""))
+
+    @classmethod
+    def grouped(cls, failures: Mapping[str, Failure]) -> tuple[SetupFailure, ...]:
+        """Those of the nodes, the same error once."""
+        found: dict[ErrorIdentity, SetupFailure] = {}
+        for node, failure in failures.items():
+            known = found.get(failure.identity)
+            found[failure.identity] = (
+                cls((node,), failure) if known is None else cls((*known.nodes, node), known.failure)
+            )
+        return tuple(found.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,3 +296,5 @@ class SweepRow:
     created_at: float
     versions: Mapping[str, str] = field(default_factory=dict)
     main_version: int = 1  # how often another code was declared and taken, counted from 1
+    # Why MAIN could not be set up when the sweep last came to rest.
+    setup_failures: tuple[SetupFailure, ...] = ()

@@ -99,7 +99,7 @@ def submit(
         say(f"saved: {results.save(output)}")
     if as_json:
         click.echo(json.dumps({**status, "database": sweep.database}))
-        say("\n".join(results.closing_lines()))
+        say("\n".join([*results.closing_lines(), *results.failure_details()]))
     else:
         nodes: list[dict[str, Any]] = []
         with contextlib.suppress(ClusterError):  # the head was ended meanwhile; what it found is in the database

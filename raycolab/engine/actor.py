@@ -32,7 +32,7 @@ from raycolab.spec.spec import Method, SweepSpec
 from raycolab.store import Store, open_store
 from raycolab.store.archives import Archives
 from raycolab.summary import SweepStatus, sweeps_json
-from raycolab.trials import AT_REST, SweepRow, SweepState, TrialRow, TrialState
+from raycolab.trials import AT_REST, SetupFailure, SweepRow, SweepState, TrialRow, TrialState
 
 if TYPE_CHECKING:
     from raycolab.search.studies import Studies
@@ -170,7 +170,7 @@ class Engine:
         if run is None or run.finished is None:
             return
         over: Finished = run.finished
-        await self._end_claim(run.sweep, over.state)
+        await self._end_claim(run.sweep, over.state, run.setup_failures)
         # Only now is it told: who hears that a sweep is over finds it so in the store, and may delete it.
         try:
             status = run.status(None)
@@ -235,10 +235,12 @@ class Engine:
         (self._claimed.add if sentence is None else self._claimed.discard)(sweep_id)
         return sentence
 
-    async def _end_claim(self, sweep: SweepRow, state: SweepState) -> None:
+    async def _end_claim(
+        self, sweep: SweepRow, state: SweepState, setup_failures: tuple[SetupFailure, ...] = ()
+    ) -> None:
         """Store how the sweep is left, and let other heads have it."""
         try:
-            await self._stored(lambda store: store.update_sweep(sweep.id, state=state))
+            await self._stored(lambda store: store.update_sweep(sweep.id, state=state, setup_failures=setup_failures))
         except RaycolabError as error:  # it was deleted, or another head has taken it over
             _log.warning("sweep %s is %s, which is not stored: %s", sweep.name, state, error)
         await self._release(sweep)

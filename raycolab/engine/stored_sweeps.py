@@ -261,7 +261,10 @@ def status_of(
     """Where a sweep with these rows stands while it is at rest."""
     metric = SweepSpec.from_json(sweep.spec).metric
     book = TrialBook(trials, attempts, metric)
-    return SweepStatus.of(sweep.name, sweep.state, dict(book.counts), metric, book.best, None, sentence, book.tally)
+    return SweepStatus.of(
+        *(sweep.name, sweep.state, dict(book.counts), metric, book.best, None, sentence, book.tally),
+        setup_failures=sweep.setup_failures,
+    )
 
 
 def plain_status(store: Store, sweep: SweepRow, sentence: str | None) -> SweepStatus:

@@ -52,7 +52,7 @@ from raycolab.spec.resources import Resources
 from raycolab.spec.spec import SweepSpec
 from raycolab.store.archives import Archives
 from raycolab.summary import SetupStatus, SweepStatus
-from raycolab.trials import AttemptRow, SweepRow, SweepState, TrialRow, TrialState
+from raycolab.trials import AttemptRow, SetupFailure, SweepRow, SweepState, TrialRow, TrialState
 
 if TYPE_CHECKING:  # Optuna takes a second to import, and most sweeps need none
     from raycolab.search.studies import Studies
@@ -511,6 +511,11 @@ class SweepRun:
                     self._studies.renew(self.spec, list(self.scheduler.book.rows.values()), reports)
             self.sweep = sweep
 
+    @property
+    def setup_failures(self) -> tuple[SetupFailure, ...]:
+        """Why nodes could not set MAIN up."""
+        return SetupFailure.grouped(self.scheduler.nodes.setup_failed)
+
     def status(self, sentence: str | None) -> SweepStatus:
         """Where the sweep stands."""
         book = self.scheduler.book
@@ -528,6 +533,7 @@ class SweepRun:
             slots=self.fleet.slots_on(self._taken()),
             hints=self._hints(),
             curves=book.curves.found(book.rows),
+            setup_failures=self.setup_failures,
         )
 
     def setups(self) -> dict[str, SetupStatus]:

@@ -53,7 +53,7 @@ def current_main() -> NotebookSource | None:
 def run_main(main: NotebookSource) -> None:
     """Run the code cells of a notebook, given by its path or as an object, in this kernel.
 
-    Cells tagged `skip-execution` or `head-only`, or whose first line says `# raycolab: head-only`, are skipped. The
+    Cells tagged `skip-execution` or `head-only`, or with `# raycolab: head-only` at their top, are skipped. The
     first cell that fails ends the run: CellError shows its number among the code cells, counted from 1, its source with
     the line marked, and the traceback. MainError when there is no such notebook.
     """

@@ -2,7 +2,7 @@
 
 Loads a notebook from a path, a notebook object or JSON text, makes one of a Python file or a function (`program`),
 tells which cells workers run (`roles`) and what its `compute` takes (`compute`), and gives it a fingerprint. Running it
-is `runtime`. Cells are numbered from 0 over all cells of the notebook, Markdown included, as nbformat numbers them.
+is `runtime`. Cells are numbered as a notebook shows them that was run from top to bottom: the code cells alone, from 1.
 """
 
 from __future__ import annotations
@@ -91,8 +91,7 @@ class MainNotebook:
             raise MainError(f"{name} is a notebook in {language}, and workers run Python: give a Python notebook.")
         code = [
             Cell(index, cell["source"], tuple(cell["metadata"].get("tags", ())))
-            for index, cell in enumerate(cells)
-            if cell["cell_type"] == "code"
+            for index, cell in enumerate((cell for cell in cells if cell["cell_type"] == "code"), 1)
         ]
         return cls(origin, with_roles(code), _document(cells, _metadata(origin)))
 
@@ -241,10 +240,17 @@ def _upgraded(text: str) -> dict[str, Any]:
 
 def _kept(index: int, cell: Mapping[str, Any]) -> dict[str, Any]:
     """Source and tags of a cell, and nothing else that could differ or grow."""
-    source = "".join(cell["source"]).replace("\r\n", "\n").replace("\r", "\n")
-    # Some programs write null for no tags, or one tag without its list.
-    tags = (cell.get("metadata") or {}).get("tags") or []
-    tags = [tags] if isinstance(tags, str) else list(tags)
+    # Some programs write null for what is empty, or one tag without its list.
+    source = "".join(cell["source"] or ()).replace("\r\n", "\n").replace("\r", "\n")
+    metadata = cell.get("metadata")
+    tags = metadata.get("tags") if isinstance(metadata, Mapping) else None
+    tags = (
+        [tags]
+        if isinstance(tags, str)
+        else [tag for tag in tags if isinstance(tag, str)]
+        if isinstance(tags, list)
+        else []
+    )
     kept = {"cell_type": cell["cell_type"], "id": f"cell-{index}", "source": source}
     kept["metadata"] = {"tags": tags} if tags else {}
     return kept | ({"execution_count": None, "outputs": []} if cell["cell_type"] == "code" else {})

@@ -210,7 +210,9 @@ class MainProcess:
 
 
 def _environment(base: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in base.items() if name not in _NOT_INHERITED and not name.startswith(_RAYS)}
+    kept = {name: value for name, value in base.items() if name not in _NOT_INHERITED and not name.startswith(_RAYS)}
+    # Sets of texts have the same order wherever a trial runs, as a kernel could have given them.
+    return {"PYTHONHASHSEED": "0"} | kept
 
 
 def _send(line: socket.socket, message: _ToProcess | _FromProcess) -> None:
@@ -285,6 +287,7 @@ def _serve(line: socket.socket) -> None:
             sink=reported,
         )
         _send(line, Ended(outcome))
+    runtime.close()
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """Which cells of MAIN run on workers, and how: the roles of code cells, read from their text alone.
 
-A cell is skipped when one of its tags or its first line says so, or when it belongs to the side that submits: it
-starts, joins, attaches or declares through raycolab, or uses what such a cell made (`results = sweep.run()`,
-`results.dataframe`). All others run, in their order.
+A cell is skipped when one of its tags or a mark among its leading comments and magics says so, or when it belongs to
+the side that submits: it starts, joins, attaches or declares through raycolab, or uses what such a cell made
+(`results = sweep.run()`, `results.dataframe`). All others run, in their order.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class CellRole(enum.StrEnum):
 class Cell:
     """A code cell and its role; `why_skipped` completes the sentence "skipped, because ..."."""
 
-    index: int  # over all cells of the notebook, from 0
+    index: int  # among the code cells, from 1
     source: str
     tags: tuple[str, ...] = ()
     role: CellRole = CellRole.RUN
@@ -116,11 +116,16 @@ def _tree_or_none(source: str) -> ast.Module | None:
 
 
 def asked_to_skip(source: str, tags: Iterable[str]) -> str | None:
-    """How a cell's tags or its first line ask to skip it, to complete "skipped, because ..."; else None."""
+    """How a cell's tags, or a mark among its leading comments and magics, ask to skip it; else None."""
     for tag in _SKIP_TAGS:
         if tag in tags:
             return f"it is tagged {tag}"
-    return "its first line says head-only" if _HEAD_ONLY.match(source.strip()) else None
+    for line in filter(None, map(str.strip, source.splitlines())):
+        if _HEAD_ONLY.match(line):
+            return "it says head-only at its top"
+        if not line.startswith(("#", "%")):
+            break
+    return None
 
 
 # --- the submitting side ---------------------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ from raycolab.main.compute import (
     reporting,
     signature_of,
 )
+from raycolab.main.failure import failure_of
 from raycolab.main.files import cure_for_missing, unpack
 from raycolab.main.kernel_only import KernelOnly, needs_colab
 from raycolab.main.node_setups import Setup, SetupFailedElsewhere
@@ -43,7 +44,6 @@ from raycolab.main.output import MainOutput
 from raycolab.main.packages import StartAgainError
 from raycolab.main.roles import Cell, CellRole
 from raycolab.main.source import runnable
-from raycolab.main.traceback import cell_of, describe, traceback_text
 from raycolab.main.trial import CurrentTrial, running
 from raycolab.main.work_folder import Place
 from raycolab.trials import Config, ErrorKind, Failure, Metric, Outcome, Scalar, TrialState
@@ -252,10 +252,10 @@ class MainRuntime:
             if self._in_worker and self._setup.may_start_again:
                 raise
             if again.__cause__ is not None:
-                raise SetupFailed(self._failure(ErrorKind.SETUP, again.__cause__, cell.index)) from again
+                raise SetupFailed(self._failure(ErrorKind.SETUP, again.__cause__, cell)) from again
         # A cell may raise anything; what it raises is this node's failure to set MAIN up.
         except BaseException as error:
-            raise SetupFailed(self._failure(ErrorKind.SETUP, error, cell.index)) from error
+            raise SetupFailed(self._failure(ErrorKind.SETUP, error, cell)) from error
         self._timings.append(CellTiming(cell.index, self._clock() - started, cell.role))
 
     def _fill(self, folder: Path) -> None:
@@ -271,11 +271,11 @@ class MainRuntime:
     def _work_folder(self) -> Path:
         return Path.cwd() if self._setup.folder is None else self._setup.folder.path
 
-    def _failure(self, kind: ErrorKind, error: BaseException, cell_index: int | None = None) -> Failure:
-        origin = self._main.origin
-        return _failure(
-            kind, error, cell_index, cure_for_missing(error, origin.folder, origin.beside, self._work_folder)
-        )
+    def _failure(self, kind: ErrorKind, error: BaseException, cell: Cell | None = None) -> Failure:
+        origin, cure = self._main.origin, None
+        with contextlib.suppress(Exception):  # the exception's own attributes may raise anything
+            cure = cure_for_missing(error, origin.folder, origin.beside, self._work_folder)
+        return failure_of(kind, error, cell, "" if cell is None else self._output.text(), cure)
 
     @contextlib.contextmanager
     def _at_work(self, shell: MainShell) -> Iterator[None]:
@@ -303,21 +303,6 @@ def _mend_matplotlib_backend() -> None:
         known = False
     if not known:
         os.environ["MPLBACKEND"] = "agg"
-
-
-def _failure(kind: ErrorKind, error: BaseException, cell_index: int | None, files: str | None) -> Failure:
-    """What went wrong; `files` is the cure where MAIN lacks what lies beside it."""
-    name, message = describe(error)
-    text = traceback_text(error)
-    if files is not None:
-        message, text = f"{message}: {files}", f"{text}\n{files}\n"
-    elif kind is ErrorKind.SETUP and isinstance(error, ModuleNotFoundError) and error.name:
-        package = error.name.split(".")[0]
-        cure = f"This node has no module `{package}`: install it in a cell of MAIN (`%pip install ...`)."
-        if (error.name + ".").startswith("google.colab."):
-            cure = f"`{error.name}` exists only on Colab: start the cell with `# raycolab: head-only`."
-        text += f"\n{cure}\n"
-    return Failure(kind, name, message, text, cell_of(error) if cell_index is None else cell_index)
 
 
 async def _awaited(value: object) -> object:

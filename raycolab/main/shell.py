@@ -15,6 +15,7 @@ import asyncio
 import importlib
 import importlib.util
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -29,6 +30,7 @@ from traitlets.config import Config as ShellConfig
 
 from raycolab.colab.environment import is_colab
 from raycolab.main.commands import CommandResult, run_command
+from raycolab.main.failure import ShellCommandError
 from raycolab.main.node_setups import Setup
 from raycolab.main.packages import PackageGuard, ProtectedPackageError, StartAgainError
 from raycolab.main.source import FILE_MAGICS, SCRIPT_MAGICS, holds_only_commands
@@ -37,8 +39,9 @@ from raycolab.main.traceback import cell_code_name
 __all__ = ["MainShell", "ShellCommandError", "run_in_loop", "start_shell"]
 
 
-class ShellCommandError(Exception):
-    """A shell command of MAIN's setup ended with a status other than 0; the text has its last lines."""
+# Of the options of script magics, those by which the program's output goes to names of MAIN, or it runs on beside.
+_FOR_IPYTHON = re.compile(r"(?:^|\s)--(?:bg|out|err|proc)\b")
+_ABOUT_FAILING = ("--no-raise-error", "--raise-error")
 
 
 class _CellCompiler(CachingCompiler):
@@ -84,7 +87,7 @@ class MainShell(InteractiveShell):
         self._loaded = set(sys.modules)
         setup.cell(index, only_commands=holds_only_commands(source))
         try:
-            result = self.run_cell(source)
+            result = self._run_as_kernel(source)
         finally:
             self._setup = None
         self.forget_output()
@@ -95,6 +98,22 @@ class MainShell(InteractiveShell):
             raise changed from error  # whatever else failed may well come of it
         if error is not None:
             raise error
+
+    def _run_as_kernel(self, source: str) -> Any:
+        """Run a cell where a kernel does: inside the loop, so that one without `await` can start a task for the next.
+
+        Cells under a cell magic run outside: they run another cell, which may hold an `await` of its own.
+        """
+        if source.lstrip().startswith("%%") or self._awaits(source):
+            return self.run_cell(source)
+        return self.run_coroutine(_called(self.run_cell, source))
+
+    def _awaits(self, source: str) -> bool:
+        """Whether the cell holds an `await` of its own, for which IPython asks for the loop itself."""
+        try:
+            return bool(self.should_run_async(source, transformed_cell=self.transform_cell(source)))
+        except SyntaxError:
+            return False
 
     def run_cell(self, raw_cell: str, *args: Any, **options: Any) -> Any:
         """As IPython's, but the error of a cell run within a cell is kept: `%%capture` and `%run` swallow it."""
@@ -117,6 +136,8 @@ class MainShell(InteractiveShell):
         """Await on this shell's own event loop, which stays the same from cell to cell and trial to trial."""
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
+            if asyncio._get_running_loop() is None:  # a kernel's own stays what it is
+                asyncio.set_event_loop(self._loop)
         return run_in_loop(self._loop, coroutine)
 
     def forget_output(self) -> None:
@@ -132,6 +153,10 @@ class MainShell(InteractiveShell):
             self._loop.close()
         if get_ipython() is self:
             self.clear_instance()
+
+    def ask_exit(self) -> None:
+        """What `exit()` and `quit()` of a cell come to: the end of that cell, and of no process."""
+        raise SystemExit
 
     def showtraceback(self, *args: Any, **options: Any) -> None:
         """Nothing: whoever runs the cell gets the exception."""
@@ -159,10 +184,12 @@ class MainShell(InteractiveShell):
         text = f"%%{magic_name} {line}\n{cell}"
         if self._setup is not None and magic_name in FILE_MAGICS:
             return self._command(text, lambda: self._write_file(magic_name, line, cell))
-        if self._setup is None or magic_name not in SCRIPT_MAGICS or line.lstrip().startswith("--"):
+        if self._setup is None or magic_name not in SCRIPT_MAGICS or _FOR_IPYTHON.search(line):
             return super().run_cell_magic("bash" if magic_name == "shell" else magic_name, line, cell)
         program = [] if magic_name == "script" else ["sh" if magic_name == "sh" else "bash"]
-        self._command(text, lambda: run_command([*program, *shlex.split(line)], cell))
+        words = shlex.split(line)
+        program += [word for word in words if word not in _ABOUT_FAILING]
+        self._command(text, lambda: run_command(program, cell), may_fail="--no-raise-error" in words)
         return None
 
     def _write_file(self, magic_name: str, line: str, cell: str) -> CommandResult:
@@ -172,7 +199,7 @@ class MainShell(InteractiveShell):
                 Path(importlib.util.cache_from_source(word)).unlink(missing_ok=True)
         return CommandResult(0)
 
-    def _command(self, text: str, run: Callable[[], CommandResult]) -> CommandResult:
+    def _command(self, text: str, run: Callable[[], CommandResult], *, may_fail: bool = False) -> CommandResult:
         """Run a command the way the phase asks for, and let Python see what it may have installed."""
         if self._setup is None:
             result = run()
@@ -183,14 +210,14 @@ class MainShell(InteractiveShell):
             result = self._setup.command(f"{os.getcwd()}\n{text}", run)
         sys.stdout.write(result.output)
         importlib.invalidate_caches()
-        if result.status != 0 and self._setup is not None:
+        if result.status != 0 and self._setup is not None and not may_fail:
             first = text.strip().splitlines()[0]
             if (refused := self.packages.refused(first, result.output)) is not None:
                 raise refused
-            last = f" Its last lines:\n{result.output}" if result.output.strip() else ""
             raise ShellCommandError(
+                result.output,
                 f"`{first}` ended with status {result.status}; if that is no reason to stop, add `|| true` to it, or "
-                f"start its cell with `# raycolab: head-only`.{last}"
+                "start its cell with `# raycolab: head-only`",
             )
         return result
 
@@ -222,6 +249,11 @@ def start_shell(folder: Path) -> MainShell:
     """A shell whose files lie in `folder`: the current one of the process, unless a kernel has one already."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return MainShell.instance(folder) if get_ipython() is None else MainShell(folder)
+
+
+async def _called(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What the function returns, called inside the loop."""
+    return function(*arguments)
 
 
 def run_in_loop(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any]) -> Any:

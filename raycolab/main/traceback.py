@@ -92,7 +92,7 @@ def describe(error: BaseException) -> tuple[str, str]:
     """The name and the message of an exception, bounded; a message that cannot be made says so."""
     try:
         message = str(error)
-    except Exception:  # the user's __str__ may raise anything
+    except BaseException:  # the user's __str__ may raise anything
         message = "<the exception has no printable message>"
     message = str.__str__(message)  # which may be of a class of MAIN's own
     return type(error).__name__, shortened(message, MAX_EVALUE_CHARS)

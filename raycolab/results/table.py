@@ -12,6 +12,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +22,8 @@ import pandas as pd
 from raycolab.errors import UsageError
 from raycolab.results.frame import TIME_COLUMNS, Columns, frame, on_one_line, row_dict, times, trial_columns
 from raycolab.summary import PairTally, Tally, causes
-from raycolab.text import config_text, did_you_mean, listed, number_text, tally_text, utc_text
-from raycolab.trials import FINAL_STATES, AttemptRow, Metric, SweepRow, TrialRow, TrialState
+from raycolab.text import config_text, did_you_mean, failure_text, listed, number_text, tally_text, utc_text
+from raycolab.trials import FINAL_STATES, AttemptRow, Metric, SetupFailure, SweepRow, TrialRow, TrialState
 
 if TYPE_CHECKING:  # Optuna takes half a second to import
     from raycolab.results.study import Study
@@ -31,6 +32,7 @@ if TYPE_CHECKING:  # Optuna takes half a second to import
 
 __all__ = ["Results"]
 
+_MOST_DETAILS = 3
 _CSV_TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
@@ -108,10 +110,27 @@ class Results:
     def errors(self) -> pd.DataFrame:
         """FAILED and LOST trials grouped by cause, the most frequent first, each with its first trial as example.
 
-        Columns: count cause error_kind error cell line trial model dataset node traceback output.
+        Columns: count cause error_kind error cell line trial model dataset node traceback output. Before them comes why
+        MAIN could not be set up, with error_kind `setup`, the nodes and their count, and no trial.
         """
-        found = causes(self.rows)
+        failed = self._setup_failures
+        nodes = [", ".join(each.nodes) for each in failed]
+        setups = [
+            TrialRow(
+                *(-1, "", "", None, TrialState.FAILED),
+                node=on,
+                error_kind=each.failure.kind,
+                error=each.failure.summary,
+                traceback=each.failure.traceback,
+                cell_index=each.failure.cell_index,
+                output=each.failure.output,
+            )
+            for on, each in zip(nodes, failed, strict=True)
+        ]
+        found = [replace(causes([row])[0], count=len(each.nodes)) for row, each in zip(setups, failed, strict=True)]
+        found += causes(self.rows)
         first = [cause.example for cause in found]
+        ran = [row if row.number >= 0 else None for row in first]
         columns: dict[str, tuple[list[Any], str]] = {
             "count": ([cause.count for cause in found], "int64"),
             "cause": ([cause.text for cause in found], "string"),
@@ -119,9 +138,9 @@ class Results:
             "error": ([row.error for row in first], "string"),
             "cell": ([row.cell_index for row in first], "Int64"),
             "line": ([cause.line for cause in found], "Int64"),
-            "trial": ([row.number for row in first], "int64"),
-            "model": ([row.model for row in first], "string"),
-            "dataset": ([row.dataset for row in first], "string"),
+            "trial": ([row and row.number for row in ran], "Int64"),
+            "model": ([row and row.model for row in ran], "string"),
+            "dataset": ([row and row.dataset for row in ran], "string"),
             "node": ([row.node for row in first], "string"),
             "traceback": ([row.traceback for row in first], "string"),
             "output": ([row.output for row in first], "string"),
@@ -160,13 +179,22 @@ class Results:
 
     def closing_lines(self) -> list[str]:
         """The best trial in words, if there is one, and a line per cause of failures."""
-        lines = [cause.headline for cause in causes(self.rows)]
+        lines = [each.headline for each in self._setup_failures]
+        lines += [cause.headline for cause in causes(self.rows)]
         if (best := self.best_trial) is None:
             return lines
         value = number_text(self.metric.value_of(best))
         settings = f", {config_text(best.config)}" if best.config else ""
         where = f"{best.model} on {best.dataset}{settings} (trial {best.number})"
         return [f"best {self.metric.name} {value}: {where}", *lines]
+
+    def failure_details(self) -> list[str]:
+        """Why setup failed, and the most frequent causes of failed trials: each with cell, line and last output."""
+        shown = [(each.headline, each.failure.traceback, each.failure.output) for each in self._setup_failures]
+        for cause in causes(self.rows)[: _MOST_DETAILS - len(shown)]:
+            row = cause.example
+            shown.append((f"{cause.headline} ({row.title} on {row.node})", row.traceback or "", row.output or ""))
+        return [failure_text(*each) for each in shown]
 
     def as_text(self, kind: str) -> str:
         """The whole table as "csv", or as "json": a list of row objects, times in ISO 8601, null for absent and NaN."""
@@ -267,6 +295,10 @@ class Results:
         from raycolab.view.panels import results_panel
 
         return results_panel(self._findings())
+
+    @property
+    def _setup_failures(self) -> tuple[SetupFailure, ...]:
+        return () if self._declared is None else self._declared.setup_failures
 
     def _findings(self) -> Findings:
         from raycolab.view.panels import Findings

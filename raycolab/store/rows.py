@@ -17,13 +17,24 @@ from functools import partial
 from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
+import msgspec
 from sqlalchemy import Connection, Select, Table, bindparam, delete, insert, select, update
 
 from raycolab.errors import RaycolabError
 from raycolab.store import tables
 from raycolab.store.failures import DamagedRowError
 from raycolab.text import utc_seconds, utc_text
-from raycolab.trials import AttemptRow, ErrorKind, ReportRow, SweepRow, SweepState, TrialRow, TrialState, Value
+from raycolab.trials import (
+    AttemptRow,
+    ErrorKind,
+    ReportRow,
+    SetupFailure,
+    SweepRow,
+    SweepState,
+    TrialRow,
+    TrialState,
+    Value,
+)
 
 __all__ = [
     "ATTEMPTS",
@@ -191,6 +202,10 @@ SWEEPS = Shape(
         "state": _enumeration(SweepState),
         "created_at": _TIME,
         "versions": _Codec(lambda found: _encode(dict(found)), _each(json.loads)),
+        "setup_failures": _Codec(
+            lambda found: _REFUSED.sub("\ufffd", json.dumps(msgspec.to_builtins(found), ensure_ascii=False)),
+            _each(lambda text: msgspec.convert(json.loads(text), tuple[SetupFailure, ...])),
+        ),
     },
 )
 TRIALS = Shape(

@@ -28,7 +28,7 @@ from raycolab.store.opening import open_engine, shown_url, writing
 from raycolab.store.rows import ATTEMPTS, REPORTS, SWEEPS, TRIALS, Shape, put_of_trials, put_trials
 from raycolab.store.tables import heads
 from raycolab.text import did_you_mean, duration_text, listed, utc_seconds, utc_text
-from raycolab.trials import AttemptRow, ReportRow, SweepRow, SweepState, TrialRow, TrialState
+from raycolab.trials import AttemptRow, ReportRow, SetupFailure, SweepRow, SweepState, TrialRow, TrialState
 
 __all__ = ["Store", "open_store"]
 
@@ -123,6 +123,7 @@ class Store:
         spec_fingerprint: str | None = None,
         code_fingerprint: str | None = None,
         main_version: int | None = None,
+        setup_failures: tuple[SetupFailure, ...] | None = None,
     ) -> None:
         """Change what is given, leave what is None; UnknownSweepError when the sweep was deleted.
 
@@ -135,6 +136,7 @@ class Store:
             "spec_fingerprint": spec_fingerprint,
             "code_fingerprint": code_fingerprint,
             "main_version": main_version,
+            "setup_failures": setup_failures,
         }
         changes = SWEEPS.encode({name: value for name, value in given.items() if value is not None})
         if not changes:

@@ -65,6 +65,7 @@ sweeps = Table(
     Column("created_at", _Time, nullable=False),
     Column("versions", Text, nullable=False),
     Column("main_version", Integer, nullable=False, server_default="1"),
+    Column("setup_failures", Text, nullable=False, server_default="[]"),
     # A deleted sweep's id is never given again: whoever still holds it must fail, not write into another.
     sqlite_autoincrement=True,
 )
@@ -135,6 +136,6 @@ heads = Table(
 ADDED_SINCE: dict[int, tuple[Table | Column[Any], ...]] = {
     0: (schema_version, sweeps, trials, attempts),
     1: (reports, heads),
-    2: (sweeps.c.main_version, trials.c.seed, trials.c.main_version),
+    2: (sweeps.c.main_version, sweeps.c.setup_failures, trials.c.seed, trials.c.main_version),
 }
 """What each version lacks and the next one has; a new database starts from version 0, with no tables."""

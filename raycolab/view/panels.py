@@ -64,6 +64,7 @@ _MOST_NODES = 40  # rows of one panel; `raycolab status` shows a larger cluster
 _MOST_EVENTS = 8
 _MOST_SHAPES = 3  # of slots that are named; others are rare
 _MOST_CAUSES = 12
+_MOST_TRACEBACKS = 3  # of the most frequent causes
 _DENSE = 9  # from this many datasets on a cell of the map has its number alone
 _PALEST, _DEEPEST = 0.07, 0.42  # how much colour the worst and the best of a dataset get
 
@@ -385,7 +386,9 @@ def results_panel(found: Findings) -> str:
             "of": f"{best.model} on {best.dataset}, trial {best.number}",
             "configuration": config_text(best.config or {}),
         }
-    grouped = [CauseCount(cause.description, cause.count) for cause in causes(found.rows)]
+    found_causes = causes(found.rows)
+    grouped = [CauseCount(cause.description, cause.count) for cause in found_causes]
+    examples = [(cause.example.title, cause.example) for cause in found_causes[:_MOST_TRACEBACKS]]
     return render(
         "results.html.j2",
         found=found,
@@ -394,4 +397,5 @@ def results_panel(found: Findings) -> str:
         map_note=_map_note(found.metric),
         causes=grouped[:_MOST_CAUSES],
         causes_left_out=len(grouped) - _MOST_CAUSES,
+        failures=[(f"{title}: {row.error}", (row.traceback, row.output)) for title, row in examples],
     )

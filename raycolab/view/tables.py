@@ -81,7 +81,7 @@ def results_table(results: Results) -> Group:
         for model, values in zip(pivot.index, pivot.to_numpy().tolist(), strict=True)
     ]
     table = text_table((f"{metric.name} ({metric.mode})", *map(str, pivot.columns)), lines)
-    return Group(Text(results.headline()), table, *map(Text, results.closing_lines()))
+    return Group(Text(results.headline()), table, *map(Text, [*results.closing_lines(), *results.failure_details()]))
 
 
 def text_table(heads: Sequence[str], lines: Iterable[Sequence[str | Text]]) -> Table:

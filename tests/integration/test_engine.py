@@ -108,7 +108,7 @@ def test_each_kind_of_failure_has_its_own_end(engine_cluster: Cluster) -> None:
     raised = next(row for row in rows if row.model == "raises")
     assert raised.error is not None
     assert raised.error.startswith("ValueError: bad 1")
-    assert raised.cell_index == 1
+    assert raised.cell_index == 2
     died = next(row for row in rows if row.model == "dies")
     assert died.attempts == 3
     assert died.error is not None

@@ -44,11 +44,11 @@ OTHERS = ALL - {"joiner-1"}  # where its cell cannot run
 # fmt: off
 KINDS = (
     Kind("exception", "in_trials", "raise ValueError('C is negative')",
-         FAILED, ErrorKind.EXCEPTION, r"^ValueError: C is negative \(cell 1\)$", ("FAILED",), ALL),
+         FAILED, ErrorKind.EXCEPTION, r"^ValueError: C is negative \(cell 2\)$", ("FAILED",), ALL),
     Kind("sys_exit", "in_trials", "sys.exit('enough')",
-         FAILED, ErrorKind.EXCEPTION, r"^SystemExit: enough \(cell 2\)$", ("FAILED",), ALL),
+         FAILED, ErrorKind.EXCEPTION, r"^SystemExit: enough \(cell 3\)$", ("FAILED",), ALL),
     Kind("memory_error", "in_trials", "return bytearray(1 << 60)",
-         FAILED, ErrorKind.OOM, r"^MemoryError \(cell 3\)$", ("FAILED", "FAILED"), ALL),
+         FAILED, ErrorKind.OOM, r"^MemoryError \(cell 4\)$", ("FAILED", "FAILED"), ALL),
     Kind("array", "in_trials", "return numpy.zeros(3)",
          FAILED, ErrorKind.BAD_RETURN,
          r"^BadReturn: compute returned a numpy\.ndarray of shape \(3,\); return the number 'metric', or a dict of "
@@ -62,7 +62,7 @@ KINDS = (
          LOST, ErrorKind.LOST, rf"^lost 3 times, the last time on {NODE}: its process was killed \(SIGSEGV\) on ",
          ("LOST",) * 3, ALL),
     Kind("setup_on_one_node", "in_setup", "if socket.gethostname() == BROKEN:\n    raise OSError('no such dataset')",
-         COMPLETE, None, r"^MAIN's setup failed on joiner-1: OSError: no such dataset \(cell 1\)$", (), OTHERS,
+         COMPLETE, None, r"^MAIN's setup failed on joiner-1: OSError: no such dataset \(cell 2\)$", (), OTHERS,
          "joiner-1"),
     Kind("hang", "in_setup", "time.sleep(1000)",
          FAILED, ErrorKind.TIMEOUT,
@@ -80,12 +80,12 @@ KINDS = (
     Kind("older_numpy", "older_numpy", "%pip install numpy==1.0.0",
          PENDING, None, rf"^MAIN's setup failed on every node, so no trial can run\. On {NODE}: ProtectedPackageError: "
          r"`\S+ -m pip install numpy==1\.0\.0` was refused before it changed anything, because it needs numpy==1\.0\.0 "
-         r"\(here it is \d\S+\), but .*\d\S+ needs numpy.*\(cell 1\)\. Fix MAIN and submit the sweep again, or "
+         r"\(here it is \d\S+\), but .*\d\S+ needs numpy.*\(cell 2\)\. Fix MAIN and submit the sweep again, or "
          r"fix the nodes and run: raycolab resume older-numpy$", (), ALL),
     Kind("another_ray", "another_ray", "%pip install ray==2.0.0",
          PENDING, None, rf"^MAIN's setup failed on every node, so no trial can run\. On {NODE}: ProtectedPackageError: "
          r"`\S+ -m pip install ray==2\.0\.0` was refused before it changed anything, because it needs ray==2\.0\.0 "
-         r"\(here it is \d\S+\), but every node of the cluster must have the same ray.*\(cell 1\)\. "
+         r"\(here it is \d\S+\), but every node of the cluster must have the same ray.*\(cell 2\)\. "
          r"Fix MAIN and submit the sweep again, or "
          r"fix the nodes and run: raycolab resume another-ray$", (), ALL),
     Kind("full_disk", "on_a_small_disk", "return {'score': x}",

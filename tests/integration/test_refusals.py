@@ -288,7 +288,7 @@ class TestSubmit:
         assert "Traceback" not in ended.stderr
         failed = [row for row in json.loads(output.read_text()) if row["state"] == "FAILED"]
         assert 0 < len(failed) < 12
-        cause = f"{len(failed)} trials, one cause: ValueError at cell 1 line 3: {failed[0]['config/x']} is too small"
+        cause = f"{len(failed)} trials, one cause: ValueError at cell 2 line 3: {failed[0]['config/x']} is too small"
         assert cause in ended.stdout.splitlines()
         assert f"saved: {output}" in ended.stderr.splitlines()
         assert ended.stdout.endswith(f"database: {lone_head.data_dir / 'raycolab.db'}\n")
@@ -321,7 +321,7 @@ class TestSubmit:
         assert "Traceback" not in ended.stderr
         sentence = ended.stderr.splitlines()[-1]
         assert sentence.startswith("setup: MAIN's setup failed on every node, so no trial can run.")
-        assert "On head: RuntimeError: no data here (cell 1)." in sentence
+        assert "On head: RuntimeError: no data here (cell 2)." in sentence
         assert lone_head.rows("setup")[0]["state"] == "PENDING"
         write_main(lone_head.folder / "setup", "a = 1", GOOD)
         assert lone_head.raycolab("submit", sweep).returncode == 0

@@ -125,7 +125,7 @@ def test_a_task_that_fails_is_sent_too(head: Head, puller: Puller, capsys: pytes
     task = got(puller)
     assert task.compute() is None
     task.send_data()
-    assert "#0 svc x iris failed: ValueError: negative (cell 0)" in capsys.readouterr().out
+    assert "#0 svc x iris failed: ValueError: negative (cell 1)" in capsys.readouterr().out
     assert head.sent(Push)[0].outcome.state is TrialState.FAILED
 
 
@@ -160,7 +160,7 @@ def test_a_main_that_fails_in_setup_is_told_in_the_notebook(head: Head, tmp_path
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("import nothing_of_this_name")])  # type: ignore[no-untyped-call]
     puller = Puller("s", head, "joiner-1", MainNotebook.load(book).to_json(), Metric("acc"), tmp_path, give_up_s=0.0)
     task = got(puller)
-    with pytest.raises(MainError, match=r"MAIN cannot be set up in this notebook: .*nothing_of_this_name.*\(cell 0\)"):
+    with pytest.raises(MainError, match=r"MAIN cannot be set up in this notebook: .*nothing_of_this_name.*\(cell 1\)"):
         task.compute()
     puller.close()
     assert len(head.sent(PutDown)) == 1

@@ -40,6 +40,7 @@ def test_the_contract_is_kept() -> None:
     assert list(told)[12:] == [
         *("sentence", "hints", "slots", "metric", "pairs", "pairs_left_out", "causes", "causes_left_out", "done_on"),
         *("curves", "repeats"),
+        "setup_failures",
     ]
     assert msgspec.convert(json.loads(json.dumps(told)), SweepStatus).to_json() == told
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -46,10 +47,10 @@ def test_path_object_and_text_give_the_same_main(tmp_path: Path) -> None:
         assert other.code_fingerprint() == by_path.code_fingerprint()
 
 
-def test_cells_are_numbered_over_the_whole_notebook(tmp_path: Path) -> None:
-    """Markdown counts, as in nbformat, and is no cell to run."""
+def test_cells_are_numbered_as_a_notebook_shows_them() -> None:
+    """The code cells alone, from 1: what stands in the brackets beside them after a run from top to bottom."""
     main = MainNotebook.load(notebook(v4.new_markdown_cell("a"), "x = 1", v4.new_raw_cell("b"), COMPUTE))
-    assert [(cell.index, cell.role) for cell in main.cells] == [(1, CellRole.RUN), (3, CellRole.RUN)]
+    assert [(cell.index, cell.role) for cell in main.cells] == [(1, CellRole.RUN), (2, CellRole.RUN)]
 
 
 def test_json_round_trip_keeps_name_cells_and_tags_and_drops_outputs(tmp_path: Path) -> None:
@@ -170,14 +171,14 @@ def test_a_compute_in_a_skipped_cell_is_a_sentence() -> None:
     """`compute` beside the submission names the cell and why workers do not have it."""
     main = MainNotebook.load(notebook("import raycolab", f"{COMPUTE}\nraycolab.declare('x').run()"))
     with pytest.raises(
-        MainError, match=r"`compute` in cell 1, which workers skip because it submits .* cell of its own"
+        MainError, match=r"`compute` in cell 2, which workers skip because it submits .* cell of its own"
     ):
         main.signature()
 
 
 def test_a_cell_that_is_not_python_is_a_sentence() -> None:
     """A syntax error is found before anything runs, with cell and line as a person counts them."""
-    with pytest.raises(MainError, match=r"cell 1, line 3 is not Python .* head-only"):
+    with pytest.raises(MainError, match=r"cell 2, line 3 is not Python .* head-only"):
         MainNotebook.load(notebook(COMPUTE, "\nx = 1\ny = = 2")).signature()
     assert MainNotebook.load(notebook(COMPUTE, "# raycolab: head-only\ny = = 2")).signature().names[0] == "model"
 
@@ -185,7 +186,7 @@ def test_a_cell_that_is_not_python_is_a_sentence() -> None:
 @pytest.mark.parametrize("expression", ["-" * 30_000 + "1", "1" + "+1" * 20_000, "(" * 3_000 + "1" + ")" * 3_000])
 def test_a_cell_that_python_cannot_nest_is_a_sentence(expression: str) -> None:
     """Python's own word for it is a MemoryError or a RecursionError."""
-    with pytest.raises(MainError, match=r"notebook, cell 0(, line 2)? is not Python \(.*nested"):
+    with pytest.raises(MainError, match=r"notebook, cell 1(, line 2)? is not Python \(.*nested"):
         MainNotebook.load(notebook(f"def compute(x):\n    return {expression}")).signature()
 
 
@@ -210,3 +211,33 @@ def test_a_cell_that_is_not_python_has_a_fingerprint() -> None:
     """Text that cannot be read counts as it is written."""
     one, other = (MainNotebook.load(notebook(text)).code_fingerprint() for text in ("x = = 1", "x = = 2"))
     assert one != other
+
+
+@pytest.mark.parametrize(
+    ("of_cell", "of_notebook"),
+    [
+        ({"metadata": {"tags": None}}, {}),
+        ({"metadata": {"tags": [None, "kept"]}}, {}),
+        ({"metadata": {"tags": 3}}, {}),
+        ({}, {"metadata": {"kernelspec": None, "language_info": None}}),
+        ({}, {"metadata": {"kernelspec": {"language": None}, "language_info": {"name": None}}}),
+        ({}, {"metadata": {"kernelspec": "python3", "language_info": "python"}}),
+    ],
+)
+def test_a_null_or_a_bare_word_where_a_list_belongs_was_a_bug_in_raycolab(
+    of_cell: dict[str, Any], of_notebook: dict[str, Any]
+) -> None:
+    """Some programs write null for what is empty: the notebook runs."""
+    content = json.loads(nbformat.writes(notebook(COMPUTE)))
+    content["cells"][0] |= of_cell
+    main = MainNotebook.from_json(json.dumps(content | of_notebook))
+    assert [cell.role for cell in main.cells] == [CellRole.RUN]
+    assert "compute" in main.cells[0].source
+
+
+def test_one_tag_without_its_list_was_read_as_letters() -> None:
+    """`"tags": "head-only"` skips the cell."""
+    content = json.loads(nbformat.writes(notebook("1/0", COMPUTE)))
+    content["cells"][0]["metadata"] = {"tags": "head-only"}
+    main = MainNotebook.from_json(json.dumps(content))
+    assert [cell.role for cell in main.cells] == [CellRole.SKIP, CellRole.RUN]

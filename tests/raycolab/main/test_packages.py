@@ -273,9 +273,9 @@ def test_a_cell_that_asks_for_an_older_numpy_fails_setup_and_changes_nothing(loa
     wheel(tmp_path, "numpy", "1.0")
     for _ in range(2):
         failure = setup_failure(load("x = 1", "%pip install --no-index --find-links . --target . numpy==1.0", COMPUTE))
-        assert (failure.ename, failure.cell_index) == ("ProtectedPackageError", 1)
+        assert (failure.ename, failure.cell_index) == ("ProtectedPackageError", 2)
         assert "was refused before it changed anything, because it needs numpy==1.0 (here it is " in failure.summary
-        assert failure.summary.endswith("or ask for a version that fits (cell 1)")
+        assert failure.summary.endswith("or ask for a version that fits (cell 2)")
     assert not (tmp_path / "numpy.py").exists()
 
 
@@ -283,7 +283,7 @@ def test_a_change_that_pip_did_not_make_fails_setup_in_every_worker(load: Load) 
     """The other workers run no command again, and find the same."""
     for _ in range(2):
         failure = setup_failure(load(OLD_NUMPY, COMPUTE))
-        assert (failure.ename, failure.cell_index) == ("ProtectedPackageError", 0)
+        assert (failure.ename, failure.cell_index) == ("ProtectedPackageError", 1)
         assert "numpy is 1.0 after what a cell of MAIN ran" in failure.evalue
 
 
@@ -296,7 +296,7 @@ def test_a_cell_of_python_that_installs_is_found_too(load: Load, install: Instal
         "(folder / 'METADATA').write_text('Metadata-Version: 2.1\\nName: ray\\nVersion: 0.1\\n')"
     )
     failure = setup_failure(load("x = 1", cell, COMPUTE))
-    assert (failure.ename, failure.cell_index) == ("ProtectedPackageError", 1)
+    assert (failure.ename, failure.cell_index) == ("ProtectedPackageError", 2)
     assert "every node of the cluster must have the same ray" in failure.evalue
 
 

@@ -130,3 +130,29 @@ def test_a_cell_that_each_slot_spends_long_on_is_pointed_out(
     hint = slow_cell_hint(with_roles([Cell(0, "import torch"), Cell(1, "!wget x")]), seconds, trial_s)
     assert (hint or "").startswith(pointed_out or "") is True
     assert (hint is None) is (pointed_out is None)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        '#@title Start the head { display-mode: "form" }\n# raycolab: head-only\n1/0',
+        "%%bash\n# raycolab: head-only\nexit 1",
+        "%%time\n#@title Run\n\n  # raycolab: head-only\n1/0",
+        "%%capture out\n%matplotlib inline\n# raycolab: head-only\n1/0",
+        "%%writefile a.py\n# raycolab: head-only\n",
+        "%%script bash\n#!/bin/bash\n# raycolab: head-only",
+    ],
+)
+def test_head_only_was_not_read_below_a_title_or_a_magic(source: str) -> None:
+    """The mark counts among the leading comments and magics, which is where the errors say to put it."""
+    (cell,) = with_roles([Cell(1, source)])
+    assert (cell.role, cell.why_skipped) == (CellRole.SKIP, "it says head-only at its top")
+
+
+@pytest.mark.parametrize(
+    "source", ["x = 1\n# raycolab: head-only", "'# raycolab: head-only'", "print()\n%time x\n# raycolab: head-only"]
+)
+def test_head_only_below_code_is_a_comment(source: str) -> None:
+    """What stands below a statement marks nothing."""
+    (cell,) = with_roles([Cell(1, source)])
+    assert cell.role is CellRole.RUN

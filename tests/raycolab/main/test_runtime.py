@@ -124,9 +124,9 @@ def test_close_gives_the_process_back(load: Load) -> None:
 def test_whatever_fails_names_cell_and_line(load: Load, cell: str, ename: str, line: int) -> None:
     """Errors of Python, of magics, of what needs a kernel: one failure of setup, with the line in the cell."""
     failure = setup_failure(load("# nothing", cell, COMPUTE))
-    assert failure.cell_index == 1
+    assert failure.cell_index == 2
     assert failure.ename == ename
-    assert f"cell 1, line {line}" in failure.traceback
+    assert f"cell 2, line {line}" in failure.traceback
     assert "\x1b" not in failure.traceback
     assert "site-packages/IPython" not in failure.traceback
 
@@ -219,9 +219,9 @@ def test_every_failure_of_a_trial_is_an_outcome(
     assert (outcome.failure.kind, outcome.failure.ename) == (kind, ename)
     assert outcome.output == "before\n"
     if kind is not ErrorKind.BAD_RETURN:
-        assert outcome.failure.cell_index == 0
+        assert outcome.failure.cell_index == 1
         assert outcome.failure.traceback.startswith(
-            "Traceback (most recent call last):\n  cell 0, line 3, in compute\n"
+            "Traceback (most recent call last):\n  cell 1, line 3, in compute\n"
         )
 
 
