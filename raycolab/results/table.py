@@ -189,12 +189,15 @@ class Results:
         return [f"best {self.metric.name} {value}: {where}", *lines]
 
     def failure_details(self) -> list[str]:
-        """Why setup failed, and the most frequent causes of failed trials: each with cell, line and last output."""
-        shown = [(each.headline, each.failure.traceback, each.failure.output) for each in self._setup_failures]
+        """Cell, line, traceback and last output of what `closing_lines` names: setups, and the most frequent causes."""
+        shown = [
+            (f"MAIN's setup on {', '.join(each.nodes)}:", each.failure.traceback, each.failure.output)
+            for each in self._setup_failures
+        ]
         for cause in causes(self.rows)[: _MOST_DETAILS - len(shown)]:
             row = cause.example
-            shown.append((f"{cause.headline} ({row.title} on {row.node})", row.traceback or "", row.output or ""))
-        return [failure_text(*each) for each in shown]
+            shown.append((f"{row.title} on {row.node or 'no node'}:", row.traceback or "", row.output or ""))
+        return [failure_text(*each) for each in shown if any(text.strip() for text in each[1:])]
 
     def as_text(self, kind: str) -> str:
         """The whole table as "csv", or as "json": a list of row objects, times in ISO 8601, null for absent and NaN."""

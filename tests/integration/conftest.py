@@ -46,10 +46,12 @@ def edged() -> Iterator[Sessions]:
 
 @pytest.fixture(scope="session")
 def lone_head() -> Iterator[Sessions]:
-    """A head with one CPU, started in a folder with a file called as a package that it needs, which raises."""
+    """A head with one CPU, started in a folder with files called as packages that it needs, which raise."""
     with cluster() as made:
         (made.folder / "work").mkdir()
-        (made.folder / "work" / "optuna.py").write_text("raise RuntimeError('not the optuna you are looking for')\n")
+        for name in ("numpy", "optuna", "sqlalchemy"):
+            text = f"raise RuntimeError('not the {name} you are looking for')\n"
+            (made.folder / "work" / f"{name}.py").write_text(text)
         made.start_head(cwd=made.folder / "work")
         yield made
 
