@@ -202,8 +202,9 @@ class Puller:
         """MAIN, loaded in this process."""
         while self._runtime is None:
             # IPython takes a while to import.
+            from raycolab.main.node_setups import SetupFailed
             from raycolab.main.packages import StartAgainError
-            from raycolab.main.runtime import MainRuntime, SetupFailed
+            from raycolab.main.runtime import MainRuntime
 
             main = MainNotebook.from_json(self._main)
             files = main.origin.files

@@ -22,8 +22,8 @@ import ray
 from ray import exceptions
 
 from raycolab.engine.messages import MAX_POINTS, Assignment, LossCause, Plan, Points, SetupStep, State
+from raycolab.main.node_setups import SetupFailed
 from raycolab.main.process import Load, MainDied, MainProcess
-from raycolab.main.runtime import SetupFailed
 from raycolab.main.work_folder import node_dir
 from raycolab.trials import Failure, Metric, Outcome
 

@@ -31,7 +31,7 @@ from raycolab.main.commands import CommandResult
 from raycolab.main.work_folder import Fill, WorkFolder
 from raycolab.trials import Failure
 
-__all__ = ["Setup", "SetupFailedElsewhere"]
+__all__ = ["Setup", "SetupFailed"]
 
 POLL_S = 0.05
 CLOCK_S = 0.01  # a little more than the clock of file systems takes from one time to the next
@@ -62,12 +62,15 @@ class NodeRecord(msgspec.Struct, frozen=True):
     setups: dict[str, SetupRecord] = {}
 
 
-class SetupFailedElsewhere(Exception):  # noqa: N818  # an event in a worker's life
-    """The process that this one waited for could not set MAIN up; `failure` says why."""
+class SetupFailed(Exception):  # noqa: N818  # an event in a worker's life, caught where slots are run
+    """MAIN could not be set up on this node; `failure` says which cell, and why."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure)
         self.failure = failure
+
+    def __str__(self) -> str:
+        return self.failure.summary
 
 
 class Setup:
@@ -94,7 +97,7 @@ class Setup:
     def begin(self, fill: Fill | None = None, waits: Callable[[], None] = lambda: None) -> Path:
         """Wait for this process's turn, calling `waits` once if that takes a while; the work folder.
 
-        Raises SetupFailedElsewhere when the process that was first could not, while this one waited. It waits for as
+        Raises SetupFailed when the process that was first could not, while this one waited. It waits for as
         long as that takes: the engine ends a slot whose setup does not come to its end.
         """
         arrived = time.time()
@@ -135,7 +138,7 @@ class Setup:
             return None
         if known.failure is not None and known.at >= arrived:
             self._unlock()
-            raise SetupFailedElsewhere(known.failure)
+            raise SetupFailed(known.failure)
         holds = known.is_done and known.is_shared and (not known.commands or record.last == self._key)
         return known if holds and Path(known.folder).is_dir() else None
 

@@ -27,18 +27,18 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from raycolab.engine.messages import Assignment
-from raycolab.main.compute import Sink
-from raycolab.main.notebook import MainNotebook
-from raycolab.main.packages import StartAgainError
-from raycolab.main.runtime import MainRuntime, SetupFailed
+from raycolab.main.node_setups import SetupFailed
 from raycolab.node import api
 from raycolab.node.lifeline import die_with_parent
 from raycolab.trials import Failure, Metric, Outcome
+
+if TYPE_CHECKING:
+    from raycolab.main.compute import Sink
 
 __all__ = ["MainDied", "MainProcess"]
 
@@ -246,6 +246,11 @@ def _exactly(line: socket.socket, size: int) -> bytes | None:
 
 def _serve(line: socket.socket) -> None:
     """Load MAIN and run trials until the line ends."""
+    # The worker needs none of these.
+    from raycolab.main.notebook import MainNotebook
+    from raycolab.main.packages import StartAgainError
+    from raycolab.main.runtime import MainRuntime
+
     load: Load | None = _receive(line, Load)
     if load is None:
         return

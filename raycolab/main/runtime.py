@@ -38,7 +38,7 @@ from raycolab.main.compute import (
 from raycolab.main.failure import failure_of
 from raycolab.main.files import cure_for_missing, unpack
 from raycolab.main.kernel_only import KernelOnly, needs_colab
-from raycolab.main.node_setups import Setup, SetupFailedElsewhere
+from raycolab.main.node_setups import Setup, SetupFailed
 from raycolab.main.notebook import MainNotebook
 from raycolab.main.output import MainOutput
 from raycolab.main.packages import StartAgainError
@@ -51,7 +51,7 @@ from raycolab.trials import Config, ErrorKind, Failure, Metric, Outcome, Scalar,
 if TYPE_CHECKING:
     from raycolab.main.shell import MainShell
 
-__all__ = ["CellTiming", "MainRuntime", "SetupFailed", "SetupReport"]
+__all__ = ["CellTiming", "MainRuntime", "SetupReport"]
 
 _NO_COMPUTE = "MAIN ran to its end and left no `compute` to call: define it in a cell that workers run."
 
@@ -71,17 +71,6 @@ class SetupReport:
 
     cells: tuple[CellTiming, ...]
     output: str
-
-
-class SetupFailed(Exception):  # noqa: N818  # an event in a worker's life, caught where slots are run
-    """MAIN could not be set up on this node; `failure` says which cell, and why."""
-
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure)
-        self.failure = failure
-
-    def __str__(self) -> str:
-        return self.failure.summary
 
 
 class MainRuntime:
@@ -131,8 +120,8 @@ class MainRuntime:
         _mend_matplotlib_backend()
         own = Place.now("/")
         self._shell = start_shell(self._folder / "ipython")
+        folder = self._setup.begin(self._fill, waits=lambda: self._progress(None))
         try:
-            folder = self._setup.begin(self._fill, waits=lambda: self._progress(None))
             self._place = Place.of(folder)
             if self._main.is_python_file:
                 self._shell.user_ns["__file__"] = str(folder / self._main.name)
@@ -143,8 +132,6 @@ class MainRuntime:
             if not self._setup.end():
                 raise StartAgainError("the work folder cannot be shared")
             self._compute = compute
-        except SetupFailedElsewhere as error:
-            raise SetupFailed(error.failure) from error
         except SetupFailed as error:
             if not self._setup.end(error.failure):
                 raise StartAgainError("the work folder cannot be shared") from error

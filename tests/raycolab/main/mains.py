@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from raycolab.main.runtime import MainRuntime, SetupFailed
+from raycolab.main.node_setups import SetupFailed
+from raycolab.main.runtime import MainRuntime
 from raycolab.trials import ErrorKind, Failure, Metric
 
 __all__ = ["ACCURACY", "COMPUTE", "Load", "setup_failure"]

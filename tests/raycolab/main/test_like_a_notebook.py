@@ -241,7 +241,7 @@ def test_a_fresh_kernel_says_the_same(tmp_path: Path, case: Row) -> None:
     assert ast.literal_eval(text.strip()) == _expected(case)
     main = MainNotebook.load(v4.new_notebook(cells=[v4.new_code_cell(cell) for cell in _worker_cells(case)]))
     for _ in range(2):
-        process = MainProcess(Load(main.to_json(), "s", Metric("accuracy"), str(tmp_path / "node")))
+        process = MainProcess(Load(main.to_json(), "s", Metric("accuracy"), str(tmp_path / "node"), node="head"))
         process.setup()
         outcome = process.compute(Assignment(1, 0, "m", "d", {}), lambda step, value: False)
         process.end()

@@ -16,9 +16,9 @@ import pytest
 from nbformat import v4
 
 from raycolab.engine.messages import Assignment
+from raycolab.main.node_setups import SetupFailed
 from raycolab.main.notebook import MainNotebook
 from raycolab.main.process import Load, MainDied, MainProcess
-from raycolab.main.runtime import SetupFailed
 from raycolab.trials import Failure, Metric, Scalar
 
 Slot = Callable[..., MainProcess]
@@ -31,7 +31,7 @@ def slot(tmp_path: Path) -> Iterator[Slot]:
 
     def start(sweep: str, *cells: str, **options: object) -> MainProcess:
         main = MainNotebook.load(v4.new_notebook(cells=[v4.new_code_cell(cell) for cell in cells]))
-        load = Load(main.to_json(), sweep, Metric("score"), str(tmp_path / "node"))
+        load = Load(main.to_json(), sweep, Metric("score"), str(tmp_path / "node"), node="head")
         started.append(MainProcess(load, **options))  # type: ignore[arg-type]
         return started[-1]
 

@@ -10,8 +10,9 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook, writes
 
 import raycolab
+from raycolab.main.node_setups import SetupFailed
 from raycolab.main.notebook import MainNotebook
-from raycolab.main.runtime import MainRuntime, SetupFailed
+from raycolab.main.runtime import MainRuntime
 from raycolab.trials import Metric, Outcome
 
 METRIC = Metric("score")
