@@ -270,7 +270,9 @@ def at_home() -> Iterator[Cluster]:
 @pytest.mark.timeout(900)
 def test_public_programs_run_unchanged_by_hand_off_of_the_address(at_home: Cluster) -> None:
     """Tune's own examples, Data, Pool and joblib, from a shell: what they find is what a machine alone finds."""
-    pytest.importorskip("ray.tune", reason="needs fsspec and pydantic, which Tune and Data import")
+    pytest.importorskip(
+        "ray.tune", exc_type=ImportError, reason="needs fsspec and pydantic, which Tune and Data import"
+    )
     told = at_home.raycolab("env").stdout
     folder = at_home.folder / "work"
     folder.mkdir()
