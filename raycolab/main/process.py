@@ -58,7 +58,7 @@ class Load(msgspec.Struct, frozen=True, tag=True):
     sweep: str
     metric: Metric
     node_dir: str
-    node: str  # its name
+    node: str = "head"  # its name
     archive: str | None = None  # the path of that of MAIN's files
 
 
