@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TextIO
 
 from raycolab.errors import UsageError
+from raycolab.text import visible
 
 __all__ = [
     "check_writable",
@@ -97,11 +98,11 @@ def open_closed_streams() -> None:
 
 
 def write_line(stream: TextIO | None, text: str) -> None:
-    """Write a line at once; a reader who went away and a full disk are no reason to fail."""
+    """Write a line at once, its control characters visible; a reader who went away and a full disk are no failure."""
     if stream is None:  # what Python makes of a stream that was closed before it started
         return
     try:
-        stream.write(text + "\n")
+        stream.write(visible(text) + "\n")
         stream.flush()
     except OSError:
         discard(stream)

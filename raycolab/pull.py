@@ -24,6 +24,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from raycolab.engine import steady_clock
 from raycolab.engine.messages import MAX_POINTS, Assignment
 from raycolab.errors import ClusterError, MainError, UsageError
 from raycolab.main.compute import BadReturnError, metrics_of
@@ -68,7 +69,8 @@ class Task:
         self._attempt = assignment.attempt
         self._puller = puller
         self._ticket = assignment.ticket
-        self._began = time.time()
+        self._clock = steady_clock()
+        self._began = self._clock()
         self._outcome: Outcome | None = None
         self._is_sent = False
 
@@ -106,7 +108,7 @@ class Task:
                 metrics = metrics_of(data, self._puller.metric)
             except BadReturnError as error:
                 raise UsageError(str(error).replace("compute returned", "send_data was given")) from error
-            self._outcome = Outcome(TrialState.COMPLETE, metrics, started_at=self._began, ended_at=time.time())
+            self._outcome = Outcome(TrialState.COMPLETE, metrics, started_at=self._began, ended_at=self._clock())
         if self._outcome is None:
             raise UsageError(f"{self} has no data yet: call its compute() first, or give send_data what you measured.")
         counts = self._puller.push(self._ticket, self._outcome)
@@ -215,6 +217,7 @@ class Puller:
                 archive=None if files is None else self._fetched(files.digest),
                 node=self._node,
                 in_worker=False,
+                clock=steady_clock(),
             )
             with _own_main_module(runtime):
                 try:

@@ -207,6 +207,13 @@ class Sweep:
         """Where the rows are: a file's absolute path on the head's machine, or a URL without its password."""
         return self._found().database
 
+    @property
+    def database_line(self) -> str:
+        """The same for a person who copies it, with the file that has to go with it, where there is one."""
+        found = self._found()
+        beside = f"  (the newest rows are in {found.beside}: copy both)" if found.beside else ""
+        return f"database: {found.database}{beside}"
+
     def pause(self) -> None:
         """No new trials; running ones go on."""
         self._ask(api.Pause(self.name))

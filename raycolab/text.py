@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import re
 import textwrap
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -27,10 +28,13 @@ __all__ = [
     "utc_seconds",
     "utc_text",
     "value_text",
+    "visible",
 ]
 
 _ALWAYS_SHOWN = ("failed", "running")
 _SHOWN_IF_ANY = ("pruned", "lost", "cancelled")
+# What a terminal obeys instead of showing it, but for line ends and tabs, and what turns the direction of a line.
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _SIGNIFICANT = 4  # digits of a metric that tell two configurations apart and still fit a table
 
 
@@ -61,6 +65,11 @@ def duration_text(seconds: float) -> str:
             rest = whole % unit // part
             return f"{whole // unit} {name}" + (f" {rest} {part_name}" if rest else "")
     return f"{whole} s"
+
+
+def visible(text: str) -> str:
+    """The text with what a terminal would obey written as escapes: `\\x1b[2J` is read, and clears no screen."""
+    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def tally_text(counts: Mapping[str, int]) -> str:

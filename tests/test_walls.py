@@ -269,6 +269,35 @@ def test_an_import_cycle_is_seen(sources: dict[str, str], cycle: list[str]) -> N
     assert _cycle({module: _imported(module, ast.parse(text), sources) for module, text in sources.items()}) == cycle
 
 
+# The time of day can be set while a program runs, so nothing that is waited for or measured may come from it.
+TIME_OF_DAY = {
+    "engine": "where the clock that does not jump begins",
+    "engine.actor": "claims, which heads on other machines read; when a sweep at rest was cancelled",
+    "engine.commit": "claims",
+    "engine.stored_sweeps": "when a sweep was declared",
+    "main.runtime": "shown, unless another clock is given, as in every worker and notebook that pulls",
+    "node.head": "the head's record, its certificate, and the month that traffic is counted in",
+    "node.lifeline": "beside the time of a file",
+    "node.snapshots": "shown",
+    "node.supervisor": "shown",
+    "store.archives": "beside the time of a file",
+    "sweep": "beside the times of rows",
+    "__main__": "tunnel's certificate",
+}
+
+
+def test_few_read_the_time_of_day() -> None:
+    """Deadlines, leases, budgets and durations are reckoned by a clock that nobody sets."""
+    readers = {
+        ".".join(_module_of(path).split(".")[1:]).removesuffix(".__init__")
+        for path in _files()
+        if _within(_module_of(path), PACKAGES)
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in ("time.time", "datetime.now", "datetime.utcnow")
+    }
+    assert readers == set(TIME_OF_DAY)
+
+
 @pytest.mark.parametrize("path", _files(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_walls_hold(path: Path) -> None:
     """No module of the repository breaks a rule."""

@@ -61,16 +61,17 @@ def print_results(sweep: Any, nodes: Sequence[Mapping[str, Any]]) -> None:
     from raycolab.view.tables import results_table
 
     speedup = sweep.speedup(nodes) if nodes else ""
-    show(results_table(sweep.results), *([speedup] if speedup else []), f"database: {sweep.database}")
+    show(results_table(sweep.results), *([speedup] if speedup else []), sweep.database_line)
 
 
 def show(*shown: RenderableType) -> None:
     """Print tables and lines on stdout; where that is no terminal no line is broken, so that programs can read them."""
     from rich.console import Console
-    from rich.text import Text
+
+    from raycolab.view.tables import plain
 
     console = Console()
     if not console.is_terminal:
         console = Console(width=_WIDEST)
     for each in shown:
-        console.print(Text(each) if isinstance(each, str) else each, soft_wrap=True)
+        console.print(plain(each) if isinstance(each, str) else each, soft_wrap=True)

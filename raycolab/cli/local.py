@@ -129,7 +129,8 @@ def doctor(address: str | None, as_json: bool, data_dir: str | None) -> int:
 def _print(diagnosis: Diagnosis) -> None:
     """A table on a terminal, a line for each check elsewhere."""
     from rich.table import Table
-    from rich.text import Text
+
+    from raycolab.view.tables import plain
 
     if not sys.stdout.isatty():
         click.echo(repr(diagnosis))
@@ -140,5 +141,5 @@ def _print(diagnosis: Diagnosis) -> None:
     table.add_column(overflow="fold")  # the address of a page stays whole, if on two lines
     for check in diagnosis.checks:
         style = _STYLES[check.verdict.name]
-        table.add_row(Text(check.verdict.value, style), Text(check.name), Text(check.message))
-    show(table, Text(diagnosis.summary, "bold"))
+        table.add_row(plain(check.verdict.value, style), plain(check.name), plain(check.message))
+    show(table, plain(diagnosis.summary, "bold"))

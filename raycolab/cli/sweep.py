@@ -16,6 +16,7 @@ import click
 from raycolab.cli.common import data_dir_option, end_on_sigterm, json_option, print_results, say, show
 from raycolab.errors import ClusterError, Detached, UsageError
 from raycolab.files import check_writable, typed_path
+from raycolab.text import visible
 
 __all__ = [
     "cancel",
@@ -34,11 +35,15 @@ __all__ = [
 
 _NOT_DONE = ("failed", "lost", "cancelled")
 _SUFFIXES = (".csv", ".parquet", ".json")
+_safe_csv_option = click.option(
+    "--safe-csv", is_flag=True, help="In CSV, a text that a spreadsheet would compute begins with an apostrophe."
+)
 
 
 @click.command()
 @click.argument("sweep_file")
 @click.option("--output", metavar="FILE", help="Save the results here: .csv, .parquet or .json.")
+@_safe_csv_option
 @click.option("--no-wait", is_flag=True, help="Return as soon as the head has the sweep.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Replace a value of the sweep file.")
 @click.option(
@@ -51,6 +56,7 @@ _SUFFIXES = (".csv", ".parquet", ".json")
 def submit(
     sweep_file: str,
     output: str | None,
+    safe_csv: bool,
     no_wait: bool,
     overrides: tuple[str, ...],
     main_changed: Any,
@@ -96,7 +102,7 @@ def submit(
         raise
     results = sweep.results
     if output is not None:
-        say(f"saved: {results.save(output)}")
+        say(f"saved: {results.save(output, safe_csv=safe_csv)}")
     if as_json:
         click.echo(json.dumps({**status, "database": sweep.database}))
         say("\n".join([*results.closing_lines(), *results.failure_details()]))
@@ -119,8 +125,9 @@ def submit(
     help="A table of the best, or a row for each trial.",
 )
 @click.option("--best", is_flag=True, help="Only the best trial, as JSON.")
+@_safe_csv_option
 @data_dir_option
-def results(name: str, kind: str, best: bool, data_dir: str | None) -> int:
+def results(name: str, kind: str, best: bool, safe_csv: bool, data_dir: str | None) -> int:
     """Show the results of the sweep NAME.
 
     They come from the database: no cluster need run, and a sweep may be looked at while it does.
@@ -145,7 +152,8 @@ def results(name: str, kind: str, best: bool, data_dir: str | None) -> int:
 
         show(results_table(found))
     else:
-        click.echo(found.as_text(kind), nl=False)
+        text = found.as_text(kind, safe_csv=safe_csv)
+        click.echo(visible(text) if sys.stdout.isatty() else text, nl=False)
     return 0
 
 
@@ -182,7 +190,7 @@ def logs(name: str, number: int, data_dir: str | None) -> None:
 
     Exit codes: 0; 2 no such sweep or trial.
     """
-    click.echo(_sweep(name, data_dir).logs(number), nl=False)
+    click.echo(visible(_sweep(name, data_dir).logs(number)), nl=False)
 
 
 @click.command("list")

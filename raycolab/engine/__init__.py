@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["ENGINE_NAME", "ENGINE_NAMESPACE", "Starts"]
+__all__ = ["ENGINE_NAME", "ENGINE_NAMESPACE", "Starts", "steady_clock"]
 
 ENGINE_NAME = "raycolab-engine"
 ENGINE_NAMESPACE = "raycolab"
@@ -16,8 +18,21 @@ _MOST_RESTARTS = 3
 _WITHIN_S = 600.0
 
 
+def steady_clock() -> Callable[[], float]:
+    """A clock that begins with the time of day and then never jumps, whatever becomes of the machine's own.
+
+    For what is both shown and reckoned with: deadlines and durations stay right when somebody sets the clock, and no
+    end comes before its start.
+    """
+    began = time.time() - time.monotonic()
+    return lambda: began + time.monotonic()
+
+
 class Starts:
-    """When the engine of this run directory was started, in a file that outlives it: it may not end for ever anew."""
+    """When the engine of this run directory was started, in a file that outlives it: it may not end for ever anew.
+
+    Times are of the machine's monotonic clock.
+    """
 
     def __init__(self, run_dir: str | Path) -> None:
         self._file = Path(run_dir) / "engine.starts"

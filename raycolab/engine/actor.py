@@ -13,6 +13,7 @@ import os
 import shlex
 import time
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,14 +23,15 @@ import ray
 
 from raycolab.engine import Starts, stored_sweeps
 from raycolab.engine.commit import Committer
+from raycolab.engine.fleet import NodeView
 from raycolab.engine.messages import ENDING, Finished, Plan, State
 from raycolab.engine.sweep_queue import Turn, Turns
 from raycolab.engine.sweep_run import SweepRun, live_nodes, other_work
 from raycolab.errors import ClusterError, RaycolabError, UnknownSweepError, UsageError
 from raycolab.node import api
 from raycolab.node.rpc import OTHER_VERSION, Channel, SupervisorLine
-from raycolab.spec.spec import Method, SweepSpec
-from raycolab.store import Store, open_store
+from raycolab.spec.spec import Method, StoredSpecError, SweepSpec
+from raycolab.store import DamagedRowError, Store, open_store
 from raycolab.store.archives import Archives
 from raycolab.summary import SweepStatus, sweeps_json
 from raycolab.trials import AT_REST, SetupFailure, SweepRow, SweepState, TrialRow, TrialState
@@ -41,11 +43,12 @@ __all__ = ["Engine"]
 
 _log = logging.getLogger(__name__)
 
+_FOR_A_PERSON: ContextVar[bool] = ContextVar("for_a_person", default=False)  # who waits for an order's answer
 _LOOK_AT_NODES_S = 1.0
 _TELL_S = 0.5
 # A sweep in these states goes on only when a person says so.
 _UNTIL_ASKED = (AT_REST | {SweepState.PAUSED}) - {SweepState.COMPLETE}
-_AT_WORK = frozenset({SweepState.RUNNING, SweepState.QUEUED, SweepState.PAUSED})
+_SHOWN_AT_REST = 20  # of the sweeps that ended under an earlier engine, the latest
 _STALE_S = 60.0  # another head may take a sweep over whose head has been silent for this long
 
 T = TypeVar("T")
@@ -55,15 +58,29 @@ R = TypeVar("R")
 class Engine:
     """One per cluster; see the module's text."""
 
-    def __init__(self, store_url: str, control: str, lock_dir: str, owner: str, data_dir: str) -> None:
-        """Open the store and begin; runs on the actor's event loop. RuntimeError when it was started too often."""
+    def __init__(
+        self,
+        store_url: str,
+        control: str,
+        lock_dir: str,
+        owner: str,
+        data_dir: str,
+        *,
+        handle: Any = None,
+        nodes: Callable[[], list[NodeView]] = live_nodes,
+    ) -> None:
+        """Open the store and begin; runs on the actor's event loop. RuntimeError when it was started too often.
+
+        `handle` is what slots call, this actor unless given.
+        """
         _log_to(Path(lock_dir) / "engine.log")
-        if Starts(lock_dir).note(time.time()):
+        if Starts(lock_dir).note(time.monotonic()):
             raise RuntimeError("the engine ends again and again")  # Ray starts no actor again that cannot be made
         self._lock_dir = lock_dir
         self._owner = owner
         self._claimed: set[int] = set()  # sweeps that no other head may run now
-        self._self = ray.get_runtime_context().current_actor
+        self._self = handle or ray.get_runtime_context().current_actor
+        self._live_nodes = nodes
         self._loop = asyncio.get_running_loop()
         self._store = open_store(store_url)
         self._archives = Archives.of(data_dir)
@@ -80,6 +97,7 @@ class Engine:
         # What was last known of the sweeps that are not at work.
         self._resting: dict[str, SweepStatus] = {}
         self._outage: str | None = None
+        self._has_ended = False
         self._tasks = [
             self._loop.create_task(self._watched(work()))
             for work in (self._line.run, self._work_off, self._look_at_nodes, self._tell, self._renew_claims)
@@ -110,10 +128,15 @@ class Engine:
     async def _work_off(self) -> None:
         """Run the sweeps, one at a time."""
         async with self._changing:
+            for name, damage in (await self._stored(Store.damaged_sweeps)).items():
+                self._note_damage(name, damage)
             for sweep in await self._stored(stored_sweeps.queued_sweeps):
                 await self._rest(sweep, sweep.state, None)
                 self._turns.add(sweep.name, Turn(goes_on=sweep.state is SweepState.RUNNING))
             await self._read(stored_sweeps.drop_archives, self._archives)
+            for sweep in (await self._stored(Store.sweeps))[-_SHOWN_AT_REST:]:
+                if sweep.name not in self._resting and sweep.state is not SweepState.DECLARED:
+                    self._resting[sweep.name] = await self._status_of(sweep, None)
         self._taken_over.set()
         while True:
             await self._turns.wait()
@@ -138,7 +161,10 @@ class Engine:
             except UnknownSweepError:  # it was deleted in the meantime
                 self._resting.pop(name, None)
                 return None
-            nodes = await asyncio.to_thread(live_nodes)
+            except DamagedRowError as error:
+                self._note_damage(name, error)
+                return None
+            nodes = await asyncio.to_thread(self._live_nodes)
             try:
                 await self._claim(sweep)
                 run = await self._made_run(sweep, turn)
@@ -161,6 +187,7 @@ class Engine:
     async def _made_run(self, sweep: SweepRow, turn: Turn) -> SweepRun:
         rows = await self._stored(lambda store: store.trials(sweep.id))
         attempts = await self._stored(lambda store: store.attempts(sweep.id))
+        await asyncio.to_thread(stored_sweeps.check, sweep, rows)
         studies = await self._studies(sweep, rows)
         return SweepRun(self._self, self._committer, sweep, rows, attempts, studies, turn, self._archives)
 
@@ -173,7 +200,8 @@ class Engine:
         await self._end_claim(run.sweep, over.state, run.setup_failures)
         # Only now is it told: who hears that a sweep is over finds it so in the store, and may delete it.
         try:
-            status = run.status(None)
+            # What failed in the midst of counting is counted anew.
+            status = run.status(None) if over.traceback is None else await self._status_of(run.sweep, None)
             status.to_json()
         except Exception:
             status = await self._status_of(run.sweep, None)
@@ -196,6 +224,12 @@ class Engine:
         """What went wrong is this sweep's alone: it waits for a person, and the others go on."""
         await self._end_claim(sweep, SweepState.HELD)
         self._resting[sweep.name] = await self._status_of(replace(sweep, state=SweepState.HELD), str(error))
+
+    def _note_damage(self, name: str, damage: DamagedRowError) -> None:
+        """The sweep's own row is nonsense: it waits for a person, who hears why."""
+        _log.error("sweep %s is held: %s", name, damage)
+        self._turns.drop(name)
+        self._resting[name] = SweepStatus(name=name, state=SweepState.HELD, sentence=str(damage))
 
     def _as_its_own(self, name: str, error: Exception) -> RaycolabError:
         """The error that a sweep is held with; its traceback is in the log."""
@@ -243,22 +277,24 @@ class Engine:
             await self._stored(lambda store: store.update_sweep(sweep.id, state=state, setup_failures=setup_failures))
         except RaycolabError as error:  # it was deleted, or another head has taken it over
             _log.warning("sweep %s is %s, which is not stored: %s", sweep.name, state, error)
-        await self._release(sweep)
+        await self._release(sweep.id)
+        await self._stored(Store.fold)  # people copy the database's file when a sweep is over
 
-    async def _release(self, sweep: SweepRow) -> None:
+    async def _release(self, sweep_id: int) -> None:
         """Let other heads have a sweep that is at rest."""
-        self._claimed.discard(sweep.id)
+        self._claimed.discard(sweep_id)
         try:
-            await self._stored(lambda store: store.release(sweep.id, self._owner))
+            await self._stored(lambda store: store.release(sweep_id, self._owner))
         except RaycolabError as error:
-            _log.warning("sweep %s stays claimed: %s", sweep.name, error)
+            _log.warning("sweep %d stays claimed: %s", sweep_id, error)
 
     async def _look_at_nodes(self) -> None:
         while True:
-            nodes = await asyncio.to_thread(live_nodes)
+            nodes = await asyncio.to_thread(self._live_nodes)
             if self._current is not None:
                 self._current.see_nodes(nodes)
-                self._current.see_other_work(await asyncio.to_thread(other_work))
+                if nodes:
+                    self._current.see_other_work(await asyncio.to_thread(other_work))
             await asyncio.sleep(_LOOK_AT_NODES_S if self._current is None or nodes else 0.1)
 
     async def _tell(self) -> None:
@@ -274,7 +310,11 @@ class Engine:
 
     def _progress(self) -> api.Progress:
         """Where every sweep stands; one at work of which that cannot be said is held."""
-        resting = list(self._resting.values())
+        waits = self._waits_for()
+        resting = [
+            msgspec.structs.replace(each, sentence=waits) if name in self._turns else each
+            for name, each in self._resting.items()
+        ]
         if (run := self._current) is not None:
             try:
                 return api.Progress(sweeps_json([*resting, run.status(self._outage)]), run.trials(), run.setups())
@@ -309,7 +349,12 @@ class Engine:
         return api.encode(await self._carry_out(request))
 
     async def _carry_out(self, request: api.EngineRequest) -> object:
+        if self._has_ended:
+            raise ClusterError("The head is shutting down: start it again, and then ask this again.")
         match request:
+            case api.EndEngine():
+                await self._shut_down()
+                return None
             case api.Find() | api.ListSweeps() | api.ReadRows() | api.ReadOutput():
                 return await self._read(stored_sweeps.answer, request)
             case api.Pull():
@@ -322,12 +367,26 @@ class Engine:
                 return await asyncio.to_thread(self._archives.add, digest, size, offset, piece)
             case api.ReadFiles(digest, offset):
                 return await asyncio.to_thread(self._archives.read, digest, offset)
+        _FOR_A_PERSON.set(True)
         async with self._changing:
             await self._order(request)
         self._line.tell(self._progress())  # before the answer, so that who asked sees what it changed
         return None
 
+    async def _shut_down(self) -> None:
+        """Leave everything as the next head wants to find it, and close the database."""
+        async with self._changing:
+            self._has_ended = True
+            for task in self._tasks[1:]:  # all but the line, on which this is answered
+                task.cancel()
+            if self._current is not None:
+                self._current.suspend()
+            for sweep_id in list(self._claimed):
+                await self._release(sweep_id)
+            await self._stored(Store.close)
+
     async def _declare(self, request: api.Declare) -> list[str]:
+        _FOR_A_PERSON.set(True)
         async with self._changing:
             declared = await self._read(stored_sweeps.declaration, request)
             await self._stored(declared.write)
@@ -356,23 +415,28 @@ class Engine:
     async def _order(self, request: api.Order) -> None:
         await self._lay_down_if_over()  # a sweep that is over takes no orders any more
         name = request.sweep
-        sweep = await self._stored(lambda store: store.existing_sweep(name))
         run = self._current if self._current is not None and self._current.sweep.name == name else None
         if isinstance(request, api.Delete):
-            await self._delete(sweep, run)
+            await self._delete(name, run)
             return
+        try:
+            sweep = await self._stored(lambda store: store.existing_sweep(name))
+        except DamagedRowError as error:
+            self._note_damage(name, error)
+            raise
         await self._claim(sweep)
         try:
             await self._change(request, sweep, run)
-        except RaycolabError:
-            raise
         except Exception as error:
+            if isinstance(error, RaycolabError) and not isinstance(error, (DamagedRowError, StoredSpecError)):
+                raise  # a refusal
             own = self._as_its_own(name, error)
+            self._turns.drop(name)
             await self._hold(sweep, own) if run is None else run.give_up(own)
             raise own from error
         finally:
             if run is None and name not in self._turns:
-                await self._release(sweep)
+                await self._release(sweep.id)
 
     async def _change(self, request: api.Order, sweep: SweepRow, run: SweepRun | None) -> None:
         match request:
@@ -391,13 +455,16 @@ class Engine:
             case api.Retry(which=which):
                 await self._retry(sweep, run, stored_sweeps.RETRIED[which])
 
-    async def _delete(self, sweep: SweepRow, run: SweepRun | None) -> None:
-        if run is not None or sweep.name in self._turns or sweep.state in _AT_WORK:
-            raise UsageError(
-                f"The sweep {sweep.name!r} is not at rest: run `raycolab cancel {shlex.quote(sweep.name)}` first."
-            )
-        await self._stored(lambda store: store.delete_sweep(sweep.name))
-        self._resting.pop(sweep.name, None)
+    async def _delete(self, name: str, run: SweepRun | None) -> None:
+        """Whatever its rows hold, a sweep can be deleted that no head is at work on."""
+        sweep_id = await self._stored(lambda store: store.id_of(name))
+        if run is not None or name in self._turns:
+            raise UsageError(f"The sweep {name!r} is not at rest: run `raycolab cancel {shlex.quote(name)}` first.")
+        if (by_another := await self._take(sweep_id)) is not None:
+            raise ClusterError(by_another)
+        await self._stored(lambda store: store.delete_sweep(name))
+        self._claimed.discard(sweep_id)
+        self._resting.pop(name, None)
         await self._read(stored_sweeps.drop_archives, self._archives)
 
     async def _start(self, sweep: SweepRow, expect_slots: int | None) -> None:
@@ -408,7 +475,7 @@ class Engine:
                 " declare it with `main`."
             )
         if await self._stored(lambda store: stored_sweeps.has_work(store, sweep)):
-            await self._rest(sweep, SweepState.QUEUED, self._waits_for())
+            await self._rest(sweep, SweepState.QUEUED, None)
             self._turns.add(sweep.name, Turn(expect_slots))
         else:
             over = sweep.state in (SweepState.STOPPED, SweepState.CANCELLED)
@@ -525,8 +592,11 @@ class Engine:
         return await asyncio.to_thread(read, self._store, request)
 
     async def _stored(self, call: Callable[[Store], T]) -> T:
-        """Call the store in its thread, after all that was written before."""
-        result: T = await asyncio.wrap_future(self._committer.call(call))
+        """Call the store in its thread, after all that was written before.
+
+        While the database cannot be used that waits; for a person, who is told so, nothing is done later instead.
+        """
+        result: T = await asyncio.wrap_future(self._committer.call(call, waits=not _FOR_A_PERSON.get()))
         return result
 
     def _outage_in_thread(self, sentence: str | None) -> None:

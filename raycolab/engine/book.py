@@ -183,13 +183,16 @@ class TrialBook:
             )
         )
 
-    def lose(self, number: int, reason: str, now: float) -> None:
-        """The running trial's node or process was lost: PENDING again, or LOST when that was the last try."""
+    def lose(self, number: int, reason: str, now: float, output: str = "") -> None:
+        """The running trial's node or process was lost: PENDING again, or LOST when that was the last try.
+
+        The row has the `output` that the lost attempt left, until the next one starts.
+        """
         attempt = self._open[number]
         self._charges[number] += 1
         self._lost_on.setdefault(number, set()).add(attempt.node)
         self._put_attempt(replace(attempt, outcome=TrialState.LOST, ended_at=now, reason=reason))
-        row = self.rows[number]
+        row = replace(self.rows[number], output=output or None)
         if self._charges[number] < MAX_LOST_ATTEMPTS:
             self._put(replace(row, state=TrialState.PENDING, node=None, started_at=None, ended_at=None))
             return
@@ -280,6 +283,8 @@ class TrialBook:
 
     def _put(self, row: TrialRow) -> None:
         ran = self.rows[row.number].attempts > 0
+        if row.started_at is not None and row.ended_at is not None and row.ended_at < row.started_at:
+            row = replace(row, ended_at=row.started_at)  # by clocks of two machines, or of two heads
         self.rows[row.number] = row
         self._dirty_trials[row.number] = row
         if ran:  # what never ran is nothing to the search
@@ -303,6 +308,8 @@ class TrialBook:
             self._studies.ended(row)
 
     def _put_attempt(self, attempt: AttemptRow) -> None:
+        if attempt.ended_at is not None and attempt.ended_at < attempt.started_at:
+            attempt = replace(attempt, ended_at=attempt.started_at)
         self._dirty_attempts[attempt.trial, attempt.number] = attempt
         if attempt.outcome == TrialState.RUNNING:
             self._open[attempt.trial] = attempt

@@ -6,6 +6,7 @@ tried again: an outage delays, it loses nothing.
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 import time
@@ -19,6 +20,8 @@ from raycolab.store import Store, StoreOutageError
 from raycolab.trials import AttemptRow, ReportRow, TrialRow, TrialState
 
 __all__ = ["Committer", "Done"]
+
+_log = logging.getLogger(__name__)
 
 Done = Callable[[int, Exception | None], None]
 """Told, from the committer's thread, the write_id up to which all is committed, or why it never will be."""
@@ -39,6 +42,7 @@ class _RowsJob:
 class _CallJob:
     call: Callable[[Store], Any]
     future: Future[Any]
+    waits: bool
 
 
 class Committer:
@@ -48,6 +52,7 @@ class Committer:
         """`trouble` is told, from the thread, the sentence of an outage and None when it is over."""
         self._store = store
         self._trouble = trouble
+        self._outage: str | None = None
         self._jobs: queue.SimpleQueue[_RowsJob | _CallJob] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="raycolab-commit", daemon=True)
         self._thread.start()
@@ -56,10 +61,16 @@ class Committer:
         """Commit these rows, soon."""
         self._jobs.put(_RowsJob(sweep_id, write, done))
 
-    def call(self, call: Callable[[Store], Any]) -> Future[Any]:
-        """Run this with the store, after all that was given before."""
+    def call(self, call: Callable[[Store], Any], *, waits: bool = True) -> Future[Any]:
+        """Run this with the store, after all that was given before.
+
+        Without `waits` a StoreOutageError is the answer at once, also where others wait for the end of the outage.
+        """
         future: Future[Any] = Future()
-        self._jobs.put(_CallJob(call, future))
+        if not waits and self._outage is not None:
+            future.set_exception(StoreOutageError(self._outage))
+        else:
+            self._jobs.put(_CallJob(call, future, waits))
         return future
 
     def _work(self) -> None:
@@ -67,11 +78,14 @@ class Committer:
         while True:
             job = waiting or self._jobs.get()
             waiting = None
-            if isinstance(job, _CallJob):
-                self._answer(job)
-            else:
-                group, waiting = self._gather(job)
-                self._commit(group)
+            try:
+                if isinstance(job, _CallJob):
+                    self._answer(job)
+                else:
+                    group, waiting = self._gather(job)
+                    self._commit(group)
+            except Exception:  # of whoever was told: this thread has others to serve
+                _log.exception("what was stored could not be told")
 
     def _gather(self, first: _RowsJob) -> tuple[list[_RowsJob], _RowsJob | _CallJob | None]:
         """The jobs that share a transaction with `first`, and the one after them that does not."""
@@ -106,8 +120,10 @@ class Committer:
         group[-1].done(group[-1].write.write_id, error)
 
     def _answer(self, job: _CallJob) -> None:
+        if not job.future.set_running_or_notify_cancel():  # who asked has left
+            return
         try:
-            job.future.set_result(self._until_it_works(job.call))
+            job.future.set_result(self._until_it_works(job.call) if job.waits else job.call(self._store))
         # Whatever it is, it is the caller's, and this thread has others to serve.
         except Exception as error:
             job.future.set_exception(error)
@@ -119,9 +135,11 @@ class Committer:
                 result = call(self._store)
             except StoreOutageError as error:
                 troubled = True
-                self._trouble(str(error))
+                self._outage = str(error)
+                self._trouble(self._outage)
                 time.sleep(_RETRY_S)
             else:
                 if troubled:
+                    self._outage = None
                     self._trouble(None)
                 return result

@@ -194,10 +194,11 @@ class Budget:
         # Repeats that copy a failure do not count: they never ran.
         self.failures = 0
         self._begun_at: float | None = None  # when the first trial was given out
+        self._used_s = 0.0  # before that
         self._is_over = False  # the time, as was noticed
         if options.goes_on:
             self.failures = sum(row.state is TrialState.FAILED and row.attempts > 0 for row in rows)
-            self._begun_at = min((attempt.started_at for attempt in attempts), default=None)
+            self._used_s = _worked_s(attempts)
 
     def failed(self) -> None:
         """One more trial is FAILED."""
@@ -217,18 +218,25 @@ class Budget:
         """A person says to go on: begin to count again."""
         self.failures = 0
         self._begun_at = None
+        self._used_s = 0.0
         self._is_over = False
 
     @property
     def until(self) -> float | None:
         """When the time will be used up, as far as that is known; None once it is."""
+        left_s = self._left_s
+        return None if left_s is None or self._begun_at is None or self._is_over else self._begun_at + left_s
+
+    @property
+    def _left_s(self) -> float | None:
+        """What was left of the time when `_begun_at` was noted."""
         seconds = self.options.time_budget_s
-        return None if seconds is None or self._begun_at is None or self._is_over else self._begun_at + seconds
+        return None if seconds is None else max(seconds - self._used_s, 0.0)
 
     def is_spent(self, now: float) -> bool:
         """Whether nothing more may be given out."""
         most = self.options.max_failures
-        self._is_over = self._is_over or (self.until is not None and now >= self.until)
+        self._is_over = self._is_over or self._left_s == 0 or (self.until is not None and now >= self.until)
         return self._is_over or (most is not None and self.failures >= most)
 
     def sentence(self, left: int) -> str:
@@ -243,6 +251,15 @@ class Budget:
             failed = "1 trial has failed" if self.failures == 1 else f"{self.failures} trials have failed"
             return f"{failed} (max_failures = {most}); {rest}. To go on all the same: {resume}"
         return f"The time budget of {seconds:g} s is used up; {rest}. To run for another {seconds:g} s: {resume}"
+
+
+def _worked_s(attempts: Iterable[AttemptRow]) -> float:
+    """For how long any of these ran: neither the time between two heads nor a clock that was set counts."""
+    used_s = until = 0.0
+    for started_at, ended_at in sorted((each.started_at, each.ended_at or each.started_at) for each in attempts):
+        used_s += max(ended_at - max(started_at, until), 0.0)
+        until = max(until, ended_at)
+    return used_s
 
 
 class StartBarrier:

@@ -9,7 +9,6 @@ Runs on the engine's event loop.
 from __future__ import annotations
 
 import asyncio
-import time
 import uuid
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
@@ -46,11 +45,11 @@ class Pullers:
         self,
         scheduler: Scheduler,
         acting: Callable[[], AbstractContextManager[None]],
-        now: float,
+        now: Callable[[], float],
         *,
         hold_s: float = HOLD_S,
     ) -> None:
-        """One that asks is kept waiting for `hold_s` at most.
+        """One that asks is kept waiting for `hold_s` at most; `now` is a clock that never jumps.
 
         Within `acting()` the scheduler is told things; at its end what it commands is carried out.
         """
@@ -60,7 +59,8 @@ class Pullers:
         self._pulls: dict[str, _Pull] = {}
         # The ticket of the last result that counted, by puller: an answer that was lost is asked for again.
         self._counted: dict[str, int] = {}
-        self._heard_at = now
+        self._now = now
+        self._heard_at = now()
 
     def silent_s(self, now: float) -> float:
         """How long nobody has been heard of; 0 while one asks or holds a trial."""
@@ -90,7 +90,7 @@ class Pullers:
             return self._counted.get(puller) == ticket
         self._counted[puller] = ticket
         with self._acting():
-            self._scheduler.finished(pull.slot, ticket, outcome, time.time())
+            self._scheduler.finished(pull.slot, ticket, outcome, self._now())
         self._dismiss(puller, LossCause.ENDED, "its trial ended")
         return True
 
@@ -102,7 +102,7 @@ class Pullers:
         self._hear(pull)
         with self._acting():
             for step, value in points:
-                self._scheduler.reported(pull.slot, ticket, step, value, time.time())
+                self._scheduler.reported(pull.slot, ticket, step, value, self._now())
         return True, pull.prune
 
     def put_down(self, puller: str) -> None:
@@ -126,7 +126,7 @@ class Pullers:
             pull.prune = held.pruned
             if pull.assignment is None:
                 pull.assignment = held.trial
-                self._scheduler.started(pull.slot, held.trial.ticket, time.time())
+                self._scheduler.started(pull.slot, held.trial.ticket, self._now())
                 pull.given.set()
                 given = True
         return given
@@ -154,7 +154,7 @@ class Pullers:
     # ----- inside -----
 
     def _enlist(self, puller: str, node: str, main_version: int) -> _Pull:
-        now = time.time()
+        now = self._now()
         pull = self._pulls[puller] = _Pull(f"pull.{uuid.uuid4().hex[:12]}", now)
         with self._acting():
             self._scheduler.slot_starting(Slot(pull.slot, node, one_at_a_time=True, main_version=main_version), now)
@@ -167,7 +167,7 @@ class Pullers:
         return pull if holds else None
 
     def _hear(self, pull: _Pull) -> None:
-        pull.heard_at = self._heard_at = time.time()
+        pull.heard_at = self._heard_at = self._now()
 
     def _dismiss_if(self, puller: str, pull: _Pull, cause: LossCause, reason: str) -> None:
         if self._pulls.get(puller) is pull:
@@ -177,4 +177,4 @@ class Pullers:
         pull = self._pulls.pop(puller)
         pull.given.set()
         with self._acting():
-            self._scheduler.slot_down(pull.slot, cause, time.time(), reason)
+            self._scheduler.slot_down(pull.slot, cause, self._now(), reason)

@@ -129,12 +129,12 @@ class Scheduler:
             self._drop(slot, LossCause.ENDED, failure.summary, now)
             self._blame_setup(slot.node, failure)
 
-    def slot_down(self, slot_id: str, cause: LossCause, now: float, reason: str = "") -> None:
-        """The slot is gone, and nothing it held runs any more."""
+    def slot_down(self, slot_id: str, cause: LossCause, now: float, reason: str = "", output: str = "") -> None:
+        """The slot is gone, and nothing it held runs any more; `output` is what it printed last."""
         slot = self.slots.pop(slot_id, None)
         if slot is not None:
             reason = reason or f"its process on {slot.node} ended ({cause})"
-            self._drop(slot, cause, reason, now)
+            self._drop(slot, cause, reason, now, output)
             if slot.phase is SlotPhase.STARTING and cause in (LossCause.CRASH, LossCause.OOM):
                 failure = self.nodes.died_in_setup(slot.node, reason)
                 if failure is not None:
@@ -250,6 +250,14 @@ class Scheduler:
                 slot.held.clear()
                 self._kill(slot, "the sweep was cancelled", None)
         self.book.cancel_all(now)
+
+    def suspend(self, now: float, reason: str) -> None:
+        """The head ends in order: what runs waits again, and is not charged for it. Nothing is commanded after that."""
+        self._finished = True
+        for slot in self.slots.values():
+            for held in slot.held.values():
+                if held.started_at is not None:
+                    self.book.put_down(held.trial.number, reason, now)
 
     def retry(self, states: Iterable[TrialState], now: float) -> int:
         """Run the trials in these final states again; how many that are."""
@@ -453,7 +461,7 @@ class Scheduler:
             unwanted = [held for held in slot.unstarted if all_of_it or held.trial.model in self.models.held]
             slot.revoke(unwanted, now)
 
-    def _drop(self, slot: Slot, cause: LossCause, reason: str, now: float) -> None:
+    def _drop(self, slot: Slot, cause: LossCause, reason: str, now: float, output: str = "") -> None:
         """Settle what a slot that is gone held."""
         started = [held for held in slot.held.values() if held.started_at is not None]
         unstarted = slot.unstarted
@@ -468,10 +476,10 @@ class Scheduler:
         for held in started:
             if cause is LossCause.OOM:
                 failure = Failure(ErrorKind.OOM, "OutOfMemory", reason)
-                self._settle(slot, held, Outcome(TrialState.FAILED, failure=failure, ended_at=now), now)
+                self._settle(slot, held, Outcome(TrialState.FAILED, failure=failure, ended_at=now, output=output), now)
                 continue
             self.models.came_back(held.trial.model, held.trial.number)
-            self.book.lose(held.trial.number, reason, now)
+            self.book.lose(held.trial.number, reason, now, output)
             if held.trial.number in self.book.unfinished:
                 self._put_back(held.trial.number, now)
         self.dispatch.all_need_work()

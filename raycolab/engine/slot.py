@@ -27,7 +27,7 @@ from raycolab.main.process import Load, MainDied, MainProcess
 from raycolab.main.work_folder import node_dir
 from raycolab.trials import Failure, Metric, Outcome
 
-__all__ = ["SlotProtocol", "cause_of_end", "run_slot"]
+__all__ = ["SlotProtocol", "cause_of_end", "last_output", "run_slot"]
 
 # A slot that is to end waits this long for the engine to have its reports.
 _LAST_REPORTS_S = 30.0
@@ -64,10 +64,12 @@ def run_slot(
         protocol.loaded(process.setup())
     except SetupFailed as error:
         protocol.setup_failed(error.failure)
-    while (trial := protocol.take()) is not None:
-        protocol.finished(process.compute(trial, protocol.reported))
-    protocol.close(_LAST_REPORTS_S)
-    process.end()
+    try:
+        while (trial := protocol.take()) is not None:
+            protocol.finished(process.compute(trial, protocol.reported))
+    finally:  # what ended before MAIN died counts
+        protocol.close(_LAST_REPORTS_S)
+        process.end()
 
 
 def _fetched(digest: str, reference: Any, folder: Path) -> Path:
@@ -309,3 +311,10 @@ def cause_of_end(error: BaseException | None, killed: bool) -> tuple[LossCause, 
     if isinstance(error, exceptions.RayTaskError):
         return LossCause.CRASH, f"its slot failed: {error.cause!r}" if error.cause else "its slot failed"
     return LossCause.CRASH, f"its process died ({type(error).__name__})"
+
+
+def last_output(error: BaseException | None) -> str:
+    """What MAIN printed last in the process whose death ended the slot task; empty where that is not known."""
+    if isinstance(error, exceptions.RayTaskError) and isinstance(error.cause, MainDied):
+        return error.cause.output
+    return ""

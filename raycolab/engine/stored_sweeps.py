@@ -27,7 +27,7 @@ from raycolab.node.api import (
 from raycolab.search import enumerate_trials
 from raycolab.spec.change import compare, refuse_contradictions
 from raycolab.spec.spec import SweepSpec, check_fits
-from raycolab.store import Store
+from raycolab.store import DamagedRowError, Store
 from raycolab.store.archives import Archives
 from raycolab.summary import SweepStatus
 from raycolab.text import counted
@@ -39,6 +39,7 @@ __all__ = [
     "Question",
     "answer",
     "cancel_rows",
+    "check",
     "declaration",
     "drop_archives",
     "has_work",
@@ -171,7 +172,8 @@ def answer(store: Store, request: Question) -> Any:
         case Find():
             return _found(store, store.existing_sweep(request.sweep), with_main=request.with_main)
         case ListSweeps():
-            return [_found(store, row) for row in store.sweeps()]
+            damaged = [SweepRow(0, name, SweepState.HELD, "", None, "", None, 0.0) for name in store.damaged_sweeps()]
+            return [_found(store, row) for row in (*store.sweeps(), *damaged)]
         case ReadRows():
             return _page(store, request)
         case ReadOutput():
@@ -180,7 +182,8 @@ def answer(store: Store, request: Question) -> Any:
 
 def _found(store: Store, row: SweepRow, *, with_main: bool = False) -> FoundSweep:
     """A sweep as it stands in the store."""
-    return FoundSweep(row if with_main else replace(row, main=None), store.counts(row.id), database=store.location)
+    shown = row if with_main else replace(row, main=None)
+    return FoundSweep(shown, store.counts(row.id), database=store.location, beside=store.beside)
 
 
 def _page(store: Store, request: ReadRows) -> Page:
@@ -237,6 +240,27 @@ def cancel_rows(store: Store, sweep: SweepRow, state: SweepState, now: float) ->
             book.cancel(number, now)
     _write(store, sweep, book)
     store.update_sweep(sweep.id, state=state)
+
+
+def check(sweep: SweepRow, rows: Sequence[TrialRow]) -> None:
+    """Raise DamagedRowError where what is stored cannot be run to an end, though each row by itself can be read."""
+    from raycolab.main.notebook import MainNotebook
+
+    spec = SweepSpec.from_json(sweep.spec)
+    try:
+        MainNotebook.from_json(sweep.main or "")
+    except UsageError as error:
+        raise DamagedRowError(
+            f"the MAIN of the sweep {sweep.name!r} in the database cannot be read: {error}"
+        ) from error
+    for row in rows:
+        is_known = row.state in FINAL_STATES or (row.model in spec.models and row.dataset in spec.datasets)
+        if not is_known or (row.same_as is not None and row.same_as >= row.number):
+            odd = f"same_as is {row.same_as}" if is_known else f"model x dataset is {row.model!r} x {row.dataset!r}"
+            raise DamagedRowError(
+                f"trial {row.number} of the sweep {sweep.name!r} is damaged: its {odd}. Correct it there, delete the "
+                "sweep, or go on from a copy of the database."
+            )
 
 
 def has_work(store: Store, sweep: SweepRow) -> bool:

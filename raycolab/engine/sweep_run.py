@@ -24,6 +24,7 @@ from ray._private import worker
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from raycolab.engine import steady_clock
 from raycolab.engine.commit import Committer
 from raycolab.engine.dispatch import Slot, SlotPhase
 from raycolab.engine.fleet import Fleet, NodeView, OtherWork, Sharing, SlotCpus, fits, shape_on
@@ -43,7 +44,7 @@ from raycolab.engine.messages import (
 )
 from raycolab.engine.pull import LEASE_S, Pullers
 from raycolab.engine.scheduler import Scheduler
-from raycolab.engine.slot import cause_of_end, run_slot
+from raycolab.engine.slot import cause_of_end, last_output, run_slot
 from raycolab.engine.sweep_queue import Turn
 from raycolab.errors import ClusterError, RaycolabError
 from raycolab.main.notebook import MainNotebook
@@ -62,6 +63,7 @@ __all__ = ["SweepRun", "live_nodes", "other_work"]
 _log = logging.getLogger(__name__)
 
 _TICK_S = 0.25
+HEAD_ENDED = "the head was shut down"
 # Slots that are told to end are killed after this long.
 _END_WITHIN_S = 5.0
 _LONGEST_PROGRAM = 80  # characters of a driver's command line
@@ -162,7 +164,8 @@ class SweepRun:
         self.fleet = Fleet()
         self._studies = studies
         self.scheduler = Scheduler(rows, attempts, _options(self.spec, turn.expect_slots, turn.goes_on), studies)
-        self.pullers = Pullers(self.scheduler, self._acting, time.time())
+        self._now = steady_clock()
+        self.pullers = Pullers(self.scheduler, self._acting, self._now)
         # Why a node gets no trials, for people.
         self.benched: dict[str, str] = {}
         self._engine = engine
@@ -189,16 +192,13 @@ class SweepRun:
 
     async def run(self) -> None:
         """Work until the scheduler is finished."""
-        ticker: asyncio.Task[None] | None = None
         try:
-            with self._own_errors():
-                ticker = asyncio.create_task(self._tick())
+            ticker = asyncio.create_task(self._tick())
             with self._acting():
                 pass  # there may be nothing to do at all
             await self._finished
         finally:
-            if ticker is not None:
-                ticker.cancel()
+            ticker.cancel()
             self.pullers.end()
 
     async def end_slots(self) -> None:
@@ -217,6 +217,19 @@ class SweepRun:
         """The sweep cannot go on here: end it as it stands."""
         self._finish(Finished(SweepState.HELD, str(error)))
 
+    def suspend(self) -> None:
+        """The head ends in order: what is known is written, and the next head goes on from there."""
+        with self._own_errors():
+            if self.finished is None:
+                self.scheduler.suspend(self._now(), HEAD_ENDED)
+                self._store_rest()
+
+    def _store_rest(self) -> None:
+        """Have what has ended stored, though nobody waits for it any more."""
+        write = self.scheduler.book.take_write()
+        if write is not None:
+            self._committer.write(self.sweep.id, write, lambda *_: None)
+
     @contextlib.contextmanager
     def _own_errors(self) -> Iterator[None]:
         """Whatever is raised in here ends this sweep, and no other."""
@@ -228,9 +241,7 @@ class SweepRun:
                 return
             _log.exception("sweep %s is held", self.sweep.name)
             with contextlib.suppress(Exception):  # what has ended is stored all the same, as far as it can be
-                write = self.scheduler.book.take_write()
-                if write is not None:
-                    self._committer.write(self.sweep.id, write, lambda *_: None)
+                self._store_rest()
             text = "".join(traceback.format_exception(error))
             self._finish(Finished(SweepState.HELD, _held_by(self.sweep.name, error), text))
 
@@ -241,19 +252,19 @@ class SweepRun:
     async def _tick(self) -> None:
         while self.finished is None:
             rest = _TICK_S
-            main = None if self.pulled else await self._sent()
+            main = await self._sent() if self._due(self._now()) else None
             with self._acting():
-                now = time.time()
+                now = self._now()
                 self.scheduler.tick(now)
                 self.pullers.tick(now)
                 if main is not None:
-                    for node, asked in self.fleet.due(now, self._work(), self._taken()):
+                    for node, asked in self._due(now):
                         self._start_slot(node, asked, main, now)
             with self._own_errors():
                 if self.pulled and self.pullers.silent_s(now) > LEASE_S and self.scheduler.book.all_committed:
                     self._finish(Finished(SweepState.DECLARED, "no notebook pulls it"))
                 deadline = self.scheduler.next_deadline()
-                rest = rest if deadline is None else min(rest, max(deadline - time.time(), 0.01))
+                rest = rest if deadline is None else min(rest, max(deadline - self._now(), 0.01))
             await asyncio.sleep(rest)
 
     async def _sent(self) -> _SentMain | None:
@@ -271,7 +282,7 @@ class SweepRun:
     def see_nodes(self, nodes: Iterable[NodeView]) -> None:
         """These nodes are there now."""
         with self._acting():
-            now = time.time()
+            now = self._now()
             lost, new = self.fleet.update(nodes)
             for name in lost:
                 self._forget_node(name, now)
@@ -282,7 +293,7 @@ class SweepRun:
     def see_other_work(self, seen: OtherWork) -> None:
         """This is what other Ray programs have of the CPUs, and wait for: a slot may have to make room."""
         with self._acting():
-            now = time.time()
+            now = self._now()
             slots = [
                 SlotCpus(slot, task.node, shape_on(task.node, task.asked).cpus, task.started_at, bool(task.newest))
                 for slot, task in self._tasks.items()
@@ -295,7 +306,7 @@ class SweepRun:
         """The node's link is gone for good; Ray will notice later."""
         with self._acting():
             self.fleet.lose(name)
-            self._forget_node(name, time.time())
+            self._forget_node(name, self._now())
 
     def _forget_node(self, name: str, now: float) -> None:
         self.benched.pop(name, None)
@@ -333,7 +344,7 @@ class SweepRun:
             _log.warning("slot %s could not load MAIN: %s", task.id, state.setup_failure.summary)
         task.worked = task.worked or bool(state.finished)
         if self.finished is None:
-            self.scheduler.hear(state, time.time())
+            self.scheduler.hear(state, self._now())
 
     def _plan(self, task: _SlotTask, state: State) -> Plan:
         """What the slot in this state should do now."""
@@ -354,6 +365,10 @@ class SweepRun:
                 slot = self.scheduler.slots.get(task.id)
                 if slot is None or slot.plan > task.waiting_after:
                     _wake(task)
+
+    def _due(self, now: float) -> list[tuple[NodeView, Resources]]:
+        """The slots to start now."""
+        return [] if self.pulled or self.finished else self.fleet.due(now, self._work(), self._taken())
 
     def _taken(self) -> list[tuple[str, Resources]]:
         """What the slots there are take of which node."""
@@ -405,14 +420,14 @@ class SweepRun:
         except RayError as raised:
             error = raised
         cause, reason = cause_of_end(error, task.killed)
-        now = time.time()
+        now = self._now()
         del self._tasks[task.id]
         _wake(task)
         if cause in (LossCause.CRASH, LossCause.OOM):
             _log.warning("slot %s is gone: %s", task.id, reason)
         self.fleet.ended(task.node.id, task.worked, now)
         with self._acting():
-            self.scheduler.slot_down(task.id, cause, now, f"{reason} on {task.node.name}")
+            self.scheduler.slot_down(task.id, cause, now, f"{reason} on {task.node.name}", last_output(error))
 
     def _kill(self, task: _SlotTask) -> None:
         if not task.killed:
@@ -433,7 +448,7 @@ class SweepRun:
 
     def _carry_out_all(self) -> None:
         if self.finished is None:
-            for command in self.scheduler.commands(time.time()):
+            for command in self.scheduler.commands(self._now()):
                 self._carry_out(command)
 
     def _carry_out(self, command: Command) -> None:
@@ -464,29 +479,29 @@ class SweepRun:
         with self._acting():
             if error is not None:
                 raise error
-            self.scheduler.committed(write_id, time.time())
+            self.scheduler.committed(write_id, self._now())
 
     # ----- what people ask, and are told -----
 
     def pause(self) -> None:
         """Give out nothing more for now."""
         with self._acting():
-            self.scheduler.pause(time.time())
+            self.scheduler.pause(self._now())
 
     def resume(self) -> None:
         """Go on."""
         with self._acting():
-            self.scheduler.resume(time.time())
+            self.scheduler.resume(self._now())
 
     def end(self, state: SweepState) -> None:
         """STOPPED: end when what runs has ended; CANCELLED: end now."""
         with self._acting():
-            (self.scheduler.stop if state is SweepState.STOPPED else self.scheduler.cancel)(time.time())
+            (self.scheduler.stop if state is SweepState.STOPPED else self.scheduler.cancel)(self._now())
 
     def retry(self, states: Iterable[TrialState]) -> int:
         """Run the trials in these final states again; how many that are."""
         with self._acting():
-            return self.scheduler.retry(states, time.time())
+            return self.scheduler.retry(states, self._now())
         return 0  # an error of its own has ended it
 
     def change_main(self, states: Iterable[TrialState]) -> None:
@@ -496,17 +511,17 @@ class SweepRun:
             self._cell_seconds.clear()
             self.benched.clear()
             self.fleet.forgive()
-            self.scheduler.change_main(states, time.time())
+            self.scheduler.change_main(states, self._now())
 
     def extend(self, sweep: SweepRow, rows: Sequence[TrialRow], reports: Mapping[int, Mapping[int, float]]) -> None:
         """It may have been declared larger: take in what is new, as the store has it."""
         with self._acting():
-            self.scheduler.add(rows, time.time())
+            self.scheduler.add(rows, self._now())
             if sweep.spec != self.sweep.spec:
                 self.spec = SweepSpec.from_json(sweep.spec)
                 self.scheduler.change(_options(self.spec, None, goes_on=True))
                 for task in self._tasks.values():
-                    self.scheduler.slot_serves(task.id, self._models_of(task.asked), time.time())
+                    self.scheduler.slot_serves(task.id, self._models_of(task.asked), self._now())
                 if self._studies is not None:
                     self._studies.renew(self.spec, list(self.scheduler.book.rows.values()), reports)
             self.sweep = sweep
@@ -527,7 +542,7 @@ class SweepRun:
             dict(book.counts),
             self.spec.metric,
             best=book.best,
-            eta_s=self.scheduler.eta_s(time.time()),
+            eta_s=None if sentence else self.scheduler.eta_s(self._now()),  # while nothing counts, nobody knows
             sentence=sentence or "; ".join(told) or None,
             tally=book.tally,
             slots=self.fleet.slots_on(self._taken()),

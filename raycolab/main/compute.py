@@ -209,7 +209,9 @@ def report(step: int, value: float) -> None:
     """
     number = scalar_of(value)
     if not isinstance(step, numbers.Integral) or not 0 <= step < MAX_STEPS:
-        raise TypeError(f"report(step, value) takes a whole number of at least 0 as the step, not {step!r}.")
+        raise TypeError(
+            f"report(step, value) takes a whole number from 0 to {MAX_STEPS - 1} as the step, not {step!r}."
+        )
     if isinstance(number, str) or number is None:
         raise TypeError(f"report(step, value) takes one number as the value, not {type(value).__name__}.")
     if _sink is None:

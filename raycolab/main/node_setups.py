@@ -46,7 +46,7 @@ class SetupRecord(msgspec.Struct, frozen=True):
     """A setup that began on the node."""
 
     folder: str
-    at: float  # when it began or came to its end, seconds since the epoch
+    at: float  # when it began or came to its end, by the monotonic clock of the machine
     is_done: bool = False
     failure: Failure | None = None
     started_again: bool = False  # because a package that was loaded had been replaced
@@ -100,7 +100,7 @@ class Setup:
         Raises SetupFailed when the process that was first could not, while this one waited. It waits for as
         long as that takes: the engine ends a slot whose setup does not come to its end.
         """
-        arrived = time.time()
+        arrived = time.monotonic()
         self._work.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._open_lock()
         has_waited = False
@@ -147,7 +147,7 @@ class Setup:
         self.folder = WorkFolder.make(self._work, self._sweep, fill)
         self._mine = SetupRecord(
             str(self.folder.path),
-            time.time(),
+            time.monotonic(),
             started_again=earlier.started_again and not earlier.is_done,
             is_shared=earlier.is_shared,
         )
@@ -217,7 +217,7 @@ class Setup:
             self._write(
                 msgspec.structs.replace(
                     self._mine,
-                    at=time.time(),
+                    at=time.monotonic(),
                     is_done=failure is None,
                     failure=failure,
                     sizes={name: files[name][1] for name in self._by_python if name in files},

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["KEPT_BYTES", "MAX_OUTPUT_BYTES", "MAX_OUTPUT_LINES", "MainOutput", "last_lines"]
+__all__ = ["KEPT_BYTES", "MAX_OUTPUT_BYTES", "MAX_OUTPUT_LINES", "MainOutput", "last_lines", "left_by", "output_path"]
 
 MAX_OUTPUT_LINES = 50
 MAX_OUTPUT_BYTES = 8192
@@ -39,6 +39,23 @@ def last_lines(text: str) -> str:
     if len(raw) <= MAX_OUTPUT_BYTES:
         return shown
     return raw[-MAX_OUTPUT_BYTES:].decode("utf-8", "ignore")
+
+
+def output_path(node_dir: Path, process: int) -> Path:
+    """Where what MAIN prints in this process is kept."""
+    return node_dir / "output" / str(process)
+
+
+def left_by(path: Path) -> str:
+    """The last lines in the file of a process that has died, which is removed."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(os.fstat(file.fileno()).st_size - KEPT_BYTES, 0))
+            text = last_lines(file.read().decode("utf-8", "replace"))
+        path.unlink()
+    except OSError:  # it had not come to that
+        return ""
+    return text
 
 
 class MainOutput:

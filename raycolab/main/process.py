@@ -18,6 +18,7 @@ line's: what it forked may hold that open.
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import select
 import signal
@@ -31,8 +32,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from raycolab.engine import steady_clock
 from raycolab.engine.messages import Assignment
 from raycolab.main.node_setups import SetupFailed
+from raycolab.main.output import left_by, output_path
 from raycolab.node import api
 from raycolab.node.lifeline import die_with_parent
 from raycolab.trials import Failure, Metric, Outcome
@@ -114,7 +117,17 @@ _FromProcess = Setting | Loaded | Failed | StartAgain | Reported | Ended
 
 
 class MainDied(Exception):  # noqa: N818  # an event in a worker's life, like SetupFailed
-    """MAIN's process ended without a word; the text says how, and in which cell."""
+    """MAIN's process ended without a word: the text says how and in which cell, `output` what was printed last.
+
+    Where the process could still say so its output ends with where each of its threads was.
+    """
+
+    def __init__(self, sentence: str, output: str = "") -> None:
+        super().__init__(sentence, output)  # as it is pickled
+        self.output = output
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
     def __repr__(self) -> str:
         return str(self)
@@ -204,9 +217,20 @@ class MainProcess:
         except subprocess.TimeoutExpired:  # it has closed the line, and lives
             self._process.kill()
             code = self._process.wait()
-        how = f"was killed ({signal.Signals(-code).name})" if code < 0 else f"ended with exit code {code}"
         where = "" if self._cell is None else f" in cell {self._cell}"
-        return MainDied(f"its process {how}{where}")
+        output = left_by(output_path(Path(self._load.node_dir), self._process.pid))
+        return MainDied(f"its process {_how_it_ended(code)}{where}", output)
+
+
+def _how_it_ended(code: int) -> str:
+    """The words for an exit code as `subprocess` has it."""
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:  # a real-time signal
+        name = f"signal {-code}"
+    return f"was killed ({name}{', as the system does when memory runs out' if -code == signal.SIGKILL else ''})"
 
 
 def _environment(base: Mapping[str, str]) -> dict[str, str]:
@@ -272,6 +296,7 @@ def _serve(line: socket.socket) -> None:
         archive=None if load.archive is None else Path(load.archive),
         node=load.node,
         progress=lambda cell: _send(line, Setting(cell)),
+        clock=steady_clock(),
     )
     try:
         report = runtime.setup()
@@ -299,6 +324,9 @@ def main() -> None:
     """Serve the worker that started this process."""
     descriptor, worker = map(int, sys.argv[1:])
     die_with_parent(worker, signal.SIGKILL)
+    # To descriptor 2, which is the file of what MAIN prints: it outlives this process.
+    faulthandler.enable(all_threads=False)
+    faulthandler.register(signal.SIGTERM, all_threads=False, chain=True)
     sys.argv[1:] = []
     with socket.socket(fileno=descriptor) as line:
         line.set_inheritable(False)

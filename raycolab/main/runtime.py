@@ -40,7 +40,7 @@ from raycolab.main.files import cure_for_missing, unpack
 from raycolab.main.kernel_only import KernelOnly, needs_colab
 from raycolab.main.node_setups import Setup, SetupFailed
 from raycolab.main.notebook import MainNotebook
-from raycolab.main.output import MainOutput
+from raycolab.main.output import MainOutput, output_path
 from raycolab.main.packages import StartAgainError
 from raycolab.main.roles import Cell, CellRole
 from raycolab.main.source import runnable
@@ -103,7 +103,7 @@ class MainRuntime:
         self._clock = clock
         self._progress = progress
         # A worker's outlives it, should it be killed: the file of its process.
-        self._output = MainOutput(node_dir / "output" / str(os.getpid()) if in_worker else None)
+        self._output = MainOutput(output_path(node_dir, os.getpid()) if in_worker else None)
         wanted = needs_colab(cell.source for cell in main.cells if cell.role is not CellRole.SKIP)
         self._kernel_only = KernelOnly(stand_in=wanted) if in_worker else None
         self._shell: MainShell | None = None

@@ -29,6 +29,7 @@ __all__ = [
     "Cancel",
     "Declare",
     "Delete",
+    "EndEngine",
     "EngineIsUp",
     "EngineRequest",
     "Facts",
@@ -151,12 +152,17 @@ class JoinerState(Request[JoinerFacts], frozen=True):
 # What the engine answers: sweeps, which it alone writes to the database.
 
 
+class EndEngine(Request[None], frozen=True):
+    """The head ends: what runs waits again, uncharged, and the database is closed once all is in it."""
+
+
 class FoundSweep(msgspec.Struct, frozen=True):
     """A sweep as the database has it."""
 
     row: SweepRow
     counts: dict[TrialState, int]  # trials in each state
     database: str  # a file's absolute path on the head's machine, or a URL without its password
+    beside: str | None = None  # a file that has to be copied with that one, at this moment
 
 
 class Find(Request[FoundSweep], frozen=True):
@@ -331,7 +337,7 @@ class PutDown(Request[None], frozen=True):
 
 EngineRequest = (
     Find | ListSweeps | Declare | Start | Pause | Resume | Stop | Cancel | Retry | Delete | ReadRows | ReadOutput
-) | (Pull | Push | Heartbeat | PutDown | PutFiles | ReadFiles)
+) | (Pull | Push | Heartbeat | PutDown | PutFiles | ReadFiles | EndEngine)
 
 
 # What is told unasked.

@@ -30,6 +30,7 @@ import msgspec
 
 from raycolab.errors import ClusterError, RaycolabError, UsageError
 from raycolab.files import typed_path, write_private
+from raycolab.node.lifeline import remove_old_run_dirs
 
 __all__ = ["DataDir", "DataLock", "HeadRecord", "Heads", "Identity", "JoinedRecord", "MonthTraffic", "make_run_dir"]
 
@@ -221,7 +222,11 @@ class DataDir:
 
 
 def make_run_dir() -> Path:
-    """Make a private directory of a short path (`/tmp/rc-...`) for sockets and Ray's files; the caller removes it."""
+    """Make a private directory of a short path (`/tmp/rc-...`) for sockets and Ray's files; the caller removes it.
+
+    Those of nodes that were killed with their guard are removed first.
+    """
+    remove_old_run_dirs("rc-*")
     base = tempfile.gettempdir()
     if len(os.fsencode(base)) + len("/rc-12345678") > RUN_DIR_BYTES:
         raise ClusterError(
@@ -247,6 +252,6 @@ def _is_listening(path: str) -> bool:
             probe.connect(path)
     except TimeoutError:
         return True  # its queue is full: alive
-    except OSError:
+    except (OSError, ValueError):  # or what is no path
         return False
     return True

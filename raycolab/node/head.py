@@ -49,6 +49,7 @@ __all__ = ["HeadOptions", "HeadSupervisor", "cluster_status", "engine_failure", 
 GRACE_VARIABLE = "RAYCOLAB_GRACE_S"  # for how long a joiner may be away before its node is given up
 REOPEN_S = (0.5, 2.0, 5.0, 10.0, 30.0)  # waits before each try to mend a lost provider
 ENGINE_START_S = 60.0
+ENGINE_END_S = 10.0  # to write what it knows, before it is killed with Ray
 COUNT_S = 30.0  # between two looks at what went through the tunnel
 
 log = logging.getLogger("raycolab.head")
@@ -353,11 +354,32 @@ class HeadSupervisor:
         async with contextlib.AsyncExitStack() as stack:
             if self._snapshots is not None:  # last, when nothing is written any more
                 stack.push_async_callback(self._snapshots.close)
+            stack.push_async_callback(asyncio.to_thread, self._close_store)  # what a killed engine left open
             stack.push_async_callback(self._ray.stop)
             stack.push_async_callback(self._provider.close)
             stack.push_async_callback(self._hub.close, "the head shut down", final=self.stopping.is_set())
             stack.push_async_callback(self._watch.close)
             stack.push_async_callback(self._control.close)
+            stack.push_async_callback(self._end_engine)
+
+    async def _end_engine(self) -> None:
+        """Have the engine leave everything in order; one that cannot is ended with Ray, as by a crash."""
+        if self._engine.up.is_set():
+            try:
+                async with asyncio.timeout(ENGINE_END_S):
+                    await self._engine.ask(api.encode(api.EndEngine()), restart_s=0.0)
+            except (RaycolabError, TimeoutError) as error:
+                log.warning("the engine did not end in order: %s", error or "it did not answer")
+
+    def _close_store(self) -> None:
+        """Leave the database's file whole, so that it alone can be copied."""
+        try:
+            with open_store(self._store_url) as store:
+                pass
+            if store.beside is not None:
+                log.warning("the newest rows are in %s: copy it with the database", store.beside)
+        except RaycolabError as error:
+            log.warning("the database was not closed in order: %s", error)
 
 
 def _grace_s(environ: Mapping[str, str]) -> float:

@@ -7,7 +7,8 @@ import, since one of these runs beside every long-lived process.
 2. An ancestor adopts what its dead descendants leave (`adopt_orphans`, PR_SET_CHILD_SUBREAPER), whatever process group
    or session the orphans have moved to, and ends them (`end_descendants`).
 3. The *guard* is such an ancestor: it runs one command, and when that ends for any reason it ends the rest and removes
-   the command's run directories. When the guard is killed its command gets SIGTERM and cleans up after itself.
+   the command's run directories. When the guard is killed its command gets SIGTERM and cleans up after itself. Where
+   both are killed the next node that starts on this machine removes what they left (`remove_old_run_dirs`).
 
     python lifeline.py [--remove DIR]... -- COMMAND...     the guard; ends as COMMAND ended (128 + n for signal n)
     python lifeline.py --exec PARENT -- COMMAND...         becomes COMMAND, which gets SIGTERM when process PARENT dies
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import shutil
 import signal
@@ -39,6 +41,8 @@ __all__ = [
     "end_descendants",
     "exec_with_lifeline",
     "guard_command",
+    "hold_run_dir",
+    "remove_old_run_dirs",
     "remove_run_dir",
 ]
 
@@ -49,6 +53,7 @@ _SI_KERNEL = 0x80
 _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _GRACE_S = 5.0  # between SIGTERM and SIGKILL, for what is left when the command has ended
 _KILL_S = 10.0  # for the kernel to carry out a SIGKILL
+_OLD_S = 3600.0  # of a run directory that nobody holds: a new one is not held yet
 # Started by its path, it needs no package and imports nothing from a user's folder.
 _SCRIPT = (sys.executable, "-P", __file__)
 
@@ -94,6 +99,25 @@ def remove_run_dir(path: Path) -> None:
     """
     if _is_run_dir(path):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def hold_run_dir(path: Path) -> None:
+    """Say that this process works in a run directory, until it ends; no failure where that cannot be said."""
+    with contextlib.suppress(OSError):
+        fcntl.flock(os.open(path, os.O_RDONLY | os.O_CLOEXEC), fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+
+def remove_old_run_dirs(pattern: str) -> None:
+    """Remove the run directories of nodes whose every process was killed, guard included."""
+    for path in Path(tempfile.gettempdir()).glob(pattern):
+        with contextlib.suppress(OSError, ValueError):
+            if _is_run_dir(path) and time.time() - path.stat().st_mtime > _OLD_S:
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(path, ignore_errors=True)
+                finally:
+                    os.close(descriptor)
 
 
 def guard_command(command: Sequence[str], *, remove: Sequence[Path] = ()) -> list[str]:

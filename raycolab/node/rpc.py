@@ -23,7 +23,7 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from raycolab.errors import ClusterError, NoHeadError, RaycolabError
+from raycolab.errors import ClusterError, NoHeadError, RaycolabError, UsageError
 from raycolab.node.api import EngineIsUp, Problem, Request, decode, encode
 
 __all__ = [
@@ -52,6 +52,10 @@ KEPT_CONNECTIONS = 4  # of a client
 
 _CHUNK = 256 * 1024
 _LENGTH = struct.Struct(">I")
+_SHORTER = {  # what to do about a request that is too long
+    "'Declare'": "clear the outputs of MAIN, or take large data out of its cells, and declare it again",
+    "'Push'": "send fewer or shorter values",
+}
 _ONLY = 1  # the number of a request that is the only one of its connection
 
 OTHER_VERSION = (
@@ -96,12 +100,13 @@ Hear = Callable[[bytes, "Channel"], None]
 
 
 def _framed(kind: _Kind, number: int, body: bytes) -> bytes:
-    """A frame; ClusterError when it is too long to be sent."""
+    """A frame; UsageError when it is too long to be sent."""
     frame = encode(_Frame(kind, number, msgspec.Raw(body)))
     if len(frame) > FRAME_BYTES:
-        raise ClusterError(
-            f"A message of {len(frame) / 2**20:.0f} MiB is too long for the head, which takes {FRAME_BYTES // 2**20}"
-            " MiB: clear the outputs of MAIN and try again."
+        cure = _SHORTER.get(_name_of(body), "ask for less")
+        raise UsageError(
+            f"This takes {len(frame) / 2**20:.0f} MiB to say, and no message has more than {FRAME_BYTES // 2**20} MiB:"
+            f" {cure}."
         )
     return _LENGTH.pack(len(frame)) + frame
 

@@ -25,7 +25,7 @@ from raycolab.node.data_dir import DataDir, JoinedRecord
 from raycolab.node.head import HeadOptions, HeadSupervisor
 from raycolab.node.joiner import JoinerOptions, JoinerSupervisor
 from raycolab.node.launch import ADDRESS_VARIABLE, Task, announce, read_task
-from raycolab.node.lifeline import die_with_parent
+from raycolab.node.lifeline import die_with_parent, hold_run_dir, remove_run_dir
 from raycolab.node.rpc import OTHER_VERSION, Channel, Server
 from raycolab.node.snapshots import Snapshots
 from raycolab.providers import loopback_note
@@ -43,7 +43,9 @@ Options = TypeVar("Options", HeadOptions, JoinerOptions)
 
 def main(run_dir: Path) -> int:
     """Carry the task out; returns the exit code."""
-    die_with_parent(os.getppid())
+    guard = os.getppid()
+    die_with_parent(guard)
+    hold_run_dir(run_dir)
     escape_unencodable()
     try:
         task = read_task(run_dir)
@@ -62,6 +64,9 @@ def main(run_dir: Path) -> int:
         log.exception("unexpected")
         announce(task, "failed", error=crash_report(error), kind="RaycolabError", exit_code=1)
         return 1
+    finally:
+        if os.getppid() != guard:  # it was killed, and removes nothing any more
+            remove_run_dir(run_dir)
     return 130 if signal.SIGINT in _RECEIVED else 0
 
 

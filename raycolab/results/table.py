@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # Optuna takes half a second to import
 __all__ = ["Results"]
 
 _MOST_DETAILS = 3
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # how a spreadsheet knows one
 _CSV_TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
@@ -199,12 +200,17 @@ class Results:
             shown.append((f"{row.title} on {row.node or 'no node'}:", row.traceback or "", row.output or ""))
         return [failure_text(*each) for each in shown if any(text.strip() for text in each[1:])]
 
-    def as_text(self, kind: str) -> str:
-        """The whole table as "csv", or as "json": a list of row objects, times in ISO 8601, null for absent and NaN."""
+    def as_text(self, kind: str, *, safe_csv: bool = False) -> str:
+        """The whole table as "csv", or as "json": a list of row objects, times in ISO 8601, null for absent and NaN.
+
+        A CSV holds the texts as they are, as pandas reads them back. With `safe_csv` one that a spreadsheet would take
+        for a formula begins with an apostrophe.
+        """
         if kind == "csv":
-            text = self._csv("\n")
+            frame = self.dataframe.map(_no_formula) if safe_csv else self.dataframe
+            text = _csv(frame, "\n")
             # Python before 3.13 quotes a carriage return only where lines end in one, and readers end a row there.
-            return self._csv("\r\n") if "\r" in text else text
+            return _csv(frame, "\r\n") if "\r" in text else text
         if kind == "json":
             return json.dumps(_json_rows(self._columns), allow_nan=False) + "\n"
         raise UsageError(f"results cannot be written as '{kind}': choose csv or json.")
@@ -278,8 +284,11 @@ class Results:
         target = _target(path, ("html", "htm"), "a report", "end the name in .html.")
         return _written(target, "the report", lambda beside: _write_text(beside, page(self._findings())))
 
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Writes the table to a .csv, .parquet or .json file, whole or not at all; returns its absolute path."""
+    def save(self, path: str | os.PathLike[str], *, safe_csv: bool = False) -> Path:
+        """Writes the table to a .csv, .parquet or .json file, whole or not at all; returns its absolute path.
+
+        `safe_csv` is that of `as_text`.
+        """
         target = _target(path, ("csv", "parquet", "json"), "results", "end the name in .csv, .parquet or .json.")
         kind = target.suffix.lower()[1:]
 
@@ -287,7 +296,7 @@ class Results:
             if kind == "parquet":
                 _one_kind_per_column(self.dataframe).to_parquet(beside, index=False)
             else:
-                _write_text(beside, self.as_text(kind))
+                _write_text(beside, self.as_text(kind, safe_csv=safe_csv))
 
         return _written(target, "results", write)
 
@@ -321,9 +330,6 @@ class Results:
             declared=self._declared,
         )
 
-    def _csv(self, line_end: str) -> str:
-        return str(self.dataframe.to_csv(index=False, date_format=_CSV_TIME, lineterminator=line_end))
-
     @cached_property
     def _columns(self) -> Columns:
         return trial_columns(self.rows, self.name, self.metric)
@@ -356,6 +362,14 @@ class Results:
             cells.append([model, *("-" if math.isnan(value) else number_text(value) for value in values)])
         widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
         return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+
+
+def _csv(frame: pd.DataFrame, line_end: str) -> str:
+    return str(frame.to_csv(index=False, date_format=_CSV_TIME, lineterminator=line_end))
+
+
+def _no_formula(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULAS) else value
 
 
 def _target(path: str | os.PathLike[str], kinds: Sequence[str], what: str, cure: str) -> Path:

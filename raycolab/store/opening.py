@@ -1,30 +1,33 @@
-"""Opening a database: from a URL to an engine that is ours, of our version, or a sentence why not.
+"""Opening and closing a database: from a URL to an engine that is ours, of our version, or a sentence why not.
 
 SQLite is set up here for a sweep. `journal_mode=WAL`: any number of processes read while one writes.
 `synchronous=FULL`: a commit is on the disk when it returns, so a committed row outlives the process (NORMAL would give
 that too) and a loss of power (NORMAL would not); rows are written in batches to spread the fsync of each commit. A
 write takes the lock at BEGIN, so that is where it waits for another writer, at most `LOCK_WAIT_S`, and it never fails
-half-way.
+half-way. What WAL costs is that the newest rows are in a second file, which nobody copies: `fold_log` brings them into
+the database's own file whenever something has ended, and when it is opened after a crash.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import sqlite3
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Column, Connection, Engine, Table, create_engine, event, inspect, select, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.schema import CreateColumn
 
 from raycolab.errors import UsageError
 from raycolab.store.failures import translated
 from raycolab.store.tables import ADDED_SINCE, METADATA, SCHEMA_VERSION, schema_version
 
-__all__ = ["LOCK_WAIT_S", "open_engine", "parsed_url", "shown_url", "sqlite_url", "writing"]
+__all__ = ["LOCK_WAIT_S", "fold_log", "open_engine", "parsed_url", "shown_url", "sqlite_url", "unfolded", "writing"]
 
 LOCK_WAIT_S = 30.0
 """How long a reader or writer waits for another process's lock before it fails."""
@@ -77,10 +80,45 @@ def open_engine(url: str) -> Engine:
     try:
         with translated(shown_url(engine), opening=True):
             _make_tables(engine)
+        fold_log(engine, 0.0)
     except BaseException:
         engine.dispose()
         raise
     return engine
+
+
+def fold_log(engine: Engine, wait_s: float) -> None:
+    """Bring what SQLite has in its write-ahead log into the database's own file, so that a copy of that has all.
+
+    Another program at work on it is waited for, for `wait_s`; where that or the disk does not let us, nothing is lost
+    and `unfolded` names the log.
+    """
+    if unfolded(engine) is None:
+        return
+    try:
+        connection = engine.raw_connection()
+    except SQLAlchemyError:
+        return
+    try:
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout={wait_s * 1000:.0f}")
+        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        cursor.execute(f"PRAGMA busy_timeout={LOCK_WAIT_S * 1000:.0f}")
+    except sqlite3.Error:
+        connection.invalidate()
+    finally:
+        connection.close()
+
+
+def unfolded(engine: Engine) -> str | None:
+    """The path of SQLite's write-ahead log where it has rows that the database's own file may lack."""
+    if engine.url.get_backend_name() != "sqlite":
+        return None
+    log = f"{shown_url(engine)}-wal"
+    try:
+        return log if os.path.getsize(log) else None
+    except OSError:
+        return None
 
 
 def writing(engine: Engine) -> AbstractContextManager[Connection]:
@@ -136,6 +174,8 @@ def _server_options(url: URL) -> dict[str, Any]:
 
 def _set_up_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # the driver must not begin transactions by itself, `_begin_sqlite` does
+    # A text that is no UTF-8 belongs to one row; the driver's own error would be the whole table's.
+    connection.text_factory = partial(bytes.decode, encoding="utf-8", errors="replace")
     for pragma in ("foreign_keys=ON", "journal_mode=WAL", "synchronous=FULL"):
         connection.execute(f"PRAGMA {pragma}").close()
 
@@ -178,7 +218,12 @@ def _version(connection: Connection) -> int:
     """The version of our tables, 0 where there are none; UsageError for a newer one than we know."""
     if schema_version.name not in inspect(connection).get_table_names():
         return 0
-    version: int = connection.execute(select(schema_version.c.version)).scalar_one()
+    version = connection.execute(select(schema_version.c.version)).scalars().first()
+    if type(version) is not int or version < 0:
+        raise UsageError(
+            f"the database {shown_url(connection.engine)} is damaged: its table {schema_version.name} has "
+            f"{str(version)[:80]!r} in place of its version. Correct it there, or go on from a copy of the database."
+        )
     if version > SCHEMA_VERSION:
         raise UsageError(
             f"the database {shown_url(connection.engine)} is of a newer raycolab "

@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, fields
 from functools import partial
 from operator import attrgetter
+from types import NoneType
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -122,8 +123,29 @@ _TIME = _Codec(utc_text, _each(utc_seconds))
 _PRINTED = _Codec(partial(_REFUSED.sub, "\ufffd"), list)
 _REPORTED = _Codec(
     lambda value: None if math.isnan(value) else float(value),  # no two databases keep NaN alike
-    lambda column: [math.nan if value is None else value for value in column],
+    lambda column: [math.nan if value is None else value + 0.0 for value in column],
 )
+
+
+def _counts(column: Sequence[int]) -> Sequence[int]:
+    if min(column) < 0:
+        raise ValueError("a count below 0")
+    return column
+
+
+def _versions(text: str) -> dict[str, str]:
+    found: dict[str, str] = msgspec.json.decode(text, type=dict[str, str])
+    return found
+
+
+_COUNT = _Codec(int, _counts)
+# SQLite keeps what it is given in any column: what a field without more sense than its type may hold.
+_TYPES: Mapping[str, frozenset[type]] = {
+    "int": frozenset({int}),
+    "int | None": frozenset({int, NoneType}),
+    "str": frozenset({str}),
+    "str | None": frozenset({str, NoneType}),
+}
 
 
 # --- rows ------------------------------------------------------------------------------------------------------------
@@ -139,7 +161,10 @@ class Shape(Generic[R]):
     def __init__(
         self, make: type[R], table: Table, called: Callable[[Sequence[Any]], str], codecs: Mapping[str, _Codec]
     ) -> None:
-        """`called` names a row by its columns, in a sentence; fields without a codec are kept as they are."""
+        """`called` names a row by its columns, in a sentence; fields without a codec are kept as they are.
+
+        What is read is of its field's type.
+        """
         self.table = table
         self.called = called
         self._make: type[R] = make
@@ -147,6 +172,8 @@ class Shape(Generic[R]):
         self._values: Callable[[R], tuple[Any, ...]] = attrgetter(*self._names)
         self._codecs = codecs
         self._places = [(self._names.index(name), codec) for name, codec in codecs.items()]
+        types = [(place, _TYPES.get(str(field.type))) for place, field in enumerate(fields(make))]
+        self._types = [(place, allowed) for place, allowed in types if allowed is not None]
 
     def select(self) -> Select[Any]:
         """Every row of the table, as `rows` takes them."""
@@ -176,17 +203,21 @@ class Shape(Generic[R]):
         if not found:
             return []
         columns: list[Sequence[Any]] = list(zip(*found, strict=True))
-        for place, codec in self._places:
-            try:
+        place = 0
+        try:
+            for place, allowed in self._types:  # it is named below
+                if not allowed.issuperset(map(type, columns[place])):
+                    raise TypeError("of another type")
+            for place, codec in self._places:
                 columns[place] = codec.decode(columns[place])
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
-                for row in found if len(found) > 1 else ():  # read alone, the damaged one raises
-                    self.rows([row], where)
-                raise DamagedRowError(
-                    f"{self.called(found[0])} of {where} is damaged: its {self._names[place]} is "
-                    f"{str(found[0][place])[:80]!r}. Correct it there, delete the sweep, or go on from a copy of the "
-                    "database."
-                ) from error
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+            for row in found if len(found) > 1 else ():  # read alone, the damaged one raises
+                self.rows([row], where)
+            raise DamagedRowError(
+                f"{self.called(found[0])} of {where} is damaged: its {self._names[place]} is "
+                f"{str(found[0][place])[:80]!r}. Correct it there, delete the sweep, or go on from a copy of the "
+                "database."
+            ) from error
         return list(map(self._make, *columns))
 
 
@@ -201,7 +232,7 @@ SWEEPS = Shape(
     {
         "state": _enumeration(SweepState),
         "created_at": _TIME,
-        "versions": _Codec(lambda found: _encode(dict(found)), _each(json.loads)),
+        "versions": _Codec(lambda found: _encode(dict(found)), _each(_versions)),
         "setup_failures": _Codec(
             lambda found: _REFUSED.sub("\ufffd", json.dumps(msgspec.to_builtins(found), ensure_ascii=False)),
             _each(lambda text: msgspec.convert(json.loads(text), tuple[SetupFailure, ...])),
@@ -213,6 +244,8 @@ TRIALS = Shape(
     tables.trials,
     lambda row: f"trial {row[0]}",
     {
+        "number": _COUNT,
+        "attempts": _COUNT,
         "config": _VALUES,
         "state": _enumeration(TrialState),
         "metrics": _VALUES,

@@ -23,8 +23,8 @@ from sqlalchemy.exc import IntegrityError
 
 from raycolab.errors import UnknownSweepError, UsageError
 from raycolab.store import tables
-from raycolab.store.failures import ClaimLostError, translated
-from raycolab.store.opening import open_engine, shown_url, writing
+from raycolab.store.failures import ClaimLostError, DamagedRowError, translated
+from raycolab.store.opening import fold_log, open_engine, shown_url, unfolded, writing
 from raycolab.store.rows import ATTEMPTS, REPORTS, SWEEPS, TRIALS, Shape, put_of_trials, put_trials
 from raycolab.store.tables import heads
 from raycolab.text import did_you_mean, duration_text, listed, utc_seconds, utc_text
@@ -35,6 +35,7 @@ __all__ = ["Store", "open_store"]
 R = TypeVar("R", TrialRow, AttemptRow, ReportRow)
 
 _AT_ONCE = 2_000  # rows read and decoded together
+_FOLD_WAIT_S = 5.0  # for other programs that are at work on the same file
 
 
 def open_store(url: str) -> Store:
@@ -60,8 +61,18 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Give the connections back; nothing is pending, so nothing is lost."""
+        """Give the connections back; nothing is pending, so nothing is lost, and a database in a file is whole."""
+        self.fold()
         self._engine.dispose()
+
+    def fold(self) -> None:
+        """Bring all that is committed into the database's own file, for whoever copies that."""
+        fold_log(self._engine, _FOLD_WAIT_S)
+
+    @property
+    def beside(self) -> str | None:
+        """A file that belongs to the database at this moment and has to be copied with it; None where there is none."""
+        return unfolded(self._engine)
 
     def create_sweep(
         self,
@@ -109,9 +120,24 @@ class Store:
         return found
 
     def sweeps(self) -> list[SweepRow]:
-        """Every sweep, in the order they were declared."""
+        """Every sweep that can be read, in the order they were declared; the others are `damaged_sweeps`."""
+        return self._looked_at()[0]
+
+    def damaged_sweeps(self) -> dict[str, DamagedRowError]:
+        """The sweeps whose own row holds nonsense, by name, with what is wrong; `delete_sweep` takes them."""
+        return self._looked_at()[1]
+
+    def _looked_at(self) -> tuple[list[SweepRow], dict[str, DamagedRowError]]:
         with self._reading() as connection:
-            return self._sweeps(connection)
+            found = connection.execute(SWEEPS.select().order_by(tables.sweeps.c.id)).all()
+        rows: list[SweepRow] = []
+        damaged: dict[str, DamagedRowError] = {}
+        for columns in found:
+            try:
+                rows += self._noted([columns])
+            except DamagedRowError as error:
+                damaged[_shown_name(columns[1])] = error
+        return rows, damaged
 
     def update_sweep(
         self,
@@ -149,10 +175,22 @@ class Store:
 
     def delete_sweep(self, name: str) -> None:
         """Delete a sweep with its trials, attempts and reports; UnknownSweepError names the sweeps there are."""
+        sweep_id = self.id_of(name)
         with self._writing() as connection:
-            gone = connection.execute(delete(tables.sweeps).where(tables.sweeps.c.name == name)).rowcount
-        if not gone:
+            connection.execute(delete(tables.sweeps).where(tables.sweeps.c.id == sweep_id))
+
+    def id_of(self, name: str) -> int:
+        """The id of the sweep of this name, be its row damaged; UnknownSweepError names the sweeps there are."""
+        columns = tables.sweeps.c
+        with self._reading() as connection:
+            found = connection.execute(select(columns.id).where(columns.name == name)).scalars().first()
+            if found is None:  # a name that is no text is found by how it is shown
+                every = connection.execute(select(columns.id, columns.name)).all()
+                found = next((row.id for row in every if _shown_name(row.name) == name), None)
+        if found is None:
             raise self._unknown(name)
+        sweep_id: int = found
+        return sweep_id
 
     def write(
         self,
@@ -199,12 +237,14 @@ class Store:
         return self._rows(sweep_id, REPORTS, tables.reports.c.step, after, limit)
 
     def counts(self, sweep_id: int) -> dict[TrialState, int]:
-        """How many trials of a sweep are in each state, zeros included."""
+        """How many trials of a sweep are in each state, zeros included; what is no state counts as PENDING."""
         table = tables.trials.c
         statement = select(table.state, func.count()).where(table.sweep_id == sweep_id).group_by(table.state)
         with self._reading() as connection:
             found = {row[0]: row[1] for row in connection.execute(statement)}
-        return {state: found.get(state.value, 0) for state in TrialState}
+        counts = {state: found.pop(state.value, 0) for state in TrialState}
+        counts[TrialState.PENDING] += sum(found.values())
+        return counts
 
     def claim(self, sweep_id: int, owner: str, now: float, stale_s: float, *, machine: str | None = None) -> str | None:
         """None when the sweep is `owner`'s to run until it is silent for `stale_s`; else a sentence about who has it.
@@ -238,7 +278,9 @@ class Store:
             yield connection
 
     def _sweeps(self, connection: Connection, *conditions: ColumnElement[bool]) -> list[SweepRow]:
-        found = connection.execute(SWEEPS.select().where(*conditions).order_by(tables.sweeps.c.id)).all()
+        return self._noted(connection.execute(SWEEPS.select().where(*conditions).order_by(tables.sweeps.c.id)).all())
+
+    def _noted(self, found: Sequence[Sequence[Any]]) -> list[SweepRow]:
         rows = SWEEPS.rows(found, f"the sweeps in {self.location}")
         self._names.update((row.id, row.name) for row in rows)
         return rows
@@ -277,8 +319,11 @@ class Store:
             if not self._exists(connection, sweep_id):
                 break
             found = connection.execute(select(heads).where(heads.c.sweep_id == sweep_id)).one_or_none()
-            if found is not None:
-                heard_s = max(now - utc_seconds(found.heartbeat), 0.0)
+            heard_at = None if found is None else _heard_at(found.heartbeat)
+            if found is not None and heard_at is None:  # nonsense: nobody can be at work behind it
+                connection.execute(delete(heads).where(heads.c.sweep_id == sweep_id))
+            elif found is not None and heard_at is not None:
+                heard_s = max(now - heard_at, 0.0)
                 return (
                     f"{self._called(sweep_id)} is being run by the head on {found.machine}, last heard of "
                     f"{duration_text(heard_s)} ago: stop it there, or wait until it has been silent for "
@@ -328,6 +373,20 @@ class Store:
 
     def _unknown(self, name: str) -> UnknownSweepError:
         with self._reading() as connection:
-            names = list(connection.execute(select(tables.sweeps.c.name).order_by(tables.sweeps.c.id)).scalars())
+            found = connection.execute(select(tables.sweeps.c.name).order_by(tables.sweeps.c.id)).scalars()
+            names = [_shown_name(name) for name in found]
         there = f"there is {listed(names[-10:])}" if names else "submit or declare one first"
         return UnknownSweepError(f"no sweep named {name!r} is in {self.location}{did_you_mean(name, names)}: {there}.")
+
+
+def _shown_name(name: object) -> str:
+    """A sweep's name as it is told and asked for, whatever the database holds."""
+    return name if isinstance(name, str) else repr(name)
+
+
+def _heard_at(heartbeat: object) -> float | None:
+    """The time in a claim; None for nonsense."""
+    try:
+        return utc_seconds(str(heartbeat))
+    except (ValueError, OverflowError):
+        return None

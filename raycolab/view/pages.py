@@ -11,7 +11,7 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING
 
-from raycolab.text import bytes_text, config_text, counted, duration_text, number_text
+from raycolab.text import bytes_text, config_text, counted, duration_text, number_text, visible
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -45,6 +45,7 @@ def _environment() -> Environment:
         loader=loader,
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_finalized,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -61,6 +62,11 @@ def _environment() -> Environment:
     style, _, _ = loader.get_source(made, "style.css")
     made.globals["style"] = Markup(re.sub(r"(?:/\*.*?\*/|\s)+", " ", style, flags=re.DOTALL).strip())
     return made
+
+
+def _finalized(value: object) -> object:
+    """A text's control characters, and those that turn its direction, are shown on a page as on a terminal."""
+    return visible(value) if type(value) is str else value
 
 
 def amount(count: float | None) -> str:

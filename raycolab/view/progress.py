@@ -14,7 +14,6 @@ from typing import Any, Self
 import msgspec
 from rich.console import Console
 from rich.live import Live
-from rich.text import Text
 
 from raycolab.errors import Detached
 from raycolab.summary import NodeStatus, SweepStatus
@@ -22,7 +21,7 @@ from raycolab.text import counted, duration_text, tally_text
 from raycolab.view.output import NotebookOutput
 from raycolab.view.pages import HTML, PLAIN
 from raycolab.view.panels import sweep_panel
-from raycolab.view.tables import best_text, warning_lines
+from raycolab.view.tables import best_text, plain, warning_lines
 
 __all__ = ["SweepProgress", "sweep_line"]
 
@@ -152,7 +151,7 @@ class _Terminal(_Surface):
         # stdout belongs to results: rich must not reroute it to this console, which is stderr's.
         self._live = Live(
             console=console,
-            get_renderable=lambda: Text("\n".join(watch.lines())),
+            get_renderable=lambda: plain("\n".join(watch.lines())),
             refresh_per_second=_REFRESH_HZ,
             redirect_stdout=False,
             transient=True,
@@ -164,7 +163,7 @@ class _Terminal(_Surface):
     def stop(self) -> None:
         self._live.stop()
         for line in self._watch.lines():
-            self._console.print(Text(line))
+            self._console.print(plain(line))
 
 
 class _Plain(_Surface):
@@ -192,7 +191,7 @@ class _Plain(_Surface):
     def _print(self) -> None:
         line, *warnings = self._watch.lines()
         for text in (line, *(warning for warning in warnings if warning not in self._warnings)):
-            self._console.print(Text(text), soft_wrap=True)
+            self._console.print(plain(text), soft_wrap=True)
         self._warnings = warnings
         self._printed_at = self._watch.clock()
         self._is_owed = False

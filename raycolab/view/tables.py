@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from raycolab.summary import Best, NodeStatus, SnapshotStatus, SweepStatus, TrafficStatus
-from raycolab.text import bytes_text, duration_text, number_text, tally_text
+from raycolab.text import bytes_text, duration_text, number_text, tally_text, visible
 from raycolab.view.pages import amount
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "best_text",
     "nodes_table",
+    "plain",
     "results_table",
     "snapshot_lines",
     "sweeps_table",
@@ -28,6 +29,11 @@ __all__ = [
     "traffic_lines",
     "warning_lines",
 ]
+
+
+def plain(text: str, style: str = "") -> Text:
+    """A person's or MAIN's own text for a terminal: nothing in it is markup, and nothing is obeyed."""
+    return Text(visible(text), style)
 
 
 def nodes_table(nodes: Sequence[NodeStatus] | Sequence[Mapping[str, Any]]) -> Group:
@@ -47,7 +53,7 @@ def nodes_table(nodes: Sequence[NodeStatus] | Sequence[Mapping[str, Any]]) -> Gr
         for node in seen
     ]
     heads = ("node", "state", "CPUs", "GPUs", "trial", "round trip", "sent", "received")
-    return Group(text_table(heads, lines), *map(Text, warning_lines([], seen)))
+    return Group(text_table(heads, lines), *map(plain, warning_lines([], seen)))
 
 
 def sweeps_table(sweeps: Sequence[SweepStatus] | Sequence[Mapping[str, Any]]) -> Group:
@@ -63,7 +69,7 @@ def sweeps_table(sweeps: Sequence[SweepStatus] | Sequence[Mapping[str, Any]]) ->
         )
         for sweep in seen
     ]
-    return Group(text_table(("sweep", "state", "trials", "left", "best"), lines), *map(Text, warning_lines(seen, [])))
+    return Group(text_table(("sweep", "state", "trials", "left", "best"), lines), *map(plain, warning_lines(seen, [])))
 
 
 def results_table(results: Results) -> Group:
@@ -74,23 +80,23 @@ def results_table(results: Results) -> Group:
         [
             str(model),
             *(
-                Text("-" if math.isnan(value) else number_text(value), style="bold" if value == top else "")
+                plain("-" if math.isnan(value) else number_text(value), "bold" if value == top else "")
                 for value, top in zip(values, best, strict=True)
             ),
         ]
         for model, values in zip(pivot.index, pivot.to_numpy().tolist(), strict=True)
     ]
     table = text_table((f"{metric.name} ({metric.mode})", *map(str, pivot.columns)), lines)
-    return Group(Text(results.headline()), table, *map(Text, [*results.closing_lines(), *results.failure_details()]))
+    return Group(plain(results.headline()), table, *map(plain, [*results.closing_lines(), *results.failure_details()]))
 
 
 def text_table(heads: Sequence[str], lines: Iterable[Sequence[str | Text]]) -> Table:
     """A table whose first column names the row; names are a person's own, so nothing in them is markup."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in heads:
-        table.add_column(Text(name))
+        table.add_column(plain(name))
     for line in lines:
-        table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in line))
+        table.add_row(*(plain(cell) if isinstance(cell, str) else cell for cell in line))
     return table
 
 

@@ -18,6 +18,7 @@ from raycolab.text import (
     tally_text,
     utc_seconds,
     utc_text,
+    visible,
 )
 
 moments = st.floats(0, 4e9)
@@ -95,3 +96,12 @@ def test_sorting_the_text_sorts_the_time(one: float, other: float) -> None:
     """As databases and people sort it."""
     if one <= other:
         assert utc_text(one) <= utc_text(other)
+
+
+def test_what_a_terminal_would_obey_is_shown_as_an_escape() -> None:
+    """A window's title, a cleared screen, an overwritten line and a turned direction; line ends and tabs stay."""
+    title, clear, turned = "\x1b]0;mine\x07", "\x1b[2J", "\u202egnp.exe"
+    assert visible(f"{title}{clear}a\rb\tc\n{turned}\x9b1m") == (
+        "\\x1b]0;mine\\x07\\x1b[2Ja\\rb\tc\n\\u202egnp.exe\\x9b1m"
+    )
+    assert visible("Größe: 中文 😀") == "Größe: 中文 😀"

@@ -271,6 +271,11 @@ class LinkMachine(RuleBasedStateMachine):
             self.joined.cut()
             self.up = False
 
+    @rule(seconds=st.sampled_from([3600.0, -3600.0, 86400.0, -86400.0]))
+    def the_clock_steps(self, seconds: float) -> None:
+        """By an hour or a day, between two batches: a clock that drivers should not use, or a machine that slept."""
+        self.joined.now += seconds
+
     # What holds.
 
     @invariant()

@@ -126,7 +126,8 @@ class Driven(RuleBasedStateMachine):
         good = TrialState.PRUNED if slot.may_give_up else TrialState.COMPLETE
         state = good if failure is None else TrialState.FAILED
         metrics = {"accuracy": slot.running.number / 100} if failure is None else {}
-        slot.protocol.finished(Outcome(state, metrics, failure, self.now - seconds, self.now))
+        begun_at, slot.clock = self.now - seconds + slot.clock, slot.next_clock
+        slot.protocol.finished(Outcome(state, metrics, failure, begun_at, self.now + slot.clock))
         slot.running = None
 
     def commit(self, several: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from raycolab.engine.dispatch import Slot
 from raycolab.engine.messages import LossCause
-from raycolab.trials import TrialRow
+from raycolab.trials import TrialRow, TrialState
 from tests.raycolab.engine.script import Script, done, trials
 
 SVC, CNN = frozenset({"svc"}), frozenset({"cnn"})
@@ -135,3 +135,17 @@ def test_the_eta_is_that_of_the_kind_that_takes_longest() -> None:
     up(script, "a.1", SVC)
     up(script, "b.1", CNN)
     assert script.core.eta_s(script.now) == 9.0, "nine of a second each, one after the other"
+
+
+def test_a_trial_whose_process_dies_has_what_it_printed_last() -> None:
+    """While it waits to be tried again and once it is LOST; a try that begins has printed nothing yet."""
+    script = Script(trials(1))
+    for attempt in range(3):
+        script.up(f"a.{attempt}")
+        script.start(f"a.{attempt}")
+        assert script.stored[0].output is None
+        script.core.slot_down(f"a.{attempt}", LossCause.CRASH, script.now, "killed (SIGSEGV)", f"epoch {attempt}")
+        script.pump()
+        assert script.stored[0].output == f"epoch {attempt}"
+    assert script.stored[0].state is TrialState.LOST
+    assert "killed (SIGSEGV)" in (script.stored[0].error or "")

@@ -25,6 +25,8 @@ from raycolab.trials import FINAL_STATES, ErrorKind, Failure, Metric, SweepState
 from tests.raycolab.engine.driven import Driven
 from tests.raycolab.engine.world import MODELS, NODES, SERVED, assert_within_budgets
 
+STEPS = [3600.0, -3600.0, 86400.0, -86400.0]  # of a clock that is set
+
 
 class SchedulerMachine(Driven):
     """Random events against one sweep, with restarts of the scheduler in between."""
@@ -167,12 +169,19 @@ class SchedulerMachine(Driven):
         (self.scheduler.stop if dice == 13 else self.scheduler.cancel)(self.now)
         self.pump()
 
+    @precondition(lambda self: self.alive())
+    @rule(data=st.data(), seconds=st.sampled_from(STEPS))
+    def a_node_has_its_clock_set(self, data: st.DataObject, seconds: float) -> None:
+        """In the midst of a trial, by an hour or a day; the engine reckons by a clock that nobody sets."""
+        data.draw(st.sampled_from(self.alive())).next_clock += seconds
+
     @precondition(lambda self: self.finished is None)
-    @rule(dice=st.integers(0, 9))
-    def the_head_restarts(self, dice: int) -> None:
-        """The engine dies, its slots with it, and a new one takes up what the store has."""
+    @rule(dice=st.integers(0, 9), seconds=st.sampled_from([0.0, *STEPS]))
+    def the_head_restarts(self, dice: int, seconds: float) -> None:
+        """The engine dies, its slots with it, and a new one takes up what the store has, by the clock as it is then."""
         if dice:
             return
+        self.now += seconds
         self.slots.clear()
         self.writes.clear()
         self.asked_to_end = False
@@ -188,6 +197,12 @@ class SchedulerMachine(Driven):
         told = Counter({state: count for state, count in self.scheduler.book.counts.items() if count})
         assert told == Counter(row.state for row in self.store.values())
         assert set(self.scheduler.book.rows) == set(self.store)
+
+    @invariant()
+    def no_end_is_before_its_start(self) -> None:
+        """Whatever clocks were set to, of every trial and attempt that is stored."""
+        for each in (*self.store.values(), *self.stored_attempts.values()):
+            assert each.started_at is None or each.ended_at is None or each.started_at <= each.ended_at
 
     @invariant()
     def no_more_run_at_once_than_may(self) -> None:

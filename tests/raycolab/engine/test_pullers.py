@@ -22,7 +22,7 @@ class Sweep:
     def __init__(self, trials: int, *, timeout_s: float | None = None, hold_s: float = 0.05) -> None:
         rows = [TrialRow(number, "svc", "iris", {"C": number}) for number in range(trials)]
         self.scheduler = Scheduler(rows, [], ScheduleOptions("s", Metric("acc"), timeout_s))
-        self.pullers = Pullers(self.scheduler, self.acting, time.time(), hold_s=hold_s)
+        self.pullers = Pullers(self.scheduler, self.acting, time.monotonic, hold_s=hold_s)
         self.finished: Finished | None = None
 
     @contextlib.contextmanager
@@ -31,13 +31,13 @@ class Sweep:
         self.pump()
 
     def pump(self) -> None:
-        while (commands := self.scheduler.commands(time.time())) or self.pullers.see_plans():
+        while (commands := self.scheduler.commands(time.monotonic())) or self.pullers.see_plans():
             for command in commands:
                 match command:
                     case Kill(slot, reason):
                         self.pullers.kill(slot, reason)
                     case Write(write_id):
-                        self.scheduler.committed(write_id, time.time())
+                        self.scheduler.committed(write_id, time.monotonic())
                     case Finished():
                         self.finished = command
 
@@ -119,7 +119,7 @@ async def test_nothing_is_given_to_one_that_no_longer_asks() -> None:
     assert await sweep.pullers.pull("b", "head") is None
     assert sweep.pullers.push("a", first.ticket, DONE)
     assert sweep.row(1).state is TrialState.PENDING
-    assert sweep.pullers.silent_s(time.time() + 100) > 99
+    assert sweep.pullers.silent_s(time.monotonic() + 100) > 99
 
 
 @in_loop
@@ -128,9 +128,9 @@ async def test_a_silent_puller_loses_its_trial() -> None:
     sweep = Sweep(1)
     lost = await sweep.pullers.pull("a", "head")
     assert lost is not None
-    sweep.pullers.tick(time.time() + LEASE_S - 5)
+    sweep.pullers.tick(time.monotonic() + LEASE_S - 5)
     assert sweep.pullers.heartbeat("a", lost.ticket, []) == (True, False)
-    sweep.pullers.tick(time.time() + LEASE_S + 5)
+    sweep.pullers.tick(time.monotonic() + LEASE_S + 5)
     assert sweep.pullers.heartbeat("a", lost.ticket, []) == (False, False)
     again = await sweep.pullers.pull("b", "head")
     assert again is not None
@@ -147,7 +147,7 @@ async def test_a_trial_that_takes_too_long_is_taken_away() -> None:
     sweep = Sweep(1, timeout_s=10)
     held = await sweep.pullers.pull("a", "head")
     assert held is not None
-    sweep.scheduler.tick(time.time() + 11)
+    sweep.scheduler.tick(time.monotonic() + 11)
     sweep.pump()
     await asyncio.sleep(0)
     assert sweep.row(0).error_kind is ErrorKind.TIMEOUT
@@ -163,7 +163,7 @@ async def test_a_cancelled_sweep_leaves_nobody_waiting() -> None:
     assert held is not None
     waiting = asyncio.create_task(sweep.pullers.pull("b", "head"))
     await asyncio.sleep(0)
-    sweep.scheduler.cancel(time.time())
+    sweep.scheduler.cancel(time.monotonic())
     sweep.pump()
     await asyncio.sleep(0)
     sweep.pump()

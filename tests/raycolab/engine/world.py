@@ -29,6 +29,8 @@ class World:
     models: frozenset[str] | None = None  # it runs only these
     for_one: bool = False
     alive: bool = True
+    clock: float = 0.0  # how far its time of day is from the engine's ...
+    next_clock: float = 0.0  # ... and will be when its trial ends
     running: Assignment | None = None
     may_give_up: bool = False  # the trial it runs was told so
     down: LossCause | None = None  # why it is gone, while the scheduler has not been told

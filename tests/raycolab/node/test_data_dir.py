@@ -218,3 +218,9 @@ def test_a_path_that_is_none_is_a_usage_error(text: str) -> None:
     """Typed by a person, or left in the environment."""
     with pytest.raises(UsageError, match=r"^The data directory "):
         DataDir.chosen(None, {"RAYCOLAB_DATA_DIR": text})
+
+
+def test_a_nul_in_the_head_s_record_is_no_head(tmp_path: Path) -> None:
+    """It was called a bug."""
+    (tmp_path / "head.json").write_text('{"pid": 1, "control": "a\\u0000b", "started_at": 0.0, "store": "x"}')
+    assert DataDir(tmp_path).read_head() is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -12,8 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from raycolab.node.lifeline import exec_with_lifeline, guard_command, remove_run_dir
+from raycolab.node import lifeline
+from raycolab.node.lifeline import (
+    exec_with_lifeline,
+    guard_command,
+    remove_old_run_dirs,
+    remove_run_dir,
+)
 
+LIFELINE = Path(lifeline.__file__)
 SPAWN_A_DAEMON = """
 import os, subprocess, sys
 code = "import signal, sys; sys.stdout.write('daemon\\\\n'); sys.stdout.flush(); signal.pause()"
@@ -173,6 +181,26 @@ def test_the_guard_removes_run_directories(run_dir: Path) -> None:
     """What the command kept in its run directory is gone when the command is."""
     done = subprocess.run(guard_command(["sh", "-c", f"test -e {run_dir}/file"], remove=[run_dir]), check=False)
     assert done.returncode == 0
+    assert not run_dir.exists()
+
+
+def test_what_a_killed_guard_left_is_removed_by_the_next_node(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once it is an hour old and nobody works in it."""
+    monkeypatch.setattr(tempfile, "tempdir", str(run_dir.parent))
+    remove_old_run_dirs("ru*")
+    assert run_dir.exists()
+    os.utime(run_dir, (0, 0))
+    command = f"import sys; sys.path.insert(0, {str(LIFELINE.parent)!r}); import lifeline, pathlib\n"
+    command += f"lifeline.hold_run_dir(pathlib.Path({str(run_dir)!r})); print('ready', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as at_work:
+        assert at_work.stdout is not None
+        assert at_work.stdout.readline() == "ready\n"
+        remove_old_run_dirs("ru*")
+        assert run_dir.exists()
+        at_work.kill()
+    remove_old_run_dirs("ru*")
     assert not run_dir.exists()
 
 

@@ -9,9 +9,10 @@ from typing import cast
 
 import pytest
 
-from raycolab.errors import ClusterError, RaycolabError, UnknownSweepError
+from raycolab.errors import ClusterError, RaycolabError, UnknownSweepError, UsageError
 from raycolab.node import api, rpc
-from raycolab.node.rpc import FRAME_BYTES, Answer, Channel, EngineLine, Server
+from raycolab.node.rpc import FRAME_BYTES, Answer, Channel, Client, EngineLine, Place, Server
+from raycolab.trials import Outcome, TrialState
 from tests.in_loop import in_loop
 
 
@@ -244,3 +245,14 @@ async def test_a_socket_that_cannot_be_made_is_told(tmp_path: Path) -> None:
         r" a short path that you may write to, such as /tmp\.",
         str(refused.value),
     )
+
+
+def test_a_result_that_is_too_long_does_not_blame_main(tmp_path: Path) -> None:
+    """Nor is it tried again for a minute: it is what was given that has to change."""
+    client = Client(lambda: Place(str(tmp_path / "none"), "ended"))
+    long = "x" * (FRAME_BYTES + 1)
+    push = api.Push("s", "p", 1, Outcome(TrialState.COMPLETE, {"metric": 1.0, "note": long}))
+    with pytest.raises(UsageError, match=r"32 MiB to say.*: send fewer or shorter values"):
+        client.ask(push)
+    with pytest.raises(UsageError, match="clear the outputs of MAIN"):
+        client.ask(api.Declare("{}", long, {}))

@@ -293,6 +293,17 @@ def test_csv_has_iso_times(tmp_path: Path) -> None:
     assert again["config/C"].tolist() == [0.5, 0.5]
 
 
+def test_a_csv_is_as_pandas_reads_it_or_safe_for_a_spreadsheet(tmp_path: Path) -> None:
+    """Texts come back as they were; when asked, what a spreadsheet would compute begins with an apostrophe."""
+    odd = results(failed(0, "=cmd|' /C calc'!A0"), failed(1, "@SUM(1)"), trial(2, -0.5), trial(3, config={"C": "-x"}))
+    as_is = pd.read_csv(odd.save(tmp_path / "a.csv"))
+    assert as_is["error"].tolist()[:2] == ["=cmd|' /C calc'!A0", "@SUM(1)"]
+    safe = pd.read_csv(odd.save(tmp_path / "b.csv", safe_csv=True))
+    assert safe["error"].tolist()[:2] == ["'=cmd|' /C calc'!A0", "'@SUM(1)"]
+    assert safe["accuracy"].tolist()[2] == -0.5, "a number is no text"
+    assert safe["config/C"].tolist()[3] == "'-x"
+
+
 def test_json_is_a_list_of_row_objects(tmp_path: Path) -> None:
     """Strict JSON: ISO times, null for what is absent or not a number."""
     path = results(trial(0, math.nan), trial(1, model="forest")).save(tmp_path / "r.JSON")

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import sqlite3
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from raycolab.errors import UsageError
 from raycolab.store import open_store, sqlite_url
+from raycolab.store.opening import fold_log
 from raycolab.store.tables import SCHEMA_VERSION
 from raycolab.trials import ReportRow, TrialRow, TrialState
 
@@ -195,3 +199,56 @@ def test_a_url_that_names_no_database_is_refused_with_an_example(url: str, sente
     with pytest.raises(UsageError, match=sentence) as caught:
         open_store(url)
     assert "hunter2" not in str(caught.value)
+
+
+def copied(path: Path, folder: Path) -> list[str]:
+    """The names of the sweeps in a copy of the database's one file, opened elsewhere."""
+    folder.mkdir()
+    with open_store(sqlite_url(shutil.copy(path, folder / "copy.sqlite"))) as store:
+        return [sweep.name for sweep in store.sweeps()]
+
+
+def test_a_copy_of_the_one_file_has_all_after_close_and_fold(tmp_path: Path) -> None:
+    """While rows are only in the log beside it, that is named; people copied the file and had nothing."""
+    path = tmp_path / "r.sqlite"
+    store = open_store(sqlite_url(path))
+    store.create_sweep("s", "{}", None, "aa", None, {}, [], 0.0)
+    assert store.beside == f"{path}-wal"
+    assert copied(path, tmp_path / "before") == []
+    store.fold()
+    assert store.beside is None
+    assert copied(path, tmp_path / "folded") == ["s"]
+    store.create_sweep("t", "{}", None, "aa", None, {}, [], 0.0)
+    with sqlite3.connect(path) as reader:  # another program has it open
+        reader.execute("SELECT * FROM sweeps").fetchall()
+        store.close()
+    assert copied(path, tmp_path / "closed") == ["s", "t"]
+
+
+def test_the_log_of_a_killed_program_is_folded_by_the_next_that_opens(tmp_path: Path) -> None:
+    """So that a file copied after a crash is whole once anybody has looked at the results."""
+    path = tmp_path / "r.sqlite"
+    code = (
+        "import os, sys; from raycolab.store import open_store; store = open_store(sys.argv[1]);"
+        "store.create_sweep('s', '{}', None, 'aa', None, {}, [], 0.0); os._exit(1)"
+    )
+    subprocess.run([sys.executable, "-c", code, sqlite_url(path)], check=False, timeout=60)
+    assert copied(path, tmp_path / "before") == []
+    with open_store(sqlite_url(path)) as store:
+        assert store.beside is None
+        assert copied(path, tmp_path / "after") == ["s"]
+
+
+def test_a_log_that_cannot_be_folded_is_named_and_nothing_fails(tmp_path: Path) -> None:
+    """A reader in the midst of a transaction keeps the rows where they are."""
+    path = tmp_path / "r.sqlite"
+    store = open_store(sqlite_url(path))
+    reader = sqlite3.connect(path, isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM sweeps").fetchall()
+    store.create_sweep("s", "{}", None, "aa", None, {}, [], 0.0)
+    fold_log(store._engine, 0.05)
+    assert store.beside == f"{path}-wal"
+    reader.close()
+    store.close()
+    assert copied(path, tmp_path / "after") == ["s"]

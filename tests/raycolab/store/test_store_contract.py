@@ -267,7 +267,7 @@ def test_a_row_that_somebody_damaged_is_named(url: str, change: str, sentence: s
         with writing(open_engine(url)) as connection:
             connection.exec_driver_sql(f"UPDATE {change}")
         with pytest.raises(DamagedRowError, match=sentence):
-            _ = (store.sweeps(), store.attempts(sweep.id), store.trials(sweep.id))
+            _ = (store.existing_sweep(sweep.name), store.attempts(sweep.id), store.trials(sweep.id))
 
 
 def test_counts_name_every_state(store: Store) -> None:

@@ -7,7 +7,7 @@ import io
 from rich.console import Console, RenderableType
 
 from raycolab.results.table import Results
-from raycolab.trials import Metric, TrialRow, TrialState
+from raycolab.trials import ErrorKind, Metric, TrialRow, TrialState
 from raycolab.view.tables import nodes_table, results_table, snapshot_lines, sweeps_table, traffic_lines
 
 
@@ -97,3 +97,17 @@ def test_the_last_snapshot_is_told_with_its_age() -> None:
     assert snapshot_lines({**none, "error": "results end with this tab."}) == [
         "no snapshots: results end with this tab."
     ]
+
+
+def test_an_error_does_not_clear_the_screen() -> None:
+    """Names, sentences and causes of failures are MAIN's and people's own."""
+    odd = "\x1b[2J\u202e"
+    sweeps = [{"name": f"a{odd}", "state": "HELD", "total": 1, "sentence": f"ValueError: {odd}"}]
+    nodes = [{"name": "head", "state": "up", "trial": f"#1 {odd}", "warning": odd}]
+    row = TrialRow(0, f"svc{odd}", "iris", {}, TrialState.FAILED, error_kind=ErrorKind.EXCEPTION, error=f"E: {odd}")
+    found = Results(Metric("score"), [row], models=[f"svc{odd}"], datasets=["iris"], name=f"s{odd}")
+    for shown in (sweeps_table(sweeps), nodes_table(nodes), results_table(found)):
+        text = "".join(lines(shown))
+        assert "\\x1b[2J\\u202e" in text
+        assert "\x1b" not in text
+        assert "\u202e" not in text
