@@ -377,10 +377,10 @@ class Engine:
         """Leave everything as the next head wants to find it, and close the database."""
         async with self._changing:
             self._has_ended = True
-            for task in self._tasks[1:]:  # all but the line, on which this is answered
-                task.cancel()
             if self._current is not None:
                 self._current.suspend()
+            for task in self._tasks[1:]:  # all but the line, on which this is answered
+                task.cancel()
             for sweep_id in list(self._claimed):
                 await self._release(sweep_id)
             await self._stored(Store.close)

@@ -196,7 +196,7 @@ class SweepRun:
             ticker = asyncio.create_task(self._tick())
             with self._acting():
                 pass  # there may be nothing to do at all
-            await self._finished
+            await asyncio.shield(self._finished)  # which others ask, when the engine is told to end
         finally:
             ticker.cancel()
             self.pullers.end()

@@ -101,33 +101,33 @@ def test_a_sweep_that_cannot_be_taken_up_is_held_and_the_next_one_runs(lone_head
     assert sweep(lone_head, "spoilt") == {}
 
 
-def test_poisoned_sweeps_between_good_ones_are_held_alone(beside: Cluster) -> None:
+def test_poisoned_sweeps_between_good_ones_are_held_alone(lone_head: Cluster) -> None:
     """The good ones COMPLETE, the others are HELD with their reason, and can be deleted."""
-    go = beside.folder / "go"
+    go = lone_head.folder / "go"
     write_main(
-        beside.folder,
+        lone_head.folder,
         "import pathlib, time",
         f"def compute(model, dataset, x):\n    while not pathlib.Path({str(go)!r}).exists(): time.sleep(0.05)\n"
         "    return {'score': x}",
     )
-    submitted(beside, "good-0")
-    wait_state(beside, "good-0", "RUNNING")
+    submitted(lone_head, "good-0")
+    wait_state(lone_head, "good-0", "RUNNING")
     poison = {
         "a trial": "trials set metrics = 'x' where number = 1 and sweep_id = (select id from sweeps where name = ?)",
         "its state": "sweeps set state = 'nonsense' where name = ?",
         "its MAIN": "sweeps set main = 'nonsense' where name = ?",
     }
     for number, what in enumerate(poison, 1):
-        submitted(beside, f"bad-{number}")
-        submitted(beside, f"good-{number}")
-        spoil(beside, f"update {poison[what]}".replace("?", f"'bad-{number}'"))
+        submitted(lone_head, f"bad-{number}")
+        submitted(lone_head, f"good-{number}")
+        spoil(lone_head, f"update {poison[what]}".replace("?", f"'bad-{number}'"))
     go.touch()
     for number in range(1, 4):
-        assert wait_state(beside, f"good-{number}", "COMPLETE")["complete"] == 4
-        held = wait_state(beside, f"bad-{number}", "HELD")
+        assert wait_state(lone_head, f"good-{number}", "COMPLETE")["complete"] == 4
+        held = wait_state(lone_head, f"bad-{number}", "HELD")
         assert "damaged" in held["sentence"] or "cannot be read" in held["sentence"]
-        assert beside.raycolab("delete", f"bad-{number}").returncode == 0
-    write_main(beside.folder, MAIN)
+        assert lone_head.raycolab("delete", f"bad-{number}").returncode == 0
+    write_main(lone_head.folder, MAIN)
 
 
 def test_an_engine_that_ends_again_and_again_is_not_started_for_ever(lone_head: Cluster) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from raycolab.node import api
 from raycolab.store import Store, StoreOutageError, open_store, sqlite_url
-from raycolab.trials import SweepState
+from raycolab.trials import SweepState, TrialState
 from tests.in_loop import in_loop
 from tests.raycolab.engine.test_poison import ROWS, Asked, delete, engine_over, main_text, spec_of
 
@@ -86,3 +86,30 @@ def test_an_order_that_cannot_be_written_is_refused_and_not_carried_out_later(tm
             assert await asked.ask(api.Start("a")) is None
 
     go()
+
+
+def test_an_engine_that_is_told_to_end_leaves_all_in_order(tmp_path: Path) -> None:
+    """What runs waits again uncharged, no claim is left, and the database is one file; then it takes no orders."""
+
+    @in_loop
+    async def go() -> None:
+        declared(tmp_path, a=SweepState.RUNNING)
+        asked = Asked(tmp_path)
+        await asked.engine._taken_over.wait()
+        await at_work(asked, "a")
+        given = await asked.ask(api.Pull("a", "p", "head", begin=True))
+        assert given.trial is not None
+        async with asyncio.timeout(30):
+            assert await asked.ask(api.EndEngine()) is None
+        assert not (tmp_path / "a.db-wal").exists()
+        assert "shutting down" in str(await asked.ask(api.Start("a")))
+        asked.engine._tasks[0].cancel()
+        await asyncio.gather(*asked.engine._tasks, return_exceptions=True)
+
+    go()
+    with open_store(sqlite_url(tmp_path / "a.db")) as store:
+        sweep = store.existing_sweep("a")
+        assert sweep.state is SweepState.RUNNING
+        assert store.counts(sweep.id)[TrialState.PENDING] == 1
+        assert [each.outcome for each in store.attempts(sweep.id)] == ["CANCELLED"]
+        assert store.claim(sweep.id, "another head", 0.0, 60.0) is None
