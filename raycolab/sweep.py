@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, get_args
 
 from raycolab.cluster import Way
-from raycolab.errors import ClusterError, Detached, NoHeadError, UnknownSweepError, UsageError
+from raycolab.errors import ClusterError, Detached, NoHeadError, RaycolabError, UnknownSweepError, UsageError
 from raycolab.main.kernel import current_main
 from raycolab.main.notebook import MainNotebook
 from raycolab.node import api
@@ -477,5 +477,9 @@ def find(name: str, *, data_dir: str | os.PathLike[str] | None = None) -> Sweep:
     if not name.isprintable():
         raise UnknownSweepError(f"No sweep is named {name!r}: a sweep's name is one printable line.")
     sweep = Sweep(name, DataDir.chosen(data_dir, os.environ))
-    _ = sweep.state
+    try:
+        _ = sweep.state
+    except RaycolabError as error:
+        if error.exit_code != RaycolabError.exit_code:  # else its row is damaged: it can be deleted all the same
+            raise
     return sweep

@@ -104,13 +104,11 @@ def test_a_sweep_that_cannot_be_taken_up_is_held_and_the_next_one_runs(lone_head
 def test_poisoned_sweeps_between_good_ones_are_held_alone(lone_head: Cluster) -> None:
     """The good ones COMPLETE, the others are HELD with their reason, and can be deleted."""
     go = lone_head.folder / "go"
-    write_main(
-        lone_head.folder,
-        "import pathlib, time",
-        f"def compute(model, dataset, x):\n    while not pathlib.Path({str(go)!r}).exists(): time.sleep(0.05)\n"
-        "    return {'score': x}",
+    waits = (
+        "import pathlib, time\ndef compute(model, dataset, x):\n"
+        f"    while not pathlib.Path({str(go)!r}).exists(): time.sleep(0.05)\n    return {{'score': x}}"
     )
-    submitted(lone_head, "good-0")
+    submitted(lone_head, "good-0", main=waits)
     wait_state(lone_head, "good-0", "RUNNING")
     poison = {
         "a trial": "trials set metrics = 'x' where number = 1 and sweep_id = (select id from sweeps where name = ?)",
@@ -121,13 +119,13 @@ def test_poisoned_sweeps_between_good_ones_are_held_alone(lone_head: Cluster) ->
         submitted(lone_head, f"bad-{number}")
         submitted(lone_head, f"good-{number}")
         spoil(lone_head, f"update {poison[what]}".replace("?", f"'bad-{number}'"))
+    assert sweep(lone_head, "good-0")["complete"] == 0, "it waits for the others to be poisoned"
     go.touch()
     for number in range(1, 4):
         assert wait_state(lone_head, f"good-{number}", "COMPLETE")["complete"] == 4
         held = wait_state(lone_head, f"bad-{number}", "HELD")
         assert "damaged" in held["sentence"] or "cannot be read" in held["sentence"]
         assert lone_head.raycolab("delete", f"bad-{number}").returncode == 0
-    write_main(lone_head.folder, MAIN)
 
 
 def test_an_engine_that_ends_again_and_again_is_not_started_for_ever(lone_head: Cluster) -> None:
