@@ -293,7 +293,12 @@ def test_a_sweep_hears_each_step() -> None:
 
 @pytest.mark.parametrize(
     ("step", "value", "words"),
-    [(-1, 0.5, "at least 0"), (0.5, 0.5, "whole number"), (0, "good", "one number"), (0, [1.0], "one number")],
+    [
+        (-1, 0.5, "a whole number from 0 to"),
+        (0.5, 0.5, "whole number"),
+        (0, "good", "one number"),
+        (0, [1.0], "one number"),
+    ],
 )
 def test_what_is_no_number_is_said_also_by_hand(step: object, value: object, words: str) -> None:
     """A mistake shows where the notebook is written, not on a worker."""

@@ -149,7 +149,7 @@ def test_two_slots_do_not_race_for_a_file_that_is_not_there_yet(slot: Slot) -> N
     for thread in threads:
         thread.join(60)
     assert [values(process)["found"] for process in both] == [20, 20]
-    assert sorted(cell for cell in waited if cell is not None) == [0, 0, 1, 1, 2, 2]
+    assert sorted(cell for cell in waited if cell is not None) == [1, 1, 2, 2, 3, 3]
 
 
 def test_the_second_slot_waits_says_so_and_is_told_of_commands(slot: Slot, tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_the_second_slot_waits_says_so_and_is_told_of_commands(slot: Slot, tmp_p
     (tmp_path / "go").touch()
     one.join(60)
     other.join(60)
-    assert told == [None, 0, 1]
+    assert told == [None, 1, 2]
     assert (tmp_path / "log.txt").read_text() == "ran\n"
 
 
@@ -191,9 +191,9 @@ def test_a_first_slot_that_is_killed_leaves_the_setup_to_the_next(slot: Slot, tm
         "    os.kill(os.getpid(), signal.SIGKILL)"
     )
     first = slot("s", "x = 1", die, returns("os.listdir()"))
-    with pytest.raises(MainDied, match=r"its process was killed \(SIGKILL\) in cell 1"):
+    with pytest.raises(MainDied, match=r"its process was killed \(SIGKILL.*\) in cell 2"):
         first.setup()
-    assert slot("s", "x = 1", die, returns("len(os.listdir())")).setup().keys() == {0, 1, 2}
+    assert slot("s", "x = 1", die, returns("len(os.listdir())")).setup().keys() == {1, 2, 3}
 
 
 def test_who_waited_for_a_setup_that_failed_fails_with_it(slot: Slot, tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ def test_who_waited_for_a_setup_that_failed_fails_with_it(slot: Slot, tmp_path: 
     (tmp_path / "go").touch()
     one.join(60)
     other.join(60)
-    assert [failure.summary for failure in failures] == ["OSError: no such data set (cell 0)"] * 2
+    assert [failure.summary for failure in failures] == ["OSError: no such data set (cell 1)"] * 2
     assert (tmp_path / "log").read_text() == "x"
     failure_of(slot("s", cell, returns("1")))
     assert (tmp_path / "log").read_text() == "xx"

@@ -21,6 +21,7 @@ from raycolab.spec.domains import (
     Constant,
     Domain,
     Float,
+    GridSearch,
     Integer,
     Normal,
     admitted,
@@ -50,7 +51,7 @@ def test_a_draw_stays_within_its_domain(domain: Domain, unit: float) -> None:
     match domain:
         case Constant():
             assert value == domain.value
-        case Choice():
+        case Choice() | GridSearch():
             assert any(value is alternative for alternative in domain.values)
         case Float() | Integer():
             assert isinstance(value, int | float)
