@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from raycolab.diagnostics.doctor import doctor
     from raycolab.errors import RaycolabError
     from raycolab.examples import example_path
-    from raycolab.main.clean_start import set_seed
     from raycolab.main.compute import TrialPruned, report
     from raycolab.main.kernel import run_main
+    from raycolab.main.seeds import set_seed
     from raycolab.main.trial import trial
     from raycolab.spec.spaces import (
         choice,
@@ -80,7 +80,7 @@ _HOMES = {
     "TrialPruned": "main.compute",
     "report": "main.compute",
     "run_main": "main.kernel",
-    "set_seed": "main.clean_start",
+    "set_seed": "main.seeds",
     "start_head": "cluster",
     "trial": "main.trial",
 }

@@ -14,7 +14,7 @@ packages     what an install may not change
 kernel_only  what only a notebook's kernel can do, answered in a worker
 traceback    tracebacks that name cells by number
 output       what MAIN prints: kept, bounded, and each trial with streams of its own
-clean_start  what each trial starts from: seed, directory, path
+seeds        the random numbers of a trial
 kernel       `run_main`: all cells of a notebook in this kernel
 """
 

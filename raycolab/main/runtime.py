@@ -26,7 +26,6 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from raycolab.errors import MainError
-from raycolab.main.clean_start import clean_start
 from raycolab.main.compute import (
     BadReturnError,
     Sink,
@@ -43,6 +42,7 @@ from raycolab.main.notebook import MainNotebook
 from raycolab.main.output import MainOutput, output_path
 from raycolab.main.packages import StartAgainError
 from raycolab.main.roles import Cell, CellRole
+from raycolab.main.seeds import seeded
 from raycolab.main.source import runnable
 from raycolab.main.trial import CurrentTrial, running
 from raycolab.main.work_folder import Place
@@ -168,7 +168,7 @@ class MainRuntime:
         state = TrialState.COMPLETE
         started_at = self._clock()
         current = CurrentTrial(number, model, dataset, config, seed, attempt, self._node, self._work_folder)
-        with clean_start(seed), self._at_work(self._shell), running(current), reporting(sink) as last_reported:
+        with self._at_work(self._shell), seeded(seed), running(current), reporting(sink) as last_reported:
             try:
                 value = self._compute(model, dataset, config)
                 if inspect.isawaitable(value):

@@ -92,9 +92,12 @@ class Place:
 
     def enter(self) -> None:
         """Be there from now on; a directory that somebody has removed is made anew."""
-        with contextlib.suppress(OSError):
-            os.makedirs(self.directory, exist_ok=True)
+        try:
             os.chdir(self.directory)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.makedirs(self.directory, exist_ok=True)
+                os.chdir(self.directory)
         sys.path[:] = self.path
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from raycolab.main.clean_start import clean_start, set_seed
 from raycolab.main.runtime import MainRuntime
+from raycolab.main.seeds import set_seed
+from raycolab.main.work_folder import Place
 from raycolab.trials import Config, Outcome, Scalar, TrialState
 from tests.raycolab.main.mains import ACCURACY, Load
 
@@ -55,10 +56,10 @@ def test_a_seed_in_a_cell_held_for_the_first_trial_only(load: Load) -> None:
 def test_numpy_that_a_trial_is_the_first_to_import_starts_from_the_seed_too() -> None:
     """`import numpy` inside compute: the first trial of a process and the second give the same."""
     program = (
-        "import sys; from raycolab.main.clean_start import clean_start\n"
+        "import sys; from raycolab.main.seeds import seeded\n"
         "assert 'numpy' not in sys.modules\n"
         "for _ in range(2):\n"
-        "    with clean_start(5):\n"
+        "    with seeded(5):\n"
         "        import numpy\n"
         "        print(numpy.random.rand())\n"
         "assert not [each for each in sys.meta_path if 'raycolab' in type(each).__module__]"
@@ -123,8 +124,9 @@ def test_a_directory_that_a_trial_removes_is_there_for_the_next(
     place = tmp_path / "work"
     place.mkdir()
     monkeypatch.chdir(place)
-    with clean_start(None):
-        place.rmdir()
+    here = Place.now("/")
+    place.rmdir()
+    here.enter()
     assert Path(os.getcwd()) == place
     assert list(place.iterdir()) == []
 

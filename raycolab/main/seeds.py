@@ -1,14 +1,11 @@
-"""What each trial starts from, whatever the trial before it did: its seed, the current directory, `sys.path`.
+"""The random numbers of a trial: they start from its own seed, whatever the trial before it did.
 
-`set_seed` is what the printed line calls that runs a configuration again, and what is done before each trial. The
-directory and the path are those that MAIN's setup ended with, as in a notebook whose cells have run. A trial's output
-is in `output`.
+`set_seed` is what the printed line calls that runs a configuration again, and what is done before each trial.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -16,32 +13,25 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
-__all__ = ["clean_start", "set_seed"]
+__all__ = ["seeded", "set_seed"]
 
 
 @contextlib.contextmanager
-def clean_start(seed: int | None) -> Iterator[None]:
-    """One trial: its random numbers start from `seed`, unless that is None, and where it ran is as it was afterwards.
+def seeded(seed: int | None) -> Iterator[None]:
+    """One trial, whose random numbers start from `seed`; with None they go on where they are.
 
     The seed counts for numpy and torch also where the trial is the first to import them.
     """
-    with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):  # a cell may have removed it
-            stack.callback(_come_back, os.getcwd())
-        stack.callback(sys.path.__setitem__, slice(None), list(sys.path))
-        if seed is not None:
-            set_seed(seed)
-            finder = _SeedOnImport(seed)
-            sys.meta_path.insert(0, finder)
-            stack.callback(finder.remove)
+    if seed is None:
         yield
-
-
-def _come_back(directory: str) -> None:
-    """To this directory, made anew where the trial removed it: the next one would fail without."""
-    with contextlib.suppress(OSError):
-        os.makedirs(directory, exist_ok=True)
-        os.chdir(directory)
+        return
+    set_seed(seed)
+    finder = _SeedOnImport(seed)
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        finder.remove()
 
 
 def set_seed(seed: int) -> None:
