@@ -190,7 +190,7 @@ class SlotProtocol:
     def close(self, timeout_s: float) -> None:
         """Wait until the engine has everything, for this long at most, and let the threads that talk end."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._has_news and not self._under_way, timeout_s)
+            self._changed.wait_for(lambda: not self._has_news and not self._with_news, timeout_s)
             self._closed = True
             self._changed.notify_all()
 
