@@ -104,7 +104,8 @@ def test_the_head_notebook_shows_who_joined_and_how_far_the_sweep_is(ran: Ran) -
     assert f"{JOBS} / {JOBS}" in progress.data["text/html"]
     assert re.match(
         rf"{JOBS - PAIRS * ALONE} trials( \(\d+ repeats?, not run again\))?, 2 tabs, .*; (this tab alone about"
-        r"|the tabs share the cores) .*\nTo run .*:\nimport raycolab; raycolab\.set_seed\(\d+\); compute\(.*model=.*\)\n",
+        r"|the tabs share the cores) .*\nTo run .*:\n"
+        r"import raycolab; raycolab\.set_seed\(\d+\); compute\(.*model=.*\)\n",
         worth.text,
     )
 
