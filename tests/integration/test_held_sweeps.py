@@ -103,7 +103,7 @@ def test_a_sweep_that_cannot_be_taken_up_is_held_and_the_next_one_runs(lone_head
 
 def test_poisoned_sweeps_between_good_ones_are_held_alone(lone_head: Cluster) -> None:
     """The good ones COMPLETE, the others are HELD with their reason, and can be deleted."""
-    go = lone_head.folder / "go"
+    go = lone_head.folder / "poisoned"
     waits = (
         "import pathlib, time\ndef compute(model, dataset, x):\n"
         f"    while not pathlib.Path({str(go)!r}).exists(): time.sleep(0.05)\n    return {{'score': x}}"
