@@ -34,7 +34,7 @@ from raycolab.spec.spec import Method, StoredSpecError, SweepSpec
 from raycolab.store import DamagedRowError, Store, open_store
 from raycolab.store.archives import Archives
 from raycolab.summary import SweepStatus, sweeps_json
-from raycolab.trials import AT_REST, SetupFailure, SweepRow, SweepState, TrialRow, TrialState
+from raycolab.trials import AT_REST, SweepRow, SweepState, TrialRow, TrialState
 
 if TYPE_CHECKING:
     from raycolab.search.studies import Studies
@@ -197,14 +197,16 @@ class Engine:
         if run is None or run.finished is None:
             return
         over: Finished = run.finished
-        await self._end_claim(run.sweep, over.state, run.setup_failures)
+        sweep = replace(run.sweep, setup_failures=run.setup_failures)
+        await self._end_claim(sweep, over.state)
         # Only now is it told: who hears that a sweep is over finds it so in the store, and may delete it.
         try:
             # What failed in the midst of counting is counted anew.
-            status = run.status(None) if over.traceback is None else await self._status_of(run.sweep, None)
+            status = run.status(None) if over.traceback is None else await self._status_of(sweep, None)
             status.to_json()
         except Exception:
-            status = await self._status_of(run.sweep, None)
+            _log.exception("sweep %s is shown as it is stored", sweep.name)
+            status = await self._status_of(sweep, None)
         sentence = over.sentence or status.sentence  # without one of its own: which nodes did not take part, and why
         told = msgspec.structs.replace(status, state=over.state, eta_s=None, sentence=sentence)
         self._resting[run.sweep.name] = told
@@ -269,12 +271,12 @@ class Engine:
         (self._claimed.add if sentence is None else self._claimed.discard)(sweep_id)
         return sentence
 
-    async def _end_claim(
-        self, sweep: SweepRow, state: SweepState, setup_failures: tuple[SetupFailure, ...] = ()
-    ) -> None:
+    async def _end_claim(self, sweep: SweepRow, state: SweepState) -> None:
         """Store how the sweep is left, and let other heads have it."""
         try:
-            await self._stored(lambda store: store.update_sweep(sweep.id, state=state, setup_failures=setup_failures))
+            await self._stored(
+                lambda store: store.update_sweep(sweep.id, state=state, setup_failures=sweep.setup_failures)
+            )
         except RaycolabError as error:  # it was deleted, or another head has taken it over
             _log.warning("sweep %s is %s, which is not stored: %s", sweep.name, state, error)
         await self._release(sweep.id)

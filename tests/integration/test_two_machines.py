@@ -14,15 +14,13 @@ from pathlib import Path
 import pytest
 
 from raycolab.sandbox.sessions import SimulatedSession
-from tests.integration.sessions import RAYCOLAB, until, write_main, write_sweep
+from tests.integration.sessions import RAYCOLAB, all_slots_cell, until, write_main, write_sweep
 from tests.programs import needs
 from tests.test_readme import README, blocks
 
 pytestmark = [pytest.mark.ray, pytest.mark.skipif(os.geteuid() != 0, reason="a cable between two machines takes root")]
 
-MAIN = (
-    "import socket, time\ndef compute(x):\n    time.sleep(0.2)\n    return {'metric': x, 'host': socket.gethostname()}"
-)
+MAIN = "def compute(x):\n    wait_for_all_slots()\n    return {'metric': x, 'host': socket.gethostname()}"
 
 
 class Machine:
@@ -83,14 +81,14 @@ def test_the_readmes_block_gave_an_address_that_only_the_head_could_dial(machine
     (block,) = (each for each in blocks(README, "bash") if "--join-address-file address" in each)
     typed = [re.sub(r"[&#].*", "", line).split()[1:] for line in block.splitlines()]
     assert [words[0] for words in typed] == ["head", "join", "submit", "results", "down"]
-    write_main(head.folder, MAIN)
-    sweep = write_sweep(head.folder, "sweep", ["parameters: {x: {min: 0.0, max: 1.0}}", "jobs_per_pair: 40"])
+    write_main(head.folder, all_slots_cell(head.folder, 2), MAIN)
+    sweep = write_sweep(head.folder, "sweep", ["parameters: {x: {min: 0.0, max: 1.0}}", "jobs_per_pair: 10"])
     head.start(*typed[0])
     until((head.folder / "address").exists, 90, head.said)
     assert (head.folder / "address").read_text().startswith("tunnel+ws://10.99.0.1:")
     joiner.start(*typed[1])
     until(lambda: "is up with" in joiner.said(), 90, joiner.said)
-    done = head.run("submit", str(sweep), *typed[2][2:], "--set", "jobs_per_pair=40")
+    done = head.run("submit", str(sweep), *typed[2][2:], "--set", "jobs_per_pair=10")
     assert done.returncode == 0, done.stderr
     best = head.run("results", "sweep", *typed[3][2:])
     assert json.loads(best.stdout)["state"] == "COMPLETE"
