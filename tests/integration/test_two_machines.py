@@ -14,13 +14,24 @@ from pathlib import Path
 import pytest
 
 from raycolab.sandbox.sessions import SimulatedSession
-from tests.integration.sessions import RAYCOLAB, all_slots_cell, until, write_main, write_sweep
+from tests.integration.sessions import RAYCOLAB, until, write_main, write_sweep
 from tests.programs import needs
 from tests.test_readme import README, blocks
 
 pytestmark = [pytest.mark.ray, pytest.mark.skipif(os.geteuid() != 0, reason="a cable between two machines takes root")]
 
-MAIN = "def compute(x):\n    wait_for_all_slots()\n    return {'metric': x, 'host': socket.gethostname()}"
+# All but the first trial, which runs alone, go on once both machines have begun one.
+MAIN = """
+import pathlib, socket, time
+def compute(x):
+    marks = pathlib.Path(MARKS)
+    first = not marks.exists()
+    marks.mkdir(exist_ok=True)
+    (marks / socket.gethostname()).touch()
+    while not first and len(list(marks.iterdir())) < 2:
+        time.sleep(0.05)
+    return {"metric": x, "host": socket.gethostname()}
+"""
 
 
 class Machine:
@@ -81,7 +92,7 @@ def test_the_readmes_block_gave_an_address_that_only_the_head_could_dial(machine
     (block,) = (each for each in blocks(README, "bash") if "--join-address-file address" in each)
     typed = [re.sub(r"[&#].*", "", line).split()[1:] for line in block.splitlines()]
     assert [words[0] for words in typed] == ["head", "join", "submit", "results", "down"]
-    write_main(head.folder, all_slots_cell(head.folder, 2), MAIN)
+    write_main(head.folder, MAIN.replace("MARKS", repr(str(head.folder / "marks"))))
     sweep = write_sweep(head.folder, "sweep", ["parameters: {x: {min: 0.0, max: 1.0}}", "jobs_per_pair: 10"])
     head.start(*typed[0])
     until((head.folder / "address").exists, 90, head.said)
