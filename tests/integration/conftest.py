@@ -73,7 +73,5 @@ def tabs(request: pytest.FixtureRequest) -> Iterator[Sessions]:
             own = ["--data-dir", str(made.folder / name)]
             own += ["--resources", '{"disk": 2}', "--labels", "zone=far"] if number == 2 else []
             tab.start("join", f"@{made.address_file}", "--num-cpus", "1", *own)
-            if number % 2 == 0:  # Ray gives a node 30 s to start, and these share their cores
-                made.wait_up(number + 1)
-        made.wait_up(request.param + 1)
+            made.wait_up(number + 1)  # in turn: tab-1 is joiner-1
         yield made
